@@ -1,0 +1,71 @@
+"""Events to Kafka records and back. Headers follow the Kafka binding of CloudEvents 1.0, binary mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from schemas.clock import now
+from schemas.events import BY_TOPIC, AnyEvent
+
+E = TypeVar("E", bound=AnyEvent)
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class Malformed(ValueError):
+    """Bytes that are not a valid event. The text names the field, never its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is handed to Kafka: all bytes are final."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: Headers = ()
+
+
+_encode = msgspec.json.Encoder().encode
+_decoders = {topic: msgspec.json.Decoder(kind) for topic, kind in BY_TOPIC.items()}
+
+
+def record(event: AnyEvent, *, producer: str) -> Record:
+    """The event as a record of its topic, keyed by its conversation."""
+    key = event.conversation_id.encode()
+    return Record(event.TOPIC, key, _encode(event), headers(event.TOPIC, event.event_id, producer))
+
+
+def headers(topic: str, event_id: str, producer: str) -> Headers:
+    """What every record of ours says about itself."""
+    return (
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event_id.encode()),
+        ("ce_type", topic.encode()),
+        ("ce_source", producer.encode()),
+        ("ce_time", now().encode()),
+        ("ce_dataschema", f"{topic}.v{BY_TOPIC[topic].VERSION}".encode()),
+        ("content-type", b"application/json"),
+    )
+
+
+def decode(topic: str, value: bytes | None) -> AnyEvent:
+    """The event that these bytes say on that topic. Raises Malformed."""
+    if value is None:
+        raise Malformed("the record has no value")
+    try:
+        decoder = _decoders[topic]
+    except KeyError:
+        raise Malformed(f"{topic} carries no event of ours") from None
+    try:
+        return decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise Malformed(_without_values(exc)) from exc
+
+
+def _without_values(exc: Exception) -> str:
+    # msgspec quotes the place and the expected type; only a wrong enum value is quoted itself.
+    text = str(exc).split("value '")[0]
+    return f"{type(exc).__name__}: {text[:200]}"

@@ -1,0 +1,240 @@
+"""The facts that travel through Kafka: past tense, frozen, each with its topic and its key.
+
+Readers ignore fields that they do not know, so that a writer may be deployed first. ``event_id`` is what
+readers dedupe by: the same fact published twice carries the same one.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol, TypeAlias
+
+from msgspec import Struct
+
+from schemas.messages import ChangeKind, Message
+
+
+class Event(Protocol):
+    """What the codec needs to know of an event."""
+
+    TOPIC: ClassVar[str]
+    VERSION: ClassVar[int]
+
+    @property
+    def conversation_id(self) -> str:
+        """The record's key: one conversation, one partition, so order holds within it."""
+
+    @property
+    def event_id(self) -> str:
+        """The same for every publication of this fact."""
+
+
+class MessageCreated(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A message was accepted and stored as pending; every stage starts from this."""
+
+    TOPIC: ClassVar[str] = "message.created"
+    VERSION: ClassVar[int] = 1
+
+    message: Message
+
+    @property
+    def conversation_id(self) -> str:
+        return self.message.conversation_id
+
+    @property
+    def seq(self) -> int:
+        return self.message.seq
+
+    @property
+    def event_id(self) -> str:
+        return self.message.message_id
+
+
+class MessageSent(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The pipeline has taken the message up; carries all that the gateway needs to deliver it."""
+
+    TOPIC: ClassVar[str] = "message.sent"
+    VERSION: ClassVar[int] = 1
+
+    message: Message
+    sent_at: str
+
+    @property
+    def conversation_id(self) -> str:
+        return self.message.conversation_id
+
+    @property
+    def event_id(self) -> str:
+        return f"{self.message.message_id}:sent"
+
+
+class ConversationChanged(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A conversation was created (``seq`` 0, ``change`` "created") or its membership changed."""
+
+    TOPIC: ClassVar[str] = "conversation.changed"
+    VERSION: ClassVar[int] = 1
+
+    conversation_id: str
+    seq: int
+    change: str
+    """``created`` or a ChangeKind of membership."""
+    user_id: str
+    """Who was added or removed; for ``created`` the owner."""
+    by: str
+    at: str
+    title: str | None = None
+    members: tuple[str, ...] = ()
+    """All members, for ``created`` only."""
+
+    @property
+    def event_id(self) -> str:
+        return f"{self.conversation_id}:{self.seq}"
+
+    @property
+    def kind(self) -> ChangeKind | None:
+        """The kind of the change log's entry; none for ``created``, which has no entry."""
+        return None if self.change == "created" else ChangeKind(self.change)
+
+
+class ReceiptRecorded(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A member's device has received or read up to a seq. Watermarks: the next one heals a lost one."""
+
+    TOPIC: ClassVar[str] = "receipt.recorded"
+    VERSION: ClassVar[int] = 1
+
+    conversation_id: str
+    user_id: str
+    delivered_seq: int
+    read_seq: int = 0
+    at: str
+
+    @property
+    def event_id(self) -> str:
+        return f"{self.conversation_id}:{self.user_id}:{self.delivered_seq}:{self.read_seq}"
+
+
+class MessageStatus(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A member's watermark moved forward, or messages reached a new status through it."""
+
+    TOPIC: ClassVar[str] = "message.status"
+    VERSION: ClassVar[int] = 1
+
+    conversation_id: str
+    user_id: str
+    """Whose watermark moved."""
+    status: str
+    """``delivered`` or ``read``."""
+    seq: int
+    """The status holds up to this seq."""
+    delivered_seq: int
+    read_seq: int
+    at: str
+    message_ids: tuple[str, ...] = ()
+    """Messages whose own status moved by this."""
+    notify: tuple[str, ...] = ()
+    """The senders who are told."""
+
+    @property
+    def event_id(self) -> str:
+        return f"{self.conversation_id}:{self.user_id}:{self.delivered_seq}:{self.read_seq}:status"
+
+
+class NotificationSent(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A recipient without a live connection was notified. Carries no content."""
+
+    TOPIC: ClassVar[str] = "notification.sent"
+    VERSION: ClassVar[int] = 1
+
+    conversation_id: str
+    notification_id: str
+    message_id: str
+    seq: int
+    user_id: str
+    channel: str
+    at: str
+
+    @property
+    def event_id(self) -> str:
+        return f"{self.message_id}:{self.user_id}:{self.channel}"
+
+
+class MediaProcessed(Struct, frozen=True, kw_only=True, rename="camel"):
+    """An attachment was looked at: its true type, its size, its thumbnail; metadata is stripped.
+
+    ``seq`` is its own entry in the change log. ``error`` is set when the file could not be processed.
+    """
+
+    TOPIC: ClassVar[str] = "media.processed"
+    VERSION: ClassVar[int] = 1
+
+    conversation_id: str
+    seq: int
+    message_id: str
+    media_id: str
+    media_type: str
+    width: int | None = None
+    height: int | None = None
+    thumbnail: bool = False
+    error: str | None = None
+    at: str
+
+    @property
+    def event_id(self) -> str:
+        return f"{self.message_id}:{self.media_id}"
+
+
+class SearchIndexed(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The message can be found. Carries no content."""
+
+    TOPIC: ClassVar[str] = "search.indexed"
+    VERSION: ClassVar[int] = 1
+
+    conversation_id: str
+    message_id: str
+    seq: int
+    at: str
+
+    @property
+    def event_id(self) -> str:
+        return f"{self.message_id}:indexed"
+
+
+class ConversationCounted(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The total of one conversation and minute, as of now; the latest of a (conversation, minute) counts."""
+
+    TOPIC: ClassVar[str] = "analytics.conversation"
+    VERSION: ClassVar[int] = 1
+
+    conversation_id: str
+    minute: str
+    messages: int
+    at: str
+
+    @property
+    def event_id(self) -> str:
+        return f"{self.conversation_id}:{self.minute}:{self.messages}"
+
+
+AnyEvent: TypeAlias = (
+    MessageCreated
+    | MessageSent
+    | ConversationChanged
+    | ReceiptRecorded
+    | MessageStatus
+    | NotificationSent
+    | MediaProcessed
+    | SearchIndexed
+    | ConversationCounted
+)
+
+EVENTS: tuple[type[AnyEvent], ...] = (
+    MessageCreated,
+    MessageSent,
+    ConversationChanged,
+    ReceiptRecorded,
+    MessageStatus,
+    NotificationSent,
+    MediaProcessed,
+    SearchIndexed,
+    ConversationCounted,
+)
+BY_TOPIC: dict[str, type[AnyEvent]] = {event.TOPIC: event for event in EVENTS}

@@ -1,0 +1,36 @@
+"""Identifiers: UUIDv7 (RFC 9562 §5.7) as canonical text, and the pattern of user ids."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid
+import zlib
+
+USER_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
+
+OUTBOX_SHARDS = 16
+"""Into how many shards the outbox is split; each has one relay as its owner at a time."""
+
+
+def new_id() -> str:
+    """A UUIDv7: sorts by the millisecond it was made in."""
+    millis = time.time_ns() // 1_000_000
+    value = (millis << 80) | int.from_bytes(os.urandom(10), "big")
+    value = (value & ~(0xF << 76)) | (0x7 << 76)
+    value = (value & ~(0x3 << 62)) | (0x2 << 62)
+    return str(uuid.UUID(int=value))
+
+
+def is_uuid(text: str) -> bool:
+    """Whether the text is a UUID in its canonical, lower-case form."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def outbox_shard(conversation_id: str) -> int:
+    """The outbox shard of a conversation; the same for all its events."""
+    return zlib.crc32(conversation_id.encode()) % OUTBOX_SHARDS

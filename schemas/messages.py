@@ -1,0 +1,59 @@
+"""The message, and the change log of a conversation, as everybody outside sees them."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+
+class Status(IntEnum):
+    """How far a message has come. It only ever moves forward."""
+
+    PENDING = 0
+    SENT = 1
+    DELIVERED = 2
+    READ = 3
+
+    @property
+    def wire(self) -> str:
+        """The name that clients see."""
+        return self.name.lower()
+
+
+class Message(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One message. ``status`` is the wire name of a Status; times are RFC 3339."""
+
+    message_id: str
+    conversation_id: str
+    seq: int
+    sender_id: str
+    type: str
+    content: str
+    attachments: tuple[str, ...] = ()
+    reply_to: str | None = None
+    created_at: str
+    status: str = "pending"
+
+
+class ChangeKind(StrEnum):
+    """What a conversation's change log holds. Every kind takes one seq."""
+
+    MESSAGE = "message"
+    MEMBER_ADDED = "member_added"
+    MEMBER_REMOVED = "member_removed"
+    MEDIA_READY = "media_ready"
+
+
+class Change(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One entry of the change log, keyed by ``(conversation_id, seq)``.
+
+    ``message`` is there for kind MESSAGE; ``data`` (wire names) for all others.
+    """
+
+    conversation_id: str
+    seq: int
+    kind: ChangeKind
+    message: Message | None = None
+    data: dict[str, Any] = {}

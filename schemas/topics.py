@@ -1,0 +1,81 @@
+"""``topics.yaml``, read and checked: the one declaration of every topic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_BESIDE = Path(__file__).with_name("topics.yaml")  # in a wheel
+_ROOT = Path(__file__).parent.parent / "topics.yaml"  # in a checkout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """One topic. ``retention_ms`` is None for compacted topics; ``content`` says whether bodies are in it."""
+
+    name: str
+    key: str
+    schema: str
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    partitions: int
+    replication: int
+    cleanup: str
+    retention_ms: int | None
+    owner: str
+    content: bool
+    doc: str
+    config: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The broker's settings of this topic."""
+        retention = {} if self.retention_ms is None else {"retention.ms": str(self.retention_ms)}
+        return {"cleanup.policy": self.cleanup, **retention, **dict(self.config)}
+
+
+class BadTopics(ValueError):
+    """``topics.yaml`` does not say what it must; the text names topic and field."""
+
+
+_UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_MAX_CONTENT_RETENTION = 7 * _UNITS["d"]
+
+
+def load(path: Path | None = None) -> tuple[Topic, ...]:
+    """All topics in the file's order. Raises BadTopics."""
+    source = path or (_BESIDE if _BESIDE.exists() else _ROOT)
+    raw = yaml.safe_load(source.read_text(encoding="utf-8"))
+    defaults = raw.get("defaults", {})
+    return tuple(_topic(name, {**defaults, **fields}) for name, fields in raw["topics"].items())
+
+
+def _topic(name: str, fields: dict[str, Any]) -> Topic:
+    try:
+        topic = Topic(
+            name=name,
+            key=fields["key"],
+            schema=fields["schema"],
+            writers=tuple(fields["writers"]),
+            readers=tuple(fields["readers"]),
+            partitions=int(fields["partitions"]),
+            replication=int(fields["replication"]),
+            cleanup=fields["cleanup"],
+            retention_ms=_millis(fields.get("retention")),
+            owner=fields["owner"],
+            content=bool(fields["content"]),
+            doc=" ".join(fields["doc"].split()),
+            config=tuple((k, str(v)) for k, v in fields.get("config", {}).items()),
+        )
+    except (KeyError, ValueError) as exc:
+        raise BadTopics(f"{name}: {exc}") from exc
+    if topic.content and (topic.retention_ms is None or topic.retention_ms > _MAX_CONTENT_RETENTION):
+        raise BadTopics(f"{name}: a topic with content keeps it at most 7 days")
+    return topic
+
+
+def _millis(text: str | None) -> int | None:
+    return None if text is None else int(text[:-1]) * _UNITS[text[-1]]
