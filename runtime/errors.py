@@ -1,0 +1,108 @@
+"""What can go wrong, sorted by what the caller should do about it.
+
+* MillraceError
+    * Rejected: wrong input; a retry fails again. HTTP 4xx, dead letter, ``error`` frame.
+        * Unauthenticated, Forbidden, NotFound, Conflict, TooLarge, UnsupportedType, Invalid,
+          IdempotencyMismatch, RateLimited
+    * Unavailable: a system did not answer; a retry may work. HTTP 503, retry, reconnect.
+        * OutcomeUnknown: it may have happened. A retry with the same idempotency key tells.
+
+``code`` is stable and the same over HTTP and WebSocket; ``str(error)`` says what to do and holds no content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class MillraceError(Exception):
+    """Base of all errors that we raise on purpose."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+
+
+class Rejected(MillraceError):
+    """The input is wrong and a retry would fail again."""
+
+    code = "invalid"
+    status = 422
+
+
+class Unauthenticated(Rejected):
+    """No token, or one that does not hold. One answer for all causes (RFC 8725)."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(Rejected):
+    """The caller is known, and may not do this."""
+
+    code = "forbidden"
+    status = 403
+
+
+class NotFound(Rejected):
+    """It does not exist, or the caller may not know of it."""
+
+    code = "not_found"
+    status = 404
+
+
+class Conflict(Rejected):
+    """The id is taken."""
+
+    code = "conflict"
+    status = 409
+
+
+class TooLarge(Rejected):
+    """The body is larger than allowed."""
+
+    code = "payload_too_large"
+    status = 413
+
+
+class UnsupportedType(Rejected):
+    """The content type is not one that this call takes."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class Invalid(Rejected):
+    """Fields are wrong; ``errors`` names each by its path."""
+
+    def __init__(self, detail: str, errors: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(detail)
+        self.errors = tuple(errors)
+
+
+class IdempotencyMismatch(Rejected):
+    """The idempotency key was used before with other content."""
+
+    code = "idempotency_mismatch"
+
+
+class RateLimited(Rejected):
+    """Too many requests; ``retry_after_s`` says when to come back."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, detail: str, retry_after_s: float) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(MillraceError):
+    """A system did not answer. The cause, if any, is in ``__cause__``."""
+
+    code = "unavailable"
+    status = 503
+
+
+class OutcomeUnknown(Unavailable):
+    """The connection was lost while committing: it may have happened."""

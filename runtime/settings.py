@@ -1,0 +1,76 @@
+"""Settings of one process, read once from the environment: ``MILLRACE_KAFKA__BOOTSTRAP=…``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Kafka(BaseModel):
+    """``bootstrap``: ``host:port``, several with commas."""
+
+    bootstrap: str = "127.0.0.1:9092"
+
+
+class Postgres(BaseModel):
+    """``dsn``: a libpq connection string or URL."""
+
+    dsn: SecretStr = SecretStr("postgresql://127.0.0.1/millrace")
+
+
+class RedisServer(BaseModel):
+    """``url``: ``redis://[:password@]host:port/0``."""
+
+    url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+
+
+class Auth(BaseModel):
+    """How tokens are checked. ``secret`` has at least 32 bytes."""
+
+    secret: SecretStr = SecretStr("")
+    issuer: str = "millrace"
+    audience: str = "millrace"
+
+
+class Listen(BaseModel):
+    """Where a server listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+
+
+class RateLimits(BaseModel):
+    """Per user; 0 turns a limit off."""
+
+    messages_per_minute: int = 6000
+    requests_per_minute: int = 12000
+
+
+class Gateway(BaseModel):
+    """``origins``: allowed ``Origin`` values, comma-separated; empty allows any page of this host only."""
+
+    origins: str = ""
+    lease_s: int = 30
+    presence_max_members: int = 64
+    heads_every_s: float = 2.0
+
+
+class Settings(BaseSettings):
+    """Everything that a process of ours can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="MILLRACE_", env_nested_delimiter="__", extra="ignore")
+
+    node: str = "local"
+    data_dir: Path = Path(".millrace")
+    log_level: str = "info"
+    kafka: Kafka = Field(default_factory=Kafka)
+    pg: Postgres = Field(default_factory=Postgres)
+    redis: RedisServer = Field(default_factory=RedisServer)
+    auth: Auth = Field(default_factory=Auth)
+    http: Listen = Field(default_factory=Listen)
+    ws: Listen = Field(default_factory=Listen)
+    ops: Listen = Field(default_factory=Listen)
+    limits: RateLimits = Field(default_factory=RateLimits)
+    gateway: Gateway = Field(default_factory=Gateway)
