@@ -1,0 +1,204 @@
+"""What operators and start-up need of a broker: topics as declared, group positions, lag."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+
+from runtime.errors import Conflict, Unavailable
+from schemas.topics import Topic
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as the broker has it."""
+
+    name: str
+    partitions: int
+    replication: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """A consumer group: lag is None where nothing was ever committed and the topic is empty."""
+
+    group: str
+    state: str
+    members: int
+    lag: Mapping[str, int]
+
+
+@asynccontextmanager
+async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
+    try:
+        async with asyncio.timeout(15):
+            await client.start()
+        yield client
+    except (KafkaError, TimeoutError, OSError) as exc:
+        raise Unavailable(f"Kafka at {bootstrap} does not answer") from exc
+    finally:
+        await client.close()
+
+
+async def apply(bootstrap: str, topics: Sequence[Topic], *, replication: int | None = None) -> list[str]:
+    """Bring the broker to what is declared; return one line for each thing done. Idempotent.
+
+    ``replication`` overrides the declared one (and the replicas that an acknowledgement needs) where a
+    broker is alone. Raises Conflict when a partition count differs: changing it would move conversations to
+    other partitions; Unavailable when the broker does not answer.
+    """
+    done: list[str] = []
+    async with _admin(bootstrap) as client:
+        there = await _describe(client)
+        for topic in topics:
+            state = there.get(topic.name)
+            if state is not None and state.partitions != topic.partitions:
+                raise Conflict(
+                    f"{topic.name} has {state.partitions} partitions, {topic.partitions} are declared;"
+                    " a change would break the order of its conversations: drain it and make it anew"
+                )
+        missing = [topic for topic in topics if topic.name not in there]
+        if missing:
+            await _create(client, missing, replication)
+            done += [f"created {topic.name}" for topic in missing]
+        done += await _configure(client, [t for t in topics if t.name in there], replication)
+    return done
+
+
+async def _create(client: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int | None) -> None:
+    new = [
+        NewTopic(
+            name=topic.name,
+            num_partitions=topic.partitions,
+            replication_factor=replication or topic.replication,
+            topic_configs=_settings(topic, replication),
+        )
+        for topic in topics
+    ]
+    answer = await client.create_topics(new)
+    for name, code, message in _errors(answer):
+        if code not in (0, TopicAlreadyExistsError.errno):
+            raise Unavailable(f"{name}: {message or f'error {code}'}")
+
+
+def _errors(answer: object) -> list[tuple[str, int, str]]:
+    rows = getattr(answer, "topic_errors", [])
+    return [(row[0], row[1], row[2] if len(row) > 2 and row[2] else "") for row in rows]
+
+
+def _settings(topic: Topic, replication: int | None) -> dict[str, str]:
+    settings = topic.settings
+    if replication is not None:
+        wanted = int(settings.get("min.insync.replicas", "1"))
+        settings["min.insync.replicas"] = str(max(1, min(wanted, replication)))
+    return {name: value.lower() if value in ("True", "False") else value for name, value in settings.items()}
+
+
+async def _configure(
+    client: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int | None
+) -> list[str]:
+    if not topics:
+        return []
+    asked = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in topics]
+    have: dict[str, dict[str, str]] = {}
+    for answer in await client.describe_configs(asked):
+        for row in answer.resources:
+            have[row[3]] = {entry[0]: entry[1] for entry in row[4]}
+    changed = [
+        topic
+        for topic in topics
+        if any(have.get(topic.name, {}).get(k) != v for k, v in _settings(topic, replication).items())
+    ]
+    if changed:
+        await client.alter_configs(
+            [
+                ConfigResource(ConfigResourceType.TOPIC, topic.name, configs=_settings(topic, replication))
+                for topic in changed
+            ]
+        )
+    return [f"configured {topic.name}" for topic in changed]
+
+
+async def _describe(client: AIOKafkaAdminClient) -> dict[str, TopicState]:
+    return {
+        row["topic"]: TopicState(
+            row["topic"],
+            len(row["partitions"]),
+            min((len(p["replicas"]) for p in row["partitions"]), default=0),
+        )
+        for row in await client.describe_topics()
+    }
+
+
+async def describe(bootstrap: str) -> dict[str, TopicState]:
+    """The broker's topics by name. Raises Unavailable."""
+    async with _admin(bootstrap) as client:
+        return await _describe(client)
+
+
+async def wait_for_topics(bootstrap: str, names: Sequence[str], timeout_s: float) -> None:
+    """Return once the broker has all these topics. Raises Unavailable after ``timeout_s``."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    while True:
+        try:
+            missing = set(names) - (await describe(bootstrap)).keys()
+        except Unavailable:
+            missing = set(names)
+        if not missing:
+            return
+        if loop.time() > deadline:
+            raise Unavailable(f"topics missing on {bootstrap}: {', '.join(sorted(missing))}")
+        await asyncio.sleep(0.1)
+
+
+async def groups_lag(bootstrap: str, groups: Mapping[str, Sequence[str]]) -> list[GroupState]:
+    """State, members and lag by topic of each group (group → topics that it reads). Raises Unavailable."""
+    async with _admin(bootstrap) as client:
+        ends = await _end_offsets(bootstrap, sorted({t for topics in groups.values() for t in topics}))
+        return [await _group(client, group, topics, ends) for group, topics in groups.items()]
+
+
+async def _group(
+    client: AIOKafkaAdminClient,
+    group: str,
+    topics: Sequence[str],
+    ends: Mapping[TopicPartition, tuple[int, int]],
+) -> GroupState:
+    [answer] = await client.describe_consumer_groups([group])
+    _, _, state, _, _, members, *_ = answer.groups[0]
+    mine = [tp for tp in ends if tp.topic in topics]
+    committed = await client.list_consumer_group_offsets(group, partitions=mine) if mine else {}
+    lag = dict.fromkeys(topics, 0)
+    for tp in mine:
+        begin, end = ends[tp]
+        at = committed[tp].offset if tp in committed else -1
+        lag[tp.topic] += end - (at if at >= 0 else begin)
+    return GroupState(group, state or "Unknown", len(members), lag)
+
+
+async def _end_offsets(bootstrap: str, topics: Sequence[str]) -> dict[TopicPartition, tuple[int, int]]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    try:
+        async with asyncio.timeout(15):
+            await consumer.start()
+            tps = []
+            for topic in topics:
+                await consumer._client.add_topic(topic)
+            await consumer._client.force_metadata_update()
+            for topic in topics:
+                tps += [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+            if not tps:
+                return {}
+            begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+            return {tp: (begins[tp], ends[tp]) for tp in tps}
+    finally:
+        await consumer.stop()

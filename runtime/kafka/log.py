@@ -1,0 +1,104 @@
+"""Writing to Kafka: durable, in order for each key, and never stuck for ever.
+
+The idempotent producer of aiokafka has no way out of some broker troubles: its batches never expire, and it
+does not recover from OutOfOrderSequenceNumber (aiokafka #1101, no KIP-360). So an append has a deadline, and
+a producer that misses it is thrown away. What it held is then *unknown*: the caller appends it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from runtime.errors import Unavailable
+from schemas.codec import Record
+
+_log = structlog.get_logger()
+
+APPEND_DEADLINE_S = 10.0
+_STOP_DEADLINE_S = 5.0
+_MAX_REQUEST_BYTES = 1_000_000
+
+
+@dataclass(slots=True)
+class KafkaLog:
+    """An EventLog on one idempotent producer, which is rebuilt when it is stuck."""
+
+    bootstrap: str
+    client_id: str
+    _producer: AIOKafkaProducer | None = None
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def append(self, records: Sequence[Record]) -> None:
+        """Return once all records are durable. Raises Unavailable; then some of them may be durable too."""
+        if not records:
+            return
+        producer: AIOKafkaProducer | None = None
+        try:
+            async with asyncio.timeout(APPEND_DEADLINE_S):
+                producer = await self._ready()
+                sent = [
+                    await producer.send(r.topic, r.value, key=r.key, headers=list(r.headers)) for r in records
+                ]
+                await asyncio.gather(*sent)
+        except (KafkaError, TimeoutError, OSError) as exc:
+            await self._discard(producer)
+            raise Unavailable("Kafka did not acknowledge") from exc
+
+    async def _ready(self) -> AIOKafkaProducer:
+        async with self._lock:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self.bootstrap,
+                    client_id=self.client_id,
+                    acks="all",
+                    enable_idempotence=True,
+                    linger_ms=0,
+                    max_batch_size=262_144,
+                    max_request_size=_MAX_REQUEST_BYTES,
+                    request_timeout_ms=10_000,
+                    retry_backoff_ms=50,
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    await _stop(producer)
+                    raise
+                self._producer = producer
+            return self._producer
+
+    async def _discard(self, producer: AIOKafkaProducer | None) -> None:
+        async with self._lock:
+            if producer is None or self._producer is not producer:
+                return
+            self._producer = None
+        _log.warning("producer discarded")
+        await _stop(producer)
+
+    async def close(self) -> None:
+        """Give up the producer; bounded."""
+        if self._producer is not None:
+            await _stop(self._producer)
+            self._producer = None
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    with suppress(KafkaError, TimeoutError, OSError):
+        async with asyncio.timeout(_STOP_DEADLINE_S):
+            await producer.stop()
+
+
+@asynccontextmanager
+async def open_log(bootstrap: str, *, client_id: str = "millrace") -> AsyncIterator[KafkaLog]:
+    """A log that connects at its first append, so that a broker may come later."""
+    log = KafkaLog(bootstrap, client_id)
+    try:
+        yield log
+    finally:
+        await log.close()
