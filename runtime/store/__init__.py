@@ -1,0 +1,1 @@
+"""PostgreSQL, the only truth. Every statement stands in ``sql/``; only this package knows psycopg."""

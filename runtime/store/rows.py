@@ -1,0 +1,31 @@
+"""Rows of the core tables as our types."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from schemas.clock import wire_time
+from schemas.messages import Message, Status
+
+MESSAGE_COLUMNS = (
+    "m.message_id::text, m.conversation_id::text, m.seq, m.sender_id, m.type, m.content, m.attachments,"
+    " m.reply_to::text, m.created_at, m.status"
+)
+
+
+def message(row: tuple[Any, ...]) -> Message:
+    """A Message from MESSAGE_COLUMNS in their order."""
+    created_at: datetime = row[8]
+    return Message(
+        message_id=row[0],
+        conversation_id=row[1],
+        seq=row[2],
+        sender_id=row[3],
+        type=row[4],
+        content=row[5],
+        attachments=tuple(row[6]),
+        reply_to=row[7],
+        created_at=wire_time(created_at),
+        status=Status(row[9]).wire,
+    )
