@@ -1,0 +1,1 @@
+"""In: HTTP, accept, outbox, relay."""

@@ -1,0 +1,118 @@
+"""``python -m ingest``: the HTTP API and a relay in one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+import uvicorn
+import uvloop
+from starlette.routing import BaseRoute
+
+from ingest.accept import Accept
+from ingest.http.app import create_app
+from ingest.http.conversations import ConversationCalls
+from ingest.http.edge import Edge
+from ingest.http.messages import MessageCalls
+from ingest.relay import Relay, wake_on_announcements
+from ingest.wakes import Wakes
+from runtime.auth import Verifier
+from runtime.kafka.log import open_log
+from runtime.lifecycle import until_told_to_stop
+from runtime.logs import configure
+from runtime.metrics import ACCEPTED, RELAYED
+from runtime.operator import QuietServer, operator_server
+from runtime.redis.rates import open_rate_limiter
+from runtime.settings import Settings
+from runtime.store.conversations import PostgresConversations
+from runtime.store.history import PostgresHistory
+from runtime.store.intake import PostgresIntake
+from runtime.store.messages import PostgresMessages
+from runtime.store.outbox import announce, announcements, open_outbox
+from runtime.store.pool import Pool, open_pool
+
+_POOL = 10
+_WAIT_S = 60.0
+
+
+@asynccontextmanager
+async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
+    """A relay that runs while the block does."""
+    dsn = settings.pg.dsn.get_secret_value()
+    async with open_log(settings.kafka.bootstrap, client_id="millrace-relay") as log:
+        relay = Relay(partial(open_outbox, dsn), log, published=RELAYED.inc)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(relay.run()),
+                group.create_task(wake_on_announcements(relay, partial(announcements, dsn))),
+            ]
+            try:
+                yield relay
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+
+@asynccontextmanager
+async def open_routes(settings: Settings, pool: Pool, relay: Relay) -> AsyncIterator[Sequence[BaseRoute]]:
+    """All public calls, wired to their adapters."""
+    auth = settings.auth
+    verifier = Verifier(auth.secret.get_secret_value(), auth.issuer, auth.audience)
+    wakes = Wakes(relay, partial(announce, pool))
+    async with open_rate_limiter(settings.redis.url.get_secret_value()) as rates:
+        edge = Edge(
+            lambda token: verifier.verify(token).user_id,
+            rates,
+            settings.limits.messages_per_minute,
+            settings.limits.requests_per_minute,
+        )
+        history = PostgresHistory(pool)
+        accept = Accept(PostgresIntake(pool), wakes.stored, ACCEPTED.inc)
+        yield [
+            *MessageCalls(edge, accept, PostgresMessages(pool), history).routes(),
+            *ConversationCalls(edge, PostgresConversations(pool), wakes.changed).routes(),
+        ]
+        await accept.drain()
+
+
+async def run(settings: Settings) -> None:
+    """Serve until told to stop."""
+    ready = False
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(operator_server(settings.ops, lambda: ready))
+        dsn = settings.pg.dsn.get_secret_value()
+        pool = await stack.enter_async_context(open_pool(dsn, size=_POOL, wait_s=_WAIT_S))
+        relay = await stack.enter_async_context(open_relay(settings))
+        routes = await stack.enter_async_context(open_routes(settings, pool, relay))
+        config = uvicorn.Config(
+            create_app(routes),
+            host=settings.http.host,
+            port=settings.http.port,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=15,
+            backlog=1024,
+            limit_concurrency=4000,
+        )
+        await stack.enter_async_context(QuietServer(config).running())
+        ready = True
+        await until_told_to_stop()
+        ready = False
+
+
+def main() -> None:
+    """The process."""
+    settings = Settings()
+    configure(settings.node, settings.log_level)
+    uvloop.run(run(settings))
+
+
+if __name__ == "__main__":
+    main()

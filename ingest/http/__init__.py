@@ -1,0 +1,1 @@
+"""The HTTP edge: parse, call, answer. Errors are mapped in one place."""

@@ -1,0 +1,29 @@
+"""The application: routes, and the one mapping of errors to answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
+
+from ingest.http.edge import DeclaredLength
+from ingest.http.problems import on_bug, on_error, on_http_exception
+from runtime.errors import MillraceError
+
+UPLOADS = "/media"
+
+
+def create_app(routes: Iterable[BaseRoute]) -> Starlette:
+    """The public HTTP application."""
+    return Starlette(
+        routes=list(routes),
+        middleware=[Middleware(DeclaredLength, unlimited=UPLOADS)],
+        exception_handlers={
+            MillraceError: on_error,
+            HTTPException: on_http_exception,
+            Exception: on_bug,
+        },
+    )
