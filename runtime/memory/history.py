@@ -1,0 +1,51 @@
+"""The twin of the change log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from runtime.memory.tables import Tables
+from schemas.messages import Change
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryHistory:
+    """A History on dictionaries."""
+
+    tables: Tables
+
+    async def is_member(self, conversation_id: str, user_id: str) -> bool:
+        return user_id in self.tables.members.get(conversation_id, {})
+
+    async def members(self, conversation_id: str) -> Sequence[str]:
+        return sorted(self.tables.members.get(conversation_id, {}))
+
+    async def heads(self, conversation_ids: Sequence[str]) -> Mapping[str, int]:
+        rows = self.tables.conversations
+        return {id_: rows[id_].last_seq for id_ in conversation_ids if id_ in rows}
+
+    async def changes(self, conversation_id: str, after: int, up_to: int, limit: int) -> Sequence[Change]:
+        log = self.tables.changes.get(conversation_id, [])
+        return [self._current(change) for change in log if after < change.seq <= up_to][:limit]
+
+    def _current(self, change: Change) -> Change:
+        if change.message is None:
+            return change
+        return Change(
+            conversation_id=change.conversation_id,
+            seq=change.seq,
+            kind=change.kind,
+            message=self.tables.messages[change.message.message_id],
+        )
+
+    async def seq_of(self, conversation_id: str, message_id: str) -> int | None:
+        message = self.tables.messages.get(message_id)
+        return message.seq if message and message.conversation_id == conversation_id else None
+
+    async def small_conversations(self, user_id: str, max_members: int) -> Sequence[str]:
+        return [
+            id_
+            for id_, members in self.tables.members.items()
+            if user_id in members and len(members) <= max_members
+        ]

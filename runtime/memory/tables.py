@@ -1,0 +1,54 @@
+"""What the twins share: the core tables as dictionaries."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from schemas.events import AnyEvent
+from schemas.messages import Change, Message
+
+
+@dataclass(slots=True)
+class ConversationRow:
+    """A row of ``conversations``."""
+
+    conversation_id: str
+    title: str | None
+    created_by: str
+    last_seq: int = 0
+    last_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(slots=True)
+class OutboxRow:
+    """A row of ``outbox``."""
+
+    seq: int
+    event: AnyEvent
+    published: bool = False
+
+
+@dataclass(slots=True)
+class Tables:
+    """One database, empty at first. ``status`` in a Message is kept current by replacing the message."""
+
+    conversations: dict[str, ConversationRow] = field(default_factory=dict)
+    members: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    """Conversation id → user id → role."""
+    messages: dict[str, Message] = field(default_factory=dict)
+    keys: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
+    """(sender, client message id) → (message id, body hash)."""
+    changes: dict[str, list[Change]] = field(default_factory=lambda: defaultdict(list))
+    outbox: dict[tuple[str, int], OutboxRow] = field(default_factory=dict)
+    receipts: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    """(conversation, user) → (delivered seq, read seq)."""
+
+    def log(self, change: Change, event: AnyEvent) -> None:
+        """Append to a conversation's change log and owe the event to Kafka."""
+        row = self.conversations[change.conversation_id]
+        assert change.seq == row.last_seq + 1
+        row.last_seq, row.last_at = change.seq, datetime.now(UTC)
+        self.changes[change.conversation_id].append(change)
+        self.outbox[change.conversation_id, change.seq] = OutboxRow(change.seq, event)

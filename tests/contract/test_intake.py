@@ -1,0 +1,217 @@
+"""Intake, conversations, history and outbox: the twin and PostgreSQL keep the same promises."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from runtime.conversations import Conversations
+from runtime.errors import Conflict, Forbidden, IdempotencyMismatch, Invalid, NotFound, Unavailable
+from runtime.intake import Accepted, Intake
+from runtime.memory.history import MemoryHistory
+from runtime.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
+from runtime.memory.tables import Tables
+from runtime.outbox import Outbox
+from runtime.ports import History
+from runtime.store.conversations import PostgresConversations
+from runtime.store.history import PostgresHistory
+from runtime.store.intake import PostgresIntake
+from runtime.store.outbox import open_outbox
+from runtime.store.pool import open_pool
+from schemas.ids import new_id
+from schemas.messages import ChangeKind
+from tests import make
+
+
+@dataclass
+class World:
+    intake: Intake
+    conversations: Conversations
+    history: History
+    open_outbox: Any
+    room: str
+
+    def draft(self, content: str = "hi", **more: Any) -> Any:
+        return make.draft(content, conversationId=self.room, **more)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    room = new_id()
+    if request.param == "memory":
+        tables = Tables()
+
+        @asynccontextmanager
+        async def memory_outbox() -> AsyncIterator[Outbox]:
+            yield MemoryOutbox(tables)
+
+        made = World(MemoryIntake(tables), MemoryConversations(tables), MemoryHistory(tables), memory_outbox, room)
+        await made.conversations.create(room, "Room", "alice", ["bob"])
+        yield made
+        return
+    dsn = request.getfixturevalue("pg_dsn")
+    async with open_pool(dsn) as pool:
+        made = World(
+            PostgresIntake(pool),
+            PostgresConversations(pool),
+            PostgresHistory(pool),
+            lambda: open_outbox(dsn),
+            room,
+        )
+        await made.conversations.create(room, "Room", "alice", ["bob"])
+        yield made
+
+
+async def test_seqs_are_dense_over_messages_and_membership(world):
+    await world.intake.accept([world.draft("a"), world.draft("b")])
+    await world.conversations.add(world.room, "carol", by="alice")
+    await world.intake.accept([world.draft("c", sender="carol")])
+    changes = await world.history.changes(world.room, 0, 100, 100)
+    assert [c.seq for c in changes] == [1, 2, 3, 4]
+    assert [c.kind for c in changes][2] is ChangeKind.MEMBER_ADDED
+    assert changes[2].data["userId"] == "carol"
+    assert [c.message.content for c in changes if c.message] == ["a", "b", "c"]
+    assert (await world.history.heads([world.room, new_id()])) == {world.room: 4}
+
+
+async def test_a_page_of_changes_starts_after_and_ends_with_the_bounds(world):
+    await world.intake.accept([world.draft(str(n)) for n in range(6)])
+    assert [c.seq for c in await world.history.changes(world.room, 2, 5, 2)] == [3, 4]
+    assert [c.seq for c in await world.history.changes(world.room, 4, 5, 10)] == [5]
+
+
+async def test_the_same_key_gives_the_same_message(world):
+    [first] = await world.intake.accept([world.draft(key="k-same")])
+    [again] = await world.intake.accept([world.draft(key="k-same")])
+    assert isinstance(again, Accepted)
+    assert again.replayed
+    assert again.message == first.message
+    [other] = await world.intake.accept([world.draft("other", key="k-same")])
+    assert isinstance(other, IdempotencyMismatch)
+    assert (await world.history.heads([world.room]))[world.room] == 1
+
+
+async def test_the_same_key_twice_in_one_batch_makes_one_message(world):
+    one, two, three = await world.intake.accept(
+        [world.draft(key="k-batch"), world.draft(key="k-batch"), world.draft("else", key="k-batch")]
+    )
+    assert one.message.message_id == two.message.message_id
+    assert two.replayed
+    assert isinstance(three, IdempotencyMismatch)
+
+
+async def test_two_senders_may_use_the_same_key(world):
+    one, two = await world.intake.accept([world.draft(key="k-two"), world.draft(key="k-two", sender="bob")])
+    assert (one.message.seq, two.message.seq) == (1, 2)
+
+
+async def test_parallel_retries_of_one_key_make_one_row(world):
+    async def post() -> Any:
+        for _ in range(20):
+            try:
+                return (await world.intake.accept([world.draft(key="k-par")]))[0]
+            except Unavailable:
+                continue
+        raise AssertionError("never stored")
+
+    answers = await asyncio.gather(*(post() for _ in range(20)))
+    assert len({a.message.message_id for a in answers}) == 1
+    assert (await world.history.heads([world.room]))[world.room] == 1
+
+
+async def test_one_bad_draft_does_not_fail_its_neighbours(world):
+    outcomes = await world.intake.accept(
+        [world.draft("a"), world.draft(sender="eve"), make.draft(conversationId=new_id()), world.draft("b")]
+    )
+    assert [type(o) for o in outcomes] == [Accepted, NotFound, NotFound, Accepted]
+    assert [o.message.seq for o in outcomes if isinstance(o, Accepted)] == [1, 2]
+
+
+async def test_a_reply_must_be_to_this_conversation(world):
+    elsewhere = new_id()
+    await world.conversations.create(elsewhere, None, "alice", [])
+    [there] = await world.intake.accept([make.draft(conversationId=elsewhere)])
+    [here] = await world.intake.accept([world.draft()])
+    good, bad = await world.intake.accept(
+        [world.draft(replyTo=here.message.message_id), world.draft(replyTo=there.message.message_id)]
+    )
+    assert good.message.reply_to == here.message.message_id
+    assert isinstance(bad, Invalid)
+
+
+async def test_an_attachment_must_be_an_upload_of_the_sender(world):
+    [outcome] = await world.intake.accept([world.draft(attachments=[new_id()])])
+    assert isinstance(outcome, Invalid)
+    assert (await world.history.heads([world.room]))[world.room] == 0
+
+
+async def test_every_change_is_owed_to_kafka_until_it_is_marked(world):
+    await world.intake.accept([world.draft(str(n)) for n in range(3)])
+    await world.conversations.remove(world.room, "bob", by="bob")
+    async with world.open_outbox() as outbox:
+        assert await outbox.unpublished(100) == []  # no shard is owned yet
+        await outbox.claim()
+        owed = [row for row in await outbox.unpublished(1000) if row.conversation_id == world.room]
+        assert [(row.seq, row.topic) for row in owed] == [
+            (0, "conversation.changed"),
+            (1, "message.created"),
+            (2, "message.created"),
+            (3, "message.created"),
+            (4, "conversation.changed"),
+        ]
+        await outbox.mark(owed[:3])
+        left = [row.seq for row in await outbox.unpublished(1000) if row.conversation_id == world.room]
+        assert left == [3, 4]
+        await outbox.mark(owed)
+
+
+async def test_membership_changes_once_and_by_the_right_people(world):
+    await world.conversations.add(world.room, "carol", by="alice")
+    await world.conversations.add(world.room, "carol", by="alice")
+    assert (await world.history.heads([world.room]))[world.room] == 1
+    with pytest.raises(Forbidden):
+        await world.conversations.add(world.room, "dave", by="bob")
+    with pytest.raises(Forbidden):
+        await world.conversations.remove(world.room, "alice", by="bob")
+    with pytest.raises(NotFound):
+        await world.conversations.add(world.room, "dave", by="eve")
+    with pytest.raises(Conflict):
+        await world.conversations.remove(world.room, "alice", by="alice")
+    await world.conversations.remove(world.room, "carol", by="carol")
+    assert not await world.history.is_member(world.room, "carol")
+    assert list(await world.history.members(world.room)) == ["alice", "bob"]
+
+
+async def test_a_conversation_id_is_taken_once(world):
+    with pytest.raises(Conflict):
+        await world.conversations.create(world.room, None, "eve", [])
+    assert await world.conversations.get(world.room, "eve") is None
+
+
+async def test_the_list_is_newest_first_with_unread_counts(world):
+    other = new_id()
+    await world.conversations.create(other, None, "bob", [])
+    await world.intake.accept([world.draft("one"), world.draft("two")])
+    mine = [s for s in await world.conversations.mine("bob", None, 50) if s.conversation_id in (other, world.room)]
+    assert [s.conversation_id for s in mine] == [world.room, other]
+    assert (mine[0].unread, mine[0].last_message.content, mine[0].head_seq) == (2, "two", 2)
+    first = mine[0]
+    after = await world.conversations.mine("bob", (first.last_at, first.conversation_id), 50)
+    assert world.room not in [s.conversation_id for s in after]
+
+
+async def test_a_message_is_found_in_its_own_conversation_only(world):
+    [made] = await world.intake.accept([world.draft()])
+    assert await world.history.seq_of(world.room, made.message.message_id) == 1
+    assert await world.history.seq_of(new_id(), made.message.message_id) is None
+    assert await world.history.seq_of(world.room, "nonsense") is None
+
+
+async def test_small_conversations_are_told_from_large_ones(world):
+    assert world.room in await world.history.small_conversations("bob", 2)
+    assert world.room not in await world.history.small_conversations("bob", 1)

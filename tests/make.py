@@ -1,0 +1,48 @@
+"""Builders: a test names what it is about, these supply the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from ingest.drafts import draft as draft_of
+from runtime.intake import Draft
+from schemas.events import ConversationChanged, MessageCreated, MessageSent
+from schemas.ids import new_id
+from schemas.messages import Message
+
+ROOM = "01900000-0000-7000-8000-000000000001"
+AT = "2026-11-24T15:00:00.000Z"
+
+
+def message(**changes: Any) -> Message:
+    fields = {
+        "message_id": new_id(),
+        "conversation_id": ROOM,
+        "seq": 1,
+        "sender_id": "alice",
+        "type": "text",
+        "content": "hi",
+        "created_at": AT,
+        "status": "pending",
+    }
+    return Message(**{**fields, **changes})
+
+
+def created(**changes: Any) -> MessageCreated:
+    return MessageCreated(message=message(**changes))
+
+
+def sent(**changes: Any) -> MessageSent:
+    return MessageSent(message=message(**{"status": "sent", **changes}), sent_at=AT)
+
+
+def member_added(seq: int, user_id: str = "carol", **changes: Any) -> ConversationChanged:
+    fields = {"conversation_id": ROOM, "change": "member_added", "by": "alice", "at": AT}
+    return ConversationChanged(seq=seq, user_id=user_id, **{**fields, **changes})
+
+
+def draft(content: str = "hi", *, sender: str = "alice", key: str | None = None, **body: Any) -> Draft:
+    said = {"conversationId": ROOM, "type": "text", "content": content, **body}
+    return draft_of(orjson.dumps(said), sender_id=sender, idempotency_key=key)

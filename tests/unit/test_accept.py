@@ -1,0 +1,91 @@
+"""Batches on the leading edge: answers are right, neighbours are safe, outcomes are honest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from ingest.accept import Accept
+from runtime.errors import IdempotencyMismatch, NotFound, OutcomeUnknown, Unavailable
+from runtime.intake import Draft, Outcome
+from runtime.memory.intake import MemoryConversations, MemoryIntake
+from runtime.memory.tables import Tables
+from tests import make
+
+
+@pytest.fixture
+async def tables() -> Tables:
+    tables = Tables()
+    await MemoryConversations(tables).create(make.ROOM, None, "alice", ["bob"])
+    return tables
+
+
+class Gate:
+    """An intake that waits until it is opened, and can refuse one sender's batches."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.inner, self.open, self.sizes, self.poison = MemoryIntake(tables), asyncio.Event(), [], ""
+
+    async def accept(self, drafts: Sequence[Draft]) -> Sequence[Outcome]:
+        self.sizes.append(len(drafts))
+        await self.open.wait()
+        if any(d.content == self.poison for d in drafts):
+            raise Unavailable("locked")
+        return await self.inner.accept(drafts)
+
+
+async def test_what_comes_while_a_commit_is_in_flight_makes_the_next_batch(tables):
+    gate = Gate(tables)
+    accept = Accept(gate, lambda _: None)
+    posts = [asyncio.create_task(accept(make.draft(str(n)))) for n in range(20)]
+    await asyncio.sleep(0)
+    gate.open.set()
+    answers = await asyncio.gather(*posts)
+    assert [a.message.seq for a in answers] == list(range(1, 21))
+    assert len(gate.sizes) < 5
+
+
+async def test_a_neighbour_that_cannot_be_stored_fails_alone(tables):
+    gate = Gate(tables)
+    gate.poison = "bad"
+    accept = Accept(gate, lambda _: None)
+    posts = [asyncio.create_task(accept(make.draft(text))) for text in ("a", "b", "bad", "c")]
+    await asyncio.sleep(0)
+    gate.open.set()
+    results = await asyncio.gather(*posts, return_exceptions=True)
+    assert [type(r).__name__ for r in results] == ["Accepted", "Accepted", "Unavailable", "Accepted"]
+
+
+async def test_a_store_that_does_not_answer_leaves_the_outcome_unknown(tables):
+    gate = Gate(tables)
+    accept = Accept(gate, lambda _: None, deadline_s=0.05)
+    first, second = (asyncio.create_task(accept(make.draft(t))) for t in "ab")
+    for _ in range(2):
+        await asyncio.sleep(0)
+    third = asyncio.create_task(accept(make.draft("c")))
+    results = await asyncio.gather(first, second, third, return_exceptions=True)
+    assert [type(r) for r in results] == [OutcomeUnknown, OutcomeUnknown, Unavailable]
+    gate.open.set()
+    await accept.drain()
+    assert {m.content for m in tables.messages.values()} == {"a", "b"}  # c was surely not stored
+
+
+async def test_the_relay_is_woken_for_new_messages_only(tables):
+    woken: list[Draft] = []
+    accept = Accept(MemoryIntake(tables), woken.extend)
+    first = await accept(make.draft(key="k"))
+    again = await accept(make.draft(key="k"))
+    assert again.replayed
+    assert again.message == first.message
+    assert len(woken) == 1
+
+
+async def test_rejections_reach_their_own_request(tables):
+    accept = Accept(MemoryIntake(tables), lambda _: None)
+    await accept(make.draft(key="k"))
+    with pytest.raises(IdempotencyMismatch):
+        await accept(make.draft("other", key="k"))
+    with pytest.raises(NotFound):
+        await accept(make.draft(sender="eve"))

@@ -1,0 +1,53 @@
+"""The relay: order, and nothing marked that Kafka has not acknowledged."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import pytest
+
+from ingest.relay import Relay
+from runtime.errors import Unavailable
+from runtime.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
+from runtime.memory.log import MemoryLog
+from runtime.memory.tables import Tables
+from tests import make
+
+
+@pytest.fixture
+async def tables() -> Tables:
+    tables = Tables()
+    await MemoryConversations(tables).create(make.ROOM, None, "alice", ["bob"])
+    await MemoryIntake(tables).accept([make.draft(str(n)) for n in range(5)])
+    return tables
+
+
+@asynccontextmanager
+async def _never():
+    raise AssertionError
+    yield
+
+
+async def test_rows_are_published_in_seq_order_and_once(tables):
+    log, outbox = MemoryLog(), MemoryOutbox(tables)
+    relay = Relay(_never, log)
+    await outbox.claim()
+    assert await relay.publish(outbox) == 6  # five messages and the creation
+    assert await relay.publish(outbox) == 0
+    assert [e.message.seq for e in log.events("message.created")] == [1, 2, 3, 4, 5]
+    assert {r.key for r in log.records} == {make.ROOM.encode()}
+    assert all(dict(r.headers)["ce_type"] == r.topic.encode() for r in log.records)
+
+
+async def test_nothing_is_marked_when_the_broker_does_not_acknowledge(tables):
+    log, outbox = MemoryLog(down=True), MemoryOutbox(tables)
+    await outbox.claim()
+    with pytest.raises(Unavailable):
+        await Relay(_never, log).publish(outbox)
+    assert len(await outbox.unpublished(100)) == 6
+
+
+async def test_a_relay_publishes_only_shards_it_owns(tables):
+    log = MemoryLog()
+    assert await Relay(_never, log).publish(MemoryOutbox(tables)) == 0
+    assert log.records == []
