@@ -53,8 +53,6 @@ async def operator_server(listen: Listen, ready: Callable[[], bool]) -> AsyncIte
     app = Starlette(
         routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)],
     )
-    config = uvicorn.Config(
-        app, host=listen.host, port=listen.port, log_config=None, access_log=False, lifespan="off"
-    )
+    config = uvicorn.Config(app, host=listen.host, port=listen.port, log_config=None, access_log=False, lifespan="off")
     async with QuietServer(config).running():
         yield

@@ -28,9 +28,7 @@ def json(body: Any, status: int = 200, headers: dict[str, str] | None = None) ->
     )
 
 
-def problem(
-    status: int, code: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any
-) -> Response:
+def problem(status: int, code: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any) -> Response:
     """An error answer: ``type``, ``title``, ``status``, ``detail``, ``code`` and what else helps."""
     body = {
         "type": f"urn:millrace:problem:{code}",

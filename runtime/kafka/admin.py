@@ -102,9 +102,7 @@ def _settings(topic: Topic, replication: int | None) -> dict[str, str]:
     return {name: value.lower() if value in ("True", "False") else value for name, value in settings.items()}
 
 
-async def _configure(
-    client: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int | None
-) -> list[str]:
+async def _configure(client: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int | None) -> list[str]:
     if not topics:
         return []
     asked = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in topics]

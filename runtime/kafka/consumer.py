@@ -76,9 +76,7 @@ class KafkaConsumer:
         Raises Unavailable.
         """
         offsets = {
-            tp: offset
-            for tp, offset in self._positions.next_offset.items()
-            if tp in self._consumer.assignment()
+            tp: offset for tp, offset in self._positions.next_offset.items() if tp in self._consumer.assignment()
         }
         if not offsets:
             return

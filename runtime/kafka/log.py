@@ -43,9 +43,7 @@ class KafkaLog:
         try:
             async with asyncio.timeout(APPEND_DEADLINE_S):
                 producer = await self._ready()
-                sent = [
-                    await producer.send(r.topic, r.value, key=r.key, headers=list(r.headers)) for r in records
-                ]
+                sent = [await producer.send(r.topic, r.value, key=r.key, headers=list(r.headers)) for r in records]
                 await asyncio.gather(*sent)
         except (KafkaError, TimeoutError, OSError) as exc:
             await self._discard(producer)

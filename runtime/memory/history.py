@@ -45,7 +45,5 @@ class MemoryHistory:
 
     async def small_conversations(self, user_id: str, max_members: int) -> Sequence[str]:
         return [
-            id_
-            for id_, members in self.tables.members.items()
-            if user_id in members and len(members) <= max_members
+            id_ for id_, members in self.tables.members.items() if user_id in members and len(members) <= max_members
         ]

@@ -46,9 +46,7 @@ class RateLimiter:
             )
 
 
-async def _retry_after(
-    limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, what: str, who: str
-) -> float:
+async def _retry_after(limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, what: str, who: str) -> float:
     try:
         stats = await limiter.get_window_stats(item, what, who)
     except (RedisError, OSError, TimeoutError):

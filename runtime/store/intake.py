@@ -105,9 +105,7 @@ async def _write(conn: Connection, new: Sequence[tuple[Draft, Message]], at: dat
     heads = dict(zip(conversations, seqs, strict=True))  # seqs rise, so the last one stays
     place = {"ids": ids, "conversations": conversations, "seqs": seqs}
     async with conn.pipeline():
-        await conn.execute(
-            _SQL["raise_heads"], {"conversations": list(heads), "seqs": list(heads.values()), "at": at}
-        )
+        await conn.execute(_SQL["raise_heads"], {"conversations": list(heads), "seqs": list(heads.values()), "at": at})
         await conn.execute(
             _SQL["insert_messages"],
             {

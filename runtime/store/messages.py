@@ -33,9 +33,7 @@ class PostgresMessages:
 
     pool: Pool
 
-    async def page(
-        self, conversation_id: str, after: int | None, before: int | None, limit: int
-    ) -> Sequence[Message]:
+    async def page(self, conversation_id: str, after: int | None, before: int | None, limit: int) -> Sequence[Message]:
         """Messages between two seqs (exclusive), ascending: the oldest when ``after`` is given, else the newest.
 
         Raises Unavailable.

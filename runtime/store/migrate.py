@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from yoyo import get_backend, read_migrations
 
 _FOLDER = Path(__file__).parent / "migrations"
 _LOCK = 0x4D494C4C  # "MILL": one advisory lock for all who migrate this database
 
 
+class MigrationError(Exception):
+    """The database could not be brought to the schema."""
+
+
 def migrate(dsn: str) -> None:
     """Bring the database to the newest schema. Idempotent, safe to run at once from many processes.
 
     yoyo's own lock row survives a kill -9; holding an advisory lock proves that it is stale, so it is broken.
-    Raises psycopg.Error.
+    Raises MigrationError.
     """
+    try:
+        _migrate(dsn)
+    except psycopg.Error as exc:
+        raise MigrationError(f"{type(exc).__name__}: {str(exc).splitlines()[0][:200]}") from exc
+
+
+def _migrate(dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as guard:
         guard.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
         backend = get_backend(_yoyo_url(dsn))
@@ -26,11 +40,42 @@ def migrate(dsn: str) -> None:
         backend.connection.close()
 
 
+def ensure_database(dsn: str) -> None:
+    """Make the database that the DSN names, if the server does not have it. Raises MigrationError."""
+    name = conninfo_to_dict(dsn).get("dbname") or ""
+    try:
+        _ensure_database(dsn, str(name))
+    except psycopg.Error as exc:
+        raise MigrationError(f"{type(exc).__name__}: {str(exc).splitlines()[0][:200]}") from exc
+
+
+def address(dsn: str) -> tuple[str, int]:
+    """Host and port of a connection string. Raises ValueError."""
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError as exc:
+        raise ValueError("no connection string") from exc
+    return str(parts.get("host") or "127.0.0.1"), int(parts.get("port") or 5432)
+
+
+def _ensure_database(dsn: str, name: str) -> None:
+    with psycopg.connect(make_conninfo(dsn, dbname="postgres"), autocommit=True, connect_timeout=10) as admin:
+        if admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is None:
+            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(str(name))))
+
+
+async def accepts_connections(dsn: str) -> bool:
+    """Whether the server lets us in now; the database itself may be missing."""
+    try:
+        async with await psycopg.AsyncConnection.connect(make_conninfo(dsn, dbname="postgres"), connect_timeout=2):
+            return True
+    except psycopg.OperationalError:
+        return False
+
+
 def _yoyo_url(dsn: str) -> str:
-    parts = psycopg.conninfo.conninfo_to_dict(dsn)
+    parts = conninfo_to_dict(dsn)
     host, port = parts.get("host", "127.0.0.1"), parts.get("port", 5432)
     user, password, name = (str(parts.get(k) or "") for k in ("user", "password", "dbname"))
-    from urllib.parse import quote
-
     login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user else ""
     return f"postgresql+psycopg://{login}{host}:{port}/{quote(name, safe='')}"

@@ -1,0 +1,138 @@
+"""The ``millrace`` command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ops import agents, demo, replay_irc, topics
+from ops.errors import OperatorError
+from ops.running import data_folder, running_stack
+from runtime.stack.errors import StackError
+
+app = typer.Typer(
+    help="Millrace: an event-streaming pipeline for chat.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(topics.app, name="topics")
+app.add_typer(agents.app, name="agents")
+app.command("demo")(demo.demo)
+app.command("replay-irc")(replay_irc.replay_irc)
+
+Data = Annotated[
+    Path | None, typer.Option("--data", help="The data folder; default: MILLRACE_DATA_DIR, or .millrace here.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@app.command()
+def up(
+    data: Data = None,
+    http_port: Annotated[int | None, typer.Option(help="Port of the HTTP API; default: a free one.")] = None,
+    ws_port: Annotated[int | None, typer.Option(help="Port of the gateway; default: a free one.")] = None,
+    servers_only: Annotated[bool, typer.Option(help="Only Kafka, PostgreSQL and Valkey.")] = False,
+    with_parent: Annotated[bool, typer.Option(help="End when the calling process ends.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole pipeline here, in the foreground. Ctrl-C ends everything; the data stays."""
+    from ops.up import run_up
+
+    wanted = {name: port for name, port in (("http", http_port), ("ws", ws_port)) if port is not None}
+    asyncio.run(
+        run_up(
+            data_folder(data),
+            wanted=wanted,
+            servers_only=servers_only,
+            with_parent=with_parent,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
+def status(data: Data = None, as_json: AsJson = False) -> None:
+    """What runs where. Exits 0 only when everything is ready."""
+    from ops.status import look, show
+
+    found = asyncio.run(look(data_folder(data)))
+    print(json.dumps(found)) if as_json else show(found)
+    raise typer.Exit(0 if found["state"] == "ready" else 1)
+
+
+@app.command()
+def down(data: Data = None) -> None:
+    """End the stack; the data stays."""
+    from ops.status import down as end
+
+    end(data_folder(data))
+
+
+@app.command()
+def logs(
+    name: Annotated[str | None, typer.Argument(help="A process, such as gateway; default: all.")] = None,
+    data: Data = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
+    lines: Annotated[int, typer.Option("-n", help="How many lines of the past.")] = 50,
+) -> None:
+    """The logs of the processes."""
+    from ops.status import logs as show
+
+    show(data, name, follow=follow, lines=lines)
+
+
+@app.command()
+def token(
+    user: Annotated[str, typer.Argument(help="1-64 of A-Z a-z 0-9 _ . : -")],
+    ttl: Annotated[str, typer.Option(help="How long it holds: 30m, 1h, 7d.")] = "1h",
+    data: Data = None,
+) -> None:
+    """A token for the stack that runs."""
+    from ops.tokens import seconds
+    from runtime.auth import issue
+
+    stack = running_stack(data)
+    try:
+        print(issue(stack.jwt_secret, user, ttl_s=seconds(ttl)))
+    except ValueError as exc:
+        raise OperatorError(str(exc)) from exc
+
+
+@app.command()
+def setup(
+    replication: Annotated[int | None, typer.Option(help="Instead of the declared one.")] = None,
+) -> None:
+    """Migrate the database and apply the topics, on the servers that the environment names."""
+    from ops.setup import apply_topics, migrate_database
+    from runtime.settings import Settings
+
+    settings = Settings()
+
+    async def run() -> None:
+        await migrate_database(settings.pg.dsn.get_secret_value())
+        for line in await apply_topics(settings.kafka.bootstrap, replication):
+            print(line)
+
+    asyncio.run(run())
+
+
+def main() -> None:
+    """The entry point: one line for trouble, never a traceback."""
+    try:
+        app()
+    except (OperatorError, StackError) as exc:
+        print(f"millrace: {exc}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""What makes up a stack on one machine: the servers, given by URL or embedded, and our own processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ops.errors import OperatorError
+from runtime.stack.child import Child, answers
+from runtime.stack.folder import Folder
+from runtime.stack.kafka import Kafka
+from runtime.stack.postgres import Postgres
+from runtime.stack.valkey import Valkey
+
+STAGES = ("status", "notification", "media", "search", "analytics")
+APPS = ("ingest", "gateway", *STAGES)
+GIVEN = {"pg": "MILLRACE_PG__DSN", "kafka": "MILLRACE_KAFKA__BOOTSTRAP", "redis": "MILLRACE_REDIS__URL"}
+PORTS = ("http", "ws", "postgres", "valkey", "kafka", "kafka-controller", *(f"{app}-ops" for app in APPS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Servers:
+    """Where the three servers are; ``children`` are those that we run ourselves."""
+
+    pg: str
+    kafka: str
+    redis: str
+    children: Sequence[Child]
+
+    @property
+    def embedded_kafka(self) -> bool:
+        """Whether the broker is ours, and so alone."""
+        return any(child.name == "kafka" for child in self.children)
+
+
+def servers(folder: Folder, ports: Mapping[str, int], say: Callable[[str], None]) -> Servers:
+    """The servers of the stack: each one as given in the environment, else embedded. Raises StackError."""
+    postgres = Postgres(folder, ports["postgres"])
+    valkey = Valkey(folder, ports["valkey"])
+    kafka = Kafka(folder, ports["kafka"], ports["kafka-controller"], say)
+    given = {name: os.environ.get(variable, "") for name, variable in GIVEN.items()}
+    embedded = {"pg": postgres.child, "kafka": kafka.child, "redis": valkey.child}
+    return Servers(
+        pg=given["pg"] or postgres.dsn,
+        kafka=given["kafka"] or kafka.bootstrap,
+        redis=given["redis"] or valkey.url,
+        children=[make() for name, make in embedded.items() if not given[name]],
+    )
+
+
+async def check_given() -> None:
+    """Whether the servers given by URL answer. Raises OperatorError, naming the variable but no password."""
+    for name, variable in GIVEN.items():
+        text = os.environ.get(variable)
+        if text:
+            host, port = _address(name, text, variable)
+            await _reach(host, port, name, variable)
+
+
+def _address(name: str, text: str, variable: str) -> tuple[str, int]:
+    defaults = {"pg": 5432, "kafka": 9092, "redis": 6379}
+    try:
+        if name == "pg":
+            from runtime.store.migrate import address
+
+            return address(text)
+        parts = urlsplit(text if name == "redis" else f"//{text.split(',')[0]}")
+        if not parts.hostname:
+            raise ValueError
+        return parts.hostname, parts.port or defaults[name]
+    except ValueError as exc:
+        forms = {"pg": "postgresql://user@host:5432/name", "kafka": "host:9092", "redis": "redis://host:6379/0"}
+        raise OperatorError(f"{variable} is not of the form {forms[name]}") from exc
+
+
+async def _reach(host: str, port: int, name: str, variable: str) -> None:
+    import asyncio
+
+    product = {"pg": "PostgreSQL", "kafka": "Kafka", "redis": "Redis"}[name]
+    try:
+        async with asyncio.timeout(5):
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+    except (OSError, TimeoutError) as exc:
+        raise OperatorError(
+            f"{variable}: no {product} answers at {host}:{port}; start it, or leave the variable out to get one"
+        ) from exc
+
+
+def apps(folder: Folder, ports: Mapping[str, int], where: Servers) -> list[Child]:
+    """Our own processes."""
+    shared = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("MILLRACE_TEST")},
+        "MILLRACE_PG__DSN": where.pg,
+        "MILLRACE_KAFKA__BOOTSTRAP": where.kafka,
+        "MILLRACE_REDIS__URL": where.redis,
+        "MILLRACE_AUTH__SECRET": folder.secret("jwt"),
+        "MILLRACE_HTTP__HOST": "127.0.0.1",
+        "MILLRACE_HTTP__PORT": str(ports["http"]),
+        "MILLRACE_WS__HOST": "127.0.0.1",
+        "MILLRACE_WS__PORT": str(ports["ws"]),
+        "MILLRACE_OPS__HOST": "127.0.0.1",
+        "MILLRACE_DATA_DIR": str(folder.path),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]),
+    }
+    return [_app(name, folder, ports[f"{name}-ops"], shared) for name in APPS]
+
+
+def _app(name: str, folder: Folder, port: int, shared: Mapping[str, str]) -> Child:
+    module = ["streams", name] if name in STAGES else [name]
+    return Child(
+        name=name,
+        kind="stage" if name in STAGES else "front",
+        argv=[sys.executable, "-m", *module],
+        log=folder.logs / f"{name}.log",
+        ready=lambda: answers(port, "/readyz"),
+        env={**shared, "MILLRACE_NODE": f"{name}-1", "MILLRACE_OPS__PORT": str(port)},
+        stop_s=25,
+        ready_s=90,
+        ops_port=port,
+    )

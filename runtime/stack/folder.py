@@ -1,0 +1,123 @@
+"""The data folder: one supervisor at a time, enough room, secrets that nobody else reads."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.stack.errors import StackError
+
+_ROOM = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Where a stack keeps everything."""
+
+    path: Path
+
+    @property
+    def logs(self) -> Path:
+        """One log file for each process."""
+        return self.path / "logs"
+
+    def prepare(self) -> None:
+        """Make the folder. Raises StackError when it cannot be written or the disk is full."""
+        try:
+            for part in (self.path, self.logs, self.path / "secrets", self.path / "media"):
+                part.mkdir(parents=True, exist_ok=True)
+            (self.path / "secrets").chmod(0o700)
+        except OSError as exc:
+            raise StackError(f"{self.path} cannot be written ({exc.strerror}); choose another with --data") from exc
+        free = shutil.disk_usage(self.path).free
+        if free < _ROOM:
+            raise StackError(
+                f"only {free // 2**20} MB are free on the disk of {self.path}; {_ROOM // 2**20} MB are needed:"
+                " make room, or choose another folder with --data"
+            )
+
+    def secret(self, name: str) -> str:
+        """A secret made at its first use and kept with mode 0600."""
+        file = self.path / "secrets" / name
+        if not file.exists() or not file.read_text():
+            write_privately(file, secrets.token_hex(24))
+        return file.read_text()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder. Raises StackError when another supervisor does."""
+        with (self.path / "lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as exc:
+                if exc.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                lock.seek(0)
+                holder = lock.read().strip() or "unknown"
+                raise StackError(
+                    f"a stack runs in {self.path} already (process {holder}); use it, or end it with `millrace down`"
+                ) from exc
+            lock.seek(0)
+            lock.truncate()
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+    def holder(self) -> int | None:
+        """The process id of the supervisor that runs here now."""
+        try:
+            with (self.path / "lock").open("r+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            text = (self.path / "lock").read_text().strip()
+            return int(text) if text.isdigit() else None
+        return None
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A JSON file of the folder; empty when it is not there or half-written."""
+        try:
+            found = json.loads((self.path / name).read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def write(self, name: str, content: dict[str, Any]) -> None:
+        """Replace a JSON file, at once and privately."""
+        write_privately(self.path / name, json.dumps(content, indent=1))
+
+
+def write_privately(file: Path, text: str) -> None:
+    """Replace a file by one with mode 0600; a reader sees the old or the new one, whole."""
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    beside.replace(file)
+
+
+def nobody() -> tuple[int, int] | None:
+    """User and group for servers that refuse root; None when we are not root."""
+    if os.geteuid() != 0:
+        return None
+    import pwd
+
+    entry = pwd.getpwnam("nobody")
+    return entry.pw_uid, entry.pw_gid
+
+
+def reachable_by_others(path: Path) -> bool:
+    """Whether any user can pass through all the folders above this one."""
+    return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)

@@ -1,0 +1,127 @@
+"""Keeps children running: starts them, waits until they are ready, restarts those that die, stops all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from runtime.stack.child import Child, spawn
+from runtime.stack.errors import StackError
+
+FIRST_BACKOFF_S, MOST_BACKOFF_S, STEADY_S = 0.2, 5.0, 10.0
+_GIVE_UP_BEFORE_READY = 4
+_POLL_S = 0.05
+
+
+def backoff(before: float, lived_s: float) -> float:
+    """How long to wait before the next restart: doubling, and from the start again after a steady life."""
+    return FIRST_BACKOFF_S if lived_s >= STEADY_S else min(before * 2, MOST_BACKOFF_S)
+
+
+@dataclass(slots=True)
+class Running:
+    """A child and what became of it."""
+
+    child: Child
+    process: asyncio.subprocess.Process | None = None
+    restarts: int = 0
+    was_ready: bool = False
+    stopping: bool = False
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, while it lives."""
+        alive = self.process is not None and self.process.returncode is None
+        return self.process.pid if self.process is not None and alive else None
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """All children, in the order of their start. ``changed`` is called whenever a process comes or goes."""
+
+    changed: Callable[[], None] = lambda: None
+    children: list[Running] = field(default_factory=list)
+
+    async def start(self, children: Sequence[Child]) -> None:
+        """Start these together; return when all are ready. Raises StackError, with the log's last words."""
+        begun = [Running(child) for child in children]
+        self.children += begun
+        for running in begun:
+            running.task = asyncio.create_task(self._keep(running))
+        await asyncio.gather(*(self._until_ready(running) for running in begun))
+
+    async def _keep(self, running: Running) -> None:
+        clock, wait = asyncio.get_running_loop().time, FIRST_BACKOFF_S / 2
+        while not running.stopping:
+            began = clock()
+            running.process = await spawn(running.child)
+            self.changed()
+            await running.process.wait()
+            self.changed()
+            if self._is_over(running):
+                return
+            wait = backoff(wait, clock() - began)
+            await asyncio.sleep(wait)
+            running.restarts += 1
+
+    @staticmethod
+    def _is_over(running: Running) -> bool:
+        return running.stopping  # set by others while a process lived
+
+    async def _until_ready(self, running: Running) -> None:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + running.child.ready_s
+        while not (running.pid and await running.child.ready()):
+            if running.restarts >= _GIVE_UP_BEFORE_READY:
+                raise StackError(f"{running.child.name} ends at once; its last words:\n{_last_words(running.child)}")
+            if clock() > deadline:
+                raise StackError(
+                    f"{running.child.name} is not ready after {running.child.ready_s:.0f} s; its last words:\n"
+                    f"{_last_words(running.child)}"
+                )
+            await asyncio.sleep(_POLL_S)
+        running.was_ready = True
+
+    async def stop(self) -> None:
+        """Stop our own processes together, then the servers in reverse order. Bounded."""
+        apps = [r for r in self.children if r.child.kind != "server"]
+        await asyncio.gather(*(self._stop(r) for r in apps))
+        for running in reversed([r for r in self.children if r.child.kind == "server"]):
+            await self._stop(running)
+
+    async def _stop(self, running: Running) -> None:
+        running.stopping = True
+        _signal(running, running.child.stop_signal)
+        if running.task is None:
+            return
+        if running.pid is None:
+            running.task.cancel()
+        done, _ = await asyncio.wait({running.task}, timeout=running.child.stop_s)
+        if not done:
+            _signal(running, signal.SIGKILL)
+            await asyncio.wait({running.task}, timeout=5)
+
+    def kill(self) -> None:
+        """End everything at once."""
+        for running in self.children:
+            running.stopping = True
+            _signal(running, signal.SIGKILL)
+
+
+def _signal(running: Running, number: int) -> None:
+    if running.pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(running.pid, number)
+
+
+def _last_words(child: Child, lines: int = 12) -> str:
+    try:
+        text = child.log.read_text(errors="replace")
+    except OSError:
+        return "(no log)"
+    return "\n".join(f"  {line[:300]}" for line in text.splitlines()[-lines:])

