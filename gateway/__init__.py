@@ -1,1 +1,1 @@
-"""."""
+"""Out: fan-out, hub, sessions, server."""

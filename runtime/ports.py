@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from schemas.codec import Record
-from schemas.messages import Change, Message
+from schemas.messages import Change
 
 
 class EventLog(Protocol):
@@ -95,9 +95,8 @@ class Registry(Protocol):
     async def unregister(self, connection_id: str, user_id: str) -> bool:
         """Forget a connection; True when it was the user's last. Raises Unavailable."""
 
+    async def may_type(self, conversation_id: str, user_id: str) -> bool:
+        """Whether this user's typing was told nowhere for 3 s; if so, that starts now. Raises Unavailable."""
 
-class Messages(Protocol):
-    """Messages as clients read them."""
-
-    async def message(self, message_id: str, user_id: str) -> Message | None:
-        """The message, if it exists and the user is a member. Raises Unavailable."""
+    async def stopped_typing(self, conversation_id: str, user_id: str) -> None:
+        """The next sign of typing may be told at once. Raises Unavailable."""

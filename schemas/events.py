@@ -135,7 +135,7 @@ class MessageStatus(Struct, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def event_id(self) -> str:
-        return f"{self.conversation_id}:{self.user_id}:{self.delivered_seq}:{self.read_seq}:status"
+        return f"{self.conversation_id}:{self.user_id}:{self.delivered_seq}:{self.read_seq}:{self.status}"
 
 
 class NotificationSent(Struct, frozen=True, kw_only=True, rename="camel"):

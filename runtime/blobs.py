@@ -1,0 +1,38 @@
+"""Files of uploads. Only this module knows obstore: the same calls reach a local folder or an object store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore
+
+from runtime.errors import Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlobs:
+    """Blobs in an object store."""
+
+    store: LocalStore
+
+    async def put(self, name: str, content: bytes) -> None:
+        try:
+            await self.store.put_async(name, content)
+        except (BaseError, OSError) as exc:
+            raise Unavailable("the file store does not answer") from exc
+
+    async def get(self, name: str) -> bytes | None:
+        try:
+            found = await self.store.get_async(name)
+            return bytes(await found.bytes_async())
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as exc:
+            raise Unavailable("the file store does not answer") from exc
+
+
+def open_blobs(folder: Path) -> StoredBlobs:
+    """Blobs in a local folder, which is made if need be."""
+    return StoredBlobs(LocalStore(prefix=folder, mkdir=True))

@@ -1,0 +1,37 @@
+-- name: lock_cursors
+-- Made first, so that there is a row to lock; in one order, so that nobody waits in a circle.
+INSERT INTO stage_cursors (stage, conversation_id, seq)
+SELECT 'analytics', id, 0 FROM unnest(%(ids)s::uuid[]) AS id ORDER BY id
+ON CONFLICT DO NOTHING;
+
+-- name: cursors
+SELECT conversation_id::text, seq FROM stage_cursors
+WHERE stage = 'analytics' AND conversation_id = ANY(%(ids)s::uuid[])
+ORDER BY conversation_id FOR UPDATE;
+
+-- name: add
+INSERT INTO analytics_minutes AS a (conversation_id, minute, messages)
+SELECT conversation_id, minute, messages
+FROM unnest(%(conversations)s::uuid[], %(minutes)s::timestamptz[], %(messages)s::int[])
+    AS g (conversation_id, minute, messages)
+ORDER BY conversation_id, minute
+ON CONFLICT (conversation_id, minute) DO UPDATE SET messages = a.messages + excluded.messages;
+
+-- name: advance
+UPDATE stage_cursors c SET seq = g.seq
+FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[]) AS g (conversation_id, seq)
+WHERE c.stage = 'analytics' AND c.conversation_id = g.conversation_id AND c.seq < g.seq;
+
+-- name: totals
+SELECT a.conversation_id::text, a.minute, a.messages
+FROM analytics_minutes a
+JOIN unnest(%(conversations)s::uuid[], %(minutes)s::timestamptz[]) AS g (conversation_id, minute)
+    USING (conversation_id, minute)
+ORDER BY a.conversation_id, a.minute;
+
+-- name: minutes
+SELECT minute, messages FROM analytics_minutes
+WHERE conversation_id = %(conversation_id)s::uuid
+  AND (%(start)s::timestamptz IS NULL OR minute >= %(start)s::timestamptz)
+  AND (%(end)s::timestamptz IS NULL OR minute < %(end)s::timestamptz)
+ORDER BY minute DESC LIMIT %(limit)s;

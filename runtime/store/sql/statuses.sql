@@ -1,0 +1,47 @@
+-- name: mark_sent
+UPDATE messages SET status = 1 WHERE message_id = ANY(%(ids)s::uuid[]) AND status < 1;
+
+-- name: raise_watermarks
+-- Members only, never beyond the head; returns what was before and what is now. A mark below what is stored is late
+-- news and returns nothing.
+WITH given AS (
+    SELECT g.conversation_id, g.user_id, c.member_count,
+           LEAST(GREATEST(g.delivered, g.read), c.last_seq) AS delivered, LEAST(g.read, c.last_seq) AS read
+    FROM unnest(%(conversations)s::uuid[], %(users)s::text[], %(delivered)s::bigint[], %(reads)s::bigint[])
+        AS g (conversation_id, user_id, delivered, read)
+    JOIN members USING (conversation_id, user_id)
+    JOIN conversations c USING (conversation_id)
+), before AS (
+    SELECT given.*, coalesce(r.delivered_seq, 0) AS old_delivered, coalesce(r.read_seq, 0) AS old_read
+    FROM given LEFT JOIN receipts r USING (conversation_id, user_id)
+), raised AS (
+    INSERT INTO receipts AS r (conversation_id, user_id, delivered_seq, read_seq, delivered_at, read_at)
+    SELECT conversation_id, user_id, delivered, read, now(), CASE WHEN read > 0 THEN now() END FROM before
+    WHERE delivered > old_delivered OR read > old_read
+    ORDER BY conversation_id, user_id
+    ON CONFLICT (conversation_id, user_id) DO UPDATE SET
+        delivered_seq = GREATEST(r.delivered_seq, excluded.delivered_seq),
+        read_seq = GREATEST(r.read_seq, excluded.read_seq),
+        delivered_at = CASE WHEN excluded.delivered_seq > r.delivered_seq THEN now() ELSE r.delivered_at END,
+        read_at = CASE WHEN excluded.read_seq > r.read_seq THEN now() ELSE r.read_at END
+)
+SELECT conversation_id::text, user_id, member_count,
+       old_delivered, GREATEST(old_delivered, delivered), old_read, GREATEST(old_read, read)
+FROM before
+WHERE (delivered >= old_delivered AND delivered > 0) OR (read >= old_read AND read > 0);
+
+-- name: raise_statuses
+-- Messages of others in (from, to]. Two members may cover the same one: it is told through one of them.
+UPDATE messages m SET status = %(status)s
+FROM unnest(%(conversations)s::uuid[], %(users)s::text[], %(starts)s::bigint[], %(ends)s::bigint[])
+    AS w (conversation_id, user_id, start, "end")
+WHERE m.conversation_id = w.conversation_id AND m.seq > w.start AND m.seq <= w."end"
+  AND m.sender_id <> w.user_id AND m.status < %(status)s
+RETURNING m.conversation_id::text, w.user_id, m.message_id::text, m.sender_id;
+
+-- name: senders
+SELECT DISTINCT w.conversation_id::text, w.user_id, m.sender_id
+FROM unnest(%(conversations)s::uuid[], %(users)s::text[], %(starts)s::bigint[], %(ends)s::bigint[])
+    AS w (conversation_id, user_id, start, "end")
+JOIN messages m ON m.conversation_id = w.conversation_id AND m.seq > w.start AND m.seq <= w."end"
+WHERE m.sender_id <> w.user_id;

@@ -1,0 +1,107 @@
+"""``python -m streams NAME``: one stage in this process."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+
+import uvloop
+
+from runtime.kafka.admin import wait_for_topics
+from runtime.kafka.log import open_log
+from runtime.lifecycle import until_told_to_stop
+from runtime.logs import configure
+from runtime.operator import operator_server
+from runtime.settings import Settings
+from runtime.store.pool import Pool, open_pool
+from streams.stage import Stage
+from streams.worker import Worker
+
+_WAIT_S = 60.0
+_POOL = 8
+
+Open = Callable[[Settings, Pool], AbstractAsyncContextManager[Stage]]
+
+
+@asynccontextmanager
+async def _status(_: Settings, pool: Pool) -> AsyncIterator[Stage]:
+    from runtime.store.statuses import PostgresStatuses
+    from streams.status import status_stage
+
+    yield status_stage(PostgresStatuses(pool))
+
+
+@asynccontextmanager
+async def _notification(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
+    from runtime.redis.registry import open_registry
+    from runtime.store.notifications import PostgresNotifications
+    from streams.notification import notification_stage
+
+    url = settings.redis.url.get_secret_value()
+    async with open_registry(url, node=settings.node, lease_s=settings.gateway.lease_s) as registry:
+        yield notification_stage(PostgresNotifications(pool), registry)
+
+
+@asynccontextmanager
+async def _analytics(_: Settings, pool: Pool) -> AsyncIterator[Stage]:
+    from runtime.store.counts import PostgresCounts
+    from streams.analytics import analytics_stage
+
+    yield analytics_stage(PostgresCounts(pool))
+
+
+@asynccontextmanager
+async def _media(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
+    from runtime.blobs import open_blobs
+    from runtime.store.media import PostgresMedia
+    from streams.media import media_stage
+    from streams.pictures import look_at
+
+    yield media_stage(PostgresMedia(pool), open_blobs(settings.data_dir / "media"), look_at)
+
+
+@asynccontextmanager
+async def _search(_: Settings, pool: Pool) -> AsyncIterator[Stage]:
+    from runtime.store.search import PostgresSearch
+    from streams.search import search_stage
+
+    yield search_stage(PostgresSearch(pool))
+
+
+STAGES: dict[str, Open] = {
+    "status": _status,
+    "notification": _notification,
+    "analytics": _analytics,
+    "media": _media,
+    "search": _search,
+}
+
+
+async def run(name: str, settings: Settings) -> None:
+    """Work until told to stop."""
+    worker: Worker | None = None
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(operator_server(settings.ops, lambda: worker is not None and worker.ready))
+        dsn = settings.pg.dsn.get_secret_value()
+        pool = await stack.enter_async_context(open_pool(dsn, size=_POOL, wait_s=_WAIT_S))
+        stage = await stack.enter_async_context(STAGES[name](settings, pool))
+        log = await stack.enter_async_context(open_log(settings.kafka.bootstrap, client_id=f"millrace-{name}"))
+        topics = [*(kind.TOPIC for kind in stage.reads), stage.dead_letters]
+        await wait_for_topics(settings.kafka.bootstrap, topics, _WAIT_S)
+        worker = Worker(stage, log, settings.kafka.bootstrap, settings.data_dir)
+        await worker.run(until_told_to_stop)
+
+
+def main() -> None:
+    """The process."""
+    parser = argparse.ArgumentParser(prog="python -m streams", description="Run one stage of the pipeline.")
+    parser.add_argument("name", choices=sorted(STAGES), help="the stage")
+    name = parser.parse_args().name
+    settings = Settings()
+    configure(settings.node, settings.log_level)
+    uvloop.run(run(name, settings))
+
+
+if __name__ == "__main__":
+    main()

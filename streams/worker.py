@@ -1,0 +1,206 @@
+"""A stage as a Faust app. Only this file and ``consumer.py`` know Faust.
+
+Faust acknowledges a record whose handler raised. So the agent only hands events to lanes, never raises, and acks by
+hand; the way out without a commit is the end of the process, which the supervisor starts again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import faust
+import structlog
+from faust.tables.manager import TableManager
+
+from runtime.metrics import BATCH_SECONDS, DEAD_LETTERS, RECORDS, RETRIES
+from runtime.ports import EventLog
+from streams import consumer
+from streams.lanes import Lanes
+from streams.stage import Abandoned, GiveUp, Patience, Stage, Taken, process
+
+_log = structlog.get_logger()
+
+EX_TEMPFAIL, EX_SOFTWARE = 75, 70
+_STUCK_S = 60.0
+_STOP_S = 20.0
+
+
+class _NoTables(TableManager):  # type: ignore[misc]
+    """We have no tables: start without the second that Faust waits for them."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
+
+
+def build_app(stage: Stage, bootstrap: str, data_dir: Path) -> Any:
+    """One app for each stage: its id is the consumer group, so stages lag, fail and scale alone."""
+    folder = data_dir / "faust" / stage.name
+    folder.mkdir(parents=True, exist_ok=True)
+    app = faust.App(
+        stage.name,
+        broker=";".join(f"kafka://{address}" for address in bootstrap.split(",")),
+        store="memory://",
+        datadir=str(folder),
+        autodiscover=False,
+        TableManager=_NoTables,
+        processing_guarantee="at_least_once",
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=4 * 1024 * 1024,
+        broker_session_timeout=10,
+        broker_heartbeat_interval=2,
+        broker_rebalance_timeout=30,
+        broker_commit_interval=1.0,
+        stream_buffer_maxsize=16_384,
+        table_standby_replicas=0,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        producer_request_timeout=20,
+        web_enabled=False,
+    )
+    consumer.install(app)
+    return app
+
+
+@dataclass(slots=True)
+class Worker:
+    """Runs one stage in this process until it is told to stop."""
+
+    stage: Stage
+    log: EventLog
+    bootstrap: str
+    data_dir: Path
+    app: Any = None
+    _lanes: Lanes[Any] = field(init=False)
+    _finished_at: float = field(default_factory=time.monotonic)
+    _waiting: int = 0
+
+    def __post_init__(self) -> None:
+        self._lanes = Lanes(self._work)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the group has given us partitions, or there are none left to give."""
+        return self.app is not None and bool(self.app.started) and not self.app.rebalancing and self._joined
+
+    @property
+    def _joined(self) -> bool:
+        return int(self.app.consumer_generation_id) > 0
+
+    async def run(self, stop: Callable[[], Any]) -> None:
+        """Work until ``stop`` returns; then finish what is under way, commit, and leave the group."""
+        self.app = build_app(self.stage, self.bootstrap, self.data_dir)
+        self._declare_agent()
+        self.app.finalize()
+        lanes = asyncio.create_task(self._lanes.run())
+        lanes.add_done_callback(_lanes_ended)
+        watch = asyncio.create_task(self._watch())
+        await self.app.start()
+        await stop()
+        watch.cancel()
+        _log.info("stopping")
+        done, _ = await asyncio.wait({asyncio.ensure_future(self.app.stop())}, timeout=_STOP_S)
+        if not done:
+            _exit(EX_TEMPFAIL, "the worker did not stop in time")
+        lanes.remove_done_callback(_lanes_ended)
+        lanes.cancel()
+
+    def _declare_agent(self) -> None:
+        topic = self.app.topic(
+            *(kind.TOPIC for kind in self.stage.reads),
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+        )
+
+        async def consume(stream: Any) -> None:
+            async for event in stream.noack().events():
+                self._waiting += 1
+                await self._lanes.put(event.message.key, event)
+
+        agent = self.app.agent(topic, name=self.stage.name, concurrency=1)(consume)
+        assert agent.concurrency == 1  # more would break the order of a conversation
+
+    def _stale(self, event: Any) -> bool:
+        app = self.app
+        return bool(app.should_stop or app.rebalancing or event.message.generation_id != app.consumer_generation_id)
+
+    async def _work(self, events: Sequence[Any]) -> None:
+        began, name = time.perf_counter(), self.stage.name
+        fresh = [event for event in events if not self._stale(event)]
+        self._drop([event for event in events if self._stale(event)])
+        if not fresh:
+            return
+        patience = Patience(
+            ours=lambda: not self._stale(fresh[0]),
+            retried=RETRIES.labels(name).inc,
+        )
+        try:
+            result = await process(self.stage, [_taken(event.message) for event in fresh], self.log, patience)
+        except Abandoned:
+            self._drop(fresh)
+            return
+        for event in fresh:
+            event.ack()
+        self._finished(len(fresh))
+        RECORDS.labels(name).inc(len(fresh))
+        BATCH_SECONDS.labels(name).observe(time.perf_counter() - began)
+        if result.letters:
+            DEAD_LETTERS.labels(name).inc(len(result.letters))
+            _log.warning("dead letters", stage=name, count=len(result.letters))
+
+    def _drop(self, events: Sequence[Any]) -> None:
+        """Un-acked: they are read again, by whoever has the partition then."""
+        for event in events:
+            self.app.consumer.forget(event.message)
+        self._finished(len(events))
+
+    def _finished(self, count: int) -> None:
+        self._waiting -= count
+        self._finished_at = time.monotonic()
+
+    async def _watch(self) -> None:
+        """A worker that is alive and does not get on helps nobody: end it."""
+        while True:
+            await asyncio.sleep(1.0)
+            if self.app.crashed:
+                _exit(EX_SOFTWARE, "Faust crashed")
+            if self._waiting and time.monotonic() - self._finished_at > _STUCK_S:
+                _exit(EX_TEMPFAIL, "events wait and none was finished for a minute")
+
+
+def _taken(message: Any) -> Taken:
+    headers = message.headers or ()
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    return Taken(message.topic, message.partition, message.offset, message.key, message.value, tuple(pairs))
+
+
+def _lanes_ended(task: asyncio.Task[None]) -> None:
+    if task.cancelled():
+        return
+    cause = _root(task.exception())
+    code = EX_TEMPFAIL if isinstance(cause, GiveUp) else EX_SOFTWARE
+    _exit(code, str(cause) if isinstance(cause, GiveUp) else type(cause).__name__)
+
+
+def _root(exc: BaseException | None) -> BaseException | None:
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return exc
+
+
+def _exit(code: int, reason: str) -> None:
+    """Leave without a commit: what is not acknowledged comes again."""
+    _log.critical("exit without commit", reason=reason, code=code)
+    with suppress(Exception):
+        for handler in structlog.stdlib.logging.getLogger().handlers:  # type: ignore[attr-defined]
+            handler.flush()
+    os._exit(code)
