@@ -1,8 +1,8 @@
 """Redis channels and what they carry. One function for each name, so that user text never becomes one.
 
-* ``conversation:{id}:messages``  ``<seq> <frame>``: content changes; checked by seq, so loss and repetition are harmless
+* ``conversation:{id}:messages``  ``<seq> <frame>``: content changes; checked by seq, so loss is harmless
 * ``conversation:{id}:events``    ``<userId> <frame>``: typing and presence of that user
-* ``user:{id}:messages``          ``<conversationId or -> <frame>``: hints for sockets that have not joined it; ``-``: for all
+* ``user:{id}:messages``          ``<conversationId or -> <frame>``: hints for sockets that have not joined it, or all
 * ``user:{id}:notifications``     ``- <frame>``
 """
 

@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from websockets.asyncio.server import ServerConnection
-from websockets.frames import OP_TEXT, Frame
+from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
 LIMIT = 1024 * 1024
@@ -23,7 +23,7 @@ STALLED_S = 20.0
 
 def encode(payload: bytes) -> bytes:
     """A whole WebSocket text frame, as a server sends it (RFC 6455 §5)."""
-    return Frame(OP_TEXT, payload).serialize(mask=False)
+    return Frame(Opcode.TEXT, payload).serialize(mask=False)
 
 
 @dataclass(slots=True)
@@ -47,15 +47,16 @@ class Outlet:
 class Wire:
     """One socket, written to without ever waiting."""
 
-    __slots__ = ("_least", "_moved_at", "_outlet", "_pending", "_size", "socket")
+    __slots__ = ("_handed", "_moved_at", "_outlet", "_pending", "_size", "_taken", "socket")
 
     def __init__(self, socket: ServerConnection, outlet: Outlet) -> None:
         self.socket = socket
         self._outlet = outlet
         self._pending: list[bytes] = []
         self._size = 0
-        self._least = 0
-        self._moved_at: float | None = None
+        self._handed = 0
+        self._taken = -1
+        self._moved_at = 0.0
 
     @property
     def waiting(self) -> int:
@@ -81,14 +82,13 @@ class Wire:
         """Hand over what was taken."""
         pending, self._pending, self._size = self._pending, [], 0
         if pending and self.open:
+            self._handed += sum(map(len, pending))
             self.socket.transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
 
     def stalled(self, now: float) -> bool:
         """Whether the peer has taken nothing for STALLED_S while something waited. Asked every second or so."""
-        waiting = self.waiting
-        if waiting == 0 or waiting < self._least or self._moved_at is None:
-            self._moved_at = now
-            self._least = waiting
-            return False
-        self._least = min(self._least, waiting)
+        buffered = self.socket.transport.get_write_buffer_size()
+        taken = self._handed - buffered
+        if buffered == 0 or taken > self._taken:
+            self._taken, self._moved_at = taken, now
         return now - self._moved_at > STALLED_S

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 ACCEPTED = Counter("millrace_accepted_messages_total", "Messages accepted: stored for good")
 RELAYED = Counter("millrace_relayed_events_total", "Outbox rows that Kafka has acknowledged")
@@ -10,3 +10,9 @@ RECORDS = Counter("millrace_stage_records_total", "Records finished", ["stage"])
 DEAD_LETTERS = Counter("millrace_stage_dead_letters_total", "Records that could never work", ["stage"])
 RETRIES = Counter("millrace_stage_retries_total", "Attempts repeated after transient trouble", ["stage"])
 BATCH_SECONDS = Histogram("millrace_stage_batch_seconds", "From a batch's start to its acknowledgement", ["stage"])
+CONNECTIONS = Gauge("millrace_connections", "Live WebSocket connections")
+DELIVERIES = Counter("millrace_deliveries_total", "Content frames handed to sockets live")
+REPLAYED = Counter("millrace_replayed_frames_total", "Content frames sent from the store")
+HOLES = Counter("millrace_holes_total", "Holes of feeds that were filled from the store")
+LAGGING = Counter("millrace_lagging_total", "Sockets that fell behind because they read slowly")
+HINTS_LOST = Counter("millrace_hints_lost_total", "Hints that Redis did not take")

@@ -21,7 +21,7 @@ def connect(url: str) -> Redis:
         socket_connect_timeout=2,
         socket_keepalive=True,
         health_check_interval=5,
-        retry=Retry(NoBackoff(), 0),  # type: ignore[no-untyped-call]
+        retry=Retry(NoBackoff(), 0),
         max_connections=64,
     )
 

@@ -1,0 +1,110 @@
+"""``python -m gateway``: sockets, and a share of the dispatching."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from contextlib import AsyncExitStack
+
+import structlog
+import uvloop
+
+from gateway.dispatcher import GROUP, READS, Dispatcher
+from gateway.hub import Hub
+from gateway.presence import PresenceDesk
+from gateway.receipts import Receipts
+from gateway.rooms import Rooms
+from gateway.server import Gateway, start_server
+from gateway.typing import TypingDesk
+from runtime.auth import Verifier
+from runtime.kafka.admin import wait_for_topics
+from runtime.kafka.consumer import open_consumer
+from runtime.kafka.log import open_log
+from runtime.lifecycle import until_told_to_stop
+from runtime.logs import configure
+from runtime.operator import operator_server
+from runtime.redis.fanout import open_fanout, open_subscriptions
+from runtime.redis.registry import open_registry
+from runtime.settings import Settings
+from runtime.store.history import PostgresHistory
+from runtime.store.pool import open_pool
+
+_log = structlog.get_logger()
+
+_WAIT_S = 60.0
+_POOL = 8
+EX_TEMPFAIL = 75
+
+
+async def run(settings: Settings) -> int:
+    """Serve until told to stop; returns the exit code."""
+    ready = False
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        await enter(operator_server(settings.ops, lambda: ready))
+        url, bootstrap = settings.redis.url.get_secret_value(), settings.kafka.bootstrap
+        pool = await enter(open_pool(settings.pg.dsn.get_secret_value(), size=_POOL, wait_s=_WAIT_S))
+        history = PostgresHistory(pool)
+        fanout = await enter(open_fanout(url))
+        subscriptions = await enter(open_subscriptions(url, settings.node))
+        lease_s = settings.gateway.lease_s
+        registry = await enter(open_registry(url, node=settings.node, lease_s=lease_s))
+        topics = [kind.TOPIC for kind in READS]
+        await wait_for_topics(bootstrap, topics, _WAIT_S)
+        receipts = Receipts(await enter(open_log(bootstrap, client_id=f"millrace-{settings.node}")))
+        consumer = await enter(open_consumer(bootstrap, topics=topics, group=GROUP))
+        hub = Hub()
+        rooms = Rooms(hub, history, subscriptions, settings.gateway.heads_every_s)
+        auth = settings.auth
+        gateway = Gateway(
+            verify=Verifier(auth.secret.get_secret_value(), auth.issuer, auth.audience).verify,
+            hub=hub,
+            rooms=rooms,
+            receipts=receipts,
+            typing=TypingDesk(fanout, registry),
+            presence=PresenceDesk(fanout, history, registry, settings.gateway.presence_max_members),
+            registry=registry,
+            subscriptions=subscriptions,
+            origins=frozenset(filter(None, map(str.strip, settings.gateway.origins.split(",")))),
+            renew_s=lease_s / 3,
+            clock=time.time,
+        )
+        works = [
+            Dispatcher(consumer, fanout, history).run(),
+            gateway.listen(),
+            gateway.tick(),
+            rooms.run(),
+            receipts.run(),
+        ]
+        tasks = [asyncio.create_task(work) for work in works]
+        told = asyncio.create_task(until_told_to_stop())
+        server = await start_server(gateway, settings.ws.host, settings.ws.port)
+        ready = True
+        done, _ = await asyncio.wait({told, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        ready = False
+        server.close(close_connections=False)
+        await gateway.drain()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await receipts.flush()
+        return _verdict(done - {told})
+
+
+def _verdict(ended: set[asyncio.Task[None]]) -> int:
+    """None of the works ends by itself; if one did, the supervisor starts the process again."""
+    for task in ended:
+        _log.error("a part of the gateway ended", error=type(task.exception()).__name__, exc_info=task.exception())
+    return EX_TEMPFAIL if ended else 0
+
+
+def main() -> None:
+    """The process."""
+    settings = Settings()
+    configure(settings.node, settings.log_level)
+    sys.exit(uvloop.run(run(settings)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""Completion topics to Redis channels. One consumer group for all gateways: each event is published once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import structlog
+
+from gateway import channels
+from runtime.errors import Unavailable
+from runtime.metrics import HINTS_LOST
+from runtime.ports import Fanout, History
+from schemas import frames
+from schemas.codec import Malformed, decode
+from schemas.events import (
+    AnyEvent,
+    ConversationChanged,
+    MediaProcessed,
+    MessageSent,
+    MessageStatus,
+    NotificationSent,
+)
+from schemas.messages import Change
+
+_log = structlog.get_logger()
+
+GROUP = "gateway"
+READS: tuple[type[AnyEvent], ...] = (
+    MessageSent,
+    ConversationChanged,
+    MediaProcessed,
+    MessageStatus,
+    NotificationSent,
+)
+BATCH = 500
+COMMIT_S = 1.0
+HINTS_PER_S = 1000.0
+MEMBERS_FOR_S = 5.0
+
+Published: TypeAlias = tuple[str, bytes]
+"""(channel, envelope)."""
+
+
+class Raw(Protocol):
+    """A record of Kafka, as far as it matters here."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+class Consumer(Protocol):
+    """A member of the group."""
+
+    async def batch(self, limit: int) -> Sequence[Raw]:
+        """At least one record. Raises Unavailable."""
+
+    async def commit(self) -> None:
+        """What was handed out is done. Raises Unavailable."""
+
+
+def to_room(change: Change) -> Published:
+    """For the sockets that have joined."""
+    frame = frames.of_change(change)
+    return channels.messages(change.conversation_id), channels.envelope(change.seq, frame)
+
+
+def to_users(about: str, frame: bytes, users: Iterable[str]) -> list[Published]:
+    """For the sockets of these users that have not joined ``about``."""
+    envelope = channels.envelope(about, frame)
+    return [(channels.user_messages(user), envelope) for user in users]
+
+
+def direct(event: AnyEvent) -> list[Published]:
+    """What concerns single users and has no place in the change log."""
+    match event:
+        case MessageStatus():
+            frame = frames.message_status(event)
+            return to_users(channels.EVERY_SOCKET, frame, {*event.notify, event.user_id})
+        case NotificationSent():
+            envelope = channels.envelope(channels.EVERY_SOCKET, frames.notification(event))
+            return [(channels.user_notifications(event.user_id), envelope)]
+        case ConversationChanged(change="created"):
+            return to_users(event.conversation_id, _created(event), event.members)
+        case ConversationChanged():
+            change = frames.change_of(event)
+            assert change is not None
+            return to_users(event.conversation_id, frames.of_change(change), [event.user_id])
+        case _:
+            return []
+
+
+def _created(event: ConversationChanged) -> bytes:
+    return frames.frame(
+        "conversation_changed",
+        conversationId=event.conversation_id,
+        seq=event.seq,
+        change=event.change,
+        userId=event.user_id,
+        by=event.by,
+        at=event.at,
+        title=event.title,
+    )
+
+
+@dataclass(slots=True)
+class Budget:
+    """How often members of a conversation get hints: the first at once, then so that about HINTS_PER_S leave for each
+    conversation. Of those held back the latest is always sent in the end. Pure."""
+
+    _free_at: dict[str, float] = field(default_factory=dict)
+    _held: dict[str, list[Published]] = field(default_factory=dict)
+
+    def spend(self, conversation_id: str, hints: list[Published], now: float) -> list[Published]:
+        """The hints, if they may go now; else they replace those that are held back."""
+        if now < self._free_at.get(conversation_id, 0.0):
+            self._held[conversation_id] = hints
+            return []
+        self._held.pop(conversation_id, None)
+        self._free_at[conversation_id] = now + len(hints) / HINTS_PER_S
+        return hints
+
+    def due(self, now: float) -> list[Published]:
+        """Hints that were held back and may go now."""
+        ready = [id_ for id_ in self._held if self._free_at[id_] <= now]
+        due = [(id_, self._held.pop(id_)) for id_ in ready]
+        if len(self._free_at) > 10_000:
+            self._free_at = {id_: at for id_, at in self._free_at.items() if at > now or id_ in self._held}
+        return [hint for id_, hints in due for hint in self.spend(id_, hints, now)]
+
+    @property
+    def holds(self) -> bool:
+        """Whether anything is held back."""
+        return bool(self._held)
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """Publishes what the pipeline has completed. Redis carries hints: what it does not take is found by seq later."""
+
+    consumer: Consumer
+    fanout: Fanout
+    history: History
+    _budget: Budget = field(default_factory=Budget)
+    _members: dict[str, tuple[float, Sequence[str]]] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """For ever. Raises Unavailable when Kafka is gone: the process starts again then."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._consume())
+            group.create_task(self._release())
+
+    async def _consume(self) -> None:
+        clock = asyncio.get_running_loop().time
+        commit_at = clock() + COMMIT_S
+        while True:
+            records = await self.consumer.batch(BATCH)
+            await self._publish([p async for p in self._messages(records)])
+            if clock() >= commit_at or len(records) < BATCH:
+                await self.consumer.commit()
+                commit_at = clock() + COMMIT_S
+
+    async def _messages(self, records: Sequence[Raw]) -> AsyncIterator[Published]:
+        for raw in records:
+            try:
+                event = decode(raw.topic, raw.value)
+            except Malformed as exc:
+                _log.warning("malformed record skipped", topic=raw.topic, cause=str(exc))
+                continue
+            for published in direct(event):
+                yield published
+            if isinstance(event, MessageSent | ConversationChanged | MediaProcessed):
+                for published in await self._content(event):
+                    yield published
+
+    async def _content(self, event: MessageSent | ConversationChanged | MediaProcessed) -> list[Published]:
+        change = frames.change_of(event)
+        if change is None:
+            return []
+        if isinstance(event, ConversationChanged):
+            self._members.pop(change.conversation_id, None)
+            return [to_room(change)]
+        members = await self._members_of(change.conversation_id)
+        hints = to_users(change.conversation_id, frames.of_change(change), members)
+        now = asyncio.get_running_loop().time()
+        return [to_room(change), *self._budget.spend(change.conversation_id, hints, now)]
+
+    async def _members_of(self, conversation_id: str) -> Sequence[str]:
+        now = asyncio.get_running_loop().time()
+        until, members = self._members.get(conversation_id, (0.0, ()))
+        if now < until:
+            return members
+        try:
+            members = await self.history.members(conversation_id)
+        except Unavailable:
+            return members  # a hint less; the rooms do not depend on it
+        if len(self._members) > 10_000:
+            self._members.clear()
+        self._members[conversation_id] = (now + MEMBERS_FOR_S, members)
+        return members
+
+    async def _release(self) -> None:
+        while True:
+            await asyncio.sleep(0.05)
+            if self._budget.holds:
+                await self._publish(self._budget.due(asyncio.get_running_loop().time()))
+
+    async def _publish(self, messages: Sequence[Published]) -> None:
+        try:
+            await self.fanout.publish(messages)
+        except Unavailable:
+            HINTS_LOST.inc(len(messages))

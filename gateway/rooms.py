@@ -1,0 +1,194 @@
+"""Keeping rooms whole: subscribing, catching up from the store, filling holes, comparing heads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import structlog
+
+from gateway import channels
+from gateway.feed import Numbered
+from gateway.hub import Hub, Place, Room
+from gateway.wire import LOW, Wire, encode
+from runtime.errors import Invalid, NotFound, Unavailable
+from runtime.metrics import DELIVERIES, HOLES, LAGGING, REPLAYED
+from runtime.ports import Hint, History, Subscriptions
+from schemas import frames
+from schemas.messages import ChangeKind
+
+_log = structlog.get_logger()
+
+PAGE = 200
+REPLAYS = 32
+TICK_S = 0.05
+_REMOVED = f'"change":"{ChangeKind.MEMBER_REMOVED}"'.encode()
+
+
+@dataclass(slots=True)
+class Rooms:
+    """The rooms of a node. PostgreSQL is the truth; Redis only makes it quick."""
+
+    hub: Hub
+    history: History
+    subscriptions: Subscriptions
+    heads_every_s: float = 2.0
+    _replays: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REPLAYS))
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _compare: asyncio.Event = field(default_factory=asyncio.Event)
+
+    # joining and leaving
+
+    async def join(self, place: Place, after: int | None) -> int:
+        """Make the place live after replaying what follows ``after``; returns the seq up to which it is complete.
+
+        Raises NotFound for a non-member, Invalid for an ``after`` beyond the head, Unavailable.
+        """
+        room, user = place.room, place.socket.user_id
+        if not await self.history.is_member(room.conversation_id, user):
+            raise NotFound("no such conversation, or you are not a member of it")
+        await self._open(room)
+        head = (await self.history.heads([room.conversation_id])).get(room.conversation_id, 0)
+        if after is not None and after > head:
+            raise Invalid(f"after is beyond the last seq, which is {head}")
+        place.cursor = head if after is None else after
+        await self.catch_up(place)
+        return place.cursor if place.socket not in room.live else room.feed.cursor or place.cursor
+
+    async def _open(self, room: Room) -> None:
+        """Subscribe, wait for the confirmation, and only then read the head: what comes after it is live."""
+        if room.feed.cursor is not None:
+            return
+        try:
+            await asyncio.gather(
+                self.subscriptions.subscribe(channels.messages(room.conversation_id)),
+                self.subscriptions.subscribe(channels.events(room.conversation_id)),
+            )
+        except Unavailable:
+            _log.warning("room without redis: it follows the store")
+        head = (await self.history.heads([room.conversation_id])).get(room.conversation_id, 0)
+        if room.feed.cursor is None:
+            self._give(room, room.feed.start(head, _now()))
+
+    async def catch_up(self, place: Place) -> None:
+        """Send what the place lacks, from the store, until it is in step with the feed. Raises Unavailable."""
+        room = place.room
+        async with self._replays:
+            while not room.settle(place):
+                target = room.feed.cursor or 0
+                changes = await self.history.changes(room.conversation_id, place.cursor, target, PAGE)
+                for change in changes:
+                    while not place.socket.wire.write(encode(frames.of_change(change))):
+                        await self._room_to_write(place)
+                        if place.gone:
+                            return
+                    place.cursor = change.seq
+                REPLAYED.inc(len(changes))
+                await self._room_to_write(place)
+
+    async def _room_to_write(self, place: Place) -> None:
+        wire = place.socket.wire
+        while isinstance(wire, Wire) and wire.waiting > LOW and not place.gone:  # noqa: ASYNC110 - a socket has no event
+            await asyncio.sleep(TICK_S / 2)
+
+    async def close(self, room: Room) -> None:
+        """Nobody is here any more."""
+        if room.conversation_id not in self.hub.rooms:
+            await self.subscriptions.unsubscribe(channels.messages(room.conversation_id))
+            await self.subscriptions.unsubscribe(channels.events(room.conversation_id))
+
+    # what arrives
+
+    def arrived(self, hint: Hint) -> None:
+        """A message of one of the rooms, or word of a gap."""
+        if hint.gap:
+            self._compare.set()
+            return
+        _, conversation_id, _ = channels.parsed(hint.channel)
+        room = self.hub.rooms.get(conversation_id)
+        if room is not None:
+            seq, frame = channels.opened(hint.data)
+            self._give(room, room.feed.offer(int(seq), frame, _now()))
+
+    def _give(self, room: Room, numbered: Sequence[Numbered]) -> None:
+        for seq, frame in numbered:
+            DELIVERIES.inc(len(room.live))
+            for place in room.give(seq, encode(frame)):
+                LAGGING.inc()
+                self._spawn(self._catch_up_later(place))
+            if _REMOVED in frame:
+                self._remove(room, frame)
+
+    def _remove(self, room: Room, frame: bytes) -> None:
+        said = orjson.loads(frame)
+        if said.get("type") == "conversation_changed" and said.get("change") == ChangeKind.MEMBER_REMOVED:
+            for place in room.everybody():
+                if place.socket.user_id == said["userId"]:
+                    self.hub.part(place)
+
+    async def _catch_up_later(self, place: Place) -> None:
+        while not place.gone:
+            await self._room_to_write(place)
+            try:
+                await self.catch_up(place)
+                return
+            except Unavailable:
+                await asyncio.sleep(self.heads_every_s)
+
+    # holes and heads
+
+    async def run(self) -> None:
+        """Fill holes as they are found, and compare heads every few seconds, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._fill_holes())
+            group.create_task(self._compare_heads())
+
+    async def _fill_holes(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = _now()
+            for room in list(self.hub.rooms.values()):
+                if not room.fetching and (hole := room.feed.missing(now)) is not None:
+                    room.fetching = True
+                    self._spawn(self._fetch(room, *hole))
+
+    async def _fetch(self, room: Room, after: int, up_to: int) -> None:
+        HOLES.inc()
+        try:
+            for change in await self.history.changes(room.conversation_id, after, up_to, PAGE):
+                self._give(room, room.feed.offer(change.seq, frames.of_change(change), _now()))
+        except Unavailable:
+            await asyncio.sleep(self.heads_every_s)
+        finally:
+            room.fetching = False
+
+    async def _compare_heads(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self.heads_every_s):
+                    await self._compare.wait()
+            except TimeoutError:
+                pass
+            self._compare.clear()
+            rooms = [room for room in self.hub.rooms.values() if room.feed.cursor is not None]
+            if not rooms:
+                continue
+            try:
+                heads = await self.history.heads([room.conversation_id for room in rooms])
+            except Unavailable:
+                continue
+            now = _now()
+            for room in rooms:
+                room.feed.saw_head(heads.get(room.conversation_id, 0), now)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
