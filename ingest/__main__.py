@@ -15,10 +15,13 @@ from ingest.accept import Accept
 from ingest.http.app import create_app
 from ingest.http.conversations import ConversationCalls
 from ingest.http.edge import Edge
+from ingest.http.found import FoundCalls
+from ingest.http.media import MediaCalls
 from ingest.http.messages import MessageCalls
 from ingest.relay import Relay, wake_on_announcements
 from ingest.wakes import Wakes
 from runtime.auth import Verifier
+from runtime.blobs import open_blobs
 from runtime.kafka.log import open_log
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
@@ -27,11 +30,15 @@ from runtime.operator import QuietServer, operator_server
 from runtime.redis.rates import open_rate_limiter
 from runtime.settings import Settings
 from runtime.store.conversations import PostgresConversations
+from runtime.store.counts import PostgresCounts
 from runtime.store.history import PostgresHistory
 from runtime.store.intake import PostgresIntake
+from runtime.store.media import PostgresMedia
 from runtime.store.messages import PostgresMessages
+from runtime.store.notifications import PostgresNotifications
 from runtime.store.outbox import announce, announcements, open_outbox
 from runtime.store.pool import Pool, open_pool
+from runtime.store.search import PostgresSearch
 
 _POOL = 10
 _WAIT_S = 60.0
@@ -68,11 +75,15 @@ async def open_routes(settings: Settings, pool: Pool, relay: Relay) -> AsyncIter
             settings.limits.messages_per_minute,
             settings.limits.requests_per_minute,
         )
-        history = PostgresHistory(pool)
+        history, folder = PostgresHistory(pool), settings.data_dir / "media"
         accept = Accept(PostgresIntake(pool), wakes.stored, ACCEPTED.inc)
         yield [
             *MessageCalls(edge, accept, PostgresMessages(pool), history).routes(),
             *ConversationCalls(edge, PostgresConversations(pool), wakes.changed).routes(),
+            *FoundCalls(
+                edge, history, PostgresSearch(pool), PostgresNotifications(pool), PostgresCounts(pool)
+            ).routes(),
+            *MediaCalls(edge, PostgresMedia(pool), open_blobs(folder), folder).routes(),
         ]
         await accept.drain()
 

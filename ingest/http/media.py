@@ -1,0 +1,159 @@
+"""Uploads: resumable (tus 1.0) under ``/media``, read by those who share a conversation with them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+from tussi import FilesystemStorage, TUSApp, UploadCompletedEvent, UploadRecord
+
+from ingest.http.edge import Edge
+from ingest.http.problems import problem
+from runtime.effects import Blobs, Media
+from runtime.errors import NotFound
+from runtime.store.media import PostgresMedia
+
+MAX_UPLOAD = 32 * 1024 * 1024
+_OWNER = "millrace-owner"
+
+
+@dataclass(frozen=True, slots=True)
+class MediaCalls:
+    """Calls about media. ``folder`` holds uploads until they are complete."""
+
+    edge: Edge
+    media: PostgresMedia
+    blobs: Blobs
+    folder: Path
+    tus: TUSApp = field(init=False)
+
+    def __post_init__(self) -> None:
+        for part in ("uploads", "complete"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        tus = TUSApp(
+            storage=FilesystemStorage(directory=self.folder / "uploads"),
+            completed_dir=self.folder / "complete",
+            on_event=self._on_event,
+            on_create=_remember_owner,
+            max_size=MAX_UPLOAD,
+        )
+        object.__setattr__(self, "tus", tus)
+
+    def routes(self) -> list[BaseRoute]:
+        return [
+            Route("/media", _Asgi(self.upload), methods=["POST", "OPTIONS"]),
+            # Before GET: HEAD belongs to the upload, it tells how far it has come.
+            Route("/media/{id}", _Asgi(self.upload), methods=["HEAD", "PATCH", "OPTIONS"]),
+            Route("/media/{id}", self.get, methods=["GET"]),
+            Route("/media/{id}/thumbnail", self.thumbnail, methods=["GET"]),
+        ]
+
+    async def upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """tus 1.0: creation, and the upload itself in as many parts as it takes."""
+        request = Request(scope, receive)
+        user = await self.edge.caller(request)
+        media_id = scope.get("path_params", {}).get("id")
+        if media_id is not None and await self._owner(media_id) != user:
+            raise NotFound("no such upload of yours")
+        scope = {**scope, "headers": [*scope["headers"], (_OWNER.encode(), user.encode())]}
+        answer = await self.tus.get_response(scope, receive)
+        if answer.status_code >= 400:
+            detail = bytes(answer.body).decode(errors="replace") or "the upload cannot go on"
+            answer = problem(answer.status_code, _code(answer.status_code), detail, headers=_tus(answer))
+        await answer(scope, receive, send)
+
+    async def _owner(self, media_id: str) -> str | None:
+        file = self.folder / "uploads" / f"{Path(media_id).name}.meta"
+        try:
+            owner: str | None = UploadRecord.from_file(file).server_metadata.get(_OWNER)
+        except (OSError, ValueError):
+            return None
+        return owner
+
+    async def _on_event(self, event: object) -> None:
+        if isinstance(event, UploadCompletedEvent):
+            await self._complete(event.upload_info.upload_id)
+
+    async def _complete(self, media_id: str) -> None:
+        """The last byte is there: keep the file by its content, then say whose it is."""
+
+        file = self.folder / "complete" / media_id
+        record = UploadRecord.from_file(file.with_name(f"{media_id}.meta"))
+        content = await asyncio.to_thread(file.read_bytes)
+        sha256 = hashlib.sha256(content).hexdigest()
+        await self.blobs.put(f"{sha256}/original", content)
+        await self.media.add(
+            Media(
+                media_id=media_id,
+                owner_id=record.server_metadata[_OWNER],
+                file_name=record.metadata.get("filename", "file")[:200],
+                declared_type=record.metadata.get("filetype", "")[:100],
+                size=len(content),
+                sha256=sha256,
+            )
+        )
+        file.unlink()
+        file.with_name(f"{media_id}.meta").unlink()
+
+    async def get(self, request: Request) -> Response:
+        """The file; a picture without its metadata. Always as a download."""
+        media = await self._readable(request)
+        part, kind = ("clean", media.media_type) if media.clean else ("original", "application/octet-stream")
+        return await self._file(media, part, kind or "application/octet-stream", media.file_name)
+
+    async def thumbnail(self, request: Request) -> Response:
+        """The thumbnail of a picture, WebP, at most 320 pixels wide and high."""
+        media = await self._readable(request)
+        if not media.thumbnail:
+            raise NotFound("there is no thumbnail of this file, or not yet")
+        return await self._file(media, "thumbnail", "image/webp", "thumbnail.webp")
+
+    async def _readable(self, request: Request) -> Media:
+        user = await self.edge.caller(request)
+        media = await self.media.get(request.path_params["id"])
+        if media is None or not await self.media.may_read(media.media_id, user):
+            raise NotFound("no such file, or it is in no conversation of yours")
+        return media
+
+    async def _file(self, media: Media, part: str, kind: str, name: str) -> Response:
+        content = await self.blobs.get(f"{media.sha256}/{part}")
+        if content is None:
+            raise NotFound("the file is gone")
+        headers = {
+            "content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
+            "content-security-policy": "sandbox; default-src 'none'",
+            "cache-control": "private, max-age=86400, immutable",
+            "etag": f'"{media.sha256[:32]}-{part}"',
+        }
+        return Response(content, 200, headers, media_type=kind)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asgi:
+    """An ASGI callable as an endpoint, so that Starlette hands it the raw request."""
+
+    call: Callable[[Scope, Receive, Send], Awaitable[None]]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.call(scope, receive, send)
+
+
+async def _remember_owner(headers: dict[str, str], _: dict[str, str]) -> dict[str, str]:
+    return {_OWNER: headers[_OWNER]}
+
+
+def _code(status: int) -> str:
+    codes = {404: "not_found", 409: "conflict", 413: "payload_too_large", 415: "unsupported_media_type"}
+    return codes.get(status, "unavailable" if status >= 500 else "invalid")
+
+
+def _tus(answer: Response) -> dict[str, str]:
+    return {k: v for k, v in answer.headers.items() if k.startswith(("tus-", "upload-"))}

@@ -1,0 +1,104 @@
+"""A client of the HTTP front door that keeps its word: unknown outcomes are repeated with the same key."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import orjson
+
+from ops.errors import OperatorError
+from schemas.ids import new_id
+
+_TRY_FOR_S = 120.0
+_PER_TRY_S = 5.0
+_RETRY = frozenset({429, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What the server answered, and how long that took (of the last try)."""
+
+    message_id: str
+    seq: int
+    seconds: float
+    began: float
+    """``time.perf_counter()`` at the first try."""
+
+
+@dataclass(slots=True)
+class FrontDoor:
+    """Calls in the name of many users, on shared keep-alive connections."""
+
+    client: httpx2.AsyncClient
+    repeats: int = 0
+    post_seconds: list[float] = field(default_factory=list)
+
+    async def create(self, token: str, members: list[str], title: str) -> str:
+        """Make a conversation; returns its id. A repeat with the same id is no second one."""
+        id_ = new_id()
+        body = {"conversationId": id_, "members": members, "title": title}
+        await self._call("POST", "/conversations", token, body, fine=(201, 409))
+        return id_
+
+    async def add(self, token: str, conversation_id: str, user_id: str) -> None:
+        """Make the user a member."""
+        await self._call("POST", f"/conversations/{conversation_id}/members", token, {"userId": user_id}, fine=(204,))
+
+    async def leave(self, token: str, conversation_id: str, user_id: str) -> None:
+        """End the user's membership; a repeat finds that it has ended."""
+        await self._call("DELETE", f"/conversations/{conversation_id}/members/{user_id}", token, None, fine=(204, 404))
+
+    async def send(self, token: str, conversation_id: str, content: str) -> Posted:
+        """Post a message until the server has said what became of it."""
+        key, began = new_id(), time.perf_counter()
+        body = {"conversationId": conversation_id, "type": "text", "content": content, "clientMessageId": key}
+        answer, seconds = await self._call("POST", "/messages", token, body, fine=(200, 201))
+        self.post_seconds.append(seconds)
+        return Posted(answer["messageId"], answer["seq"], seconds, began)
+
+    async def _call(self, method: str, path: str, token: str, body: Any, *, fine: tuple[int, ...]) -> tuple[Any, float]:
+        give_up, wait = time.monotonic() + _TRY_FOR_S, 0.1
+        while True:
+            began = time.perf_counter()
+            answer = await self._try(method, path, token, body)
+            if answer is not None and answer.status_code in fine:
+                said = orjson.loads(answer.content) if answer.content else None
+                return said, time.perf_counter() - began
+            if answer is not None and answer.status_code not in _RETRY:
+                raise OperatorError(
+                    f"{method} {path.split('/')[1]} was refused: {answer.status_code} {answer.text[:300]}"
+                )
+            if time.monotonic() > give_up:
+                raise OperatorError(
+                    f"{method} {path.split('/')[1]}: no answer for {_TRY_FOR_S:.0f} s; see millrace status"
+                )
+            self.repeats += 1
+            asked = float(answer.headers.get("retry-after", 0)) if answer is not None else 0.0
+            await asyncio.sleep(max(min(asked, 5.0), wait * random.uniform(0.5, 1.5)))
+            wait = min(wait * 2, 3.0)
+
+    async def _try(self, method: str, path: str, token: str, body: Any) -> httpx2.Response | None:
+        headers = {"authorization": f"Bearer {token}"}
+        content = None
+        if body is not None:
+            headers["content-type"] = "application/json"
+            content = orjson.dumps(body)
+        try:
+            return await self.client.request(method, path, headers=headers, content=content)
+        except httpx2.HTTPError:
+            return None  # unknown: the same call again tells
+
+
+@asynccontextmanager
+async def open_front_door(url: str) -> AsyncIterator[FrontDoor]:
+    """Connections to the HTTP API, made as needed."""
+    limits = httpx2.Limits(max_connections=64, max_keepalive_connections=64)
+    async with httpx2.AsyncClient(base_url=url, timeout=_PER_TRY_S, limits=limits) as client:
+        yield FrontDoor(client)

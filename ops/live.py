@@ -1,0 +1,168 @@
+"""A member's live connection, as a good client keeps it: it stores the last contiguous seq, drops what it has, asks
+for what it lacks, and comes back after any interruption with ``after``.
+
+Many of these run in one process, so a frame that thousands of members get is compared byte by byte with its first
+copy and parsed only once: see ``Frames``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+_SEQ = re.compile(rb'"seq":(\d+)')
+_PLACED = (b'{"type":"new_message"', b'{"type":"conversation_changed"', b'{"type":"media_ready"')
+ACK_EVERY_S = 1.0
+
+
+@dataclass(slots=True)
+class Frames:
+    """The content frames of one conversation: the first copy of each, parsed; and who was given another one."""
+
+    by_seq: dict[int, bytes] = field(default_factory=dict)
+    differing: list[int] = field(default_factory=list)
+
+    def same(self, seq: int, raw: bytes) -> bool:
+        """Whether this is what others got under this seq (a message's status may have moved on)."""
+        first = self.by_seq.setdefault(seq, raw)
+        if first is raw or first == raw or _without_status(first) == _without_status(raw):
+            return True
+        self.differing.append(seq)
+        return False
+
+
+def _without_status(raw: bytes) -> Any:
+    said = orjson.loads(raw)
+    said.get("message", {}).pop("status", None)
+    return said
+
+
+class Screen(Protocol):
+    """Where a member sees what arrives."""
+
+    def joined(self, seq: int) -> None:
+        """The conversation is joined; what follows comes after ``seq``."""
+
+    def shown(self, seq: int, raw: bytes) -> None:
+        """The next content frame in order."""
+
+    def other(self, said: dict[str, Any]) -> None:
+        """Another frame: a status, a notification, an error, …"""
+
+
+@dataclass(slots=True)
+class Live:
+    """One member in one conversation. ``cursor`` is the last contiguous seq on the screen; None before the join."""
+
+    url: str
+    token: str
+    conversation_id: str
+    screen: Screen
+    after: int | None = None
+    acks: bool = True
+    cursor: int | None = None
+    raw_repeats: int = 0
+    reconnects: int = 0
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    _socket: ClientConnection | None = None
+    _acked: int = 0
+    _resyncing: bool = False
+    _closing: bool = False
+
+    async def run(self) -> None:
+        """Stay connected until ``close``. Raises nothing."""
+        wait = 0.1
+        while not self._closing:
+            try:
+                async with connect(
+                    self.url,
+                    additional_headers={"Authorization": f"Bearer {self.token}"},
+                    compression=None,
+                    max_size=2**20,
+                    max_queue=256,
+                    ping_interval=None,
+                    open_timeout=20,
+                    close_timeout=2,
+                    proxy=None,
+                ) as socket:
+                    self._socket = socket
+                    await self._join(socket)
+                    async for raw in socket:
+                        wait = 0.1
+                        self._arrived(raw if isinstance(raw, bytes) else raw.encode())
+            except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError):
+                pass
+            self._socket = None
+            if self._closing:
+                return
+            self.reconnects += 1
+            await asyncio.sleep(random.uniform(0, wait))
+            wait = min(wait * 2, 3.0)
+
+    async def _join(self, socket: ClientConnection) -> None:
+        after = self.cursor if self.cursor is not None else self.after
+        asked: dict[str, Any] = {"type": "join_conversation", "id": self.conversation_id}
+        if after is not None:
+            asked["after"] = after
+        self._resyncing = False
+        await socket.send(orjson.dumps(asked).decode())
+
+    def _arrived(self, raw: bytes) -> None:
+        if raw.startswith(_PLACED):
+            found = _SEQ.search(raw)
+            assert found is not None
+            self._placed(int(found[1]), raw)
+            return
+        said = orjson.loads(raw)
+        if said["type"] == "joined":
+            self._is_joined(said["seq"])
+        else:
+            self.screen.other(said)
+
+    def _is_joined(self, seq: int) -> None:
+        if self.cursor is None:
+            self.cursor = seq if self.after is None else self.after
+            self.screen.joined(self.cursor)
+        self.ready.set()
+
+    def _placed(self, seq: int, raw: bytes) -> None:
+        if self.cursor is None:
+            if self.after is None:
+                return  # a hint from before the join
+            self.cursor = self.after
+            self.screen.joined(self.cursor)
+        if seq <= self.cursor:
+            self.raw_repeats += 1
+        elif seq == self.cursor + 1:
+            self.cursor = seq
+            self.screen.shown(seq, raw)
+        elif not self._resyncing and self._socket is not None:
+            self._resyncing = True  # a gap: ask for what is missing
+            asyncio.ensure_future(self._quietly(self._join(self._socket)))  # noqa: RUF006
+
+    async def acknowledge(self, *, read: bool = False) -> None:
+        """Tell the server how far this device, or its user, has got."""
+        if self._socket is None or self.cursor is None or (self.cursor <= self._acked and not read):
+            return
+        self._acked = self.cursor
+        said = {"type": "read" if read else "ack", "conversationId": self.conversation_id, "seq": self.cursor}
+        await self._quietly(self._socket.send(orjson.dumps(said).decode()))
+
+    async def close(self) -> None:
+        """Go away for good."""
+        self._closing = True
+        if self._socket is not None:
+            await self._quietly(self._socket.close())
+
+    async def _quietly(self, work: Any) -> None:
+        try:
+            await work
+        except ConnectionClosed:
+            return  # run() comes back
