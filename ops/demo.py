@@ -163,17 +163,18 @@ def _show(lives: list[Life]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="dim", title="milliseconds since the POST began")
+    table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("seq", justify="right")
     table.add_column("from")
-    table.add_column("message", overflow="ellipsis", no_wrap=True, max_width=46)
-    for name in ("accepted", "on screen", "delivered", "read"):
-        table.add_column(name, justify="right")
+    table.add_column("message", overflow="ellipsis", no_wrap=True, max_width=36)
+    for name in ("accepted", "screen", "delivered", "read"):
+        table.add_column(name, justify="right", no_wrap=True)
     for life in lives:
         ms = life.milliseconds()
         times = [f"{ms[name]:.1f}" for name in ("accepted", "socket", "delivered", "read")]
         table.add_row(str(life.seq), life.sender, life.content, *times)
     out = Console()
+    out.print("milliseconds since the POST began", style="dim")
     out.print(table)
     middle = medians(lives)
     out.print(

@@ -72,13 +72,9 @@ class FrontDoor:
                 said = orjson.loads(answer.content) if answer.content else None
                 return said, time.perf_counter() - began
             if answer is not None and answer.status_code not in _RETRY:
-                raise OperatorError(
-                    f"{method} {path.split('/')[1]} was refused: {answer.status_code} {answer.text[:300]}"
-                )
+                raise OperatorError(f"{method} {path} was refused: {answer.status_code} {answer.text[:300]}")
             if time.monotonic() > give_up:
-                raise OperatorError(
-                    f"{method} {path.split('/')[1]}: no answer for {_TRY_FOR_S:.0f} s; see millrace status"
-                )
+                raise OperatorError(f"no answer from {path} for {_TRY_FOR_S:.0f} s; see `millrace status`")
             self.repeats += 1
             asked = float(answer.headers.get("retry-after", 0)) if answer is not None else 0.0
             await asyncio.sleep(max(min(asked, 5.0), wait * random.uniform(0.5, 1.5)))

@@ -100,11 +100,14 @@ class Live:
             except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError):
                 pass
             self._socket = None
-            if self._closing:
+            if self._is_closing():
                 return
             self.reconnects += 1
             await asyncio.sleep(random.uniform(0, wait))
             wait = min(wait * 2, 3.0)
+
+    def _is_closing(self) -> bool:
+        return self._closing  # set by others while we waited
 
     async def _join(self, socket: ClientConnection) -> None:
         after = self.cursor if self.cursor is not None else self.after

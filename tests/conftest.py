@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from ops.running import RunningStack, running_stack
 
+from ops.running import RunningStack, running_stack
 from runtime.store.migrate import migrate
 from runtime.store.pool import Pool, open_pool
 

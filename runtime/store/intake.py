@@ -43,7 +43,8 @@ class PostgresIntake:
         at = at.replace(microsecond=at.microsecond // 1000 * 1000)  # as precise as the wire
         committing = False
         try:
-            async with conn.transaction():
+            # In a pipeline BEGIN goes out with the reads, and COMMIT with the writes.
+            async with conn.pipeline(), conn.transaction():
                 outcomes = decide(drafts, await _ground(conn, drafts), at)
                 new = [
                     (draft, outcome.message)
@@ -72,12 +73,11 @@ async def _ground(conn: Connection, drafts: Sequence[Draft]) -> Ground:
     media = [m for d in drafts for m in d.attachments]
     conversations = [d.conversation_id for d in drafts]
     users = [d.sender_id for d in drafts]
-    async with conn.pipeline():
-        heads = await conn.execute(_SQL["lock_conversations"], {"conversations": sorted(set(conversations))})
-        members = await conn.execute(_SQL["members"], {"conversations": conversations, "users": users})
-        known = await _maybe(conn, _SQL["known"], keyed, users=[u for u, _ in keyed], keys=[k for _, k in keyed])
-        replied = await _maybe(conn, _SQL["replied"], replies, ids=replies)
-        owners = await _maybe(conn, _SQL["media"], media, ids=media)
+    heads = await conn.execute(_SQL["lock_conversations"], {"conversations": sorted(set(conversations))})
+    members = await conn.execute(_SQL["members"], {"conversations": conversations, "users": users})
+    known = await _maybe(conn, _SQL["known"], keyed, users=[u for u, _ in keyed], keys=[k for _, k in keyed])
+    replied = await _maybe(conn, _SQL["replied"], replies, ids=replies)
+    owners = await _maybe(conn, _SQL["media"], media, ids=media)
     return Ground(
         heads=dict(await heads.fetchall()),
         members=set(await members.fetchall()),
@@ -104,30 +104,29 @@ async def _write(conn: Connection, new: Sequence[tuple[Draft, Message]], at: dat
     ids = [m.message_id for m in messages]
     heads = dict(zip(conversations, seqs, strict=True))  # seqs rise, so the last one stays
     place = {"ids": ids, "conversations": conversations, "seqs": seqs}
-    async with conn.pipeline():
-        await conn.execute(_SQL["raise_heads"], {"conversations": list(heads), "seqs": list(heads.values()), "at": at})
-        await conn.execute(
-            _SQL["insert_messages"],
-            {
-                **place,
-                "senders": [m.sender_id for m in messages],
-                "types": [m.type for m in messages],
-                "contents": [m.content for m in messages],
-                "attachments": [",".join(m.attachments) for m in messages],
-                "replies": [m.reply_to for m in messages],
-                "keys": [d.client_message_id for d in drafts],
-                "hashes": [d.body_hash for d in drafts],
-                "at": at,
-            },
-        )
-        await conn.execute(_SQL["insert_changes"], {**place, "at": at})
-        events = [record(MessageCreated(message=m), producer=PRODUCER) for m in messages]
-        await conn.execute(
-            _SQL["insert_outbox"],
-            {
-                **place,
-                "shards": [outbox_shard(c) for c in conversations],
-                "values": [e.value for e in events],
-                "topic": MessageCreated.TOPIC,
-            },
-        )
+    await conn.execute(_SQL["raise_heads"], {"conversations": list(heads), "seqs": list(heads.values()), "at": at})
+    await conn.execute(
+        _SQL["insert_messages"],
+        {
+            **place,
+            "senders": [m.sender_id for m in messages],
+            "types": [m.type for m in messages],
+            "contents": [m.content for m in messages],
+            "attachments": [",".join(m.attachments) for m in messages],
+            "replies": [m.reply_to for m in messages],
+            "keys": [d.client_message_id for d in drafts],
+            "hashes": [d.body_hash for d in drafts],
+            "at": at,
+        },
+    )
+    await conn.execute(_SQL["insert_changes"], {**place, "at": at})
+    events = [record(MessageCreated(message=m), producer=PRODUCER) for m in messages]
+    await conn.execute(
+        _SQL["insert_outbox"],
+        {
+            **place,
+            "shards": [outbox_shard(c) for c in conversations],
+            "values": [e.value for e in events],
+            "topic": MessageCreated.TOPIC,
+        },
+    )
