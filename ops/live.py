@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,9 +16,8 @@ import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-_SEQ = re.compile(rb'"seq":(\d+)')
-_PLACED = (b'{"type":"new_message"', b'{"type":"conversation_changed"', b'{"type":"media_ready"')
-ACK_EVERY_S = 1.0
+_PLACED = ("new_message", "conversation_changed", "media_ready")
+_HINT = b'{"type":"new_message"'
 
 
 @dataclass(slots=True)
@@ -75,6 +73,11 @@ class Live:
     _acked: int = 0
     _resyncing: bool = False
     _closing: bool = False
+    _mine: tuple[bytes, ...] = ()
+
+    def __post_init__(self) -> None:
+        place = f'","conversationId":"{self.conversation_id}","seq":'
+        self._mine = tuple(f'{{"type":"{kind}{place}'.encode() for kind in _PLACED)
 
     async def run(self) -> None:
         """Stay connected until ``close``. Raises nothing."""
@@ -118,11 +121,12 @@ class Live:
         await socket.send(orjson.dumps(asked).decode())
 
     def _arrived(self, raw: bytes) -> None:
-        if raw.startswith(_PLACED):
-            found = _SEQ.search(raw)
-            assert found is not None
-            self._placed(int(found[1]), raw)
+        if raw.startswith(self._mine):
+            start = raw.index(b'"seq":') + 6
+            self._placed(int(raw[start : start + 20].partition(b",")[0]), raw)
             return
+        if raw.startswith(_HINT):
+            return  # of a conversation that this socket has not joined
         said = orjson.loads(raw)
         if said["type"] == "joined":
             self._is_joined(said["seq"])

@@ -1,0 +1,1 @@
+"""Replaying chat logs through the front doors, and judging what came out."""
