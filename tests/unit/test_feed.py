@@ -1,0 +1,94 @@
+"""A feed gives out every seq once, in order, whatever the way in does."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.feed import REORDER_S, Feed
+
+
+def frame(seq: int) -> bytes:
+    return b"%d" % seq
+
+
+def test_what_arrives_in_order_goes_out_at_once():
+    feed = Feed()
+    assert feed.start(3, 0) == []
+    assert feed.offer(4, b"4", 0) == [(4, b"4")]
+    assert feed.offer(5, b"5", 0) == [(5, b"5")]
+
+
+def test_a_repetition_is_dropped():
+    feed = Feed()
+    feed.start(3, 0)
+    assert feed.offer(3, b"3", 0) == []
+    feed.offer(4, b"4", 0)
+    assert feed.offer(4, b"4", 0) == []
+
+
+def test_what_came_before_the_head_was_known_is_kept():
+    feed = Feed()
+    feed.offer(5, b"5", 0)
+    feed.offer(4, b"4", 0)
+    assert feed.start(3, 0) == [(4, b"4"), (5, b"5")]
+
+
+def test_a_hole_may_close_by_itself():
+    feed = Feed()
+    feed.start(0, 0)
+    assert feed.offer(2, b"2", 0) == []
+    assert feed.missing(REORDER_S / 2) is None
+    assert feed.offer(1, b"1", REORDER_S / 2) == [(1, b"1"), (2, b"2")]
+    assert feed.missing(100) is None
+
+
+def test_a_hole_that_stays_is_named_exactly():
+    feed = Feed()
+    feed.start(0, 0)
+    feed.offer(4, b"4", 0)
+    feed.offer(7, b"7", 0)
+    assert feed.missing(REORDER_S) == (0, 3)
+
+
+def test_the_loss_of_a_last_message_shows_in_the_head():
+    feed = Feed()
+    feed.start(4, 0)
+    feed.saw_head(6, 1)
+    assert feed.missing(1 + REORDER_S) == (4, 6)
+
+
+def test_a_head_that_is_already_there_is_no_hole():
+    feed = Feed()
+    feed.start(6, 0)
+    feed.saw_head(6, 1)
+    assert feed.missing(100) is None
+
+
+@given(
+    head=st.integers(0, 3),
+    total=st.integers(0, 40),
+    script=st.lists(st.tuples(st.integers(1, 45), st.booleans()), max_size=150),
+    late_start=st.integers(0, 20),
+)
+def test_whatever_is_lost_doubled_or_reordered_comes_out_whole(head, total, script, late_start):
+    """Model: seqs up to ``total`` exist in the store; the script offers any of them, any number of times."""
+    total = max(total, head)
+    feed, out, now = Feed(), [], 0.0
+    for step, (seq, wait) in enumerate(script):
+        if step == late_start:
+            out += feed.start(head, now)
+        now += REORDER_S if wait else 0.001
+        if seq <= total:
+            out += feed.offer(seq, frame(seq), now)
+    if feed.cursor is None:
+        out += feed.start(head, now)
+    feed.saw_head(total, now)
+    now += REORDER_S
+    while (hole := feed.missing(now)) is not None:
+        after, up_to = hole
+        assert after < up_to <= total
+        for seq in range(after + 1, up_to + 1):
+            out += feed.offer(seq, frame(seq), now)
+        now += REORDER_S
+    assert out == [(seq, frame(seq)) for seq in range(head + 1, total + 1)]

@@ -1,0 +1,110 @@
+"""Merging receipts, spending hints, naming channels, dispatching events."""
+
+from __future__ import annotations
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import channels
+from gateway.dispatcher import Budget, direct, to_room
+from gateway.receipts import EVERY_S, Merged
+from schemas import frames
+from schemas.events import ConversationChanged, MessageStatus
+from tests import make
+
+KEY = (make.ROOM, "bob")
+
+
+def test_the_first_receipt_is_told_at_once_and_then_one_a_second():
+    merged = Merged()
+    merged.note(KEY, 1, 0)
+    assert merged.due(10.0) == {KEY: (1, 0)}
+    merged.note(KEY, 2, 0)
+    merged.note(KEY, 5, 3)
+    assert merged.due(10.5) == {}
+    assert merged.due(10.0 + EVERY_S) == {KEY: (5, 3)}
+    assert merged.due(99.0) == {}
+
+
+def test_what_could_not_be_told_does_not_overwrite_what_came_since():
+    merged = Merged()
+    merged.note(KEY, 2, 1)
+    failed = merged.due(0.0)
+    merged.note(KEY, 7, 0)
+    merged.put_back(failed)
+    assert merged.due(0.0, all_of_them=True) == {KEY: (7, 1)}
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50))))
+def test_merged_receipts_never_fall_and_read_implies_delivered(receipts):
+    merged, told = Merged(), (0, 0)
+    for number, (delivered, read) in enumerate(receipts):
+        merged.note(KEY, delivered, read)
+        for seqs in merged.due(number * EVERY_S).values():
+            assert seqs[0] >= seqs[1]
+            told = max(told[0], seqs[0]), max(told[1], seqs[1])
+    assert told[1] == max((read for _, read in receipts), default=0)
+    assert told[0] == max((max(pair) for pair in receipts), default=0)
+
+
+def hints(text: str, members: int) -> list[tuple[str, bytes]]:
+    return [(f"user:{n}:messages", text.encode()) for n in range(members)]
+
+
+def test_small_conversations_get_every_hint():
+    budget = Budget()
+    sent = [budget.spend("c", hints(str(n), 2), n * 0.01) for n in range(10)]
+    assert all(len(s) == 2 for s in sent)
+
+
+def test_large_conversations_get_the_first_and_the_latest_hint():
+    budget = Budget()
+    assert len(budget.spend("c", hints("0", 500), 0.0)) == 500
+    assert budget.spend("c", hints("1", 500), 0.1) == []
+    assert budget.spend("c", hints("2", 500), 0.2) == []
+    assert budget.due(0.3) == []
+    assert budget.due(0.5) == hints("2", 500)
+    assert not budget.holds
+
+
+def test_a_channel_is_told_from_its_name_even_with_colons_in_a_user_id():
+    assert channels.parsed(channels.user_messages("irc:bob")) == ("user", "irc:bob", "messages")
+    assert channels.parsed(channels.messages(make.ROOM)) == ("conversation", make.ROOM, "messages")
+
+
+def test_an_envelope_is_opened_to_what_was_put_in():
+    assert channels.opened(channels.envelope(7, b'{"a": 1}')) == ("7", b'{"a": 1}')
+
+
+def test_content_goes_to_its_room_by_seq():
+    channel, data = to_room(frames.change_of(make.sent(seq=7)))
+    about, frame = channels.opened(data)
+    assert (channel, about) == (channels.messages(make.ROOM), "7")
+    assert orjson.loads(frame)["message"]["content"] == "hi"
+
+
+def test_a_watermark_goes_to_senders_and_to_the_members_other_devices():
+    event = MessageStatus(
+        conversation_id=make.ROOM,
+        user_id="bob",
+        status="read",
+        seq=3,
+        delivered_seq=3,
+        read_seq=3,
+        at=make.AT,
+        notify=("alice",),
+    )
+    assert {channel for channel, _ in direct(event)} == {"user:alice:messages", "user:bob:messages"}
+
+
+def test_a_new_conversation_is_told_to_its_members():
+    event = ConversationChanged(
+        conversation_id=make.ROOM, seq=0, change="created", user_id="a", by="a", at=make.AT, members=("a", "b")
+    )
+    assert [channel for channel, _ in direct(event)] == ["user:a:messages", "user:b:messages"]
+    assert frames.change_of(event) is None
+
+
+def test_who_was_added_or_removed_is_told_wherever_he_is():
+    assert [channel for channel, _ in direct(make.member_added(4, "carol"))] == ["user:carol:messages"]

@@ -1,0 +1,94 @@
+"""The protocol of one socket, without a socket."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from gateway.session import BAD_FRAME, BURST, TOO_MANY, Ack, Join, Leave, Read, Refresh, Say, Session, Typing
+from tests import make
+
+
+@pytest.fixture
+def session() -> Session:
+    return Session("bob", {make.ROOM})
+
+
+def say(session: Session, now: float = 0.0, **fields):
+    return session.receive(orjson.dumps(fields), now)
+
+
+def refused(effect) -> dict:
+    assert isinstance(effect, Say), effect
+    said = orjson.loads(effect.payload)
+    assert said["type"] == "error"
+    return said
+
+
+def test_a_join_names_where_to_replay_from(session):
+    assert say(session, type="join_conversation", id="x", after=5, ref="r") == Join("x", 5, "r")
+    assert say(session, type="join_conversation", id="x") == Join("x")
+
+
+def test_commands_become_effects(session):
+    assert say(session, type="leave_conversation", id=make.ROOM) == Leave(make.ROOM)
+    assert say(session, type="ack", conversationId=make.ROOM, seq=3) == Ack(make.ROOM, 3)
+    assert say(session, type="read", messageId="m") == Read(message_id="m")
+    assert say(session, type="auth.refresh", token="t") == Refresh("t")
+
+
+def test_ping_is_answered_with_its_ref(session):
+    effect = say(session, type="ping", ref=7)
+    assert orjson.loads(effect.payload) == {"type": "pong", "ref": 7}
+
+
+def test_typing_needs_no_id_when_one_conversation_is_joined(session):
+    assert say(session, type="typing", isTyping=True) == Typing(True, make.ROOM)
+    session.joined.add("another")
+    assert refused(say(session, type="typing", isTyping=True))["code"] == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"type": "leave_conversation", "id": "other"}, "not_found"),
+        ({"type": "ack", "conversationId": "other", "seq": 1}, "not_found"),
+        ({"type": "typing", "conversationId": "other", "isTyping": True}, "not_found"),
+        ({"type": "ack", "seq": 1}, "invalid"),
+        ({"type": "ack", "conversationId": make.ROOM}, "invalid"),
+        ({"type": "ack", "conversationId": make.ROOM, "seq": 1, "messageId": "m"}, "invalid"),
+        ({"type": "ack", "conversationId": make.ROOM, "seq": -1}, "invalid"),
+        ({"type": "ack", "conversationId": make.ROOM, "seq": "1"}, "invalid"),
+        ({"type": "dance"}, "invalid"),
+        ({"type": "ping", "extra": 1}, "invalid"),
+        ({}, "invalid"),
+    ],
+)
+def test_a_wrong_frame_is_an_error_with_its_ref(session, fields, code):
+    said = refused(say(session, ref="mine", **fields))
+    assert (said["code"], said["ref"]) == (code, "mine")
+
+
+@pytest.mark.parametrize("raw", ["", "x", "[]", "null", b"\xff", "[" * 50_000, '{"type":"ping"'])
+def test_garbage_is_an_error_and_repeated_garbage_the_end(session, raw):
+    effects = [session.receive(raw, 0.0) for _ in range(10)]
+    assert all(refused(effect)["code"] == "invalid" for effect in effects[:-1])
+    assert effects[-1] == BAD_FRAME
+
+
+def test_a_flood_is_warned_once_and_then_ended(session):
+    effects = [say(session, type="ping") for _ in range(int(BURST) + 2)]
+    assert refused(effects[-2])["code"] == "rate_limited"
+    assert effects[-1] == TOO_MANY
+
+
+def test_a_pause_restores_the_rate(session):
+    for _ in range(int(BURST)):
+        say(session, type="ping")
+    assert orjson.loads(say(session, now=1.0, type="ping").payload)["type"] == "pong"
+
+
+def test_the_number_of_joined_conversations_is_bounded(session):
+    session.joined.update(str(n) for n in range(300))
+    assert refused(say(session, type="join_conversation", id="new"))["code"] == "rate_limited"
+    assert isinstance(say(session, type="join_conversation", id="7"), Join)

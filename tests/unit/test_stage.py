@@ -1,0 +1,157 @@
+"""The life of a batch: nothing is acknowledged before its effect, its completion or its dead letter is in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from runtime.errors import Rejected, Unavailable
+from runtime.memory.log import MemoryLog
+from schemas.codec import record
+from schemas.events import AnyEvent, MessageCreated
+from streams.lanes import Lanes
+from streams.stage import Abandoned, GiveUp, Patience, Stage, Taken, process
+from tests import make
+
+QUICK = Patience(total_s=0.2, attempt_s=0.1, first_s=0.001, most_s=0.01)
+
+
+def taken(event: AnyEvent, offset: int = 0) -> Taken:
+    made = record(event, producer="test")
+    return Taken(made.topic, 3, offset, made.key, made.value, made.headers)
+
+
+def stage(handle) -> Stage:
+    return Stage("status", (MessageCreated,), handle)
+
+
+async def echo(events: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
+    return [make.sent(message_id=e.message.message_id, seq=e.message.seq) for e in events]
+
+
+def seqs(log: MemoryLog) -> list[int]:
+    return [event.message.seq for event in log.events("message.sent")]
+
+
+async def test_completions_come_in_the_order_of_the_batch():
+    log = MemoryLog()
+    await process(stage(echo), [taken(make.created(seq=n)) for n in (1, 2, 3)], log, QUICK)
+    assert seqs(log) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("value", [None, b"", b"garbage", b"{}", b"[" * 100_000])
+async def test_bytes_that_are_no_event_become_a_dead_letter_and_spare_the_others(value):
+    log = MemoryLog()
+    bad = Taken("message.created", 3, 41, b"key", value, (("ce_id", b"7"),))
+    await process(stage(echo), [taken(make.created(seq=1)), bad, taken(make.created(seq=2))], log, QUICK)
+    assert seqs(log) == [1, 2]
+    [letter] = [r for r in log.records if r.topic == "status.dlq"]
+    assert (letter.key, letter.value) == (b"key", value or b"")
+    headers = dict(letter.headers)
+    assert headers["dlq-origin"] == b"message.created/3/41"
+    assert headers["dlq-stage"] == b"status"
+    assert headers["ce_id"] == b"7"
+    assert headers["dlq-cause"]
+
+
+async def test_a_record_that_can_never_work_is_found_and_set_aside():
+    async def handle(events):
+        if any(e.message.content == "poison" for e in events):
+            raise KeyError("the content is: poison")
+        return await echo(events)
+
+    log = MemoryLog()
+    batch = [taken(make.created(seq=n, content="poison" if n == 3 else "hi"), n) for n in range(1, 8)]
+    await process(stage(handle), batch, log, QUICK)
+    assert seqs(log) == [1, 2, 4, 5, 6, 7]
+    [letter] = [r for r in log.records if r.topic == "status.dlq"]
+    assert dict(letter.headers)["dlq-origin"] == b"message.created/3/3"
+    assert dict(letter.headers)["dlq-cause"] == b"KeyError"  # never its text: it may hold content
+
+
+async def test_our_own_refusals_are_named():
+    async def handle(_):
+        raise Rejected("no such conversation")
+
+    log = MemoryLog()
+    await process(stage(handle), [taken(make.created())], log, QUICK)
+    assert b"no such conversation" in dict(log.records[0].headers)["dlq-cause"]
+
+
+async def test_transient_trouble_is_waited_out():
+    tries = 0
+
+    async def handle(events):
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise Unavailable("not now")
+        return await echo(events)
+
+    log = MemoryLog()
+    await process(stage(handle), [taken(make.created(seq=1))], log, QUICK)
+    assert (tries, seqs(log)) == (4, [1])
+
+
+async def test_long_trouble_gives_up_and_makes_no_dead_letter():
+    async def handle(_):
+        raise Unavailable("gone")
+
+    log = MemoryLog()
+    with pytest.raises(GiveUp):
+        await process(stage(handle), [taken(make.created())], log, QUICK)
+    assert log.records == []
+
+
+async def test_a_handler_that_hangs_gives_up():
+    async def handle(_):
+        await asyncio.Event().wait()
+
+    with pytest.raises(GiveUp):
+        await process(stage(handle), [taken(make.created())], MemoryLog(), QUICK)
+
+
+async def test_a_broker_that_takes_nothing_gives_up():
+    with pytest.raises(GiveUp):
+        await process(stage(echo), [taken(make.created())], MemoryLog(down=True), QUICK)
+
+
+async def test_records_that_went_elsewhere_are_abandoned():
+    patience = Patience(ours=lambda: False)
+    with pytest.raises(Abandoned):
+        await process(stage(echo), [taken(make.created())], MemoryLog(), patience)
+
+
+async def test_a_lane_keeps_the_order_of_a_key_and_takes_what_is_there():
+    seen: list[list[int]] = []
+    begun, release, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work(batch):
+        seen.append(list(batch))
+        begun.set()
+        await release.wait()
+        if sum(map(len, seen)) == 50:
+            done.set()
+
+    lanes = Lanes(work, count=4, batch=100)
+    running = asyncio.create_task(lanes.run())
+    for number in range(50):
+        await lanes.put(b"same", number)
+    await begun.wait()
+    release.set()
+    await done.wait()
+    running.cancel()
+    assert [n for batch in seen for n in batch] == list(range(50))
+    assert len(seen) <= 2
+
+
+async def test_a_lane_that_fails_ends_all():
+    async def work(_):
+        raise GiveUp("trouble")
+
+    lanes = Lanes(work, count=4)
+    await lanes.put(b"k", 1)
+    with pytest.raises(BaseExceptionGroup):
+        await lanes.run()

@@ -1,0 +1,125 @@
+"""The rules of the five stages."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from runtime.effects import Look, Notice
+from schemas.events import MessageSent, NotificationSent, ReceiptRecorded
+from streams.analytics import tick
+from streams.notification import HandleNotification, recipients
+from streams.pictures import look_at, true_type
+from streams.status import HandleStatus, merge
+from tests import make
+
+
+def receipt(user: str, delivered: int, read: int = 0) -> ReceiptRecorded:
+    return ReceiptRecorded(conversation_id=make.ROOM, user_id=user, delivered_seq=delivered, read_seq=read, at=make.AT)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 9))))
+def test_receipts_merge_to_the_furthest_and_read_implies_delivered(given_receipts):
+    marks = merge(receipt(*r) for r in given_receipts)
+    assert len({m.user_id for m in marks}) == len(marks)
+    for mark in marks:
+        mine = [(d, r) for user, d, r in given_receipts if user == mark.user_id]
+        assert mark.read_seq == max(r for _, r in mine)
+        assert mark.delivered_seq == max(max(pair) for pair in mine)
+
+
+class NoStatuses:
+    """Takes everything, moves nothing."""
+
+    async def mark_sent(self, message_ids: Sequence[str]) -> None: ...
+
+    async def fold(self, marks, everybody_up_to):
+        return []
+
+
+async def test_every_created_message_is_told_as_sent_also_on_a_repeat():
+    events = [make.created(seq=n) for n in (1, 2)]
+    told = await HandleStatus(NoStatuses())([*events, *events])
+    assert [type(e) for e in told] == [MessageSent] * 4
+    assert [(e.message.seq, e.message.status) for e in told] == [(1, "sent"), (2, "sent")] * 2
+
+
+def test_the_sender_and_the_connected_need_no_notification():
+    message = make.message(sender_id="alice")
+    assert recipients(message, ["alice", "bob", "carol"], frozenset({"bob"})) == ["carol"]
+
+
+class OneRoom:
+    """Members, and notices as they were stored."""
+
+    def __init__(self) -> None:
+        self.stored: dict[tuple[str, str], Notice] = {}
+
+    async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        return {id_: ["alice", "bob", "carol"] for id_ in conversation_ids}
+
+    async def add(self, notices: Sequence[Notice]) -> Sequence[Notice]:
+        return [self.stored.setdefault((n.message_id, n.user_id), n) for n in notices]
+
+
+class Connected:
+    """A registry in which only bob is connected."""
+
+    async def connected(self, user_ids: Sequence[str]) -> frozenset[str]:
+        return frozenset({"bob"}) & set(user_ids)
+
+
+async def test_a_repeated_message_gives_the_same_notification():
+    handle = HandleNotification(OneRoom(), Connected())
+    event = make.created()
+    [first], [again] = await handle([event]), await handle([event])
+    assert isinstance(first, NotificationSent)
+    assert (first.user_id, first.notification_id) == ("carol", again.notification_id)
+
+
+def test_a_message_counts_in_the_minute_of_its_creation():
+    assert tick(make.message(created_at="2026-11-24T15:07:59.999Z")).minute == "2026-11-24T15:07:00.000Z"
+
+
+def picture(kind: str, size: tuple[int, int], **save: object) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size, (200, 40, 40)).save(out, kind, **save)
+    return out.getvalue()
+
+
+async def test_a_picture_loses_its_metadata_and_gets_a_thumbnail():
+    exif = Image.Exif()
+    exif[0x010E] = "where I live"
+    exif[0x0112] = 6  # turned by 90 degrees
+    look = await look_at(picture("JPEG", (800, 600), exif=exif), "a.jpg")
+    assert look.error is None
+    assert (look.media_type, look.width, look.height) == ("image/jpeg", 600, 800)
+    assert b"where I live" not in look.clean
+    assert not Image.open(io.BytesIO(look.clean)).getexif()
+    thumbnail = Image.open(io.BytesIO(look.thumbnail))
+    assert (thumbnail.format, thumbnail.size) == ("WEBP", (240, 320))
+
+
+async def test_what_a_file_is_is_told_by_its_content():
+    assert (await look_at(picture("PNG", (10, 10)), "innocent.txt")).media_type == "image/png"
+    assert true_type(b"just some words") in ("text/plain", "application/octet-stream")
+    assert await look_at(b"%PDF-1.7\n%more", "x.png") == Look(media_type="application/pdf")
+
+
+@pytest.mark.parametrize("spoil", [lambda b: b[:200], lambda b: b[:300] + bytes(1000)])
+async def test_a_damaged_picture_is_an_error_not_a_crash(spoil):
+    look = await look_at(spoil(picture("PNG", (500, 500))), "a.png")
+    assert look.error
+    assert look.thumbnail is None
+
+
+async def test_a_picture_that_would_eat_the_memory_is_refused_by_its_header():
+    out = io.BytesIO()
+    Image.new("1", (12_000, 12_000)).save(out, "PNG")
+    look = await look_at(out.getvalue(), "bomb.png")
+    assert "megapixels" in look.error
