@@ -27,6 +27,7 @@ class Feed:
     def start(self, head: int, now: float) -> list[Numbered]:
         """The head as read *after* the subscription was confirmed: what follows is live."""
         self.cursor, self.head = head, max(head, self.head)
+        self._pending = {seq: frame for seq, frame in self._pending.items() if seq > head}
         return self._advance(now)
 
     def offer(self, seq: int, frame: bytes, now: float) -> list[Numbered]:
@@ -59,14 +60,8 @@ class Feed:
             given.append((self.cursor, frame))
         if given:
             self._hole_since = None
-            self._forget_old()
         self._note_hole(now)
         return given
-
-    def _forget_old(self) -> None:
-        assert self.cursor is not None
-        if self._pending and min(self._pending) <= self.cursor:
-            self._pending = {seq: frame for seq, frame in self._pending.items() if seq > self.cursor}
 
     def _note_hole(self, now: float) -> None:
         if self.cursor is None or self.head <= self.cursor:

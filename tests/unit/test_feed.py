@@ -78,17 +78,17 @@ def test_whatever_is_lost_doubled_or_reordered_comes_out_whole(head, total, scri
     for step, (seq, wait) in enumerate(script):
         if step == late_start:
             out += feed.start(head, now)
-        now += REORDER_S if wait else 0.001
+        now += REORDER_S * 2 if wait else 0.001
         if seq <= total:
             out += feed.offer(seq, frame(seq), now)
     if feed.cursor is None:
         out += feed.start(head, now)
     feed.saw_head(total, now)
-    now += REORDER_S
+    now += REORDER_S * 2
     while (hole := feed.missing(now)) is not None:
         after, up_to = hole
         assert after < up_to <= total
         for seq in range(after + 1, up_to + 1):
             out += feed.offer(seq, frame(seq), now)
-        now += REORDER_S
+        now += REORDER_S * 2
     assert out == [(seq, frame(seq)) for seq in range(head + 1, total + 1)]
