@@ -92,8 +92,11 @@ class RedisSubscriptions:
     async def _connection(self, again: bool) -> AsyncIterator[Hint]:
         pubsub = self.redis.pubsub()
         try:
-            await pubsub.subscribe(self.home, *self._wanted)
+            asked = {self.home, *self._wanted}
+            await pubsub.subscribe(*asked)
             self._pubsub = pubsub
+            if late := self._wanted - asked:  # wanted while the connection was being made
+                await pubsub.subscribe(*late)
             if again:
                 yield Hint("", b"", gap=True)
             while True:

@@ -1,0 +1,134 @@
+"""The twins of what the stages ask of the store."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from runtime.effects import Mark, Moved, Notice, Tick, Total
+from runtime.memory.tables import Tables
+from schemas.messages import Message, Status
+
+_RANK = {status.wire: status for status in Status}
+
+
+@dataclass(slots=True)
+class MemoryStatuses:
+    """Statuses on dictionaries."""
+
+    tables: Tables
+
+    async def mark_sent(self, message_ids: Sequence[str]) -> None:
+        for message_id in message_ids:
+            if message_id in self.tables.messages:
+                self._raise(message_id, Status.SENT)
+
+    def _raise(self, message_id: str, status: Status) -> bool:
+        message = self.tables.messages[message_id]
+        if _RANK[message.status] >= status:
+            return False
+        self.tables.messages[message_id] = msgspec.structs.replace(message, status=status.wire)
+        return True
+
+    async def fold(self, marks: Sequence[Mark], everybody_up_to: int) -> Sequence[Moved]:
+        told = {Status.DELIVERED: list[Moved](), Status.READ: list[Moved]()}
+        for mark in marks:
+            if mark.user_id in self.tables.members.get(mark.conversation_id, {}):
+                for moved in self._fold_one(mark, everybody_up_to):
+                    told[moved.status].append(moved)
+        return [*told[Status.DELIVERED], *told[Status.READ]]
+
+    def _fold_one(self, mark: Mark, everybody_up_to: int) -> list[Moved]:
+        key = (mark.conversation_id, mark.user_id)
+        head = self.tables.conversations[mark.conversation_id].last_seq
+        old_delivered, old_read = self.tables.receipts.get(key, (0, 0))
+        given = min(max(mark.delivered_seq, mark.read_seq), head), min(mark.read_seq, head)
+        late = not ((given[0] >= old_delivered and given[0]) or (given[1] >= old_read and given[1]))
+        if late:
+            return []
+        delivered, read = max(old_delivered, given[0]), max(old_read, given[1])
+        self.tables.receipts[key] = (delivered, read)
+        moved = []
+        if delivered > old_delivered or read == old_read:
+            start = min(old_delivered, delivered - 1)
+            moved.append(self._cover(key, Status.DELIVERED, (start, delivered), (delivered, read), everybody_up_to))
+        if read > old_read or (read > 0 and delivered == old_delivered):
+            moved.append(
+                self._cover(key, Status.READ, (min(old_read, read - 1), read), (delivered, read), everybody_up_to)
+            )
+        return [m for m in moved if m.notify]
+
+    def _cover(
+        self,
+        key: tuple[str, str],
+        status: Status,
+        span: tuple[int, int],
+        watermark: tuple[int, int],
+        everybody_up_to: int,
+    ) -> Moved:
+        conversation_id, user_id = key
+        covered = [
+            m
+            for m in self.tables.messages.values()
+            if m.conversation_id == conversation_id and span[0] < m.seq <= span[1] and m.sender_id != user_id
+        ]
+        raised = [m for m in covered if self._raise(m.message_id, status)]
+        small = len(self.tables.members[conversation_id]) <= everybody_up_to
+        return Moved(
+            conversation_id=conversation_id,
+            user_id=user_id,
+            status=status,
+            seq=span[1],
+            delivered_seq=watermark[0],
+            read_seq=watermark[1],
+            message_ids=tuple(m.message_id for m in raised),
+            notify=tuple(sorted({m.sender_id for m in (covered if small else raised)})),
+        )
+
+
+@dataclass(slots=True)
+class MemoryNotifications:
+    """Notices by message, recipient and channel."""
+
+    tables: Tables
+    stored: dict[tuple[str, str, str], Notice] = field(default_factory=dict)
+
+    async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        members = self.tables.members
+        return {id_: sorted(members[id_]) for id_ in conversation_ids if id_ in members}
+
+    async def add(self, notices: Sequence[Notice]) -> Sequence[Notice]:
+        kept = [self.stored.setdefault((n.message_id, n.user_id, n.channel), n) for n in notices]
+        return sorted(kept, key=lambda n: (n.conversation_id, n.seq, n.user_id))
+
+
+@dataclass(slots=True)
+class MemoryCounts:
+    """Counts with a cursor for each conversation."""
+
+    cursors: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    totals: defaultdict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+
+    async def add(self, ticks: Sequence[Tick]) -> Sequence[Total]:
+        for tick in sorted(ticks, key=lambda t: t.seq):
+            if tick.seq > self.cursors[tick.conversation_id]:
+                self.cursors[tick.conversation_id] = tick.seq
+                self.totals[tick.conversation_id, tick.minute] += 1
+        named = sorted({(t.conversation_id, t.minute) for t in ticks})
+        return [Total(conversation, minute, self.totals[conversation, minute]) for conversation, minute in named]
+
+
+@dataclass(slots=True)
+class MemoryIndex:
+    """Messages by id."""
+
+    documents: dict[str, Message] = field(default_factory=dict)
+
+    async def put(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            had = self.documents.get(message.message_id)
+            if had is None or had.seq < message.seq:
+                self.documents[message.message_id] = message

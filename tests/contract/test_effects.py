@@ -1,0 +1,250 @@
+"""What the stages do to the store: the twins and PostgreSQL keep the same promises."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from runtime.effects import Counts, Index, Look, Mark, Media, Moved, Notice, Notifications, Statuses, Tick
+from runtime.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
+from runtime.memory.intake import MemoryConversations, MemoryIntake
+from runtime.memory.tables import Tables
+from runtime.store.conversations import PostgresConversations
+from runtime.store.counts import PostgresCounts
+from runtime.store.history import PostgresHistory
+from runtime.store.intake import PostgresIntake
+from runtime.store.media import PostgresMedia
+from runtime.store.messages import PostgresMessages
+from runtime.store.notifications import PostgresNotifications
+from runtime.store.pool import Pool, open_pool
+from runtime.store.search import PostgresSearch, Query
+from runtime.store.statuses import PostgresStatuses
+from schemas.ids import new_id
+from schemas.messages import ChangeKind, Message, Status
+from tests import make
+
+
+@dataclass
+class World:
+    room: str
+    intake: Any
+    statuses: Statuses
+    notifications: Notifications
+    counts: Counts
+    index: Index
+    status_of: Any
+
+    async def send(self, content: str = "hi", sender: str = "alice") -> Message:
+        [outcome] = await self.intake.accept([make.draft(content, conversationId=self.room, sender=sender)])
+        return outcome.message
+
+    async def fold(self, user: str, delivered: int, read: int = 0, everybody: int = 32) -> list[Moved]:
+        return list(await self.statuses.fold([Mark(self.room, user, delivered, read)], everybody))
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    room = new_id()
+    if request.param == "memory":
+        tables = Tables()
+        await MemoryConversations(tables).create(room, None, "alice", ["bob", "carol"])
+
+        async def status_in_memory(id_: str) -> str:
+            return tables.messages[id_].status
+
+        yield World(
+            room,
+            MemoryIntake(tables),
+            MemoryStatuses(tables),
+            MemoryNotifications(tables),
+            MemoryCounts(),
+            MemoryIndex(),
+            status_in_memory,
+        )
+        return
+    async with open_pool(request.getfixturevalue("pg_dsn")) as pool:
+        await PostgresConversations(pool).create(room, None, "alice", ["bob", "carol"])
+
+        async def status_in_store(id_: str) -> str:
+            message = await PostgresMessages(pool).one(id_, "alice")
+            assert message is not None
+            return message.status
+
+        yield World(
+            room,
+            PostgresIntake(pool),
+            PostgresStatuses(pool),
+            PostgresNotifications(pool),
+            PostgresCounts(pool),
+            PostgresSearch(pool),
+            status_in_store,
+        )
+
+
+async def test_status_moves_forward_and_never_back(world):
+    message = await world.send()
+    assert await world.status_of(message.message_id) == "pending"
+    await world.statuses.mark_sent([message.message_id])
+    assert await world.status_of(message.message_id) == "sent"
+    await world.fold("bob", 1)
+    assert await world.status_of(message.message_id) == "delivered"
+    await world.fold("bob", 1, 1)
+    assert await world.status_of(message.message_id) == "read"
+    await world.statuses.mark_sent([message.message_id])
+    await world.fold("carol", 1)
+    assert await world.status_of(message.message_id) == "read"
+
+
+async def test_a_receipt_may_come_before_its_message_is_sent(world):
+    message = await world.send()
+    [moved] = await world.fold("bob", 1)
+    assert (moved.status, moved.message_ids) == (Status.DELIVERED, (message.message_id,))
+    await world.statuses.mark_sent([message.message_id])
+    assert await world.status_of(message.message_id) == "delivered"
+
+
+async def test_a_watermark_never_falls_nor_passes_the_head(world):
+    for _ in range(3):
+        await world.send()
+    [moved] = await world.fold("bob", 99)
+    assert (moved.seq, moved.delivered_seq) == (3, 3)
+    assert await world.fold("bob", 2) == []
+    [read] = await world.fold("bob", 0, 3)
+    assert (read.status, read.delivered_seq, read.read_seq) == (Status.READ, 3, 3)
+
+
+async def test_reading_implies_delivery(world):
+    await world.send()
+    delivered, read = await world.fold("bob", 0, 1)
+    assert (delivered.status, read.status) == (Status.DELIVERED, Status.READ)
+    assert (read.delivered_seq, read.read_seq) == (1, 1)
+
+
+async def test_the_current_watermark_is_told_again_in_case_the_telling_was_lost(world):
+    await world.send()
+    await world.fold("bob", 1)
+    [again] = await world.fold("bob", 1)
+    assert (again.seq, again.notify, again.message_ids) == (1, ("alice",), ())
+
+
+async def test_senders_in_large_conversations_hear_only_what_moves_their_messages(world):
+    await world.send()
+    assert [m.notify for m in await world.fold("bob", 1, everybody=2)] == [("alice",)]
+    assert await world.fold("carol", 1, everybody=2) == []
+    await world.send()
+    await world.fold("bob", 2, everybody=32)
+    assert [m.notify for m in await world.fold("carol", 2, everybody=32)] == [("alice",)]
+
+
+async def test_own_messages_and_strangers_move_nothing(world):
+    await world.send(sender="alice")
+    assert await world.fold("alice", 1) == []
+    assert await world.fold("eve", 1) == []
+
+
+async def test_a_notice_is_stored_once_for_each_recipient(world):
+    message = await world.send()
+
+    def notice(user: str) -> Notice:
+        return Notice(new_id(), message.message_id, world.room, message.seq, user)
+
+    first = await world.notifications.add([notice("bob"), notice("carol")])
+    again = await world.notifications.add([notice("bob"), notice("carol")])
+    assert [n.user_id for n in first] == ["bob", "carol"]
+    assert list(first) == list(again)
+    assert await world.notifications.members([world.room]) == {world.room: ["alice", "bob", "carol"]}
+
+
+async def test_messages_are_counted_once_however_often_they_come(world):
+    def ticks(*seqs: int) -> list[Tick]:
+        return [Tick(world.room, seq, f"2026-11-24T15:0{seq // 3}:00.000Z") for seq in seqs]
+
+    first = await world.counts.add(ticks(1, 2, 3))
+    assert [(t.minute[14:16], t.messages) for t in first] == [("00", 2), ("01", 1)]
+    assert await world.counts.add(ticks(1, 2, 3)) == first
+    more = await world.counts.add(ticks(2, 3, 4, 4, 5))
+    assert [(t.minute[14:16], t.messages) for t in more] == [("00", 2), ("01", 3)]
+
+
+async def test_indexing_twice_changes_nothing(world):
+    message = await world.send("a fox")
+    await world.index.put([message])
+    await world.index.put([message])
+
+
+# What only the store does
+
+
+@pytest.fixture
+async def store(pool: Pool) -> tuple[Pool, str]:
+    room = new_id()
+    await PostgresConversations(pool).create(room, None, "alice", ["bob"])
+    return pool, room
+
+
+async def put(pool: Pool, room: str, *contents: str) -> None:
+    outcomes = await PostgresIntake(pool).accept([make.draft(text, conversationId=room) for text in contents])
+    await PostgresSearch(pool).put([o.message for o in outcomes])
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("windmill", "The Windmill turns"),
+        ("wind", "The Windmill turns"),
+        ("zoe", "Zoë was here"),
+        ("windmil turn", "The Windmill turns"),
+        ("天気", "今日はいい天気です"),
+        ("100%", "it is 100% sure"),
+    ],
+)
+async def test_search_finds_words_prefixes_accents_and_scripts_without_spaces(store, asked, found):
+    pool, room = store
+    await put(pool, room, "The Windmill turns", "Zoë was here", "今日はいい天気です", "it is 100% sure", "nothing")
+    hits = await PostgresSearch(pool).search("bob", Query(text=asked, conversation_id=room), limit=10, offset=0)
+    assert hits[0].message.content == found
+
+
+async def test_search_shows_members_only_and_escapes_what_it_highlights(store):
+    pool, room = store
+    await put(pool, room, "<script>alert(1)</script> windmill")
+    query = Query(text="windmill", conversation_id=room)
+    [hit] = await PostgresSearch(pool).search("bob", query, limit=10, offset=0)
+    assert hit.highlight == "&lt;script&gt;alert(1)&lt;/script&gt; <mark>windmill</mark>"
+    assert await PostgresSearch(pool).search("eve", query, limit=10, offset=0) == []
+
+
+@pytest.mark.parametrize("asked", ["'", "a & | !", "\\", "%", "foo:*", "<->", "\u202e", "'); DROP TABLE messages; --"])
+async def test_search_takes_any_text(store, asked):
+    pool, _ = store
+    await PostgresSearch(pool).search("bob", Query(text=asked), limit=10, offset=0)
+
+
+async def test_media_that_is_ready_is_told_once_under_its_own_seq(store):
+    pool, room = store
+    files = PostgresMedia(pool)
+    media = Media(
+        media_id=new_id(), owner_id="alice", file_name="a.png", declared_type="image/png", size=3, sha256=new_id()
+    )
+    await files.add(media)
+    await files.add(media)
+    draft = make.draft("look", conversationId=room, attachments=[media.media_id])
+    [outcome] = await PostgresIntake(pool).accept([draft])
+    assert outcome.message.attachments == (media.media_id,)
+    assert not await files.may_read(media.media_id, "bob")
+    look = Look(media_type="image/png", width=4, height=3, clean=b"c", thumbnail=b"t")
+    await files.learned(media.sha256, look)
+    first = await files.ready(outcome.message, media, look)
+    assert await files.ready(outcome.message, media, look) == first
+    assert (first.seq, first.thumbnail, first.width) == (2, True, 4)
+    changes = await PostgresHistory(pool).changes(room, 0, 99, 99)
+    assert [c.kind for c in changes] == [ChangeKind.MESSAGE, ChangeKind.MEDIA_READY]
+    assert changes[1].data["mediaId"] == media.media_id
+    assert await files.may_read(media.media_id, "bob")
+    assert not await files.may_read(media.media_id, "eve")
+    known = await files.seen(media.sha256)
+    assert known is not None
+    assert (known.media_type, known.width) == ("image/png", 4)
