@@ -1,0 +1,142 @@
+"""The whole way in one process, without a server: from a draft to a frame on every socket. Read this one first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import orjson
+
+from gateway.dispatcher import direct, to_room
+from gateway.hub import Hub, Socket
+from ingest.accept import Accept
+from ingest.relay import Relay
+from runtime.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
+from runtime.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
+from runtime.memory.log import MemoryLog
+from runtime.memory.redis import MemoryRegistry
+from runtime.memory.tables import Tables
+from schemas import frames
+from schemas.codec import decode, record
+from schemas.events import ReceiptRecorded
+from streams.analytics import analytics_stage
+from streams.notification import notification_stage
+from streams.search import search_stage
+from streams.stage import Patience, Stage, Taken, process
+from streams.status import status_stage
+from tests import make
+
+
+@dataclass
+class Screen:
+    """What a socket was sent."""
+
+    got: list[dict] = field(default_factory=list)
+
+    def write(self, frame: bytes) -> bool:
+        self.got.append(orjson.loads(frame))
+        return True
+
+
+@dataclass
+class Mill:
+    """All parts, with their twins."""
+
+    tables: Tables = field(default_factory=Tables)
+    log: MemoryLog = field(default_factory=MemoryLog)
+    registry: MemoryRegistry = field(default_factory=MemoryRegistry)
+    hub: Hub = field(default_factory=Hub)
+    read: dict[str, int] = field(default_factory=dict)
+    told: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.accept = Accept(MemoryIntake(self.tables), lambda _: None)
+        self.stages = [
+            status_stage(MemoryStatuses(self.tables)),
+            notification_stage(MemoryNotifications(self.tables), self.registry),
+            analytics_stage(MemoryCounts()),
+            search_stage(MemoryIndex()),
+        ]
+
+    def connect(self, user: str) -> Screen:
+        """A socket that has joined the room from its start."""
+        screen = Screen()
+        place = self.hub.place(Socket(user, user, screen), make.ROOM)
+        place.room.feed.start(0, 0)
+        place.room.settle(place)
+        self.registry.users[user].add(user)
+        return screen
+
+    async def turn(self) -> None:
+        """Relay, stages, dispatch: until nothing is left to do."""
+        outbox = MemoryOutbox(self.tables)
+        await outbox.claim()
+        await Relay(lambda: None, self.log).publish(outbox)
+        for stage in self.stages:
+            await self._work(stage)
+        self._dispatch()
+
+    async def _work(self, stage: Stage) -> None:
+        topics = {kind.TOPIC for kind in stage.reads}
+        fresh = self.log.records[self.read.get(stage.name, 0) :]
+        self.read[stage.name] = len(self.log.records)
+        batch = [Taken(r.topic, 0, n, r.key, r.value, r.headers) for n, r in enumerate(fresh) if r.topic in topics]
+        await process(stage, batch, self.log, Patience())
+
+    def _dispatch(self) -> None:
+        for made in self.log.records[self.read.get("gateway", 0) :]:
+            event = decode(made.topic, made.value)
+            change = frames.change_of(event) if made.topic in ("message.sent", "conversation.changed") else None
+            room = self.hub.rooms.get(make.ROOM)
+            if change is not None and room is not None:
+                _, envelope = to_room(change)
+                seq, _, frame = envelope.partition(b" ")
+                for number, given in room.feed.offer(int(seq), frame, 0):
+                    room.give(number, given)
+            self.told += direct(event)
+        self.read["gateway"] = len(self.log.records)
+
+
+async def opened() -> Mill:
+    mill = Mill()
+    await MemoryConversations(mill.tables).create(make.ROOM, None, "alice", ["bob", "carol"])
+    return mill
+
+
+async def test_a_message_reaches_every_socket_in_order_and_notifies_who_is_away():
+    mill = await opened()
+    alice, bob = mill.connect("alice"), mill.connect("bob")
+    for text in ("one", "two"):
+        await mill.accept(make.draft(text))
+    await mill.turn()
+    for screen in (alice, bob):
+        assert [(f["seq"], f["message"]["content"], f["message"]["status"]) for f in screen.got] == [
+            (1, "one", "sent"),
+            (2, "two", "sent"),
+        ]
+    assert {e.user_id for e in mill.log.events("notification.sent")} == {"carol"}
+    assert [e.messages for e in mill.log.events("analytics.conversation")] == [2]
+    assert len(mill.log.events("search.indexed")) == 2
+
+
+async def test_a_receipt_tells_the_sender_that_it_was_read():
+    mill = await opened()
+    mill.connect("bob")
+    accepted = await mill.accept(make.draft("one"))
+    await mill.turn()
+    read = ReceiptRecorded(conversation_id=make.ROOM, user_id="bob", delivered_seq=1, read_seq=1, at=make.AT)
+    await mill.log.append([record(read, producer="gateway")])
+    await mill.turn()
+    assert mill.tables.messages[accepted.message.message_id].status == "read"
+    to_alice = [orjson.loads(data.partition(b" ")[2]) for ch, data in mill.told if ch == "user:alice:messages"]
+    assert [f["status"] for f in to_alice if f["type"] == "message_status"] == ["delivered", "read"]
+
+
+async def test_the_same_events_again_change_nothing_on_a_screen():
+    mill = await opened()
+    bob = mill.connect("bob")
+    await mill.accept(make.draft("one"))
+    await mill.turn()
+    mill.read.clear()  # every consumer starts again at the beginning
+    await mill.turn()
+    assert [f["seq"] for f in bob.got] == [1]
+    assert len({e.event_id for e in mill.log.events("notification.sent")}) == 1
