@@ -1,0 +1,116 @@
+"""What the tests of the whole stack share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import orjson
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from ops.running import RunningStack
+from runtime.auth import issue
+from schemas.ids import new_id
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Person:
+    """A user with a token and a connection to the HTTP front door."""
+
+    user: str
+    token: str
+    http: httpx2.Client
+    ws_url: str
+
+    def create(self, *members: str) -> str:
+        answer = self.http.post("/conversations", json={"members": members})
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["conversationId"])
+
+    def send(self, room: str, content: str = "hi", **more: Any) -> dict[str, Any]:
+        answer = self.http.post("/messages", json={"conversationId": room, "type": "text", "content": content, **more})
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    @asynccontextmanager
+    async def live(self):
+        headers = {"Authorization": f"Bearer {self.token}"}
+        async with connect(self.ws_url, additional_headers=headers, compression=None) as socket:
+            client = Socket(socket)
+            await client.next("connected")
+            yield client
+
+
+@dataclass
+class Socket:
+    """A live socket."""
+
+    socket: ClientConnection
+
+    async def say(self, **fields: Any) -> None:
+        await self.socket.send(orjson.dumps(fields).decode())
+
+    async def next(self, *kinds: str) -> dict[str, Any]:
+        async with asyncio.timeout(30):
+            while True:
+                said: dict[str, Any] = orjson.loads(await self.socket.recv())
+                if not kinds or said["type"] in kinds:
+                    return said
+
+
+@pytest.fixture
+def person(stack: RunningStack) -> Callable[..., Person]:
+    """Somebody new, whose id begins with the given name."""
+
+    def make(name: str) -> Person:
+        user = f"{name}-{new_id()[-8:]}"
+        token = issue(stack.jwt_secret, user, ttl_s=600)
+        client = httpx2.Client(base_url=stack.http_url, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+        return Person(user, token, client, stack.ws_url)
+
+    return make
+
+
+def millrace(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    """The command, as a user calls it."""
+    command = [sys.executable, "-m", "ops.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=170, **more)
+
+
+def status(stack: RunningStack) -> dict[str, Any]:
+    """``millrace status --json``."""
+    return dict(json.loads(millrace("status", "--json", "--data", str(stack.data)).stdout))
+
+
+def process(stack: RunningStack, name: str) -> dict[str, Any]:
+    """One process of the stack, as it is now."""
+    state = json.loads((stack.data / "state.json").read_text())
+    return next(dict(p) for p in state["processes"] if p["name"] == name)
+
+
+def kill(stack: RunningStack, name: str, number: int = signal.SIGKILL) -> None:
+    """End one process of the stack; the supervisor starts it again."""
+    os.kill(process(stack, name)["pid"], number)
+
+
+def until(condition: Callable[[], Any], seconds: float = 40.0) -> Any:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+    return found
