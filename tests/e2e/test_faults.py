@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,19 +115,19 @@ def test_servers_that_die_come_back_and_everything_goes_on(stack: RunningStack, 
         kill(stack, name)
         until(lambda name=name, before=before: process(stack, name)["restarts"] > before)
 
-        def stored() -> bool:
-            body = {"conversationId": room, "type": "text", "content": "again", "clientMessageId": name}
+        def stored(key: str = name) -> bool:
+            body = {"conversationId": room, "type": "text", "content": "again", "clientMessageId": key}
             answer = alice.http.post("/messages", json=body)
             assert answer.status_code in (200, 201, 503), answer.text
             return answer.status_code != 503
 
         until(stored)
-    until(
-        lambda: {m["status"] for m in alice.http.get(f"/conversations/{room}/messages").json()["messages"]} == {"sent"},
-        60,
-    )
-    page = alice.http.get(f"/conversations/{room}/messages").json()
-    assert [m["seq"] for m in page["messages"]] == [1, 2, 3]
+
+    def messages() -> list[dict[str, Any]]:
+        return list(alice.http.get(f"/conversations/{room}/messages").json()["messages"])
+
+    until(lambda: {m["status"] for m in messages()} == {"sent"}, 60)
+    assert [m["seq"] for m in messages()] == [1, 2, 3]
     until(lambda: status(stack)["state"] == "ready", 60)
 
 

@@ -17,6 +17,10 @@ from schemas.ids import new_id
 from .conftest import Person, millrace, status, until
 
 
+PLAIN = {"content-type": "text/plain"}
+HELLO = {"type": "text", "content": "hello"}
+
+
 def problem(answer: httpx2.Response) -> tuple[int, str]:
     assert answer.headers["content-type"] == "application/problem+json"
     said = answer.json()
@@ -68,10 +72,10 @@ def test_twenty_parallel_posts_of_one_key_make_one_message(person):
     [
         ("GET", "/nothing/here", {}, (404, "not_found")),
         ("PUT", "/messages", {}, (405, "method_not_allowed")),
-        ("POST", "/messages", {"content": b"{}", "headers": {"content-type": "text/plain"}}, (415, "unsupported_media_type")),
+        ("POST", "/messages", {"content": b"{}", "headers": PLAIN}, (415, "unsupported_media_type")),
         ("POST", "/messages", {"content": b"{", "headers": {"content-type": "application/json"}}, (422, "invalid")),
         ("POST", "/messages", {"json": {"content": "x" * 70_000}}, (413, "payload_too_large")),
-        ("POST", "/messages", {"json": {"conversationId": new_id(), "type": "text", "content": "x"}}, (404, "not_found")),
+        ("POST", "/messages", {"json": {**HELLO, "conversationId": new_id()}}, (404, "not_found")),
         ("GET", f"/conversations/{new_id()}", {}, (404, "not_found")),
         ("GET", f"/conversations/{new_id()}/messages", {}, (404, "not_found")),
         ("GET", "/search?q=", {}, (422, "invalid")),
