@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import socket as sockets
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-import orjson
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
 
-from gateway import channels, session
+from gateway import channels, handshake, session
 from gateway.hub import Hub, Place, Socket
 from gateway.presence import PresenceDesk
 from gateway.receipts import Receipts
@@ -33,16 +27,15 @@ from runtime.auth import Identity
 from runtime.errors import Invalid, MillraceError, NotFound, Unauthenticated, Unavailable
 from runtime.metrics import CONNECTIONS
 from runtime.ports import Hint, Registry, Subscriptions
+from schemas.clock import wire_seconds
 from schemas.frames import frame
 from schemas.ids import new_id
 
 _log = structlog.get_logger()
 
-PROTOCOL = Subprotocol("millrace.v1")
 HEARTBEAT_S = 20
 DRAIN_S = 2.0
 _USER_TIMEOUT_MS = 20_000
-_LOCAL = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?\Z")
 
 
 @dataclass(slots=True, eq=False)
@@ -85,19 +78,14 @@ class Gateway:
 
     def check(self, _: ServerConnection, request: Request) -> Response | None:
         """Refuse what is no WebSocket of ours before anything is spent on it."""
-        if urlsplit(request.path).path != "/ws":
-            return _problem(HTTPStatus.NOT_FOUND, "not_found", "the only path here is /ws")
         if self._draining:
-            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "this node is ending; connect again")
-        origin = request.headers.get("Origin")
-        if origin is not None and origin not in self.origins and not (_LOCAL.match(origin) and not self.origins):
-            return _problem(HTTPStatus.FORBIDDEN, "forbidden", "pages of this origin may not connect")
-        return None
+            return handshake.ending()
+        return handshake.refusal(request, self.origins)
 
     async def handle(self, peer: ServerConnection) -> None:
         """One connection, from its first frame to its last."""
         try:
-            identity = self.verify(token_of(peer.request))
+            identity = self.verify(handshake.token_of(peer.request))
         except Unauthenticated as exc:
             # A browser never sees an HTTP status of a failed handshake; it sees this.
             with suppress(ConnectionClosed):
@@ -144,7 +132,7 @@ class Gateway:
                 userId=user,
                 heartbeatMs=HEARTBEAT_S * 1000,
                 maxFrame=session.MAX_FRAME,
-                expiresAt=_rfc3339(identity.expires_at),
+                expiresAt=wire_seconds(identity.expires_at),
             )
         )
 
@@ -250,7 +238,7 @@ class Gateway:
             raise Unauthenticated("the token is of another user; open another connection for it")
         connection.expires_at = max(connection.expires_at, identity.expires_at)
         self._arm_expiry(connection)
-        said = frame("auth.refreshed", expiresAt=_rfc3339(connection.expires_at), ref=command.ref)
+        said = frame("auth.refreshed", expiresAt=wire_seconds(connection.expires_at), ref=command.ref)
         connection.say(said)
 
     def _arm_expiry(self, connection: Connection) -> None:
@@ -346,7 +334,7 @@ async def start_server(gateway: Gateway, host: str, port: int) -> Server:
         gateway.handle,
         sock=listener,
         process_request=gateway.check,
-        select_subprotocol=_subprotocol,
+        select_subprotocol=handshake.subprotocol,
         compression=None,
         max_size=session.MAX_FRAME,
         max_queue=16,
@@ -358,52 +346,6 @@ async def start_server(gateway: Gateway, host: str, port: int) -> Server:
     )
 
 
-def _subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    return PROTOCOL if PROTOCOL in offered else None
-
-
-def token_of(request: Request | None) -> str:
-    """The token of a handshake: header, subprotocol, or query. Raises Unauthenticated when there is none."""
-    if request is not None:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and token:
-            return token.strip()
-        for offered in _protocols(request.headers):
-            if offered.startswith("bearer."):
-                return offered.removeprefix("bearer.")
-        given = parse_qs(urlsplit(request.path).query).get("token")
-        if given:
-            return given[0]
-    raise Unauthenticated("send your token: Authorization: Bearer, subprotocol bearer.<token>, or ?token=")
-
-
-def _protocols(headers: Headers | Mapping[str, str]) -> list[str]:
-    return [part.strip() for part in headers.get("Sec-WebSocket-Protocol", "").split(",")]
-
-
-def _problem(status: HTTPStatus, code: str, detail: str) -> Response:
-    body = orjson.dumps(
-        {
-            "type": f"urn:millrace:problem:{code}",
-            "title": status.phrase,
-            "status": status.value,
-            "detail": detail,
-            "code": code,
-        }
-    )
-    headers = Headers({"Content-Type": "application/problem+json", "Content-Length": str(len(body))})
-    headers["Connection"] = "close"
-    return Response(status.value, status.phrase, headers, body)
-
-
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:
     with suppress(Unavailable):
         await work
-
-
-def _rfc3339(seconds: float) -> str:
-    from datetime import UTC, datetime
-
-    from schemas.clock import wire_time
-
-    return wire_time(datetime.fromtimestamp(seconds, UTC))

@@ -13,3 +13,8 @@ def wire_time(at: datetime) -> str:
 def now() -> str:
     """The current time as wire text."""
     return wire_time(datetime.now(UTC))
+
+
+def wire_seconds(seconds: float) -> str:
+    """Unix seconds as wire text."""
+    return wire_time(datetime.fromtimestamp(seconds, UTC))

@@ -1,0 +1,73 @@
+"""The handshake: which requests become sockets, and whose token they carry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from http import HTTPStatus
+from urllib.parse import parse_qs, urlsplit
+
+import orjson
+from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from runtime.errors import Unauthenticated
+
+PROTOCOL = Subprotocol("millrace.v1")
+_LOCAL = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?\Z")
+
+
+def refusal(request: Request, origins: Collection[str]) -> Response | None:
+    """An answer to what is no WebSocket of ours. Without a list of origins only pages of this host may connect."""
+    if urlsplit(request.path).path != "/ws":
+        return _problem(HTTPStatus.NOT_FOUND, "not_found", "the only path here is /ws")
+    origin = request.headers.get("Origin")
+    if origin is not None and origin not in origins and not (_LOCAL.match(origin) and not origins):
+        return _problem(HTTPStatus.FORBIDDEN, "forbidden", "pages of this origin may not connect")
+    return None
+
+
+def ending() -> Response:
+    """The answer of a node that sends its sockets away."""
+    return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "this node is ending; connect again")
+
+
+def subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """Only our own name is echoed, never the one that holds the token."""
+    return PROTOCOL if PROTOCOL in offered else None
+
+
+def token_of(request: Request | None) -> str:
+    """The token of a handshake: header, subprotocol, or query. Raises Unauthenticated when there is none."""
+    if request is not None:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and token:
+            return token.strip()
+        for offered in _protocols(request.headers):
+            if offered.startswith("bearer."):
+                return offered.removeprefix("bearer.")
+        given = parse_qs(urlsplit(request.path).query).get("token")
+        if given:
+            return given[0]
+    raise Unauthenticated("send your token: Authorization: Bearer, subprotocol bearer.<token>, or ?token=")
+
+
+def _protocols(headers: Headers) -> list[str]:
+    return [part.strip() for part in headers.get("Sec-WebSocket-Protocol", "").split(",")]
+
+
+def _problem(status: HTTPStatus, code: str, detail: str) -> Response:
+    body = orjson.dumps(
+        {
+            "type": f"urn:millrace:problem:{code}",
+            "title": status.phrase,
+            "status": status.value,
+            "detail": detail,
+            "code": code,
+        }
+    )
+    headers = Headers({"Content-Type": "application/problem+json", "Content-Length": str(len(body))})
+    headers["Connection"] = "close"
+    return Response(status.value, status.phrase, headers, body)
