@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import sys
 from pathlib import Path
@@ -80,12 +81,12 @@ def logs(
     name: Annotated[str | None, typer.Argument(help="A process, such as gateway; default: all.")] = None,
     data: Data = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
-    lines: Annotated[int, typer.Option("-n", help="How many lines of the past.")] = 50,
+    lines: Annotated[int, typer.Option("-n", help="How many lines of the past.", min=0)] = 50,
 ) -> None:
     """The logs of the processes."""
-    from ops.status import logs as show
+    from ops.logs import logs as show
 
-    show(data, name, follow=follow, lines=lines)
+    show(data_folder(data), name, follow=follow, lines=lines)
 
 
 @app.command()
@@ -130,8 +131,20 @@ def main() -> None:
     except (OperatorError, StackError) as exc:
         print(f"millrace: {exc}", file=sys.stderr)
         sys.exit(1)
+    except OSError as exc:
+        print(f"millrace: {_explain(exc)}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _explain(exc: OSError) -> str:
+    what = f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror or str(exc)
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{what}: make room on the disk, or choose another folder with --data"
+    if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{what}: run as the user who owns it, or choose another folder with --data"
+    return what
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,46 +20,61 @@ from runtime.stack.valkey import Valkey
 STAGES = ("status", "notification", "media", "search", "analytics")
 APPS = ("ingest", "gateway", *STAGES)
 GIVEN = {"pg": "MILLRACE_PG__DSN", "kafka": "MILLRACE_KAFKA__BOOTSTRAP", "redis": "MILLRACE_REDIS__URL"}
+CHILD = {"pg": "postgres", "kafka": "kafka", "redis": "valkey"}
 PORTS = ("http", "ws", "postgres", "valkey", "kafka", "kafka-controller", *(f"{app}-ops" for app in APPS))
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A server that somebody else runs."""
+
+    name: str
+    host: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Servers:
-    """Where the three servers are; ``children`` are those that we run ourselves."""
+    """Where the three servers are; ``embedded`` are those that we run ourselves, to be prepared when awaited."""
 
-    pg: str
+    pg: str = field(repr=False)
     kafka: str
-    redis: str
-    children: Sequence[Child]
+    redis: str = field(repr=False)
+    embedded: Mapping[str, Callable[[], Awaitable[Child]]]
+    given: tuple[Given, ...] = ()
 
     @property
-    def embedded_kafka(self) -> bool:
-        """Whether the broker is ours, and so alone."""
-        return any(child.name == "kafka" for child in self.children)
+    def is_broker_alone(self) -> bool:
+        """Whether the broker is ours, and so has no other to replicate to."""
+        return "kafka" in self.embedded
 
 
-def servers(folder: Folder, ports: Mapping[str, int], say: Callable[[str], None]) -> Servers:
-    """The servers of the stack: each one as given in the environment, else embedded. Raises StackError."""
+def servers(folder: Folder, ports: Mapping[str, int], given: tuple[Given, ...], say: Callable[[str], None]) -> Servers:
+    """The servers of the stack: each one as given in the environment, else embedded."""
     postgres = Postgres(folder, ports["postgres"])
     valkey = Valkey(folder, ports["valkey"])
     kafka = Kafka(folder, ports["kafka"], ports["kafka-controller"], say)
-    given = {name: os.environ.get(variable, "") for name, variable in GIVEN.items()}
-    embedded = {"pg": postgres.child, "kafka": kafka.child, "redis": valkey.child}
+    url = {name: os.environ.get(variable, "") for name, variable in GIVEN.items()}
+    embedded = {"postgres": postgres.prepare, "kafka": kafka.prepare, "valkey": valkey.prepare}
     return Servers(
-        pg=given["pg"] or postgres.dsn,
-        kafka=given["kafka"] or kafka.bootstrap,
-        redis=given["redis"] or valkey.url,
-        children=[make() for name, make in embedded.items() if not given[name]],
+        pg=url["pg"] or postgres.dsn,
+        kafka=url["kafka"] or kafka.bootstrap,
+        redis=url["redis"] or valkey.url,
+        embedded={name: make for name, make in embedded.items() if name not in {g.name for g in given}},
+        given=given,
     )
 
 
-async def check_given() -> None:
-    """Whether the servers given by URL answer. Raises OperatorError, naming the variable but no password."""
+async def find_given() -> tuple[Given, ...]:
+    """The servers given by URL. Raises OperatorError when one does not answer, naming the variable, no password."""
+    found = []
     for name, variable in GIVEN.items():
         text = os.environ.get(variable)
         if text:
             host, port = _address(name, text, variable)
             await _reach(host, port, name, variable)
+            found.append(Given(CHILD[name], host, port))
+    return tuple(found)
 
 
 def _address(name: str, text: str, variable: str) -> tuple[str, int]:
@@ -78,16 +94,15 @@ def _address(name: str, text: str, variable: str) -> tuple[str, int]:
 
 
 async def _reach(host: str, port: int, name: str, variable: str) -> None:
-    import asyncio
-
     product = {"pg": "PostgreSQL", "kafka": "Kafka", "redis": "Redis"}[name]
     try:
         async with asyncio.timeout(5):
             _, writer = await asyncio.open_connection(host, port)
             writer.close()
     except (OSError, TimeoutError) as exc:
+        why = "no answer in 5 s" if isinstance(exc, TimeoutError) else "connection refused or no such host"
         raise OperatorError(
-            f"{variable}: no {product} answers at {host}:{port}; start it, or leave the variable out to get one"
+            f"{variable}: no {product} answers at {host}:{port} ({why}); start it, or leave the variable out to get one"
         ) from exc
 
 

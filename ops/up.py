@@ -8,22 +8,25 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ops import stack
 from ops.running import STATE
 from ops.setup import apply_topics, migrate_database
-from runtime.stack.child import Child, end_with_parent
+from ops.status import look
+from runtime.stack.child import end_with_parent
 from runtime.stack.folder import Folder
 from runtime.stack.ports import allot
-from runtime.stack.supervisor import Supervisor
+from runtime.stack.supervisor import Running, Supervisor
 
 _PORTS = "ports.json"
 
@@ -40,28 +43,31 @@ class Up:
     began: float
     supervisor: Supervisor = field(init=False)
     ready: bool = False
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def __post_init__(self) -> None:
-        self.supervisor = Supervisor(changed=self.write_state)
+        self.supervisor = Supervisor(changed=self._note_change, say=self.say)
 
     async def start(self) -> None:
         """Return when everything is ready. Raises StackError, OperatorError."""
-        broker = [child for child in self.servers.children if child.name == "kafka"]
-        others = [child for child in self.servers.children if child.name != "kafka"]
         async with asyncio.TaskGroup() as group:
             # The broker takes longest; all that can be done without it is done meanwhile.
-            group.create_task(self._broker(broker))
-            group.create_task(self._rest(others))
+            group.create_task(self._broker())
+            group.create_task(self._rest())
         self.ready = True
         self.write_state()
 
-    async def _broker(self, children: Sequence[Child]) -> None:
-        await self.supervisor.start(children)
-        done = await apply_topics(self.servers.kafka, 1 if self.servers.embedded_kafka else None)
+    async def _start_servers(self, *names: str) -> None:
+        makes = [make for name, make in self.servers.embedded.items() if name in names]
+        await self.supervisor.start(await asyncio.gather(*(make() for make in makes)))
+
+    async def _broker(self) -> None:
+        await self._start_servers("kafka")
+        done = await apply_topics(self.servers.kafka, 1 if self.servers.is_broker_alone else None)
         self.say(f"Kafka is ready{f', {len(done)} topics brought up to date' if done else ''}")
 
-    async def _rest(self, children: Sequence[Child]) -> None:
-        await self.supervisor.start(children)
+    async def _rest(self) -> None:
+        await self._start_servers("postgres", "valkey")
         await migrate_database(self.servers.pg)
         self.say("PostgreSQL and Redis are ready, the schema is current")
         if not self.servers_only:
@@ -70,7 +76,9 @@ class Up:
 
     def say(self, text: str) -> None:
         """Progress."""
-        self.console.print(f"[dim]{time.monotonic() - self.began:5.1f} s[/dim]  {text}", highlight=False)
+        self.console.print(
+            f"[dim]{time.monotonic() - self.began:5.1f} s[/dim]  {escape(text)}", highlight=False, soft_wrap=True
+        )
 
     @property
     def urls(self) -> dict[str, str]:
@@ -78,69 +86,89 @@ class Up:
         return {"http": f"http://127.0.0.1:{self.ports['http']}", "ws": f"ws://127.0.0.1:{self.ports['ws']}/ws"}
 
     def write_state(self) -> None:
-        """For all other commands."""
+        """For all other commands. Raises OSError."""
+        given = [
+            {"name": g.name, "kind": "given", "pid": None, "host": g.host, "port": g.port, "opsPort": None, "log": None}
+            for g in self.servers.given
+        ]
         self.folder.write(
             STATE,
             {
                 "pid": os.getpid(),
+                "started": self.started,
                 "ready": self.ready,
                 "urls": self.urls,
                 "servers": {"pg": self.servers.pg, "kafka": self.servers.kafka, "redis": self.servers.redis},
-                "processes": [
-                    {
-                        "name": r.child.name,
-                        "kind": r.child.kind,
-                        "pid": r.pid,
-                        "opsPort": r.child.ops_port,
-                        "log": str(r.child.log),
-                        "restarts": r.restarts,
-                    }
-                    for r in self.supervisor.children
-                ],
+                "processes": [*given, *(_entry(running) for running in self.supervisor.children)],
             },
         )
+
+    def _note_change(self) -> None:
+        try:
+            self.write_state()
+        except OSError as exc:  # a full disk must not end the supervision
+            self.say(f"the state cannot be written: {exc.strerror}")
+
+
+def _entry(running: Running) -> dict[str, Any]:
+    child = running.child
+    return {
+        "name": child.name,
+        "kind": child.kind,
+        "pid": running.pid,
+        "port": child.port,
+        "opsPort": child.ops_port,
+        "log": str(child.log),
+        "restarts": running.restarts,
+    }
 
 
 async def run_up(
     folder: Folder, *, wanted: Mapping[str, int], servers_only: bool, with_parent: bool, as_json: bool
 ) -> None:
     """Run until SIGINT or SIGTERM. Raises StackError, OperatorError; whatever was started has ended then."""
-    if with_parent:
-        end_with_parent(os.getppid(), signal.SIGTERM)
+    parent = os.getppid() if with_parent else None
+    if parent is not None:
+        end_with_parent(parent, signal.SIGTERM)
     began, console = time.monotonic(), Console(stderr=True)
-    await stack.check_given()
+    given = await stack.find_given()
     folder.prepare()
     with folder.locked():
+        folder.write(STATE, {})  # that of a run that was killed would mislead
         ports = allot(stack.PORTS, folder.read(_PORTS), wanted)
         folder.write(_PORTS, ports)
-        servers = stack.servers(folder, ports, lambda text: console.print(f"         {text}", highlight=False))
+        servers = stack.servers(
+            folder, ports, given, lambda text: console.print(f"         {text}", highlight=False, soft_wrap=True)
+        )
         up = Up(folder, ports, servers, console, servers_only, began)
-        await _supervise(up, as_json)
+        await _supervise(up, parent, as_json)
 
 
-async def _supervise(up: Up, as_json: bool) -> None:
+async def _supervise(up: Up, parent: int | None, as_json: bool) -> None:
     told = asyncio.Event()
     _on_signals(up, told)
+    watching = asyncio.create_task(_watch(parent, told))
+    up.write_state()
     starting = asyncio.create_task(up.start())
     stopping = asyncio.create_task(told.wait())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
-            _announce(up, as_json)
+            await _announce(up, as_json)
             await stopping
         up.console.print("stopping …", highlight=False)
     except BaseExceptionGroup as exc:
         raise _first(exc) from exc
     finally:
-        starting.cancel()
-        stopping.cancel()
+        for task in (starting, stopping, watching):
+            task.cancel()
         with suppress(asyncio.CancelledError, BaseExceptionGroup, Exception):
             await starting
         up.ready = False
         await up.supervisor.stop()
         up.folder.write(STATE, {})
-    up.console.print("everything has ended; the data stays in", str(up.folder.path), highlight=False)
+    up.console.print(f"everything has ended; the data stays in {up.folder.path}", highlight=False, soft_wrap=True)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -149,26 +177,31 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _on_signals(up: Up, told: asyncio.Event) -> None:
-    def stop() -> None:
-        if told.is_set():
+    def stop(number: int) -> None:
+        # Only a second Ctrl-C: a closed terminal sends SIGHUP, and its shell's end SIGTERM, at once.
+        if told.is_set() and number == signal.SIGINT:
             up.supervisor.kill()
         told.set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop, number)
 
 
-def _announce(up: Up, as_json: bool) -> None:
+async def _watch(parent: int | None, told: asyncio.Event) -> None:
+    """Besides the kernel's signal, which may have come before anyone listened."""
+    if parent is None:
+        return
+    while os.getppid() == parent:  # noqa: ASYNC110 - nothing else tells
+        await asyncio.sleep(0.5)
+    told.set()
+
+
+async def _announce(up: Up, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(_summary(up)), flush=True)
+        print(json.dumps(await look(up.folder)), flush=True)
         return
     _table(up)
-
-
-def _summary(up: Up) -> dict[str, Any]:
-    state = up.folder.read(STATE)
-    return {"state": "ready", "urls": up.urls, "processes": state["processes"], "dataDir": str(up.folder.path)}
 
 
 def _table(up: Up) -> None:
@@ -177,8 +210,9 @@ def _table(up: Up) -> None:
     for column in ("what", "where", "log"):
         table.add_column(column, overflow="fold")
     where = {"ingest": up.urls["http"], "gateway": up.urls["ws"], "kafka": up.servers.kafka}
-    where["postgres"] = f"127.0.0.1:{up.ports['postgres']}"
-    where["valkey"] = f"127.0.0.1:{up.ports['valkey']}"
+    where |= {name: f"127.0.0.1:{up.ports[name]}" for name in ("postgres", "valkey")}
+    for given in up.servers.given:
+        table.add_row(given.name, f"{given.host}:{given.port}", "given by URL")
     for running in up.supervisor.children:
         log = running.child.log
         table.add_row(running.child.name, where.get(running.child.name, ""), _short(str(log)))

@@ -7,16 +7,21 @@ import ctypes
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+_MOST_LOG = 64 * 1024 * 1024
 _libc = ctypes.CDLL(None, use_errno=True)
+
+User = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
-    """What to run, and how to know that it is ready. ``ops_port`` is that of our own processes."""
+    """What to run, and how to know that it is ready. ``port`` is a server's, ``ops_port`` that of our own processes."""
 
     name: str
     kind: str
@@ -24,10 +29,12 @@ class Child:
     log: Path
     ready: Callable[[], Awaitable[bool]]
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    user: tuple[int, int] | None = None
+    cwd: Path | None = None
+    user: User | None = None
     stop_signal: int = signal.SIGTERM
     stop_s: float = 20.0
     ready_s: float = 90.0
+    port: int | None = None
     ops_port: int | None = None
 
 
@@ -39,30 +46,62 @@ def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
 
 
 async def spawn(child: Child) -> asyncio.subprocess.Process:
-    """Start the child, with its output appended to its log."""
-    parent = os.getpid()
-    uid, gid = child.user or (None, None)
+    """Start the child, with its output appended to its log. Raises OSError."""
+    _roll(child.log)
     with child.log.open("ab") as log:
         return await asyncio.create_subprocess_exec(
-            *child.argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=dict(child.env),
-            user=uid,
-            group=gid,
-            extra_groups=None if uid is None else [],
-            start_new_session=True,
-            # After the change of user, which would clear it.
-            preexec_fn=lambda: end_with_parent(parent),
+            *child.argv, stdout=log, stderr=log, env=dict(child.env), cwd=child.cwd, **_bound_to_us(child.user)
         )
 
 
-async def answers(port: int, path: str | None = None) -> bool:
+async def run_to_end(
+    argv: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path | str | None = None, user: User | None = None
+) -> tuple[int, str]:
+    """Run a helper; returns its exit code and what it printed. It ends when this is cancelled, and with us."""
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=dict(env),
+        cwd=cwd,
+        **_bound_to_us(user),
+    )
+    try:
+        said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    assert process.returncode is not None
+    return process.returncode, said.decode(errors="replace")
+
+
+def _bound_to_us(user: User | None) -> dict[str, Any]:
+    parent = os.getpid()
+    uid, gid = user or (None, None)
+    return {
+        "stdin": asyncio.subprocess.DEVNULL,
+        "user": uid,
+        "group": gid,
+        "extra_groups": None if uid is None else [],
+        "start_new_session": True,
+        # It runs after the change of user, which would clear it.
+        "preexec_fn": lambda: end_with_parent(parent),
+    }
+
+
+def _roll(log: Path) -> None:
+    """Keep one earlier file of a log that has grown large."""
+    if log.exists() and log.stat().st_size > _MOST_LOG:
+        log.replace(log.with_name(f"{log.name}.1"))
+
+
+async def answers(port: int, path: str | None = None, host: str = "127.0.0.1") -> bool:
     """Whether something listens on the port; with a path, whether it answers 200 there."""
     try:
         async with asyncio.timeout(2):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection(host, port)
             try:
                 if path is None:
                     return True

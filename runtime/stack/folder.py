@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from runtime.stack.errors import StackError
 
 _ROOM = 512 * 1024 * 1024
+_LOCK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +34,14 @@ class Folder:
     def prepare(self) -> None:
         """Make the folder. Raises StackError when it cannot be written or the disk is full."""
         try:
-            for part in (self.path, self.logs, self.path / "secrets", self.path / "media"):
-                part.mkdir(parents=True, exist_ok=True)
-            (self.path / "secrets").chmod(0o700)
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name in ("logs", "secrets", "media", "valkey"):
+                part = self.path / name
+                part.mkdir(exist_ok=True)
+                part.chmod(0o700)
         except OSError as exc:
             raise StackError(f"{self.path} cannot be written ({exc.strerror}); choose another with --data") from exc
-        free = shutil.disk_usage(self.path).free
-        if free < _ROOM:
-            raise StackError(
-                f"only {free // 2**20} MB are free on the disk of {self.path}; {_ROOM // 2**20} MB are needed:"
-                " make room, or choose another folder with --data"
-            )
+        require_room(self.path)
 
     def secret(self, name: str) -> str:
         """A secret made at its first use and kept with mode 0600."""
@@ -56,30 +54,36 @@ class Folder:
     def locked(self) -> Iterator[None]:
         """Hold the folder. Raises StackError when another supervisor does."""
         with (self.path / "lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as exc:
-                if exc.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
-                lock.seek(0)
-                holder = lock.read().strip() or "unknown"
-                raise StackError(
-                    f"a stack runs in {self.path} already (process {holder}); use it, or end it with `millrace down`"
-                ) from exc
+            self._lock(lock)
             lock.seek(0)
             lock.truncate()
             lock.write(str(os.getpid()))
             lock.flush()
             yield
 
+    def _lock(self, lock: TextIO) -> None:
+        deadline = time.monotonic() + _LOCK_S
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                # ``holder`` takes the lock for an instant: that is no supervisor.
+                if time.monotonic() > deadline:
+                    lock.seek(0)
+                    raise StackError(
+                        f"a stack runs in {self.path} already (process {lock.read().strip() or 'unknown'});"
+                        " use it, or end it with `millrace down`"
+                    ) from exc
+                time.sleep(0.02)
+
     def holder(self) -> int | None:
         """The process id of the supervisor that runs here now."""
         try:
-            with (self.path / "lock").open("r+") as lock:
+            with (self.path / "lock").open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except OSError:
+        except BlockingIOError:
             text = (self.path / "lock").read_text().strip()
             return int(text) if text.isdigit() else None
         return None
@@ -95,6 +99,15 @@ class Folder:
     def write(self, name: str, content: dict[str, Any]) -> None:
         """Replace a JSON file, at once and privately."""
         write_privately(self.path / name, json.dumps(content, indent=1))
+
+
+def require_room(path: Path) -> None:
+    """Raises StackError when the disk of this folder is nearly full."""
+    free = shutil.disk_usage(path).free
+    if free < _ROOM:
+        raise StackError(
+            f"only {free // 2**20} MB are free on the disk of {path}; {_ROOM // 2**20} MB are needed: make room"
+        )
 
 
 def write_privately(file: Path, text: str) -> None:
@@ -121,3 +134,10 @@ def nobody() -> tuple[int, int] | None:
 def reachable_by_others(path: Path) -> bool:
     """Whether any user can pass through all the folders above this one."""
     return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
+
+
+def move_into_place(made: Path, place: Path) -> None:
+    """Let what is complete appear at once under its name, which may be taken by an empty folder only."""
+    if place.exists():
+        place.rmdir()
+    made.rename(place)

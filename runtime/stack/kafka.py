@@ -1,33 +1,27 @@
-"""Apache Kafka (KRaft, one node) as a foreground child. Its jars come once, by Maven (``runtime/kafka/pom.xml``)."""
+"""Apache Kafka (KRaft, one node) as a foreground child."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
-import re
 import shutil
-import subprocess
-import tempfile
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.stack.child import Child, answers
+from runtime.stack.child import Child, answers, run_to_end
 from runtime.stack.errors import StackError
-from runtime.stack.folder import Folder
+from runtime.stack.folder import Folder, move_into_place
+from runtime.stack.java import find_java, kafka_jars
 
-VERSION = "4.3.1"
-LEAST_JAVA = 17
-_POM = Path(__file__).parent.parent / "kafka" / "pom.xml"
 _JVM = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 _QUIET_LOG = (
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
 )
+_STORAGE = "kafka"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +38,28 @@ class Kafka:
         """How to connect."""
         return f"127.0.0.1:{self.port}"
 
-    def child(self) -> Child:
+    async def prepare(self) -> Child:
         """Get the jars and format the storage if need be, and say how to run it. Raises StackError."""
-        java = _java()
-        jars = _jars(self.say)
-        config = self.folder.path / "kafka.properties"
-        data = self.folder.path / "kafka"
-        config.write_text(self.properties(data))
-        if not (data / "meta.properties").exists():
-            self._format(java, jars, data)
+        java = await find_java()
+        jars = await kafka_jars(self.say)
+        (self.folder.path / "kafka.properties").write_text(self.properties(_STORAGE))
+        if not self._is_formatted():
+            await self._format(java, jars)
         return Child(
             name="kafka",
             kind="server",
-            argv=[java, *_JVM, *_QUIET_LOG, "-cp", f"{jars}/*", "kafka.Kafka", str(config)],
+            argv=[java, *_JVM, *_QUIET_LOG, "-cp", f"{jars}/*", "kafka.Kafka", "kafka.properties"],
             log=self.folder.logs / "kafka.log",
             ready=lambda: answers(self.port),
-            env={"PATH": os.environ.get("PATH", "")},
+            env=_env(),
+            cwd=self.folder.path,
             stop_s=30,
             ready_s=60,
+            port=self.port,
         )
 
-    def properties(self, data: Path) -> str:
-        """The broker's configuration."""
+    def properties(self, storage: str) -> str:
+        """The broker's configuration. ``storage`` is relative: in an absolute path a comma would part two folders."""
         lines = {
             "process.roles": "broker,controller",
             "node.id": "1",
@@ -73,7 +67,7 @@ class Kafka:
             "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
             "controller.listener.names": "CONTROLLER",
-            "log.dirs": str(data),
+            "log.dirs": storage,
             "auto.create.topics.enable": "false",
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": "8",
@@ -81,90 +75,46 @@ class Kafka:
             "transaction.state.log.min.isr": "1",
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
+            # A broker that was killed may come back only when its last session has run out.
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "500",
             "group.initial.rebalance.delay.ms": "0",
             "group.min.session.timeout.ms": "1000",
         }
         return "".join(f"{name}={value}\n" for name, value in lines.items())
 
-    def _format(self, java: str, jars: Path, data: Path) -> None:
-        if data.exists() and any(data.iterdir()):
-            raise StackError(f"{data} holds something that is no Kafka storage; move it away")
-        unfinished = data.with_name("kafka.new")  # renamed when complete, so never half-written
+    def _is_formatted(self) -> bool:
+        """Raises StackError when somebody else's files are there."""
+        storage = self.folder.path / _STORAGE
+        meta = storage / "meta.properties"
+        if not meta.exists():
+            if storage.exists() and any(storage.iterdir()):
+                raise StackError(f"{storage} holds something that is no Kafka storage; move it away")
+            return False
+        lines = meta.read_text().splitlines()
+        if "version=1" not in lines or "node.id=1" not in lines:
+            raise StackError(f"{storage} was written by another version or node of Kafka; move it away")
+        return True
+
+    async def _format(self, java: str, jars: Path) -> None:
+        folder = self.folder.path
+        unfinished, config = folder / f"{_STORAGE}.new", folder / "kafka-format.properties"
         shutil.rmtree(unfinished, ignore_errors=True)
+        config.write_text(self.properties(unfinished.name))
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        with tempfile.NamedTemporaryFile("w", suffix=".properties") as config:
-            config.write(self.properties(unfinished))
-            config.flush()
-            done = subprocess.run(
-                [java, "-cp", f"{jars}/*", "kafka.tools.StorageTool", "format", "-t", cluster, "-c", config.name],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        if done.returncode:
-            raise StackError(f"Kafka could not format its storage:\n{done.stderr.strip()[-600:]}")
-        if data.exists():
-            data.rmdir()
-        unfinished.rename(data)
-
-
-def java_major(text: str) -> int | None:
-    """The major version in the first lines of ``java -version``."""
-    found = re.search(r'version "(\d+)(?:\.(\d+))?', text)
-    if not found:
-        return None
-    major = int(found[1])
-    return int(found[2] or 0) if major == 1 else major  # 1.8 is Java 8
-
-
-def _java() -> str:
-    home = os.environ.get("JAVA_HOME")
-    java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
-    if java is None or not Path(java).exists():
-        raise StackError(
-            f"Java is missing: Kafka needs Java {LEAST_JAVA} or later. Install a JDK (for example openjdk-17-jdk), or"
-            " set JAVA_HOME, or give a broker with MILLRACE_KAFKA__BOOTSTRAP"
+        tool = [java, "-XX:TieredStopAtLevel=1", *_QUIET_LOG, "-cp", f"{jars}/*", "kafka.tools.StorageTool"]
+        # With "=": an id may begin with a dash.
+        code, said = await run_to_end(
+            [*tool, "format", f"--cluster-id={cluster}", "-c", config.name], env=_env(), cwd=folder
         )
-    text = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    major = java_major(text)
-    if major is None or major < LEAST_JAVA:
-        raise StackError(f"{java} is Java {major or '?'}; Kafka needs {LEAST_JAVA} or later. Set JAVA_HOME to one")
-    return java
+        config.unlink()
+        if code:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise StackError(f"Kafka could not format its storage:\n{said.strip()[-600:]}")
+        unfinished.chmod(0o700)
+        move_into_place(unfinished, folder / _STORAGE)  # only now, so it is never half-written
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "millrace"
-
-
-def _jars(say: Callable[[str], None]) -> Path:
-    """The folder with the broker's jars; resolved by Maven the first time, by one process at a time."""
-    mark = hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]
-    jars = _cache() / f"kafka-{VERSION}-{mark}"
-    if jars.exists():
-        return jars
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise StackError(
-            "Maven is missing: it fetches Kafka's jars the first time. Install it (for example: apt-get install maven),"
-            " or give a broker with MILLRACE_KAFKA__BOOTSTRAP"
-        )
-    jars.parent.mkdir(parents=True, exist_ok=True)
-    with (jars.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not jars.exists():
-            say(f"fetching Kafka {VERSION} (54 MB, once)")
-            _resolve(maven, jars)
-    return jars
-
-
-def _resolve(maven: str, jars: Path) -> None:
-    unfinished = Path(tempfile.mkdtemp(prefix="kafka-", dir=jars.parent))
-    goal = ["-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", "-DincludeScope=runtime"]
-    done = subprocess.run(
-        [maven, *goal, f"-DoutputDirectory={unfinished}"], capture_output=True, text=True, check=False
-    )
-    if done.returncode or not any(unfinished.glob("kafka_*.jar")):
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise StackError(f"Maven could not fetch Kafka's jars; is the network there?\n{done.stdout.strip()[-600:]}")
-    unfinished.chmod(0o755)
-    unfinished.rename(jars)
+def _env() -> dict[str, str]:
+    # Java reads the names of files by the locale.
+    return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8"}

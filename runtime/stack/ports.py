@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from runtime.stack.errors import StackError
 
@@ -22,22 +23,27 @@ def is_free(port: int) -> bool:
     return True
 
 
-def allot(names: Sequence[str], before: Mapping[str, int], wanted: Mapping[str, int]) -> dict[str, int]:
+def allot(names: Sequence[str], before: Mapping[str, Any], wanted: Mapping[str, int]) -> dict[str, int]:
     """A free port for each name: the wanted one, else the one it had before, else a random one.
 
-    Raises StackError when a wanted port is taken.
+    ``before`` comes from a file and may hold anything. Raises StackError when a wanted port cannot be had.
     """
     given: dict[str, int] = {}
+    for name, port in wanted.items():
+        if not 0 < port < 65_536:
+            raise StackError(f"{port} for {name} is no port; give one from 1 to 65535, or none to get a free one")
+        if port in given.values() or not is_free(port):
+            raise StackError(f"port {port} for {name} is taken; give another, or none to get a free one")
+        given[name] = port
     for name in names:
-        if name in wanted:
-            if not is_free(wanted[name]):
-                raise StackError(f"port {wanted[name]} for {name} is taken; give another, or none to get a free one")
-            given[name] = wanted[name]
-            continue
-        had = before.get(name)
-        keep = had is not None and had not in given.values() and is_free(had)
-        given[name] = had if keep and had is not None else _random(set(given.values()))
+        if name not in given:
+            had, taken = before.get(name), set(given.values())
+            given[name] = had if isinstance(had, int) and had not in taken and _is_usable(had) else _random(taken)
     return given
+
+
+def _is_usable(port: int) -> bool:
+    return 0 < port < 65_536 and is_free(port)
 
 
 def _random(taken: set[int]) -> int:

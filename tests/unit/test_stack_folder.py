@@ -1,0 +1,97 @@
+"""The data folder: its lock, its secrets, its state."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from runtime.stack import folder as module
+from runtime.stack.errors import StackError
+from runtime.stack.folder import Folder, move_into_place
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    made = Folder(tmp_path / "data")
+    made.prepare()
+    return made
+
+
+def test_a_secret_stays_the_same_and_is_private(folder: Folder):
+    secret = folder.secret("jwt")
+    assert len(secret) >= 32
+    assert folder.secret("jwt") == secret
+    assert folder.secret("redis") != secret
+    assert stat.S_IMODE((folder.path / "secrets" / "jwt").stat().st_mode) == 0o600
+    assert stat.S_IMODE((folder.path / "secrets").stat().st_mode) == 0o700
+
+
+def test_one_supervisor_at_a_time_and_the_other_is_named(folder: Folder, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_LOCK_S", 0.05)
+    assert folder.holder() is None
+    with folder.locked():
+        assert folder.holder() == os.getpid()
+        with pytest.raises(StackError, match=rf"already \(process {os.getpid()}\)"), folder.locked():
+            pass
+    assert folder.holder() is None
+
+
+def test_one_who_only_looks_keeps_nobody_out(folder: Folder):
+    with folder.locked():
+        pass
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            folder.holder()
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        for _ in range(50):
+            with folder.locked():
+                pass
+    finally:
+        done.set()
+        looker.join()
+
+
+def test_state_is_private_and_read_back(folder: Folder):
+    folder.write("state.json", {"pid": 7})
+    assert folder.read("state.json") == {"pid": 7}
+    assert stat.S_IMODE((folder.path / "state.json").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("text", ["", '{"pid":', "[1]", "null"])
+def test_a_damaged_state_counts_as_none(folder: Folder, text: str):
+    (folder.path / "state.json").write_text(text)
+    assert folder.read("state.json") == {}
+
+
+def test_a_full_disk_is_named_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_ROOM", 2**60)
+    with pytest.raises(StackError, match="MB are free on the disk of"):
+        Folder(tmp_path / "data").prepare()
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StackError, match="cannot be written"):
+        Folder(tmp_path / "file").prepare()
+
+
+def test_what_is_complete_never_replaces_what_is_there(tmp_path: Path):
+    made, place = tmp_path / "made", tmp_path / "place"
+    made.mkdir()
+    place.mkdir()
+    (place / "precious").write_text("")
+    with pytest.raises(OSError, match="not empty"):
+        move_into_place(made, place)
+    (place / "precious").unlink()
+    move_into_place(made, place)
+    assert place.exists()
+    assert not made.exists()

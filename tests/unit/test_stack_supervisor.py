@@ -1,0 +1,128 @@
+"""The supervisor, with shell scripts for servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from runtime.stack import supervisor as module
+from runtime.stack.child import Child, run_to_end
+from runtime.stack.errors import StackError
+from runtime.stack.supervisor import MOST_BACKOFF_S, STEADY_S, Supervisor, backoff
+
+ENV = {"PATH": "/usr/bin:/bin"}
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_BACKOFF_S", 0.01)
+
+
+@pytest.fixture
+async def supervisor() -> AsyncIterator[Supervisor]:
+    made = Supervisor()
+    yield made
+    made.kill()
+    await made.stop()
+
+
+def script(tmp_path: Path, text: str, *, name: str = "it", ready_s: float = 20, stop_s: float = 20) -> Child:
+    """A child that is ready once it has made the file named ready."""
+
+    async def ready() -> bool:
+        return (tmp_path / f"{name}.ready").exists()
+
+    argv, log = ["/bin/sh", "-c", text.replace("READY", f"touch {tmp_path}/{name}.ready")], tmp_path / f"{name}.log"
+    return Child(name=name, kind="server", argv=argv, log=log, ready=ready, env=ENV, ready_s=ready_s, stop_s=stop_s)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def test_restarts_come_later_and_later_until_a_steady_life():
+    waits, wait = [], 0.1
+    for _ in range(8):
+        wait = backoff(wait, lived_s=0.5)
+        waits.append(wait)
+    assert waits[0] == 0.2
+    assert waits == sorted(waits)
+    assert waits[-1] == MOST_BACKOFF_S
+    assert backoff(MOST_BACKOFF_S, lived_s=STEADY_S) == 0.2
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_one_that_dies_is_started_again_and_that_is_said(supervisor: Supervisor, tmp_path: Path):
+    said: list[str] = []
+    supervisor.say = said.append
+    await supervisor.start([script(tmp_path, "READY; exec sleep 60")])
+    [running] = supervisor.children
+    first = running.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: running.pid not in (None, first))
+    assert running.restarts == 1
+    assert "was ended by signal 9" in said[0]
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_one_that_ends_at_once_is_given_up_with_its_last_words(supervisor: Supervisor, tmp_path: Path):
+    with pytest.raises(StackError, match=r"it ends at once.*\n.*out of oil"):
+        await supervisor.start([script(tmp_path, "echo out of oil; exit 1")])
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_one_that_cannot_be_started_is_given_up_too(supervisor: Supervisor, tmp_path: Path):
+    child = script(tmp_path, "")
+    missing = Child(name="it", kind="server", argv=["/no/such"], log=child.log, ready=child.ready, env=ENV)
+    with pytest.raises(StackError, match="it ends at once"):
+        await supervisor.start([missing])
+
+
+async def test_one_that_is_never_ready_is_given_up(supervisor: Supervisor, tmp_path: Path):
+    with pytest.raises(StackError, match="not ready after 0 s"):
+        await supervisor.start([script(tmp_path, "exec sleep 60", ready_s=0.3)])
+
+
+async def test_all_are_stopped_in_the_reverse_order(supervisor: Supervisor, tmp_path: Path):
+    order = tmp_path / "order"
+    text = "trap 'echo NAME >> ORDER; exit 0' TERM; READY; while :; do sleep 0.02; done".replace("ORDER", str(order))
+    for name in ("first", "second"):
+        await supervisor.start([script(tmp_path, text.replace("NAME", name), name=name)])
+    await supervisor.stop()
+    assert order.read_text().split() == ["second", "first"]
+    assert [running.pid for running in supervisor.children] == [None, None]
+
+
+async def test_one_that_does_not_listen_is_killed(supervisor: Supervisor, tmp_path: Path):
+    await supervisor.start([script(tmp_path, "trap '' TERM; READY; while :; do sleep 0.02; done", stop_s=0.2)])
+    await supervisor.stop()
+    assert supervisor.children[0].pid is None
+
+
+async def test_a_helper_ends_when_nobody_waits_for_it_any_more(tmp_path: Path):
+    pid = tmp_path / "pid"
+    task = asyncio.create_task(run_to_end(["/bin/sh", "-c", f"echo $$ > {pid}; sleep 60; :"], env=ENV))
+    await until(lambda: pid.exists() and pid.read_text().strip())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not is_alive(int(pid.read_text()))
+
+
+async def test_a_helper_tells_its_code_and_what_it_printed():
+    assert await run_to_end(["/bin/sh", "-c", "echo out; echo err >&2; exit 3"], env=ENV) == (3, "out\nerr\n")
