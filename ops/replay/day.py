@@ -36,6 +36,7 @@ class Member:
     live: Live = field(init=False)
     removed: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+    leaving: bool = False
 
     def joined(self, seq: int) -> None:
         """The stay begins after this seq."""
@@ -54,7 +55,11 @@ class Member:
         return bool(said["change"] == "member_removed" and said["userId"] == self.seen.member)
 
     def other(self, said: dict[str, Any]) -> None:
-        """Statuses, presence, notifications: not judged here."""
+        """Statuses, presence, notifications: not judged here. A member that was cut off while leaving is not let in
+        again: what it has is what it was owed."""
+        if self.leaving and said["type"] == "error" and said["code"] == "not_found":
+            self.seen.until = self.seen.seqs[-1] if self.seen.seqs else self.seen.after
+            self.removed.set()
 
 
 @dataclass(slots=True)
@@ -157,6 +162,7 @@ class Day:
         member = self.here.pop(user, None)
         if member is None:
             return
+        member.leaving = True
         await self.door.leave(self.token(user), self.room, user)
         try:
             async with asyncio.timeout(_QUIET_S):
