@@ -1,197 +1,196 @@
-"""``millrace up`` as a user runs it: real servers and real deaths, and trouble said in one line."""
+"""Starting and ending a stack: nothing is left behind, errors say what to do, data stays."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
-MILLRACE = [sys.executable, "-m", "ops.cli"]
-ROOT = Path(__file__).parents[2]
+from ops.running import running_stack
+
+from .conftest import ROOT, millrace, until
 
 
-@pytest.fixture
-def data() -> Iterator[Path]:
-    """A folder that any user can reach, as PostgreSQL needs it when the tests run as root."""
-    path = Path(tempfile.mkdtemp(prefix="millrace-test-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture
-def up(data: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
-    """Starts the servers in the folder; returns once they are ready."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start() -> subprocess.Popen[str]:
-        command = [*MILLRACE, "up", "--servers-only", "--json", "--with-parent", "--data", str(data)]
-        with (data / "up.log").open("w") as log:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT)
-        started.append(process)
+@contextmanager
+def servers(data: Path, *more: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`millrace up --servers-only`, ready; whatever the test does to it, it has ended afterwards."""
+    command = [sys.executable, "-m", "ops.cli", "up", "--servers-only", "--json", "--data", str(data), *more]
+    with (data.parent / "up.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, env={**os.environ, **environment}
+        )
+    try:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, (data / "up.log").read_text()
-        assert json.loads(line)["state"] == "ready"
-        return process
-
-    yield start
-    for process in started:
+        assert json.loads(process.stdout.readline())["state"] == "ready"
+        yield process
+    finally:
         process.terminate()
         process.wait(60)
-        assert process.stdout is not None
-        process.stdout.close()
 
 
-def millrace(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MILLRACE_")} | (env or {})
-    return subprocess.run(
-        [*MILLRACE, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for part in (folder, *list(folder.parents)[:3]):
+        part.chmod(0o755)
+    return folder
 
 
-def complaint(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line that a failed command says."""
-    assert done.returncode == 1, done
-    [line] = done.stderr.strip().splitlines()
-    assert line.startswith("millrace: ")
-    return line
-
-
-def status(data: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(millrace("status", "--json", "--data", str(data)).stdout)
-    return found
-
-
-def until(condition: Callable[[], object], what: str, timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
-        time.sleep(0.02)
-
-
-def descendants(pid: int) -> set[int]:
-    """The processes below this one, down to the last."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    found, more = set(), {pid}
-    while more:
-        more = {child for child, parent in parents.items() if parent in more}
-        found |= more
-    return found
-
-
-def is_alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and is not reaped yet does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
         return False
 
 
-def connect(data: Path) -> psycopg.Connection[Any]:
-    dsn = json.loads((data / "state.json").read_text())["servers"]["pg"]
-    return psycopg.connect(dsn, autocommit=True)
+def children(data: Path) -> list[int]:
+    return [p["pid"] for p in json.loads((data / "state.json").read_text())["processes"]]
 
 
-def pids(data: Path) -> dict[str, int]:
-    return {p["name"]: p["pid"] for p in status(data)["processes"] if p["state"] == "ready"}
+def family(ancestor: int) -> list[int]:
+    """The process and all that descend from it."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found = [ancestor]
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found
 
 
-def test_servers_that_die_come_back_and_a_killed_supervisor_leaves_nothing_but_the_data(
-    data: Path, up: Callable[[], subprocess.Popen[str]]
-):
-    process = up()
-    with connect(data) as connection:
-        connection.execute("CREATE TABLE kept (n int)")
-        connection.execute("INSERT INTO kept VALUES (42)")
-    before = pids(data)
-    assert before.keys() == {"postgres", "kafka", "valkey"}
-    ports = (data / "ports.json").read_text()
-    assert f"(process {process.pid})" in complaint(millrace("up", "--data", str(data)))
-
-    for pid in before.values():
-        os.kill(pid, signal.SIGKILL)
-    until(lambda: pids(data).keys() == before.keys() and status(data)["state"] == "ready", "all servers are back")
-    assert not set(before.values()) & set(pids(data).values())
-
-    family = descendants(process.pid)
-    assert len(family) > 3
-    process.kill()
-    until(lambda: not any(map(is_alive, family)), "nothing is left")
-    assert status(data)["state"] == "stopped"
-
-    again = up()
-    assert (data / "ports.json").read_text() == ports
-    with connect(data) as connection:
-        assert connection.execute("SELECT n FROM kept").fetchall() == [(42,)]
-    family = descendants(again.pid)
-    assert millrace("down", "--data", str(data)).returncode == 0
-    assert again.wait(30) == 0
-    assert not any(map(is_alive, family))
+def test_data_stays_and_a_second_stack_in_the_folder_is_refused(data: Path):
+    with servers(data):
+        dsn = running_stack(data).pg_dsn
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            conn.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+        refused = millrace("up", "--data", str(data))
+        assert refused.returncode == 1
+        assert "runs in" in refused.stderr
+        assert "millrace down" in refused.stderr
+        down = millrace("down", "--data", str(data))
+        assert down.returncode == 0, down.stderr
+    with servers(data), psycopg.connect(running_stack(data).pg_dsn) as conn:
+        assert conn.execute("SELECT answer FROM kept").fetchone() == (42,)
 
 
-def test_a_missing_java_is_named(data: Path, tmp_path: Path):
-    done = millrace("up", "--data", str(data), env={"PATH": str(tmp_path), "JAVA_HOME": ""})
-    assert "Kafka needs Java 17 or later, and there is no java in the PATH" in done.stderr
+def test_kill_9_of_the_supervisor_leaves_no_process_and_the_next_start_has_all_data(data: Path):
+    with servers(data) as process:
+        pids = family(process.pid)
+        assert set(children(data)) < set(pids)  # and the server processes of PostgreSQL
+        with psycopg.connect(running_stack(data).pg_dsn, autocommit=True) as conn:
+            conn.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+        process.kill()
+        process.wait()
+        until(lambda: not any(map(alive, pids)), 10)
+    with servers(data), psycopg.connect(running_stack(data).pg_dsn) as conn:
+        assert conn.execute("SELECT answer FROM kept").fetchone() == (42,)
+
+
+def test_with_parent_everything_ends_when_the_parent_is_killed(data: Path, tmp_path: Path):
+    command = f"{sys.executable} -m ops.cli up --servers-only --with-parent --json --data {data}; true"
+    shell = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT)
+    assert shell.stdout is not None
+    assert json.loads(shell.stdout.readline())["state"] == "ready"
+    pids = [json.loads((data / "state.json").read_text())["pid"], *children(data)]
+    shell.send_signal(signal.SIGKILL)
+    shell.wait()
+    until(lambda: not any(map(alive, pids)), 40)
+
+
+def test_ctrl_c_during_the_start_ends_everything(data: Path):
+    command = [sys.executable, "-m", "ops.cli", "up", "--data", str(data)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    pids = until(lambda: (data / "state.json").exists() and [p for p in children(data) if p])
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    assert not any(map(alive, pids))
+
+
+def refusal(*arguments: str, **environment: str) -> str:
+    """What `millrace up` says instead of starting: one clear error, no traceback."""
+    done = millrace("up", "--servers-only", *arguments, env={**os.environ, **environment})
     assert done.returncode == 1
-
-
-def test_a_missing_maven_is_named(data: Path, tmp_path: Path):
-    java = shutil.which("java")
-    assert java is not None
-    (tmp_path / "java").symlink_to(java)
-    env = {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "JAVA_HOME": ""}
-    done = millrace("up", "--data", str(data), env=env)
-    assert "Maven, which fetches Kafka's jars the first time, is missing" in done.stderr
-    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("millrace: ")]
+    return line
 
 
 def test_a_taken_port_is_named(data: Path):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        line = complaint(millrace("up", "--data", str(data), "--http-port", str(port)))
-    assert f"port {port} for http is taken" in line
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"port {port}" in refusal("--data", str(data), "--http-port", str(port))
 
 
 @pytest.mark.parametrize(
-    ("variable", "url", "says"),
+    ("variable", "value", "words"),
     [
-        ("MILLRACE_PG__DSN", "postgresql://u:hush@127.0.0.1:1/x", "no PostgreSQL answers at 127.0.0.1:1"),
+        ("MILLRACE_PG__DSN", "postgresql://u:s3cret@127.0.0.1:1/x", "no PostgreSQL answers at 127.0.0.1:1"),
         ("MILLRACE_KAFKA__BOOTSTRAP", "127.0.0.1:1", "no Kafka answers at 127.0.0.1:1"),
-        ("MILLRACE_REDIS__URL", "redis://:hush@127.0.0.1:1/0", "no Redis answers at 127.0.0.1:1"),
-        ("MILLRACE_REDIS__URL", "redis://:hush@host:port/0", "not of the form redis://host:6379/0"),
+        ("MILLRACE_REDIS__URL", "redis://:s3cret@127.0.0.1:1/0", "no Redis answers at 127.0.0.1:1"),
+        ("MILLRACE_REDIS__URL", "nonsense", "MILLRACE_REDIS__URL"),
     ],
 )
-def test_a_url_where_nothing_answers_is_named_without_its_password(data: Path, variable: str, url: str, says: str):
-    line = complaint(millrace("up", "--data", str(data), env={variable: url}))
-    assert variable in line
-    assert says in line
-    assert "hush" not in line
+def test_a_wrong_url_is_named_without_its_password(data: Path, variable: str, value: str, words: str):
+    said = refusal("--data", str(data), **{variable: value})
+    assert words in said
+    assert "s3cret" not in said
 
 
-@pytest.mark.parametrize("command", [["token", "alice"], ["topics", "list"], ["logs"]])
-def test_commands_for_a_running_stack_say_that_none_runs(data: Path, command: list[str]):
-    line = complaint(millrace(*command, "--data", str(data)))
-    assert "nothing runs in" in line or "no log" in line
+def test_a_missing_java_is_named_with_what_to_do(data: Path, tmp_path: Path):
+    said = refusal("--data", str(data), PATH=str(tmp_path), JAVA_HOME="")
+    assert "Java" in said
+    assert "install" in said.lower()
 
 
-def test_a_stack_that_does_not_run_is_stopped(data: Path):
-    done = millrace("status", "--json", "--data", str(data))
-    assert done.returncode == 1
-    assert json.loads(done.stdout)["state"] == "stopped"
+def test_a_missing_maven_is_named_with_what_to_do(data: Path, tmp_path: Path):
+    only_java = tmp_path / "bin"
+    only_java.mkdir()
+    java = subprocess.run(["sh", "-c", "command -v java"], capture_output=True, text=True, check=True).stdout.strip()
+    (only_java / "java").symlink_to(java)
+    said = refusal("--data", str(data), PATH=str(only_java), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert "Maven" in said
+    assert "install" in said.lower()
+
+
+def test_a_foreign_folder_is_not_touched(data: Path):
+    (data / "postgres").mkdir()
+    (data / "postgres" / "thesis.txt").write_text("years of work")
+    assert "postgres" in refusal("--data", str(data))
+    assert (data / "postgres" / "thesis.txt").read_text() == "years of work"
+
+
+def test_an_interrupted_first_start_is_made_good(data: Path):
+    for half in ("postgres.new", "kafka.new"):
+        (data / half).mkdir()
+        (data / half / "rubbish").write_text("half-written")
+    with servers(data):
+        assert not (data / "kafka.new").exists()
+
+
+def test_nothing_runs_is_said_plainly(tmp_path: Path):
+    said = json.loads(millrace("status", "--json", "--data", str(tmp_path)).stdout)
+    assert said["state"] == "stopped"
+    done = millrace("demo", "--data", str(tmp_path))
+    assert (done.returncode, done.stderr.startswith("millrace: nothing runs in")) == (1, True)
+
+
+@pytest.mark.parametrize("command", [["token", "alice"], ["topics", "list"], ["agents", "list"], ["logs"]])
+def test_commands_that_need_a_stack_say_that_none_runs(tmp_path: Path, command: list[str]):
+    done = millrace(*command, "--data", str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("millrace: no")
+    assert "Traceback" not in done.stderr
