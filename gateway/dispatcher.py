@@ -37,7 +37,7 @@ READS: tuple[type[AnyEvent], ...] = (
 )
 BATCH = 500
 COMMIT_S = 1.0
-HINTS_PER_S = 1000.0
+HINTS_PER_S, HINTS_BURST_S = 100.0, 2.0
 MEMBERS_FOR_S = 5.0
 
 Published: TypeAlias = tuple[str, bytes]
@@ -109,19 +109,20 @@ def _created(event: ConversationChanged) -> bytes:
 
 @dataclass(slots=True)
 class Budget:
-    """How often members of a conversation get hints: the first at once, then so that about HINTS_PER_S leave for each
-    conversation. Of those held back the latest is always sent in the end. Pure."""
+    """How often members of a conversation get hints: so that, after a burst, about HINTS_PER_S leave for each
+    conversation. Small ones get all of them; of those held back in large ones the latest is always sent. Pure."""
 
     _free_at: dict[str, float] = field(default_factory=dict)
     _held: dict[str, list[Published]] = field(default_factory=dict)
 
     def spend(self, conversation_id: str, hints: list[Published], now: float) -> list[Published]:
         """The hints, if they may go now; else they replace those that are held back."""
-        if now < self._free_at.get(conversation_id, 0.0):
+        free_at = max(self._free_at.get(conversation_id, now - HINTS_BURST_S), now - HINTS_BURST_S)
+        if free_at > now:
             self._held[conversation_id] = hints
             return []
         self._held.pop(conversation_id, None)
-        self._free_at[conversation_id] = now + len(hints) / HINTS_PER_S
+        self._free_at[conversation_id] = free_at + len(hints) / HINTS_PER_S
         return hints
 
     def due(self, now: float) -> list[Published]:
