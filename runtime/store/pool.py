@@ -29,6 +29,7 @@ _OPTIONS = " ".join(
 
 CONNECT: dict[str, Any] = {
     "autocommit": True,
+    "prepare_threshold": 0,  # few statements, used again and again
     "connect_timeout": 5,
     "tcp_user_timeout": 10_000,
     "keepalives_idle": 10,
