@@ -55,7 +55,7 @@ def alive(pid: int) -> bool:
 
 
 def children(data: Path) -> list[int]:
-    return [p["pid"] for p in json.loads((data / "state.json").read_text())["processes"]]
+    return [p["pid"] for p in json.loads((data / "state.json").read_text()).get("processes", [])]
 
 
 def family(ancestor: int) -> list[int]:
