@@ -23,7 +23,18 @@ from .conftest import ROOT, millrace, until
 @contextmanager
 def servers(data: Path, *more: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """`millrace up --servers-only`, ready; whatever the test does to it, it has ended afterwards."""
-    command = [sys.executable, "-m", "ops.cli", "up", "--servers-only", "--json", "--data", str(data), *more]
+    command = [
+        sys.executable,
+        "-m",
+        "ops.cli",
+        "up",
+        "--servers-only",
+        "--json",
+        "--with-parent",
+        "--data",
+        str(data),
+        *more,
+    ]
     with (data.parent / "up.log").open("ab") as log:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, env={**os.environ, **environment}
@@ -110,12 +121,15 @@ def test_with_parent_everything_ends_when_the_parent_is_killed(data: Path, tmp_p
 
 
 def test_ctrl_c_during_the_start_ends_everything(data: Path):
-    command = [sys.executable, "-m", "ops.cli", "up", "--data", str(data)]
+    command = [sys.executable, "-m", "ops.cli", "up", "--with-parent", "--data", str(data)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
-    pids = until(lambda: (data / "state.json").exists() and [p for p in children(data) if p])
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
-    assert not any(map(alive, pids))
+    try:
+        pids = until(lambda: (data / "state.json").exists() and [p for p in children(data) if p])
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        assert not any(map(alive, pids))
+    finally:
+        process.kill()
 
 
 def refusal(*arguments: str, **environment: str) -> str:
