@@ -6,20 +6,30 @@ Runs alone, with limits on memory and time, and prints one JSON object. Only thi
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import os
 import resource
 import signal
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
 MAX_PIXELS = 24_000_000
 THUMBNAIL = 320
 _MEMORY = 1024 * 1024 * 1024
 _CPU_S = 8
-_SAME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
+_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
+_SAVED = {"JPEG": {"quality": 90}, "WEBP": {"quality": 90}, "PNG": {"compress_level": 3}}
+_KEPT_AS = {**{kind: kind for kind in _TYPES}, "MPO": "JPEG"}
+_PLAIN = {  # modes that a kind can hold as they are; P is not among them: its palette would be lost
+    "JPEG": {"L", "RGB", "CMYK"},
+    "PNG": {"1", "L", "LA", "RGB", "RGBA", "I;16"},
+    "WEBP": {"RGB", "RGBA"},
+    "GIF": {"L", "RGB", "RGBA"},
+}
 
 
 def limit(parent: int) -> None:
@@ -38,27 +48,42 @@ def convert(folder: Path) -> dict[str, str | int]:
         with Image.open(folder / "original") as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 return {"error": f"the picture has more than {MAX_PIXELS // 1_000_000} megapixels"}
-            kind = picture.format if picture.format in _SAME else "PNG"
-            upright = ImageOps.exif_transpose(picture)
-            return _save(upright, kind or "PNG", folder)
+            kind = _KEPT_AS.get(picture.format or "", "PNG")
+            frames = [_bare(frame, kind) for frame in _frames(picture, kind)]
+            times = picture.info.get("duration", 100)
+            return _save(frames, times, kind, folder)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, MemoryError, EOFError):
         return {"error": "the picture is damaged or of an unknown kind"}
     except Image.DecompressionBombError:
         return {"error": "the picture is too large"}
 
 
-def _save(picture: Image.Image, kind: str, folder: Path) -> dict[str, str | int]:
-    bare = Image.new(picture.mode, picture.size)  # pixels only: EXIF, XMP, comments and profiles stay behind
-    bare.paste(picture)
-    if picture.mode == "P" and picture.palette is not None:
-        bare.putpalette(picture.palette)
-    quality = {"quality": 90} if kind in ("JPEG", "WEBP") else {}
-    bare.save(folder / "clean", kind, **quality)
-    small = picture.convert("RGBA" if "A" in picture.getbands() or picture.mode == "P" else "RGB")
+def _frames(picture: Image.Image, kind: str) -> Iterator[Image.Image]:
+    """All of a GIF that moves, as far as it fits the limit as a whole; of all others the first."""
+    yield picture
+    count = getattr(picture, "n_frames", 1)
+    if kind == "GIF" and picture.width * picture.height * count <= MAX_PIXELS:
+        yield from itertools.islice(ImageSequence.Iterator(picture), 1, None)
+
+
+def _bare(picture: Image.Image, kind: str) -> Image.Image:
+    """Upright, and pixels only: EXIF, XMP, comments and profiles stay behind."""
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode not in _PLAIN[kind] or "transparency" in upright.info:
+        upright = upright.convert("RGB" if kind == "JPEG" or upright.mode == "CMYK" else "RGBA")
+    bare = Image.new(upright.mode, upright.size)
+    bare.paste(upright)
+    return bare
+
+
+def _save(frames: Sequence[Image.Image], times: int, kind: str, folder: Path) -> dict[str, str | int]:
+    first, *others = frames
+    moving = {"save_all": True, "append_images": others, "duration": times, "loop": 0, "disposal": 2} if others else {}
+    first.save(folder / "clean", kind, **_SAVED.get(kind, {}), **moving)
+    small = first.convert("RGBA" if "A" in first.getbands() else "RGB")
     small.thumbnail((THUMBNAIL, THUMBNAIL))
-    small.info.clear()
     small.save(folder / "thumbnail", "WEBP", quality=80)
-    return {"mediaType": _SAME[kind], "width": picture.width, "height": picture.height}
+    return {"mediaType": _TYPES[kind], "width": first.width, "height": first.height}
 
 
 if __name__ == "__main__":

@@ -66,4 +66,5 @@ class HandleMedia:
 
 def media_stage(files: MediaFiles, blobs: Blobs, look_at: LookAt) -> Stage:
     """The stage ``media``."""
-    return Stage("media", (MessageCreated,), HandleMedia(files, blobs, look_at))
+    # Pictures are dear: few at a time, and one message for each attempt, so that an album fits its deadline.
+    return Stage("media", (MessageCreated,), HandleMedia(files, blobs, look_at), lanes=4, batch=1)

@@ -14,8 +14,9 @@ import puremagic
 
 from runtime.effects import Look
 
-_DEADLINE_S = 10.0
+_DEADLINE_S = 8.0  # below a stage's attempt: what takes too long is told, not tried again
 _PICTURES = {"image/jpeg", "image/png", "image/gif", "image/webp", "image/bmp", "image/tiff", "image/avif"}
+_REGISTERED = {"image/x-ms-bmp": "image/bmp"}
 _UNKNOWN = "application/octet-stream"
 
 
@@ -24,7 +25,7 @@ def true_type(content: bytes) -> str:
     with suppress(puremagic.PureError, ValueError, IndexError):
         found = puremagic.from_string(content, mime=True)
         if found:
-            return str(found)
+            return _REGISTERED.get(found, str(found))
     return _UNKNOWN
 
 
@@ -64,9 +65,11 @@ async def _in_subprocess(folder: Path) -> dict[str, str | int]:
         async with asyncio.timeout(_DEADLINE_S):
             out, _ = await process.communicate()
     except TimeoutError:
-        process.kill()
-        await process.wait()
         return {"error": "the picture takes too long"}
+    finally:
+        if process.returncode is None:  # also when we were cancelled
+            process.kill()
+            await process.wait()
     try:
         said: dict[str, str | int] = json.loads(out)
     except ValueError:

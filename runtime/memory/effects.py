@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from runtime.effects import Mark, Moved, Notice, Tick, Total
+from runtime.effects import Look, Mark, Media, Moved, Notice, Tick, Total
 from runtime.memory.tables import Tables
-from schemas.messages import Message, Status
+from schemas.clock import now
+from schemas.events import MediaProcessed
+from schemas.frames import media_data
+from schemas.messages import Change, ChangeKind, Message, Status
 
 _RANK = {status.wire: status for status in Status}
 
@@ -132,3 +135,67 @@ class MemoryIndex:
             had = self.documents.get(message.message_id)
             if had is None or had.seq < message.seq:
                 self.documents[message.message_id] = message
+
+
+@dataclass(slots=True)
+class MemoryMedia:
+    """Uploads, what they are, and where they are attached."""
+
+    tables: Tables
+    uploads: dict[str, Media] = field(default_factory=dict)
+    looks: dict[str, Look] = field(default_factory=dict)
+    told: dict[tuple[str, str], MediaProcessed] = field(default_factory=dict)
+
+    async def add(self, media: Media) -> None:
+        self.uploads.setdefault(media.media_id, media)
+
+    async def get(self, media_id: str) -> Media | None:
+        return self.uploads.get(media_id)
+
+    async def seen(self, sha256: str) -> Look | None:
+        return self.looks.get(sha256)
+
+    async def learned(self, sha256: str, look: Look) -> None:
+        self.looks.setdefault(sha256, replace(look, clean=None, thumbnail=None))
+
+    async def ready(self, message: Message, media: Media, look: Look) -> MediaProcessed:
+        key = (message.message_id, media.media_id)
+        if key in self.told:
+            return self.told[key]
+        row = self.tables.conversations[message.conversation_id]
+        event = MediaProcessed(
+            conversation_id=message.conversation_id,
+            seq=row.last_seq + 1,
+            message_id=message.message_id,
+            media_id=media.media_id,
+            media_type=look.media_type,
+            width=look.width,
+            height=look.height,
+            thumbnail=look.error is None and look.width is not None,
+            error=look.error,
+            at=now(),
+        )
+        row.last_seq = event.seq
+        self.tables.changes[event.conversation_id].append(
+            Change(
+                conversation_id=event.conversation_id,
+                seq=event.seq,
+                kind=ChangeKind.MEDIA_READY,
+                data=media_data(event),
+            )
+        )
+        self.told[key] = event
+        return event
+
+
+@dataclass(slots=True)
+class MemoryBlobs:
+    """Files by name."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    async def put(self, name: str, content: bytes) -> None:
+        self.files[name] = content
+
+    async def get(self, name: str) -> bytes | None:
+        return self.files.get(name)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runtime.effects import Counts, Index, Look, Mark, Media, Moved, Notice, Notifications, Statuses, Tick
-from runtime.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
+from runtime.memory.effects import MemoryCounts, MemoryIndex, MemoryMedia, MemoryNotifications, MemoryStatuses
 from runtime.memory.intake import MemoryConversations, MemoryIntake
 from runtime.memory.tables import Tables
 from runtime.store.conversations import PostgresConversations
@@ -35,6 +35,7 @@ class World:
     notifications: Notifications
     counts: Counts
     index: Index
+    media: Any
     status_of: Any
 
     async def send(self, content: str = "hi", sender: str = "alice") -> Message:
@@ -62,6 +63,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
             MemoryNotifications(tables),
             MemoryCounts(),
             MemoryIndex(),
+            MemoryMedia(tables),
             status_in_memory,
         )
         return
@@ -80,6 +82,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
             PostgresNotifications(pool),
             PostgresCounts(pool),
             PostgresSearch(pool),
+            PostgresMedia(pool),
             status_in_store,
         )
 
@@ -173,6 +176,44 @@ async def test_indexing_twice_changes_nothing(world):
     message = await world.send("a fox")
     await world.index.put([message])
     await world.index.put([message])
+
+
+def upload(**changes: Any) -> Media:
+    fields = {"owner_id": "alice", "file_name": "a.png", "declared_type": "image/png", "size": 3}
+    return Media(**{"media_id": new_id(), "sha256": new_id(), **fields, **changes})
+
+
+async def test_an_upload_is_found_as_it_was_added(world):
+    media = upload()
+    await world.media.add(media)
+    await world.media.add(media)
+    assert await world.media.get(media.media_id) == media
+    assert await world.media.get(new_id()) is None
+
+
+async def test_what_a_content_is_is_learned_once_and_without_its_bytes(world):
+    sha256 = new_id()
+    assert await world.media.seen(sha256) is None
+    await world.media.learned(sha256, Look(media_type="image/png", width=4, height=3, clean=b"c", thumbnail=b"t"))
+    await world.media.learned(sha256, Look(media_type="image/gif", error="other"))
+    assert await world.media.seen(sha256) == Look(media_type="image/png", width=4, height=3)
+
+
+@pytest.mark.parametrize(
+    "look", [Look(media_type="image/png", width=4, height=3), Look(media_type="image/png", error="it is damaged")]
+)
+async def test_an_attachment_is_told_once_under_a_seq_of_its_own(world, look):
+    first, second = upload(), upload()
+    message = await world.send()
+    for media in (first, second):
+        await world.media.add(media)
+    told = [await world.media.ready(message, media, look) for media in (first, second, first, second)]
+    assert told[:2] == told[2:]
+    assert [(e.seq, e.media_id, e.error) for e in told[:2]] == [
+        (2, first.media_id, look.error),
+        (3, second.media_id, look.error),
+    ]
+    assert told[0].thumbnail is (look.error is None)
 
 
 # What only the store does

@@ -10,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from runtime.effects import Look, Notice
-from schemas.events import MessageSent, NotificationSent, ReceiptRecorded
+from runtime.effects import Look, Media, Notice
+from runtime.memory.effects import MemoryBlobs, MemoryMedia
+from runtime.memory.tables import ConversationRow, Tables
+from schemas.events import MediaProcessed, MessageSent, NotificationSent, ReceiptRecorded
 from streams.analytics import tick
+from streams.media import HandleMedia, blob
 from streams.notification import HandleNotification, recipients
 from streams.pictures import look_at, true_type
 from streams.status import HandleStatus, merge
@@ -103,6 +106,61 @@ async def test_a_picture_loses_its_metadata_and_gets_a_thumbnail():
     assert not Image.open(io.BytesIO(look.clean)).getexif()
     thumbnail = Image.open(io.BytesIO(look.thumbnail))
     assert (thumbnail.format, thumbnail.size) == ("WEBP", (240, 320))
+
+
+async def test_a_picture_that_moves_keeps_moving_and_stays_transparent():
+    frames = [Image.new("RGBA", (40, 30), (n * 60, 0, 0, 255)) for n in range(3)]
+    for frame in frames:
+        frame.putpixel((0, 0), (0, 0, 0, 0))
+    out = io.BytesIO()
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=70, loop=0, comment=b"secret")
+    look = await look_at(out.getvalue(), "a.gif")
+    clean = Image.open(io.BytesIO(look.clean))
+    assert (clean.format, clean.n_frames, clean.info["duration"]) == ("GIF", 3, 70)
+    assert clean.convert("RGBA").getpixel((0, 0))[3] == 0
+    assert b"secret" not in look.clean
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "becomes"), [("TIFF", "CMYK", "png"), ("BMP", "P", "png"), ("PNG", "I;16", "png")]
+)
+async def test_unusual_pictures_become_usual_ones(kind, mode, becomes):
+    out = io.BytesIO()
+    Image.new(mode, (20, 10)).save(out, kind)
+    look = await look_at(out.getvalue(), "x")
+    assert (look.error, look.media_type) == (None, f"image/{becomes}")
+
+
+def album(*names: str, sha256: str = "a" * 64) -> tuple[MemoryMedia, MemoryBlobs]:
+    files = MemoryMedia(Tables(conversations={make.ROOM: ConversationRow(make.ROOM, None, "alice", last_seq=1)}))
+    for name in names:
+        files.uploads[name] = Media(
+            media_id=name, owner_id="alice", file_name=name, declared_type="image/png", size=3, sha256=sha256
+        )
+    return files, MemoryBlobs({blob(sha256, "original"): b"png"})
+
+
+async def test_the_same_bytes_are_looked_at_once_and_each_place_is_told_once():
+    files, blobs = album("m1", "m2")
+    looked: list[bytes] = []
+
+    async def look(content: bytes, _: str) -> Look:
+        looked.append(content)
+        return Look(media_type="image/png", width=4, height=3, clean=b"clean", thumbnail=b"small")
+
+    handle, event = HandleMedia(files, blobs, look), make.created(attachments=("m1", "m2"))
+    told = await handle([event])
+    assert [(type(e), e.media_id, e.seq) for e in told] == [(MediaProcessed, "m1", 2), (MediaProcessed, "m2", 3)]
+    assert await handle([event]) == told
+    assert looked == [b"png"]
+    assert blobs.files[blob("a" * 64, "clean")] == b"clean"
+    assert blobs.files[blob("a" * 64, "thumbnail")] == b"small"
+
+
+async def test_an_attachment_whose_bytes_are_gone_is_told_with_an_error():
+    files, _ = album("m1")
+    [told] = await HandleMedia(files, MemoryBlobs(), look_at)([make.created(attachments=("m1", "nobody"))])
+    assert (told.media_id, told.error, told.thumbnail) == ("m1", "the file is gone", False)
 
 
 async def test_what_a_file_is_is_told_by_its_content():
