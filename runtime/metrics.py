@@ -9,6 +9,7 @@ RELAYED = Counter("millrace_relayed_events_total", "Outbox rows that Kafka has a
 RECORDS = Counter("millrace_stage_records_total", "Records finished", ["stage"])
 DEAD_LETTERS = Counter("millrace_stage_dead_letters_total", "Records that could never work", ["stage"])
 RETRIES = Counter("millrace_stage_retries_total", "Attempts repeated after transient trouble", ["stage"])
+LAG = Gauge("millrace_stage_lag", "Records of this worker's partitions that are not committed yet", ["stage"])
 BATCH_SECONDS = Histogram("millrace_stage_batch_seconds", "From a batch's start to its acknowledgement", ["stage"])
 CONNECTIONS = Gauge("millrace_connections", "Live WebSocket connections")
 DELIVERIES = Counter("millrace_deliveries_total", "Content frames handed to sockets live")

@@ -47,8 +47,7 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
-                if not await self._deliver_fetched():
-                    return
+                await self._deliver_fetched()
                 await asyncio.sleep(0)
         except self.consumer_stopped_errors:
             if not self.app.should_stop:
@@ -57,8 +56,8 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
             if not self.app.should_stop:
                 raise
 
-    async def _deliver_fetched(self) -> bool:
-        """Hand out one fetch; False when the flow was suspended in the middle of it."""
+    async def _deliver_fetched(self) -> None:
+        """Hand out one fetch, or the part of it before the flow was suspended."""
         count = 0
         async for tp, message in self.getmany(timeout=1.0):
             floor = self._read_offset[tp]
@@ -67,7 +66,7 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
             if self.app.topics.acks_enabled_for(message.topic):
                 self._ring[tp].append(message.offset)
             if not await self._deliver(tp, message):
-                return True  # perform_seek() rewinds and resets the ring
+                return  # perform_seek() rewinds and resets the ring
             self._read_offset[tp] = message.offset
             count += 1
             if not count % 100:
@@ -75,7 +74,6 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
             if self._commit_every and self._n_acked >= self._commit_every:
                 self._n_acked = 0
                 await self.commit()
-        return True
 
     async def _deliver(self, tp: Any, message: Any) -> bool:
         full = any(channel.queue.full() for channel in self.app.topics._tp_index.get(tp, ()))
@@ -112,6 +110,14 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
         self._acked.clear()
         self._acked_index.clear()
         await super().perform_seek()
+
+    async def lag(self) -> int:
+        """How many records of our partitions are not committed yet, as the broker sees it."""
+        mine = self.assignment()
+        if not mine:
+            return 0
+        begins, ends = await self.earliest_offsets(*mine), await self.highwaters(*mine)
+        return sum(max(0, ends[tp] - max(begins[tp], self._committed_offset[tp] or 0)) for tp in mine)
 
     def forget(self, message: Any) -> None:
         """An event was dropped un-acked on purpose: do not wait for it."""

@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 LANES = 16
 BATCH = 200
+_WAITING = 2 * BATCH
 
 
 @dataclass(slots=True)
@@ -27,7 +28,7 @@ class Lanes(Generic[T]):
     _queues: list[asyncio.Queue[T]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._queues = [asyncio.Queue(2 * self.batch) for _ in range(self.count)]
+        self._queues = [asyncio.Queue(_WAITING) for _ in range(self.count)]
 
     async def put(self, key: bytes | None, item: T) -> None:
         """Queue an item behind all others with its key."""

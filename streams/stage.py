@@ -17,8 +17,11 @@ from runtime.ports import EventLog
 from schemas.clock import now
 from schemas.codec import Headers, Malformed, Record, decode, record
 from schemas.events import AnyEvent
+from streams.lanes import BATCH, LANES
 
 T = TypeVar("T")
+_ATTEMPTS = 2  # a record that fails so often, the last time alone, can never work
+
 Handle: TypeAlias = Callable[[Sequence[AnyEvent]], Awaitable[Sequence[AnyEvent]]]
 
 
@@ -34,6 +37,8 @@ class Abandoned(MillraceError):
 class Stage:
     """A name (also the consumer group), what it reads, and its rule: events in, completions out.
 
+    At most ``lanes`` batches of at most ``batch`` events are worked on at the same time.
+
     ``handle`` may get a batch again, wholly or in part, after a crash: its effect is idempotent and it returns the
     same completions. It raises Unavailable for what may work later; anything else is taken for a record that can
     never work.
@@ -42,6 +47,8 @@ class Stage:
     name: str
     reads: tuple[type[AnyEvent], ...]
     handle: Handle
+    lanes: int = LANES
+    batch: int = BATCH
 
     @property
     def dead_letters(self) -> str:
@@ -63,7 +70,11 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long transient trouble is waited out. It must stay below the group's rebalance time-out."""
+    """How long transient trouble is waited out.
+
+    ``attempt_s`` stays below half of the group's rebalance time-out, for which the consumer waits for work under way;
+    between attempts ``ours`` is asked, so a long outage holds up no rebalance.
+    """
 
     total_s: float = 40.0
     attempt_s: float = 10.0
@@ -72,7 +83,7 @@ class Patience:
     ours: Callable[[], bool] = lambda: True
     retried: Callable[[], None] = lambda: None
 
-    async def call(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def call(self, attempt: Callable[[], Awaitable[T]], attempt_s: float | None = None) -> T:
         """Try until it works. Raises GiveUp after ``total_s``, Abandoned when the records are not ours."""
         clock = asyncio.get_running_loop().time
         deadline, wait = clock() + self.total_s, self.first_s
@@ -80,7 +91,7 @@ class Patience:
             if not self.ours():
                 raise Abandoned("the partition went elsewhere")
             try:
-                async with asyncio.timeout(self.attempt_s):
+                async with asyncio.timeout(attempt_s or self.attempt_s):
                     return await attempt()
             except (Unavailable, TimeoutError) as exc:
                 if clock() + wait > deadline:
@@ -115,11 +126,14 @@ async def process(stage: Stage, batch: Sequence[Taken], log: EventLog, patience:
             result.letters.append(dead_letter(stage, taken, str(exc), attempts=1))
     await _handle(stage, items, patience, result)
     completions = [record(event, producer=f"millrace/{stage.name}") for event in result.events]
-    await patience.call(lambda: log.append([*completions, *result.letters]))
+    # The log has a deadline of its own, at which it rebuilds its producer; ours must not cut that off.
+    await patience.call(lambda: log.append([*completions, *result.letters]), 1.4 * patience.attempt_s)
     return result
 
 
-async def _handle(stage: Stage, items: Sequence[_Item], patience: Patience, result: Result) -> None:
+async def _handle(
+    stage: Stage, items: Sequence[_Item], patience: Patience, result: Result, *, attempt: int = 1
+) -> None:
     if not items:
         return
     events = [event for _, event in items]
@@ -128,12 +142,12 @@ async def _handle(stage: Stage, items: Sequence[_Item], patience: Patience, resu
     except (GiveUp, Abandoned):
         raise
     except Exception as exc:  # a bug, or one record that can never work: find it, spare the others
-        if len(items) > 1:
-            middle = len(items) // 2
-            await _handle(stage, items[:middle], patience, result)
-            await _handle(stage, items[middle:], patience, result)
+        if len(items) == 1 and attempt >= _ATTEMPTS:
+            result.letters.append(dead_letter(stage, items[0][0], _cause(exc), attempts=attempt))
             return
-        result.letters.append(dead_letter(stage, items[0][0], _cause(exc), attempts=2))
+        middle = len(items) // 2  # of one record: nothing, and the record again
+        await _handle(stage, items[:middle], patience, result, attempt=attempt + 1)
+        await _handle(stage, items[middle:], patience, result, attempt=attempt + 1)
 
 
 def _cause(exc: Exception) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +20,11 @@ import faust
 import structlog
 from faust.tables.manager import TableManager
 
-from runtime.metrics import BATCH_SECONDS, DEAD_LETTERS, RECORDS, RETRIES
+from runtime.metrics import BATCH_SECONDS, DEAD_LETTERS, LAG, RECORDS, RETRIES
 from runtime.ports import EventLog
 from streams import consumer
 from streams.lanes import Lanes
+from streams.progress import Progress
 from streams.stage import Abandoned, GiveUp, Patience, Stage, Taken, process
 
 _log = structlog.get_logger()
@@ -30,6 +32,8 @@ _log = structlog.get_logger()
 EX_TEMPFAIL, EX_SOFTWARE = 75, 70
 _STUCK_S = 60.0
 _STOP_S = 20.0
+_LOOK_S = 1.0
+_ASK_EVERY = 10
 
 
 class _NoTables(TableManager):  # type: ignore[misc]
@@ -79,11 +83,10 @@ class Worker:
     data_dir: Path
     app: Any = None
     _lanes: Lanes[Any] = field(init=False)
-    _finished_at: float = field(default_factory=time.monotonic)
-    _waiting: int = 0
+    _progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
-        self._lanes = Lanes(self._work)
+        self._lanes = Lanes(self._work, self.stage.lanes, self.stage.batch)
 
     @property
     def ready(self) -> bool:
@@ -94,8 +97,9 @@ class Worker:
     def _joined(self) -> bool:
         return int(self.app.consumer_generation_id) > 0
 
-    async def run(self, stop: Callable[[], Any]) -> None:
+    async def run(self, stop: Callable[[], Awaitable[None]]) -> None:
         """Work until ``stop`` returns; then finish what is under way, commit, and leave the group."""
+        told = asyncio.ensure_future(stop())  # before the start, which may be told to stop too
         self.app = build_app(self.stage, self.bootstrap, self.data_dir)
         self._declare_agent()
         self.app.finalize()
@@ -103,7 +107,7 @@ class Worker:
         lanes.add_done_callback(_lanes_ended)
         watch = asyncio.create_task(self._watch())
         await self.app.start()
-        await stop()
+        await told
         watch.cancel()
         _log.info("stopping")
         done, _ = await asyncio.wait({asyncio.ensure_future(self.app.stop())}, timeout=_STOP_S)
@@ -123,7 +127,7 @@ class Worker:
 
         async def consume(stream: Any) -> None:
             async for event in stream.noack().events():
-                self._waiting += 1
+                self._progress.took()
                 await self._lanes.put(event.message.key, event)
 
         agent = self.app.agent(topic, name=self.stage.name, concurrency=1)(consume)
@@ -150,7 +154,7 @@ class Worker:
             return
         for event in fresh:
             event.ack()
-        self._finished(len(fresh))
+        self._progress.finished(len(fresh))
         RECORDS.labels(name).inc(len(fresh))
         BATCH_SECONDS.labels(name).observe(time.perf_counter() - began)
         if result.letters:
@@ -161,20 +165,29 @@ class Worker:
         """Un-acked: they are read again, by whoever has the partition then."""
         for event in events:
             self.app.consumer.forget(event.message)
-        self._finished(len(events))
-
-    def _finished(self, count: int) -> None:
-        self._waiting -= count
-        self._finished_at = time.monotonic()
+        self._progress.finished(len(events))
 
     async def _watch(self) -> None:
         """A worker that is alive and does not get on helps nobody: end it."""
+        looks = 0
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(_LOOK_S)
+            looks += 1
+            if not looks % _ASK_EVERY:
+                self._progress.lags(await self._lag())
             if self.app.crashed:
                 _exit(EX_SOFTWARE, "Faust crashed")
-            if self._waiting and time.monotonic() - self._finished_at > _STUCK_S:
-                _exit(EX_TEMPFAIL, "events wait and none was finished for a minute")
+            if self._progress.stuck(_STUCK_S):
+                _exit(EX_TEMPFAIL, "records wait and none was finished for a minute")
+
+    async def _lag(self) -> int:
+        """What the broker still has for us; nothing when it does not say, for then nobody could get on."""
+        lag = 0
+        with suppress(Exception):
+            async with asyncio.timeout(_ASK_EVERY * _LOOK_S):
+                lag = await self.app.consumer.lag()
+        LAG.labels(self.stage.name).set(lag)
+        return lag
 
 
 def _taken(message: Any) -> Taken:
@@ -201,6 +214,5 @@ def _exit(code: int, reason: str) -> None:
     """Leave without a commit: what is not acknowledged comes again."""
     _log.critical("exit without commit", reason=reason, code=code)
     with suppress(Exception):
-        for handler in structlog.stdlib.logging.getLogger().handlers:  # type: ignore[attr-defined]
-            handler.flush()
+        sys.stdout.flush()
     os._exit(code)

@@ -71,6 +71,37 @@ async def test_a_record_that_can_never_work_is_found_and_set_aside():
     assert dict(letter.headers)["dlq-cause"] == b"KeyError"  # never its text: it may hold content
 
 
+@pytest.mark.parametrize("size", [1, 2, 7])
+async def test_a_record_is_tried_again_alone_before_it_is_set_aside(size):
+    tries: list[int] = []
+
+    async def handle(events):
+        tries.append(len(events))
+        raise KeyError
+
+    log = MemoryLog()
+    await process(stage(handle), [taken(make.created(seq=n), n) for n in range(size)], log, QUICK)
+    letters = [dict(letter.headers) for letter in log.records]
+    assert [h["dlq-origin"] for h in letters] == [b"message.created/3/%d" % n for n in range(size)]
+    assert all(int(h["dlq-attempts"]) >= 2 for h in letters)
+    assert tries.count(1) >= size
+
+
+async def test_a_failure_that_passes_makes_no_dead_letter():
+    tries = 0
+
+    async def handle(events):
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise KeyError
+        return await echo(events)
+
+    log = MemoryLog()
+    await process(stage(handle), [taken(make.created(seq=1))], log, QUICK)
+    assert [r.topic for r in log.records] == ["message.sent"]
+
+
 async def test_our_own_refusals_are_named():
     async def handle(_):
         raise Rejected("no such conversation")

@@ -1,0 +1,50 @@
+"""Whether a worker gets on: it may be idle for ever, but not owe work and finish none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Progress:
+    """Fed by the worker, asked by its watch. The clock of ``stuck`` starts when work begins to be owed."""
+
+    clock: Callable[[], float] = time.monotonic
+    waiting: int = 0
+    """Records that were taken and are not finished."""
+    lag: int = 0
+    """Records in Kafka that are not committed, when last asked."""
+    _since: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._since = self.clock()
+
+    @property
+    def owes(self) -> bool:
+        """Whether there is work."""
+        return self.waiting > 0 or self.lag > 0
+
+    def took(self) -> None:
+        """A record came."""
+        self._begin()
+        self.waiting += 1
+
+    def finished(self, count: int) -> None:
+        """Records were acknowledged, or dropped for somebody else."""
+        self.waiting -= count
+        self._since = self.clock()
+
+    def lags(self, records: int) -> None:
+        """The broker was asked."""
+        self._begin()
+        self.lag = records
+
+    def _begin(self) -> None:
+        if not self.owes:
+            self._since = self.clock()
+
+    def stuck(self, seconds: float) -> bool:
+        """Whether work is owed and none was finished for so long."""
+        return self.owes and self.clock() - self._since > seconds
