@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -140,6 +141,13 @@ async def describe(bootstrap: str) -> dict[str, TopicState]:
     """The broker's topics by name. Raises Unavailable."""
     async with _admin(bootstrap) as client:
         return await _describe(client)
+
+
+async def leaders(bootstrap: str) -> Counter[int]:
+    """How many partitions each broker leads, by its node id. Raises Unavailable."""
+    async with _admin(bootstrap) as client:
+        rows = await client.describe_topics()
+    return Counter(partition["leader"] for row in rows for partition in row["partitions"])
 
 
 async def wait_for_topics(bootstrap: str, names: Sequence[str], timeout_s: float) -> None:
