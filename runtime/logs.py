@@ -1,15 +1,23 @@
-"""Logs: one JSON line for each record, on standard output; libraries' records go the same way."""
+"""Logs: one JSON line for each record, on standard output; libraries' records go the same way.
+
+An exception is logged by its type and where it passed. Its text is logged only when it is ours: those of others quote
+what they choked on. Local variables, which hold tokens and bodies, never are.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
+from runtime.errors import MillraceError
+
 _MAX_FIELD = 500
+_MAX_FRAMES = 12
 # These name requests, records or peers at DEBUG; none of it belongs into a log.
 _QUIET = ("websockets", "aiokafka", "faust", "mode", "kafka", "uvicorn.access", "psycopg", "httpx2", "yoyo")
 
@@ -21,7 +29,7 @@ def configure(node: str, level: str = "info") -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-        structlog.processors.dict_tracebacks,
+        _traced,
         _capped,
     ]
     structlog.configure(
@@ -48,8 +56,34 @@ def configure(node: str, level: str = "info") -> None:
     structlog.contextvars.bind_contextvars(node=node)
 
 
+def _traced(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    given = event.pop("exc_info", None)
+    if given is True:
+        given = sys.exc_info()
+    exc = given[1] if isinstance(given, tuple) else given
+    if isinstance(exc, BaseException):
+        event["exception"] = described(exc)
+    return event
+
+
+def described(exc: BaseException) -> list[dict[str, Any]]:
+    """The exception and its causes, outermost first."""
+    found: list[dict[str, Any]] = []
+    here: BaseException | None = exc
+    while here is not None and len(found) < _MAX_FRAMES:
+        frames = traceback.extract_tb(here.__traceback__)[-_MAX_FRAMES:]
+        said = {"text": str(here)} if isinstance(here, MillraceError) else {}
+        at = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+        found.append({"type": type(here).__name__, **said, "at": at})
+        inner = here.exceptions[0] if isinstance(here, BaseExceptionGroup) else None
+        here = inner or here.__cause__ or here.__context__
+    return found
+
+
 def _capped(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
         if isinstance(value, str) and len(value) > _MAX_FIELD:
             event[key] = value[:_MAX_FIELD] + "…"
+    if "logger" in event:  # not ours: asyncio goes on with a task and its exception's text
+        event["event"] = str(event["event"]).partition("\n")[0]
     return event
