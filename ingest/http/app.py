@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 
 from ingest.http.edge import DeclaredLength
-from ingest.http.problems import on_bug, on_error, on_http_exception
+from ingest.http.problems import on_bug, on_error, on_gone, on_http_exception
 from runtime.errors import MillraceError
 
 UPLOADS = "/media"
@@ -24,6 +25,7 @@ def create_app(routes: Iterable[BaseRoute]) -> Starlette:
         exception_handlers={
             MillraceError: on_error,
             HTTPException: on_http_exception,
+            ClientDisconnect: on_gone,
             Exception: on_bug,
         },
     )

@@ -67,6 +67,11 @@ async def on_http_exception(_: Request, exc: Exception) -> Response:
     return problem(exc.status_code, code, exc.detail, headers=dict(exc.headers or {}))
 
 
+async def on_gone(_: Request, __: Exception) -> Response:
+    """The caller hung up in the middle of its request: nobody reads this, and nothing is wrong here."""
+    return Response(status_code=400)
+
+
 async def on_bug(request: Request, exc: Exception) -> Response:
     """Anything else is our fault; the answer says nothing of the cause, the log only its type and place."""
     _log.error("unexpected error", path=request.scope["path"], error=type(exc).__name__, exc_info=exc)
