@@ -118,7 +118,7 @@ class Chat:
         async with open_front_door(self.stack.http_url) as door:
             room = await door.create(tokens["alice"], ["bob"], "At the mill")
             lives = {
-                user: Live(self.stack.ws_url, tokens[user], room, _Screen(user, self), after=0, acks=False)
+                user: Live((self.stack.ws_url,), tokens[user], room, _Screen(user, self), after=0, acks=False)
                 for user in tokens
             }
             tasks = [asyncio.create_task(live.run()) for live in lives.values()]

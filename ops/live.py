@@ -59,7 +59,8 @@ class Screen(Protocol):
 class Live:
     """One member in one conversation. ``cursor`` is the last contiguous seq on the screen; None before the join."""
 
-    url: str
+    urls: tuple[str, ...]
+    """Gateways; each connection goes to one of them."""
     token: str
     conversation_id: str
     screen: Screen
@@ -67,15 +68,21 @@ class Live:
     acks: bool = True
     cursor: int | None = None
     raw_repeats: int = 0
+    gaps: int = 0
+    """Frames that came too early on a connection that was in step: a server never sends such."""
     reconnects: int = 0
+    awake: asyncio.Event = field(default_factory=asyncio.Event)
+    """While it is cleared nothing is read."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     _socket: ClientConnection | None = None
     _acked: int = 0
     _resyncing: bool = False
     _closing: bool = False
+    _in_step: bool = False
     _mine: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
+        self.awake.set()
         place = f'","conversationId":"{self.conversation_id}","seq":'
         self._mine = tuple(f'{{"type":"{kind}{place}'.encode() for kind in _PLACED)
 
@@ -85,7 +92,7 @@ class Live:
         while not self._closing:
             try:
                 async with connect(
-                    self.url,
+                    random.choice(self.urls),
                     additional_headers={"Authorization": f"Bearer {self.token}"},
                     compression=None,
                     max_size=2**20,
@@ -95,10 +102,11 @@ class Live:
                     close_timeout=2,
                     proxy=None,
                 ) as socket:
-                    self._socket = socket
+                    self._socket, self._acked = socket, 0  # what was acknowledged may have died with the node
                     await self._join(socket)
                     async for raw in socket:
                         wait = 0.1
+                        await self.awake.wait()
                         self._arrived(raw if isinstance(raw, bytes) else raw.encode())
             except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError):
                 pass
@@ -117,7 +125,7 @@ class Live:
         asked: dict[str, Any] = {"type": "join_conversation", "id": self.conversation_id}
         if after is not None:
             asked["after"] = after
-        self._resyncing = False
+        self._resyncing = self._in_step = False
         await socket.send(orjson.dumps(asked).decode())
 
     def _arrived(self, raw: bytes) -> None:
@@ -137,6 +145,7 @@ class Live:
         if self.cursor is None:
             self.cursor = seq if self.after is None else self.after
             self.screen.joined(self.cursor)
+        self._in_step = True
         self.ready.set()
 
     def _placed(self, seq: int, raw: bytes) -> None:
@@ -151,6 +160,7 @@ class Live:
             self.cursor = seq
             self.screen.shown(seq, raw)
         elif not self._resyncing and self._socket is not None:
+            self.gaps += self._in_step
             self._resyncing = True  # a gap: ask for what is missing
             asyncio.ensure_future(self._quietly(self._join(self._socket)))  # noqa: RUF006
 
@@ -161,6 +171,16 @@ class Live:
         self._acked = self.cursor
         said = {"type": "read" if read else "ack", "conversationId": self.conversation_id, "seq": self.cursor}
         await self._quietly(self._socket.send(orjson.dumps(said).decode()))
+
+    def cut(self) -> None:
+        """The connection is lost, without a word; it comes back."""
+        if self._socket is not None:
+            self._socket.transport.abort()
+
+    def end(self) -> None:
+        """Go away for good, without a word."""
+        self._closing = True
+        self.cut()
 
     async def close(self) -> None:
         """Go away for good."""

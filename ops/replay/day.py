@@ -125,7 +125,7 @@ class Day:
 
     async def _enter(self, user: str, after: int | None) -> None:
         member = Member(Seen(user, after or 0), self.frames)
-        member.live = Live(self.ws_url, self.token(user), self.room, member, after=after)
+        member.live = Live((self.ws_url,), self.token(user), self.room, member, after=after)
         member.task = asyncio.create_task(member.live.run())
         self.here[user] = member
         self.stays.append(member)
