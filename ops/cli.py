@@ -14,6 +14,7 @@ import typer
 from ops import agents, demo, replay_irc, topics
 from ops.errors import OperatorError
 from ops.running import data_folder, running_stack
+from ops.verify import command as verify
 from runtime.stack.errors import StackError
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(agents.app, name="agents")
 app.command("demo")(demo.demo)
 app.command("replay-irc")(replay_irc.replay_irc)
+app.command("verify")(verify.verify)
 
 Data = Annotated[
     Path | None, typer.Option("--data", help="The data folder; default: MILLRACE_DATA_DIR, or .millrace here.")

@@ -1,1 +1,1 @@
-"""Verifying the promise: a load on a running stack, faults in the middle of it, and a verdict afterwards."""
+"""Proving the promise: real clients, a stack that is being broken, and a verdict on what they were shown."""

@@ -1,0 +1,38 @@
+"""``millrace verify``: break a stack under real clients, and say whether the promise was kept."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def verify(
+    messages: Annotated[int, typer.Option(help="How many messages are sent.", min=20, max=1_000_000)] = 2000,
+    faults: Annotated[
+        str, typer.Option(help="random, none, or names with commas; --faults list shows them.")
+    ] = "random",
+    seed: Annotated[int, typer.Option(help="The same seed makes the same run.")] = 1,
+    rate: Annotated[float, typer.Option(help="Messages a second.", min=1, max=2000)] = 100.0,
+    cluster: Annotated[bool, typer.Option("--cluster", help="Against three brokers, three gateways, …")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the stack's data; kept anyway when the promise broke.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Start a stack, send, listen, break it on the way, judge what came out. Exits 1 when the promise was broken."""
+    import uvloop
+
+    from ops.verify.report import show
+    from ops.verify.trial import Trial, chosen, show_faults
+
+    if faults == "list":
+        show_faults()
+        return
+    trial = Trial(messages=messages, rate=rate, seed=seed, cluster=cluster, keep=keep, quiet=as_json)
+    trial.plan = chosen(faults, seed, trial.seconds)
+    said = uvloop.run(trial.run())
+    print(json.dumps(said)) if as_json else show(said, trial.kept)
+    if not said["kept"]:
+        raise typer.Exit(1)

@@ -1,0 +1,196 @@
+"""One run: clients talk and listen while the stack is being broken; then it heals, and everything comes to rest."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import httpx2
+
+from ops.agents import GROUPS
+from ops.http import FrontDoor
+from ops.verify.breaking import Breaker
+from ops.verify.devices import Device, Stranger
+from ops.verify.evidence import Evidence, Room, Screen
+from ops.verify.recovery import note_recoveries
+from ops.verify.script import Kind, RoomScript, Seat
+from ops.verify.senders import Senders
+from ops.verify.truth import Truth
+from ops.verify.watching import Sampler, read_truth
+from runtime.errors import Unavailable
+from runtime.kafka.admin import groups_lag
+from runtime.store.truth import StoredTruth
+from schemas.topics import load
+
+QUIET_S = 30.0
+"""Within this time after the last fault was healed and the last message was sent everybody has everything."""
+_JOIN_S = 60.0
+_OUT_AT, _BACK_AT = 0.35, 0.6
+_LATE_AT = (0.2, 0.8)
+_LEAVER = "parlour"
+
+
+@dataclass(slots=True)
+class Run:
+    """The clients of a run, and what they saw. ``http`` and ``ws`` are the front doors."""
+
+    evidence: Evidence
+    http: Sequence[str]
+    ws: Sequence[str]
+    token: Callable[[str], str]
+    seconds: float
+    rng: random.Random
+    devices: list[Device] = field(default_factory=list)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def go(
+        self,
+        scripts: Sequence[RoomScript],
+        breaker: Breaker,
+        open_store: Callable[[Sequence[str]], StoredTruth],
+        kafka: str,
+    ) -> list[Truth]:
+        """Everything but the verdict; returns what the store holds at the end. Raises OperatorError, Unavailable."""
+        limits = httpx2.Limits(max_connections=128, max_keepalive_connections=128)
+        async with httpx2.AsyncClient(timeout=10, limits=limits) as client:
+            door = FrontDoor(httpx2.AsyncClient(base_url=self.http[0], timeout=5, limits=limits))
+            try:
+                await self._open(scripts, door)
+                store = open_store([room.conversation_id for room in self.evidence.rooms])
+                await self._talk(client, door, breaker, Sampler(store, self.evidence))
+                await self._rest(store, kafka)
+                self._note_recoveries()
+                return await read_truth(store)
+            finally:
+                await breaker.heal()
+                await self._close()
+                await door.client.aclose()
+
+    # opening
+
+    async def _open(self, scripts: Sequence[RoomScript], door: FrontDoor) -> None:
+        rooms = [Room(script) for script in scripts]
+        await asyncio.gather(*(self._create(room, door) for room in rooms))
+        self.evidence.rooms += rooms
+        for room in rooms:
+            for seat in room.script.seats:
+                if seat.kind is not Kind.LATE:
+                    self._seat(room, seat, after=0)
+            self._seat(room, Seat(user=room.script.leaver, device=_LEAVER, kind=Kind.STEADY), after=0)
+            stranger = Stranger(room, self.ws, self.token(room.script.stranger))
+            self.tasks.append(asyncio.create_task(stranger.run()))
+        async with asyncio.timeout(_JOIN_S):
+            await asyncio.gather(*(device.live.ready.wait() for device in self.devices))
+
+    async def _create(self, room: Room, door: FrontDoor) -> None:
+        owner, *others = room.script.members
+        room.conversation_id = await door.create(self.token(owner), others, "verified")
+
+    def _seat(self, room: Room, seat: Seat, after: int | None) -> Device:
+        screen = Screen(seat)
+        device = Device(room, screen, self.ws, self.token(seat.user), after, random.Random(self.rng.random()))
+        room.screens.append(screen)
+        self.devices.append(device)
+        device.start()
+        return device
+
+    # talking
+
+    async def _talk(self, client: httpx2.AsyncClient, door: FrontDoor, breaker: Breaker, sampler: Sampler) -> None:
+        sampling = asyncio.create_task(sampler.run())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(Senders(client, self.http, self.token).run(self.evidence.rooms))
+            group.create_task(breaker.run())
+            for room in self.evidence.rooms:
+                group.create_task(self._out_and_back(room, door))
+                for seat in room.script.seats:
+                    if seat.kind is Kind.LATE:
+                        group.create_task(self._come_late(room, seat))
+        for device in self.devices:
+            device.behave()
+        sampling.cancel()
+        with suppress(asyncio.CancelledError):
+            await sampling
+        with suppress(Unavailable):
+            await sampler.look()
+
+    async def _come_late(self, room: Room, seat: Seat) -> None:
+        await asyncio.sleep(self.seconds * self.rng.uniform(*_LATE_AT))
+        self._seat(room, seat, after=0)
+
+    async def _out_and_back(self, room: Room, door: FrontDoor) -> None:
+        owner, leaver = self.token(room.script.owner), room.script.leaver
+        device = next(d for d in self.devices if d.room is room and d.screen.seat.user == leaver)
+        await asyncio.sleep(self.seconds * _OUT_AT)
+        await door.leave(owner, room.conversation_id, leaver)
+        device.screen.removed_at = time.monotonic()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_S):
+                await device.out.wait()
+        await device.close()
+        self.devices.remove(device)
+        await asyncio.sleep(self.seconds * (_BACK_AT - _OUT_AT))
+        await door.add(owner, room.conversation_id, leaver)
+        self._seat(room, Seat(user=leaver, device=_LEAVER, kind=Kind.STEADY), after=None)
+
+    # resting
+
+    async def _rest(self, store: StoredTruth, kafka: str) -> None:
+        """Wait until everybody has everything. Notes how long that took, or what is still waiting."""
+        began = time.monotonic()
+        while time.monotonic() - began < 2 * QUIET_S:
+            self.evidence.waiting = await self._waiting(store, kafka)
+            if not self.evidence.waiting:
+                took = time.monotonic() - began
+                self.evidence.quiet_s = took if took <= QUIET_S else None
+                self.evidence.waiting = [] if took <= QUIET_S else [f"it took {took:.0f} s"]
+                return
+            await asyncio.sleep(0.2)
+
+    async def _waiting(self, store: StoredTruth, kafka: str) -> list[str]:
+        try:
+            heads, (unpublished, pending) = await store.heads(), await store.owed()
+            waiting = [f"{unpublished} outbox rows"] if unpublished else []
+            waiting += [f"{pending} pending messages"] if pending else []
+            behind = [d for d in self.devices if d.cursor < heads[d.room.conversation_id] and not d.out.is_set()]
+            waiting += [f"{d.screen.seat.user} ({d.screen.seat.kind}) at {d.cursor}" for d in behind[:5]]
+            waiting += await self._unmarked(store) if not waiting else []
+            waiting += await _lags(kafka) if not waiting else []
+        except Unavailable as exc:
+            return [str(exc)]
+        return waiting
+
+    async def _unmarked(self, store: StoredTruth) -> list[str]:
+        """Members whose last acknowledgement has not arrived."""
+        marks = {(conversation, user): delivered for conversation, user, delivered, _ in await store.marks()}
+        steady = [d for d in self.devices if d.screen.seat.kind is Kind.STEADY and not d.out.is_set() and d.screen.seqs]
+        return [
+            f"the receipt of {d.screen.seat.user} for {d.cursor}"
+            for d in steady
+            if marks.get((d.room.conversation_id, d.screen.seat.user), 0) < d.cursor
+        ]
+
+    async def _close(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*(device.close() for device in self.devices), *self.tasks, return_exceptions=True)
+
+    def _note_recoveries(self) -> None:
+        deliveries = []
+        for room in self.evidence.rooms:
+            sent = {s.accepted.seq: s.tries[0].began for s in room.sendings if s.accepted}
+            for screen in (s for s in room.screens if s.seat.kind is Kind.STEADY):
+                pairs = zip(screen.seqs, screen.times, strict=True)
+                deliveries += [(sent[seq], at) for seq, at in pairs if seq in sent]
+        note_recoveries(self.evidence.blows, deliveries)
+
+
+async def _lags(kafka: str) -> list[str]:
+    reads = {name: tuple(t.name for t in load() if name in t.readers) for name in GROUPS}
+    states = await groups_lag(kafka, reads)
+    lags: Mapping[str, int] = {state.group: sum(state.lag.values()) for state in states}
+    return [f"{lag} records of {group}" for group, lag in lags.items() if lag]

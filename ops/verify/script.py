@@ -1,0 +1,130 @@
+"""What a run does, all of it from one seed: who talks where, how each message is sent, which devices watch. Pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+ROOMS = 20
+MEMBERS = (5, 8)
+_WORDS = ("mill", "race", "wheel", "grain", "water", "stone", "sack", "sluice", "früh", "późno", "水車", "🌾")
+
+
+class Way(StrEnum):
+    """How a client sends one message."""
+
+    PLAIN = "plain"
+    """Repeated with the same key until it is answered."""
+    PARALLEL = "parallel"
+    """The same request several times at once."""
+    IMPATIENT = "impatient"
+    """Hangs up at once, then repeats."""
+    FORGETFUL = "forgetful"
+    """Hangs up at once and never asks again: nobody can know what became of it."""
+    MISMATCH = "mismatch"
+    """After it was accepted, the same key comes with other content."""
+    STRANGER = "stranger"
+    """By somebody who is no member."""
+
+
+class Kind(StrEnum):
+    """How a device behaves."""
+
+    STEADY = "steady"
+    FLAKY = "flaky"
+    """Loses its connection every few seconds, and resumes."""
+    SLOW = "slow"
+    """Reads nothing for seconds."""
+    DYING = "dying"
+    """Ends with all that was on its way, and starts again from what it had stored."""
+    LATE = "late"
+    """Comes in the middle, and reads from the beginning."""
+
+
+_WAYS = {
+    Way.PLAIN: 88,
+    Way.PARALLEL: 3,
+    Way.IMPATIENT: 4,
+    Way.FORGETFUL: 2,
+    Way.MISMATCH: 2,
+    Way.STRANGER: 1,
+}
+_KINDS = (Kind.STEADY, Kind.FLAKY, Kind.SLOW, Kind.DYING, Kind.LATE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """One message to send, ``at`` so many seconds after the start or later."""
+
+    at: float
+    sender: str
+    key: str
+    content: str
+    way: Way
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """A device of a member."""
+
+    user: str
+    device: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomScript:
+    """One conversation. ``leaver`` is put out in the middle and taken in again later."""
+
+    owner: str
+    members: tuple[str, ...]
+    leaver: str
+    stranger: str
+    seats: tuple[Seat, ...]
+    sends: tuple[Send, ...]
+
+
+def write(seed: int, messages: int, rate: float, *, run: str, rooms: int = ROOMS) -> list[RoomScript]:
+    """The script of a run. ``rate`` is in messages a second, ``run`` makes user ids and keys unlike those of others.
+
+    Every content begins with ``run``: so it can be told in logs that must not hold it.
+    """
+    chance = random.Random(seed)
+    users = [f"{run}.u{n:02}" for n in range(2 * rooms)]
+    casts = [_cast(chance, users, f"{run}.stranger") for _ in range(rooms)]
+    sends: list[list[Send]] = [[] for _ in casts]
+    for number in range(messages):
+        room = chance.randrange(rooms)
+        sends[room].append(_send(chance, casts[room], number, number / rate, run))
+    return [
+        RoomScript(
+            owner=cast[0],
+            members=tuple(cast[:-1]),
+            leaver=cast[-2],
+            stranger=cast[-1],
+            seats=tuple(_seats(chance, cast[:-2])),
+            sends=tuple(sends[room]),
+        )
+        for room, cast in enumerate(casts)
+    ]
+
+
+def _cast(chance: random.Random, users: Sequence[str], stranger: str) -> list[str]:
+    return [*chance.sample(users, chance.randint(*MEMBERS)), stranger]
+
+
+def _send(chance: random.Random, cast: Sequence[str], number: int, at: float, run: str) -> Send:
+    way = chance.choices(list(_WAYS), weights=list(_WAYS.values()))[0]
+    sender = cast[-1] if way is Way.STRANGER else chance.choice(cast[:-2])  # a leaver only listens
+    words = " ".join(chance.choices(_WORDS, k=chance.randint(1, 40)))
+    return Send(at=at, sender=sender, key=f"{run}-{number}", content=f"{run} {number} {words}", way=way)
+
+
+def _seats(chance: random.Random, stayers: Sequence[str]) -> Iterator[Seat]:
+    """Everybody who stays has a steady device; some have another one of a harder kind."""
+    for user in stayers:
+        yield Seat(user=user, device="desk", kind=Kind.STEADY)
+        if chance.random() < 0.6:
+            yield Seat(user=user, device="pocket", kind=chance.choice(_KINDS[1:]))

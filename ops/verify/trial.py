@@ -1,0 +1,127 @@
+"""A whole trial: a stack, a script, a schedule of faults, a run, a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from ops.errors import OperatorError
+from ops.verify import clocked
+from ops.verify.breaking import Breaker
+from ops.verify.evidence import Evidence
+from ops.verify.faults import FAULTS, Planned, schedule, world_of
+from ops.verify.invariants import judge
+from ops.verify.picture import Picture
+from ops.verify.report import report
+from ops.verify.run import Run
+from ops.verify.script import write
+from ops.verify.stand import Stand, open_stand
+from ops.verify.watching import find_leaks
+from runtime.auth import issue
+from runtime.store.pool import open_pool
+from runtime.store.truth import StoredTruth
+
+_LEAST_S = 10.0
+_WRAP = "MILLRACE_WRAP"
+_SELDOM = frozenset({"full-disk"})
+"""What needs a machine made ready for it is broken only when it is named."""
+
+
+def chosen(names: str, seed: int, seconds: float) -> list[Planned]:
+    """The schedule that a user asked for. Raises OperatorError."""
+    if names == "none":
+        return []
+    among = [name for name in FAULTS if name not in _SELDOM and (clocked.library() or not name.startswith("clock-"))]
+    wanted = None if names == "random" else [name.strip() for name in names.split(",")]
+    try:
+        return schedule(seed, wanted, seconds, among=among)
+    except KeyError as exc:
+        raise OperatorError(f"there is no fault {exc}; `millrace verify --faults list` shows what there is") from exc
+    except ValueError as exc:
+        raise OperatorError(f"{exc}: send more messages, or at a lower --rate") from exc
+
+
+def show_faults() -> None:
+    """One line for each."""
+    for name, make in FAULTS.items():
+        wanted = make()
+        lasts = f"for {wanted.lasts_s:.0f} s" if wanted.lasts_s else "at once"
+        print(f"{name:20}{lasts:12}{', '.join(wanted.targets)}")
+
+
+@dataclass(slots=True)
+class Trial:
+    """One trial. ``kept`` is the folder of a stack whose data was kept."""
+
+    messages: int
+    rate: float
+    seed: int
+    cluster: bool = False
+    keep: bool = False
+    quiet: bool = False
+    plan: Sequence[Planned] = ()
+    kept: str | None = None
+    name: str = field(default_factory=lambda: f"v{secrets.token_hex(4)}")
+
+    @property
+    def seconds(self) -> float:
+        """How long messages are sent."""
+        return max(_LEAST_S, self.messages / self.rate)
+
+    async def run(self) -> dict[str, Any]:
+        """The report. Raises OperatorError, Unavailable."""
+        began, evidence = time.monotonic(), Evidence(self.name, self.seed)
+        picture = Picture(evidence, self.messages, self.quiet)
+        picture.say(f"starting {'a cluster' if self.cluster else 'a stack'}; seed {self.seed}")
+        async with AsyncExitStack() as stack:
+            environment = self._environment(stack)
+            opened = open_stand(cluster=self.cluster, environment=environment, keep=self.keep, seed=self.seed)
+            stand = await stack.enter_async_context(opened)
+            picture.say(f"ready; {self.messages} messages in {self.seconds:.0f} s, {len(self.plan)} faults")
+            drawing = asyncio.create_task(picture.run())
+            try:
+                said = await self._judged(stand, evidence, picture, environment.get(clocked.CLOCKS), began)
+            finally:
+                drawing.cancel()
+            stand.kept = stand.kept or not said["kept"]
+            self.kept = str(stand.data) if stand.kept else None
+        return said
+
+    def _environment(self, stack: AsyncExitStack) -> dict[str, str]:
+        """Clocks can be stepped only where each process has one of its own."""
+        import tempfile
+
+        if _WRAP in os.environ or not any(planned.fault.startswith("clock-") for planned in self.plan):
+            return {}
+        clocks = stack.enter_context(tempfile.TemporaryDirectory(prefix="millrace-clocks-"))
+        return {_WRAP: clocked.__name__, clocked.CLOCKS: clocks}
+
+    async def _judged(
+        self, stand: Stand, evidence: Evidence, picture: Picture, clocks: str | None, began: float
+    ) -> dict[str, Any]:
+        running, rng = stand.stack, random.Random(self.seed)
+        world = world_of(running, rng, stand.proxies, Path(clocks) if clocks else None)
+        token = cache(partial(issue, running.jwt_secret, ttl_s=86_400))
+        run = Run(evidence, [running.http_url], [running.ws_url], token, self.seconds, rng)
+        breaker = Breaker(world, self.plan, evidence.blows, picture.blow)
+        async with open_pool(running.pg_dsn, size=2) as pool:
+            open_store: Callable[[Sequence[str]], StoredTruth] = partial(StoredTruth, pool)
+            scripts = write(self.seed, self.messages, self.rate, run=self.name)
+            truths = await run.go(scripts, breaker, open_store, running.kafka)
+        picture.say("at rest; judging")
+        evidence.leaks = find_leaks(running.data / "logs", self._canaries(running.jwt_secret, token, evidence))
+        return report(evidence, judge(evidence, truths), time.monotonic() - began)
+
+    def _canaries(self, secret: str, token: Callable[[str], str], evidence: Evidence) -> list[str]:
+        """The secret, what contents begin with, and the signatures of all tokens."""
+        users = {seat.user for room in evidence.rooms for seat in room.script.seats}
+        return [secret, f"{self.name} ", *(token(user).rpartition(".")[2] for user in sorted(users))]
