@@ -29,6 +29,7 @@ from schemas.topics import load
 QUIET_S = 30.0
 """Within this time after the last fault was healed and the last message was sent everybody has everything."""
 _JOIN_S = 60.0
+_SAY_EVERY_S = 2.0
 _OUT_AT, _BACK_AT = 0.35, 0.6
 _LATE_AT = (0.2, 0.8)
 _LEAVER = "parlour"
@@ -44,6 +45,7 @@ class Run:
     token: Callable[[str], str]
     seconds: float
     rng: random.Random
+    say: Callable[[str], None] = lambda _: None
     devices: list[Device] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -141,9 +143,12 @@ class Run:
 
     async def _rest(self, store: StoredTruth, kafka: str) -> None:
         """Wait until everybody has everything. Notes how long that took, or what is still waiting."""
-        began = time.monotonic()
+        began = said_at = time.monotonic()
         while time.monotonic() - began < 2 * QUIET_S:
             self.evidence.waiting = await self._waiting(store, kafka)
+            if self.evidence.waiting and time.monotonic() > said_at + _SAY_EVERY_S:
+                said_at = time.monotonic()
+                self.say(f"waiting for {', '.join(self.evidence.waiting[:3])}")
             if not self.evidence.waiting:
                 took = time.monotonic() - began
                 self.evidence.quiet_s = took if took <= QUIET_S else None

@@ -111,7 +111,7 @@ class Trial:
         running, rng = stand.stack, random.Random(self.seed)
         world = world_of(running, rng, stand.proxies, Path(clocks) if clocks else None)
         token = cache(partial(issue, running.jwt_secret, ttl_s=86_400))
-        run = Run(evidence, [running.http_url], [running.ws_url], token, self.seconds, rng)
+        run = Run(evidence, [running.http_url], [running.ws_url], token, self.seconds, rng, picture.say)
         breaker = Breaker(world, self.plan, evidence.blows, picture.blow)
         async with open_pool(running.pg_dsn, size=2) as pool:
             open_store: Callable[[Sequence[str]], StoredTruth] = partial(StoredTruth, pool)

@@ -52,17 +52,17 @@ class Sampler:
 
 async def read_truth(store: StoredTruth) -> list[Truth]:
     """Everything, in the order of the conversations. Raises Unavailable."""
-    heads = await store.heads()
+    whole = await store.whole()
     rows: defaultdict[str, list[Row]] = defaultdict(list)
     entries: defaultdict[str, list[Entry]] = defaultdict(list)
     marks: defaultdict[str, list[Mark]] = defaultdict(list)
-    for row in await store.rows():
+    for row in whole.rows:
         rows[row[1]].append(Row(*row))
-    for conversation, *entry in await store.entries():
+    for conversation, *entry in whole.entries:
         entries[conversation].append(Entry(*entry))
-    for conversation, *mark in await store.marks():
+    for conversation, *mark in whole.marks:
         marks[conversation].append(Mark(*mark))
-    return [Truth(id_, heads.get(id_, 0), rows[id_], entries[id_], marks[id_]) for id_ in store.conversation_ids]
+    return [Truth(id_, whole.heads.get(id_, 0), rows[id_], entries[id_], marks[id_]) for id_ in store.conversation_ids]
 
 
 def find_leaks(logs: Path, secrets: Sequence[str]) -> list[str]:

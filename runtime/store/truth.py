@@ -6,15 +6,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.store.pool import Pool, connection
+from runtime.store.pool import Connection, Pool, connection, transaction
 from runtime.store.statements import load
 
 _SQL = load("truth")
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """Rows of the store."""
+
+    heads: Mapping[str, int]
+    """The last seq of each conversation."""
+    rows: Sequence[tuple[Any, ...]]
+    """(message id, conversation, seq, sender, client message id, sha256 of the content, status)."""
+    entries: Sequence[tuple[Any, ...]]
+    """(conversation, seq, kind, message id) of the change log."""
+    marks: Sequence[tuple[Any, ...]]
+    """(conversation, user, delivered seq, read seq)."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredTruth:
-    """Reads everything of these conversations; each call sees one moment. All raise Unavailable."""
+    """Reads what there is of these conversations; each call sees one moment. All raise Unavailable."""
 
     pool: Pool
     conversation_ids: Sequence[str]
@@ -23,13 +37,12 @@ class StoredTruth:
         """The last seq of each."""
         return dict(await self._all("heads"))
 
-    async def rows(self) -> Sequence[tuple[Any, ...]]:
-        """(message id, conversation, seq, sender, client message id, sha256 of the content, status)."""
-        return await self._all("rows")
-
-    async def entries(self) -> Sequence[tuple[Any, ...]]:
-        """(conversation, seq, kind, message id) of the change log."""
-        return await self._all("entries")
+    async def whole(self) -> Whole:
+        """Everything, as of one moment."""
+        async with transaction(self.pool) as conn:
+            await conn.execute(_SQL["one_moment"])
+            found = [await self._on(conn, name) for name in ("heads", "rows", "entries", "marks")]
+        return Whole(dict(found[0]), *found[1:])
 
     async def marks(self) -> Sequence[tuple[Any, ...]]:
         """(conversation, user, delivered seq, read seq)."""
@@ -46,4 +59,7 @@ class StoredTruth:
 
     async def _all(self, name: str) -> list[tuple[Any, ...]]:
         async with connection(self.pool) as conn:
-            return await (await conn.execute(_SQL[name], {"ids": list(self.conversation_ids)})).fetchall()
+            return await self._on(conn, name)
+
+    async def _on(self, conn: Connection, name: str) -> list[tuple[Any, ...]]:
+        return await (await conn.execute(_SQL[name], {"ids": list(self.conversation_ids)})).fetchall()

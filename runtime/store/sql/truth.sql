@@ -1,3 +1,6 @@
+-- name: one_moment
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+
 -- name: heads
 SELECT conversation_id::text, last_seq FROM conversations WHERE conversation_id = ANY(%(ids)s::uuid[]);
 
