@@ -16,8 +16,8 @@ from ops.verify.evidence import Evidence, Room, Screen, Try
 from ops.verify.script import Way
 from ops.verify.truth import Row, Truth, digest
 
-GRACE_S = 30.0
-"""How long after the end of a membership something may still arrive."""
+GRACE_S = 8.0
+"""How long after the answer that a membership has ended something may still arrive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +178,8 @@ def members_only(room: Room, truth: Truth) -> Iterator[Violation]:
     for screen in room.screens:
         if screen.removed_at is None:
             continue
-        out, until = screen.removed_at + GRACE_S, truth.head if screen.until is None else screen.until
-        late = [s for s, at in zip(screen.seqs, screen.times, strict=True) if s > until or at > out]
+        out = screen.removed_at + GRACE_S
+        late = [seq for seq, at in zip(screen.seqs, screen.times, strict=True) if at > out]
         if late:
             who = f"{screen.seat.user} was put out and was shown {late[:5]}"
             yield Violation("I11", "wrong", f"{truth.conversation_id}: {who}")

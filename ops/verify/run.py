@@ -16,6 +16,7 @@ from ops.http import FrontDoor
 from ops.verify.breaking import Breaker
 from ops.verify.devices import Device, Stranger
 from ops.verify.evidence import Evidence, Room, Screen
+from ops.verify.invariants import GRACE_S
 from ops.verify.recovery import note_recoveries
 from ops.verify.script import Kind, RoomScript, Seat
 from ops.verify.senders import Senders
@@ -30,9 +31,10 @@ QUIET_S = 30.0
 """Within this time after the last fault was healed and the last message was sent everybody has everything."""
 _JOIN_S = 60.0
 _SAY_EVERY_S = 2.0
-_OUT_AT, _BACK_AT = 0.35, 0.6
+_OUT_AT = 0.35
 _LATE_AT = (0.2, 0.8)
 _LEAVER = "parlour"
+_STAYS_S = 3.0
 
 
 @dataclass(slots=True)
@@ -133,9 +135,9 @@ class Run:
         with suppress(TimeoutError):
             async with asyncio.timeout(QUIET_S):
                 await device.out.wait()
+            await asyncio.sleep(GRACE_S + _STAYS_S)  # so that something could still reach it
         await device.close()
         self.devices.remove(device)
-        await asyncio.sleep(self.seconds * (_BACK_AT - _OUT_AT))
         await door.add(owner, room.conversation_id, leaver)
         self._seat(room, Seat(user=leaver, device=_LEAVER, kind=Kind.STEADY), after=None)
 

@@ -1,0 +1,246 @@
+"""Bugs that a chat system could have, each put into one adapter or rule: the checker must find every one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from runtime.intake import Accepted, Draft
+from schemas.messages import Message
+
+Patch = Callable[[], None]
+BUGS: dict[str, Patch] = {}
+_CONTENT = b'"type":"new_message"'
+
+
+def bug(patch: Patch) -> Patch:
+    """Known by its name with dashes."""
+    BUGS[patch.__name__.replace("_", "-")] = patch
+    return patch
+
+
+def every(number: int) -> Callable[[], bool]:
+    """True each so many calls."""
+    count = itertools.count(1)
+    return lambda: not next(count) % number
+
+
+# the gateway
+
+
+@bug
+def drop_a_frame() -> None:
+    from gateway.wire import Wire
+
+    write, now = Wire.write, every(40)
+    Wire.write = lambda self, frame: True if _CONTENT in frame and now() else write(self, frame)
+
+
+@bug
+def swap_two_frames() -> None:
+    from gateway.wire import Wire
+
+    write, now, held = Wire.write, every(40), {}
+
+    def late(self: Any, frame: bytes) -> bool:
+        if _CONTENT in frame and self not in held and now():
+            held[self] = frame
+            return True
+        taken = write(self, frame)
+        if _CONTENT in frame and self in held:
+            write(self, held.pop(self))
+        return taken
+
+    Wire.write = late
+
+
+@bug
+def serve_everybody() -> None:
+    from runtime.store.history import PostgresHistory
+
+    async def everybody(*_: object) -> bool:
+        return True
+
+    PostgresHistory.is_member = everybody
+
+
+@bug
+def keep_the_removed() -> None:
+    from gateway.rooms import Rooms
+
+    Rooms._remove = lambda *_: None
+
+
+@bug
+def alter_a_content() -> None:
+    from schemas import frames
+
+    whole, now = frames.new_message, every(40)
+    frames.new_message = lambda m: whole(replace_message(m, content=m.content.upper()) if now() else m)
+
+
+def replace_message(message: Message, **changes: Any) -> Message:
+    import msgspec
+
+    return msgspec.structs.replace(message, **changes)
+
+
+# ingest
+
+
+@bug
+def forget_the_key() -> None:
+    from runtime.store.intake import PostgresIntake
+
+    accept = PostgresIntake.accept
+
+    async def keyless(self: Any, drafts: Sequence[Draft]) -> Any:
+        return await accept(self, [replace(draft, client_message_id=None) for draft in drafts])
+
+    PostgresIntake.accept = keyless
+
+
+@bug
+def answer_without_storing() -> None:
+    from runtime.store.intake import PostgresIntake
+
+    accept, now = PostgresIntake.accept, every(40)
+
+    async def hasty(self: Any, drafts: Sequence[Draft]) -> Any:
+        outcomes = list(await accept(self, drafts[1:] if now() else drafts)) if drafts else []
+        if len(outcomes) < len(drafts):
+            outcomes.insert(0, Accepted(invented(drafts[0])))
+        return outcomes
+
+    PostgresIntake.accept = hasty
+
+
+def invented(draft: Draft) -> Message:
+    return Message(
+        message_id=draft.message_id,
+        conversation_id=draft.conversation_id,
+        seq=10**6,
+        sender_id=draft.sender_id,
+        type=draft.type,
+        content=draft.content,
+        created_at="2026-01-01T00:00:00.000Z",
+    )
+
+
+@bug
+def replay_other_content() -> None:
+    from runtime import intake
+
+    intake._replay = lambda _, message, __: Accepted(message, replayed=True)
+
+
+@bug
+def skip_an_outbox_row() -> None:
+    from runtime.store.outbox import PostgresOutbox
+
+    unpublished, now = PostgresOutbox.unpublished, every(40)
+
+    async def forgetful(self: Any, limit: int) -> Any:
+        rows = list(await unpublished(self, limit))
+        skipped = [row for row in rows if row.topic == "message.created" and now()]
+        await self.mark(skipped)
+        return [row for row in rows if row not in skipped]
+
+    PostgresOutbox.unpublished = forgetful
+
+
+@bug
+def poll_the_outbox_by_cursor() -> None:
+    """An id is taken before the commit, so one that commits late lies behind the cursor."""
+    from runtime.store.outbox import PostgresOutbox
+
+    unpublished, cursor = PostgresOutbox.unpublished, [""]
+
+    async def beyond(self: Any, limit: int) -> Any:
+        rows = list(await unpublished(self, limit))
+        messages = [row for row in rows if row.topic == "message.created"]
+        behind = [row for row in messages if row.event_id <= cursor[0]]
+        await self.mark(behind)
+        cursor[0] = max([cursor[0], *(row.event_id for row in messages)])
+        return [row for row in rows if row not in behind]
+
+    PostgresOutbox.unpublished = beyond
+
+
+# the stages
+
+
+@bug
+def acknowledge_on_exception() -> None:
+    from streams import worker
+    from streams.stage import Result
+
+    process, now = worker.process, every(25)
+
+    async def swallowing(*given: Any) -> Result:
+        return Result() if now() else await process(*given)
+
+    worker.process = swallowing
+
+
+@bug
+def let_a_status_fall() -> None:
+    from runtime.store.pool import connection
+    from runtime.store.statuses import PostgresStatuses
+
+    fold, now = PostgresStatuses.fold, every(10)
+
+    async def falling(self: Any, marks: Any, *more: Any) -> Any:
+        moved = await fold(self, marks, *more)
+        if now():
+            async with connection(self.pool) as conn:
+                rooms = [mark.conversation_id for mark in marks]
+                await conn.execute(
+                    "UPDATE messages SET status = 1 WHERE conversation_id = ANY(%s::uuid[]) AND seq = 1", (rooms,)
+                )
+        return moved
+
+    PostgresStatuses.fold = falling
+
+
+@bug
+def let_a_watermark_fall() -> None:
+    from runtime.store.pool import connection
+    from runtime.store.statuses import PostgresStatuses
+
+    fold, now = PostgresStatuses.fold, every(10)
+
+    async def falling(self: Any, marks: Any, *more: Any) -> Any:
+        moved = await fold(self, marks, *more)
+        if now():
+            async with connection(self.pool) as conn:
+                rooms = [mark.conversation_id for mark in marks]
+                await conn.execute(
+                    "UPDATE receipts SET read_seq = 0, delivered_seq = 0 WHERE conversation_id = ANY(%s::uuid[])",
+                    (rooms,),
+                )
+        return moved
+
+    PostgresStatuses.fold = falling
+
+
+@bug
+def count_twice() -> None:
+    from runtime.store.counts import PostgresCounts
+    from runtime.store.pool import connection
+
+    add, now = PostgresCounts.add, every(10)
+
+    async def generous(self: Any, ticks: Any) -> Any:
+        totals = await add(self, ticks)
+        if now() and ticks:
+            async with connection(self.pool) as conn:
+                await conn.execute(
+                    "UPDATE analytics_minutes SET messages = messages + 1 WHERE conversation_id = %s::uuid",
+                    (ticks[0].conversation_id,),
+                )
+        return totals
+
+    PostgresCounts.add = generous

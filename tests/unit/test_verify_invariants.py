@@ -1,0 +1,249 @@
+"""The verdict: a history that was kept is found kept, and every way to break it is found and called by its name."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from ops.verify.evidence import Blow, Evidence, Room, Screen, Sending, Try
+from ops.verify.invariants import GRACE_S, judge
+from ops.verify.recovery import LATE_S, note_recoveries
+from ops.verify.script import Kind, RoomScript, Seat, Send, Way, write
+from ops.verify.truth import Entry, Mark, Row, Truth, digest
+from schemas import frames
+from schemas.messages import Change, ChangeKind
+from tests import make
+
+COUNT = 12
+ADDED = 5  # the seq of a change that is no message
+
+
+class History:
+    """A conversation of alice, bob and carol, as it should be."""
+
+    def __init__(self) -> None:
+        script = RoomScript(owner="alice", members=(), leaver="carol", stranger="mallory", seats=(), sends=())
+        self.room, self.rows, self.entries = Room(script, make.ROOM), [], []
+        for seq in range(1, COUNT + 1):
+            if seq == ADDED:
+                self.entries.append(Entry(seq, "member_added", None))
+                data = frames.membership_data("dave", "alice", make.AT)
+                change = Change(conversation_id=make.ROOM, seq=seq, kind=ChangeKind.MEMBER_ADDED, data=data)
+                self.room.frames.by_seq[seq] = frames.of_change(change)
+                continue
+            self.accept(seq)
+        for user in ("alice", "bob"):
+            seqs = array("q", range(1, COUNT + 1))
+            times = array("d", (float(seq) for seq in seqs))
+            self.room.screens.append(Screen(Seat(user=user, device="desk", kind=Kind.STEADY), seqs=seqs, times=times))
+        self.marks = [Mark("alice", 3, 3), Mark("bob", 6, 2)]
+        self.settle()
+
+    def accept(self, seq: int, way: Way = Way.PLAIN) -> Sending:
+        send = Send(at=0, sender="alice", key=f"k{seq}", content=f"n{seq}", way=way)
+        sending = Sending(send, [Try(seq, seq + 0.5, 201, f"m{seq}", seq)])
+        self.room.sendings.append(sending)
+        self.store(seq)
+        shown = make.message(seq=seq, message_id=f"m{seq}", content=f"n{seq}", status="sent")
+        self.room.frames.by_seq[seq] = frames.new_message(shown)
+        return sending
+
+    def store(self, seq: int, **changes: object) -> None:
+        row = Row(f"m{seq}", make.ROOM, seq, "alice", f"k{seq}", digest(f"n{seq}"), 1)
+        self.rows.append(replace(row, **changes))
+        self.entries.append(Entry(seq, "message", f"m{seq}"))
+
+    def settle(self) -> None:
+        """Statuses as the receipts of others say."""
+        bob = self.marks[1]
+        self.rows = [
+            replace(row, status=3 if row.seq <= bob.read_seq else 2 if row.seq <= bob.delivered_seq else 1)
+            for row in self.rows
+        ]
+
+    def verdict(self) -> list[tuple[str, str]]:
+        truth = Truth(make.ROOM, COUNT, self.rows, self.entries, self.marks)
+        evidence = Evidence("v", 1, rooms=[self.room], quiet_s=1.0)
+        return sorted({(v.invariant, v.sort) for v in judge(evidence, [truth])})
+
+
+def test_a_history_that_was_kept():
+    assert History().verdict() == []
+
+
+def lose_a_row(h: History) -> None:
+    h.rows = [row for row in h.rows if row.seq != 7]
+
+
+def store_other_content(h: History) -> None:
+    h.rows[2] = replace(h.rows[2], digest=digest("other"))
+
+
+def answer_twice(h: History) -> None:
+    h.room.sendings[2].tries.append(Try(3, 3.5, 201, "m-other", 3))
+
+
+def store_a_key_twice(h: History) -> None:
+    h.rows.append(replace(h.rows[2], message_id="m-other"))
+
+
+def store_what_nobody_sent(h: History) -> None:
+    h.rows.append(replace(h.rows[2], message_id="m-other", key="k-other"))
+
+
+def store_what_was_refused(h: History) -> None:
+    h.room.sendings[2].tries = [Try(3, 3.5, 422, code="invalid")]
+
+
+def take_a_stranger_in(h: History) -> None:
+    send = h.room.sendings[2].send
+    h.room.sendings[2] = Sending(replace(send, way=Way.STRANGER), h.room.sendings[2].tries)
+
+
+def take_other_content(h: History) -> None:
+    h.room.sendings[2].other.append(Try(4, 4.5, 200, "m3", 3))
+
+
+def break_the_log(h: History) -> None:
+    h.entries.pop(ADDED - 1)
+
+
+def overtake(h: History) -> None:
+    first, second = h.room.sendings[1], h.room.sendings[2]
+    first.tries, second.tries = (
+        [replace(second.tries[0], began=2, ended=2.5)],
+        [replace(first.tries[0], began=3, ended=3.5)],
+    )
+    h.rows[1], h.rows[2] = (
+        replace(h.rows[1], message_id="m3", seq=3, key="k2", digest=digest("n2")),
+        replace(h.rows[2], message_id="m2", seq=2, key="k3", digest=digest("n3")),
+    )
+    for seq, content in ((2, "n3"), (3, "n2")):
+        shown = make.message(seq=seq, message_id=f"m{seq}", content=content, status="sent")
+        h.room.frames.by_seq[seq] = frames.new_message(shown)
+
+
+def screen(h: History) -> Screen:
+    return h.room.screens[1]
+
+
+def miss_one(h: History) -> None:
+    del screen(h).seqs[6], screen(h).times[6]
+
+
+def miss_the_last(h: History) -> None:
+    screen(h).seqs.pop()
+    screen(h).times.pop()
+
+
+def show_twice(h: History) -> None:
+    screen(h).seqs.insert(6, screen(h).seqs[5])
+    screen(h).times.insert(6, 0.0)
+
+
+def send_too_early(h: History) -> None:
+    screen(h).gaps = 1
+
+
+def show_a_message_twice(h: History) -> None:
+    message = make.message(seq=ADDED, message_id="m3", content="n3", status="sent")
+    h.room.frames.by_seq[ADDED] = frames.new_message(message)
+
+
+def show_other_content(h: History) -> None:
+    h.room.frames.by_seq[3] = frames.new_message(make.message(seq=3, message_id="m3", content="N3"))
+
+
+def show_different_things(h: History) -> None:
+    assert not h.room.frames.same(3, frames.new_message(make.message(seq=3, message_id="m3", content="else")))
+
+
+def show_a_stranger(h: History) -> None:
+    h.room.strange = 1
+
+
+def show_the_removed(h: History) -> None:
+    screen(h).removed_at, screen(h).until = 1.0, 3
+    screen(h).times[COUNT - 1] = 1.0 + GRACE_S + 1
+
+
+def mark_beyond_the_screen(h: History) -> None:
+    h.marks[0] = Mark("alice", COUNT + 1, 0)
+
+
+def stay_pending(h: History) -> None:
+    h.rows[-1] = replace(h.rows[-1], status=0)
+
+
+def claim_too_much(h: History) -> None:
+    h.rows[-1] = replace(h.rows[-1], status=3)
+
+
+BREAKS: list[tuple[Callable[[History], None], list[tuple[str, str]]]] = [
+    (lose_a_row, [("I1", "lost"), ("I12", "wrong")]),
+    (store_other_content, [("I12", "wrong"), ("I4", "wrong")]),
+    (answer_twice, [("I1", "lost"), ("I2", "doubled")]),
+    (store_a_key_twice, [("I2", "doubled")]),
+    (store_what_nobody_sent, [("I3", "doubled")]),
+    (store_what_was_refused, [("I4", "wrong")]),
+    (take_a_stranger_in, [("I4", "wrong")]),
+    (take_other_content, [("I4", "wrong")]),
+    (break_the_log, [("I12", "wrong"), ("I5", "lost")]),
+    (overtake, [("I5", "reordered")]),
+    (miss_one, [("I10", "lost")]),
+    (miss_the_last, [("I10", "lost")]),
+    (show_twice, [("I10", "doubled")]),
+    (send_too_early, [("I10", "reordered")]),
+    (show_a_message_twice, [("I10", "doubled"), ("I12", "wrong")]),
+    (show_other_content, [("I12", "wrong")]),
+    (show_different_things, [("I12", "wrong")]),
+    (show_a_stranger, [("I11", "wrong")]),
+    (show_the_removed, [("I11", "wrong")]),
+    (mark_beyond_the_screen, [("I13", "wrong")]),
+    (stay_pending, [("I8", "wrong")]),
+    (claim_too_much, [("I8", "wrong")]),
+]
+
+
+@pytest.mark.parametrize(("damage", "found"), BREAKS, ids=lambda value: getattr(value, "__name__", ""))
+def test_each_way_to_break_it_is_found(damage, found):
+    history = History()
+    damage(history)
+    verdict = history.verdict()
+    assert set(found) <= set(verdict)
+    assert {sort for _, sort in verdict} <= {sort for _, sort in found} | {"wrong"}
+
+
+def test_an_unknown_outcome_may_be_stored_or_not_but_not_otherwise():
+    history = History()
+    history.room.sendings[2].tries = [Try(3, 3.5, None)]
+    assert history.verdict() == []
+    history.room.sendings.append(
+        Sending(Send(at=0, sender="alice", key="gone", content="x", way=Way.FORGETFUL), [Try(9, 9.1, 503)])
+    )
+    assert history.verdict() == []
+    history.rows[2] = replace(history.rows[2], digest=digest("other"))
+    assert ("I4", "wrong") in history.verdict()
+
+
+def test_what_fell_leaked_or_did_not_rest_is_told():
+    evidence = Evidence("v", 1, waiting=["3 outbox rows"], fallen=["status"], leaks=["a log"])
+    assert [v.invariant for v in judge(evidence, [])] == ["I8/I13", "I16", "I14"]
+
+
+def test_a_script_is_the_same_for_the_same_seed_and_another_for_another():
+    assert write(7, 200, 50, run="v") == write(7, 200, 50, run="v") != write(8, 200, 50, run="v")
+    rooms = write(7, 400, 50, run="v")
+    assert {send.way for room in rooms for send in room.sends} == set(Way)
+    assert {seat.kind for room in rooms for seat in room.seats} == set(Kind)
+    assert all(send.sender != room.leaver for room in rooms for send in room.sends)
+
+
+def test_a_late_delivery_counts_for_the_fault_that_ended_last():
+    blows = [Blow("kill", 10, 10, True), Blow("hole", 20, 30, False)]
+    late = LATE_S + 1
+    note_recoveries(blows, [(5, 5.1), (14 - late, 14), (25 - late, 25), (33 - late, 33), (40, 40.2)])
+    assert [blow.recovery_s for blow in blows] == [4, 3]
