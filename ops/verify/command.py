@@ -16,6 +16,10 @@ def verify(
     seed: Annotated[int, typer.Option(help="The same seed makes the same run.")] = 1,
     rate: Annotated[float, typer.Option(help="Messages a second.", min=1, max=2000)] = 100.0,
     cluster: Annotated[bool, typer.Option("--cluster", help="Against three brokers, three gateways, …")] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(help="A stack that runs elsewhere: its HTTP and WebSocket URLs, with a comma; nothing is broken."),
+    ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the stack's data; kept anyway when the promise broke.")
     ] = False,
@@ -25,14 +29,17 @@ def verify(
     import uvloop
 
     from ops.verify.report import show
-    from ops.verify.trial import Trial, chosen, show_faults
+    from ops.verify.trial import Trial, chosen, front_doors, show_faults
 
     if faults == "list":
         show_faults()
         return
     trial = Trial(messages=messages, rate=rate, seed=seed, cluster=cluster, keep=keep, quiet=as_json)
-    trial.plan = chosen(faults, seed, trial.seconds)
-    said = uvloop.run(trial.run())
+    if against is not None:
+        said = uvloop.run(trial.run_against(*front_doors(against)))
+    else:
+        trial.plan = chosen(faults, seed, trial.seconds)
+        said = uvloop.run(trial.run())
     print(json.dumps(said)) if as_json else show(said, trial.kept)
     if not said["kept"]:
         raise typer.Exit(1)

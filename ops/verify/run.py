@@ -5,32 +5,31 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import httpx2
 
-from ops.agents import GROUPS
 from ops.http import FrontDoor
 from ops.verify.breaking import Breaker
 from ops.verify.devices import Device, Stranger
 from ops.verify.evidence import Evidence, Room, Screen
 from ops.verify.invariants import GRACE_S
 from ops.verify.recovery import note_recoveries
+from ops.verify.resting import QUIET_S, Rest
 from ops.verify.script import Kind, RoomScript, Seat
 from ops.verify.senders import Senders
-from ops.verify.truth import Truth
+from ops.verify.truth import Store, Truth
 from ops.verify.watching import Sampler, read_truth
 from runtime.errors import Unavailable
-from runtime.kafka.admin import groups_lag
-from runtime.store.truth import StoredTruth
-from schemas.topics import load
 
-QUIET_S = 30.0
-"""Within this time after the last fault was healed and the last message was sent everybody has everything."""
+Lags: TypeAlias = Callable[[], Awaitable[list[str]]]
+Observe: TypeAlias = Callable[[httpx2.AsyncClient, Sequence[Room]], tuple[Store, Lags]]
+"""For the rooms of a run: where their truth is read, and what tells which groups are behind."""
+
 _JOIN_S = 60.0
-_SAY_EVERY_S = 2.0
 _OUT_AT = 0.35
 _LATE_AT = (0.2, 0.8)
 _LEAVER = "parlour"
@@ -51,28 +50,25 @@ class Run:
     devices: list[Device] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
-    async def go(
-        self,
-        scripts: Sequence[RoomScript],
-        breaker: Breaker,
-        open_store: Callable[[Sequence[str]], StoredTruth],
-        kafka: str,
-    ) -> list[Truth]:
+    async def go(self, scripts: Sequence[RoomScript], breaker: Breaker | None, observe: Observe) -> list[Truth]:
         """Everything but the verdict; returns what the store holds at the end. Raises OperatorError, Unavailable."""
         limits = httpx2.Limits(max_connections=128, max_keepalive_connections=128)
-        async with httpx2.AsyncClient(timeout=10, limits=limits) as client:
-            door = FrontDoor(httpx2.AsyncClient(base_url=self.http[0], timeout=5, limits=limits))
+        async with (
+            httpx2.AsyncClient(timeout=10, limits=limits) as client,
+            httpx2.AsyncClient(base_url=self.http[0], timeout=5, limits=limits) as at_door,
+        ):
+            door = FrontDoor(at_door)
             try:
                 await self._open(scripts, door)
-                store = open_store([room.conversation_id for room in self.evidence.rooms])
+                store, lags = observe(client, self.evidence.rooms)
                 await self._talk(client, door, breaker, Sampler(store, self.evidence))
-                await self._rest(store, kafka)
+                await Rest(self.evidence, store, self.devices, lags, self.say).wait()
                 self._note_recoveries()
                 return await read_truth(store)
             finally:
-                await breaker.heal()
+                if breaker is not None:
+                    await breaker.heal()
                 await self._close()
-                await door.client.aclose()
 
     # opening
 
@@ -104,11 +100,14 @@ class Run:
 
     # talking
 
-    async def _talk(self, client: httpx2.AsyncClient, door: FrontDoor, breaker: Breaker, sampler: Sampler) -> None:
+    async def _talk(
+        self, client: httpx2.AsyncClient, door: FrontDoor, breaker: Breaker | None, sampler: Sampler
+    ) -> None:
         sampling = asyncio.create_task(sampler.run())
         async with asyncio.TaskGroup() as group:
             group.create_task(Senders(client, self.http, self.token).run(self.evidence.rooms))
-            group.create_task(breaker.run())
+            if breaker is not None:
+                group.create_task(breaker.run())
             for room in self.evidence.rooms:
                 group.create_task(self._out_and_back(room, door))
                 for seat in room.script.seats:
@@ -141,45 +140,7 @@ class Run:
         await door.add(owner, room.conversation_id, leaver)
         self._seat(room, Seat(user=leaver, device=_LEAVER, kind=Kind.STEADY), after=None)
 
-    # resting
-
-    async def _rest(self, store: StoredTruth, kafka: str) -> None:
-        """Wait until everybody has everything. Notes how long that took, or what is still waiting."""
-        began = said_at = time.monotonic()
-        while time.monotonic() - began < 2 * QUIET_S:
-            self.evidence.waiting = await self._waiting(store, kafka)
-            if self.evidence.waiting and time.monotonic() > said_at + _SAY_EVERY_S:
-                said_at = time.monotonic()
-                self.say(f"waiting for {', '.join(self.evidence.waiting[:3])}")
-            if not self.evidence.waiting:
-                took = time.monotonic() - began
-                self.evidence.quiet_s = took if took <= QUIET_S else None
-                self.evidence.waiting = [] if took <= QUIET_S else [f"it took {took:.0f} s"]
-                return
-            await asyncio.sleep(0.2)
-
-    async def _waiting(self, store: StoredTruth, kafka: str) -> list[str]:
-        try:
-            heads, (unpublished, pending) = await store.heads(), await store.owed()
-            waiting = [f"{unpublished} outbox rows"] if unpublished else []
-            waiting += [f"{pending} pending messages"] if pending else []
-            behind = [d for d in self.devices if d.cursor < heads[d.room.conversation_id] and not d.out.is_set()]
-            waiting += [f"{d.screen.seat.user} ({d.screen.seat.kind}) at {d.cursor}" for d in behind[:5]]
-            waiting += await self._unmarked(store) if not waiting else []
-            waiting += await _lags(kafka) if not waiting else []
-        except Unavailable as exc:
-            return [str(exc)]
-        return waiting
-
-    async def _unmarked(self, store: StoredTruth) -> list[str]:
-        """Members whose last acknowledgement has not arrived."""
-        marks = {(conversation, user): delivered for conversation, user, delivered, _ in await store.marks()}
-        steady = [d for d in self.devices if d.screen.seat.kind is Kind.STEADY and not d.out.is_set() and d.screen.seqs]
-        return [
-            f"the receipt of {d.screen.seat.user} for {d.cursor}"
-            for d in steady
-            if marks.get((d.room.conversation_id, d.screen.seat.user), 0) < d.cursor
-        ]
+    # closing
 
     async def _close(self) -> None:
         for task in self.tasks:
@@ -194,10 +155,3 @@ class Run:
                 pairs = zip(screen.seqs, screen.times, strict=True)
                 deliveries += [(sent[seq], at) for seq, at in pairs if seq in sent]
         note_recoveries(self.evidence.blows, deliveries)
-
-
-async def _lags(kafka: str) -> list[str]:
-    reads = {name: tuple(t.name for t in load() if name in t.readers) for name in GROUPS}
-    states = await groups_lag(kafka, reads)
-    lags: Mapping[str, int] = {state.group: sum(state.lag.values()) for state in states}
-    return [f"{lag} records of {group}" for group, lag in lags.items() if lag]

@@ -14,17 +14,22 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import httpx2
+
 from ops.errors import OperatorError
 from ops.verify import clocked
 from ops.verify.breaking import Breaker
-from ops.verify.evidence import Evidence
+from ops.verify.evidence import Evidence, Room
 from ops.verify.faults import FAULTS, Planned, schedule, world_of
 from ops.verify.invariants import judge
 from ops.verify.picture import Picture
+from ops.verify.remote import RemoteTruth
 from ops.verify.report import report
-from ops.verify.run import Run
-from ops.verify.script import write
+from ops.verify.resting import lags_of, no_lags
+from ops.verify.run import Lags, Run
+from ops.verify.script import RoomScript, write
 from ops.verify.stand import Stand, open_stand
+from ops.verify.truth import Store
 from ops.verify.watching import find_leaks
 from runtime.auth import issue
 from runtime.store.pool import open_pool
@@ -48,6 +53,17 @@ def chosen(names: str, seed: int, seconds: float) -> list[Planned]:
         raise OperatorError(f"there is no fault {exc}; `millrace verify --faults list` shows what there is") from exc
     except ValueError as exc:
         raise OperatorError(f"{exc}: send more messages, or at a lower --rate") from exc
+
+
+def front_doors(text: str) -> tuple[str, str, str]:
+    """HTTP URL, WebSocket URL, and the secret with which tokens are made. Raises OperatorError."""
+    http, _, ws = text.partition(",")
+    secret = os.environ.get("MILLRACE_AUTH__SECRET", "")
+    if not (http.startswith("http") and ws.startswith("ws")):
+        raise OperatorError("--against takes both front doors: http://host:8080,ws://host:8081/ws")
+    if not secret:
+        raise OperatorError("set MILLRACE_AUTH__SECRET to that of the stack: the clients of the trial need tokens")
+    return http.rstrip("/"), ws, secret
 
 
 def show_faults() -> None:
@@ -114,12 +130,31 @@ class Trial:
         run = Run(evidence, [running.http_url], [running.ws_url], token, self.seconds, rng, picture.say)
         breaker = Breaker(world, self.plan, evidence.blows, picture.blow)
         async with open_pool(running.pg_dsn, size=2) as pool:
-            open_store: Callable[[Sequence[str]], StoredTruth] = partial(StoredTruth, pool)
-            scripts = write(self.seed, self.messages, self.rate, run=self.name)
-            truths = await run.go(scripts, breaker, open_store, running.kafka)
+
+            def observe(_: httpx2.AsyncClient, rooms: Sequence[Room]) -> tuple[Store, Lags]:
+                ids = [room.conversation_id for room in rooms]
+                return StoredTruth(pool, ids), partial(lags_of, running.kafka)
+
+            truths = await run.go(self._scripts(), breaker, observe)
         picture.say("at rest; judging")
         evidence.leaks = find_leaks(running.data / "logs", self._canaries(running.jwt_secret, token, evidence))
         return report(evidence, judge(evidence, truths), time.monotonic() - began)
+
+    async def run_against(self, http: str, ws: str, secret: str) -> dict[str, Any]:
+        """The report on a stack that somebody else runs, which is not broken. Raises OperatorError, Unavailable."""
+        began, evidence = time.monotonic(), Evidence(self.name, self.seed)
+        picture = Picture(evidence, self.messages, self.quiet)
+        token = cache(partial(issue, secret, ttl_s=86_400))
+        run = Run(evidence, [http], [ws], token, self.seconds, random.Random(self.seed), picture.say)
+
+        def observe(client: httpx2.AsyncClient, rooms: Sequence[Room]) -> tuple[Store, Lags]:
+            return RemoteTruth(client, http, rooms, token), no_lags
+
+        truths = await run.go(self._scripts(), None, observe)
+        return report(evidence, judge(evidence, truths), time.monotonic() - began)
+
+    def _scripts(self) -> list[RoomScript]:
+        return write(self.seed, self.messages, self.rate, run=self.name)
 
     def _canaries(self, secret: str, token: Callable[[str], str], evidence: Evidence) -> list[str]:
         """The secret, what contents begin with, and the signatures of all tokens."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Any, Protocol
+
+from runtime.store.truth import Whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,29 @@ class Truth:
     rows: Sequence[Row] = ()
     entries: Sequence[Entry] = ()
     marks: Sequence[Mark] = field(default_factory=tuple)
+
+
+class Store(Protocol):
+    """Where the truth of some conversations is read. All calls raise Unavailable."""
+
+    @property
+    def conversation_ids(self) -> Sequence[str]:
+        """Which ones."""
+
+    async def heads(self) -> Mapping[str, int]:
+        """The last seq of each."""
+
+    async def owed(self) -> tuple[int, int]:
+        """How many outbox rows are not published, and how many messages are pending."""
+
+    async def marks(self) -> Sequence[tuple[Any, ...]]:
+        """(conversation, user, delivered seq, read seq)."""
+
+    async def statuses(self) -> Mapping[str, int]:
+        """Message id → status."""
+
+    async def whole(self) -> Whole:
+        """Everything."""
 
 
 def digest(content: str) -> bytes:

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ops.verify.evidence import Evidence
-from ops.verify.truth import Entry, Mark, Row, Truth
+from ops.verify.truth import Entry, Mark, Row, Store, Truth
 from runtime.errors import Unavailable
-from runtime.store.truth import StoredTruth
 
 _EVERY_S = 1.0
 
@@ -21,7 +20,7 @@ _EVERY_S = 1.0
 class Sampler:
     """Notes every status and watermark that is lower than it was seen before."""
 
-    store: StoredTruth
+    store: Store
     evidence: Evidence
     _statuses: Mapping[str, int] = field(default_factory=dict)
     _marks: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
@@ -50,7 +49,7 @@ class Sampler:
             self._marks[key] = (delivered, read)
 
 
-async def read_truth(store: StoredTruth) -> list[Truth]:
+async def read_truth(store: Store) -> list[Truth]:
     """Everything, in the order of the conversations. Raises Unavailable."""
     whole = await store.whole()
     rows: defaultdict[str, list[Row]] = defaultdict(list)

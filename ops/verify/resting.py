@@ -1,0 +1,86 @@
+"""Coming to rest: when everything is healed and sent, everybody gets everything, within a bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from ops.agents import GROUPS
+from ops.verify.devices import Device
+from ops.verify.evidence import Evidence
+from ops.verify.script import Kind
+from ops.verify.truth import Store
+from runtime.errors import Unavailable
+from runtime.kafka.admin import groups_lag
+from schemas.topics import load
+
+QUIET_S = 30.0
+"""Within this time after the last fault was healed and the last message was sent everybody has everything."""
+_SAY_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What there is to wait for. ``lags`` names groups that have records to work on."""
+
+    evidence: Evidence
+    store: Store
+    devices: Sequence[Device]
+    lags: Callable[[], Awaitable[list[str]]]
+    say: Callable[[str], None]
+
+    async def wait(self) -> None:
+        """Note how long it took, or what was still waiting after twice the time that it may take."""
+        began = said_at = time.monotonic()
+        while time.monotonic() - began < 2 * QUIET_S:
+            self.evidence.waiting = await self._waiting()
+            took = time.monotonic() - began
+            if not self.evidence.waiting:
+                self.evidence.quiet_s = took if took <= QUIET_S else None
+                self.evidence.waiting = [] if took <= QUIET_S else [f"it took {took:.0f} s"]
+                return
+            if time.monotonic() > said_at + _SAY_EVERY_S:
+                said_at = time.monotonic()
+                self.say(f"waiting for {', '.join(self.evidence.waiting[:3])}")
+            await asyncio.sleep(0.2)
+
+    async def _waiting(self) -> list[str]:
+        """The first kind of thing that is not done; the costly ones are asked last."""
+        try:
+            return await self._undelivered() or await self._unmarked() or await self.lags()
+        except Unavailable as exc:
+            return [str(exc)]
+
+    async def _undelivered(self) -> list[str]:
+        heads = await self.store.heads()
+        behind = [d for d in self.devices if d.cursor < heads[d.room.conversation_id] and not d.out.is_set()]
+        unpublished, pending = await self.store.owed()
+        return [
+            *([f"{unpublished} outbox rows"] if unpublished else []),
+            *([f"{pending} pending messages"] if pending else []),
+            *(f"{d.screen.seat.user} ({d.screen.seat.kind}) at {d.cursor}" for d in behind),
+        ]
+
+    async def _unmarked(self) -> list[str]:
+        """Members whose last acknowledgement has not arrived."""
+        marks = {(conversation, user): delivered for conversation, user, delivered, _ in await self.store.marks()}
+        steady = [d for d in self.devices if d.screen.seat.kind is Kind.STEADY and not d.out.is_set() and d.screen.seqs]
+        return [
+            f"the receipt of {d.screen.seat.user} for {d.cursor}"
+            for d in steady
+            if marks.get((d.room.conversation_id, d.screen.seat.user), 0) < d.cursor
+        ]
+
+
+async def lags_of(kafka: str) -> list[str]:
+    """The groups that are behind. Raises Unavailable."""
+    reads = {name: tuple(t.name for t in load() if name in t.readers) for name in GROUPS}
+    lags = {state.group: sum(state.lag.values()) for state in await groups_lag(kafka, reads)}
+    return [f"{lag} records of {group}" for group, lag in lags.items() if lag]
+
+
+async def no_lags() -> list[str]:
+    """Where the topics are not to be seen."""
+    return []
