@@ -58,8 +58,8 @@ def build_app(stage: Stage, bootstrap: str, data_dir: Path) -> Any:
         processing_guarantee="at_least_once",
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=4 * 1024 * 1024,
-        broker_session_timeout=10,
-        broker_heartbeat_interval=2,
+        broker_session_timeout=6,  # a killed worker's partitions wait so long
+        broker_heartbeat_interval=1.5,
         broker_rebalance_timeout=30,
         broker_commit_interval=1.0,
         stream_buffer_maxsize=16_384,
