@@ -17,3 +17,6 @@ REPLAYED = Counter("millrace_replayed_frames_total", "Content frames sent from t
 HOLES = Counter("millrace_holes_total", "Holes of feeds that were filled from the store")
 LAGGING = Counter("millrace_lagging_total", "Sockets that fell behind because they read slowly")
 HINTS_LOST = Counter("millrace_hints_lost_total", "Hints that Redis did not take")
+AUDIT_FINDINGS = Gauge("millrace_audit_findings", "What the last audit found that is not as it must be", ["check"])
+AUDIT_SECONDS = Gauge("millrace_audit_seconds", "How long the last audit took")
+AUDIT_SUCCESS = Gauge("millrace_audit_last_success_timestamp", "When the last audit was finished, in Unix seconds")

@@ -57,6 +57,13 @@ class Gateway(BaseModel):
     heads_every_s: float = 2.0
 
 
+class Audit(BaseModel):
+    """The audit in the background; what is younger than ``older_than_s`` is not judged. 0 turns it off."""
+
+    every_s: float = 300
+    older_than_s: float = 30
+
+
 class Settings(BaseSettings):
     """Everything that a process of ours can be told."""
 
@@ -74,3 +81,4 @@ class Settings(BaseSettings):
     ops: Listen = Field(default_factory=Listen)
     limits: RateLimits = Field(default_factory=RateLimits)
     gateway: Gateway = Field(default_factory=Gateway)
+    audit: Audit = Field(default_factory=Audit)

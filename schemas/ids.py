@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 import zlib
+from datetime import datetime
 
 USER_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
 
@@ -21,6 +22,11 @@ def new_id() -> str:
     value = (value & ~(0xF << 76)) | (0x7 << 76)
     value = (value & ~(0x3 << 62)) | (0x2 << 62)
     return str(uuid.UUID(int=value))
+
+
+def first_id(at: datetime) -> str:
+    """What sorts before every UUIDv7 made at that time or later."""
+    return str(uuid.UUID(int=int(at.timestamp() * 1000) << 80))
 
 
 def is_uuid(text: str) -> bool:

@@ -191,6 +191,16 @@ async def _group(
     return GroupState(group, state or "Unknown", len(members), lag)
 
 
+async def committed(bootstrap: str, groups: Sequence[str], topic: str) -> dict[str, dict[int, int]]:
+    """Of each group, its committed offset in each partition of the topic where it has one. Raises Unavailable."""
+    async with _admin(bootstrap) as client:
+        answers = [await client.list_consumer_group_offsets(group) for group in groups]
+    return {
+        group: {tp.partition: at.offset for tp, at in answer.items() if tp.topic == topic and at.offset >= 0}
+        for group, answer in zip(groups, answers, strict=True)
+    }
+
+
 async def _end_offsets(bootstrap: str, topics: Sequence[str]) -> dict[TopicPartition, tuple[int, int]]:
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
     try:
