@@ -1,8 +1,8 @@
 """One audit: for each partition its part of the store, then its part of the topics, and then the rules.
 
-In this order: how far each stage has committed, dead letters, the store, the topics up to their ends. So whatever a stage had
-committed has its effects in what is read of the store, and whatever the store calls published is in what is read of
-the topics. Memory is that of one partition.
+In this order: how far each stage has committed, the dead letters, the store, the topics up to their ends. So whatever
+a stage had committed has its effects in what is read of the store, and whatever the store calls published is in what
+is read of the topics. Memory is that of one partition.
 """
 
 from __future__ import annotations
