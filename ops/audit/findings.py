@@ -35,7 +35,7 @@ class Finding:
 
     check: str
     kind: Kind
-    conversation_id: str
+    conversation_id: str | None = None
     seq: int | None = None
     message_id: str | None = None
     text: str
@@ -66,6 +66,8 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     letters: Counter[str] = field(default_factory=Counter)
     """Dead letters of the window by stage."""
+    late: Counter[str] = field(default_factory=Counter)
+    """Messages older than the grace that a stage has not come to yet, by stage."""
 
     def check(self, name: str) -> Check:
         """The line of this name."""

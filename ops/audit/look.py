@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from ops.audit.findings import Report
 from ops.audit.records import seen, set_aside
-from ops.audit.rules import Judge, judge_loose
+from ops.audit.rules import Judge, settle
 from ops.audit.trail import CHECKS, CREATED, STAGES, TOPICS, Trail, dues
 from runtime.audit import AuditStore, Begins, Span
 from runtime.kafka.consumer import Received
@@ -55,7 +55,7 @@ class Audit:
         for number in self._partitions(partitions):
             offsets = {stage: committed[stage].get(number, 0) for stage in STAGES}
             await self._partition(number, spans[number], begins, offsets, letters)
-        judge_loose(await self.store.loose(self.since, self.grace_s, self.only), self.report)
+        settle(await self.store.loose(self.since, self.grace_s, self.only), self.report)
         return self.report
 
     def _partitions(self, count: int) -> Sequence[int]:

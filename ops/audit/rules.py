@@ -165,12 +165,11 @@ class Judge:
 
     def _effect(self, stage: str, rows: Sequence[Row], lacks: Callable[[Row], bool], text: str) -> None:
         check, trail = self.report.check(stage), self.trails[CREATED]
-        late: Counter[str] = Counter()
         for row in rows:
             check.checked += 1
             first = trail.first.get(row.message_id)
             if first is not None and first >= self.committed[stage] and not self._young(row):
-                late[row.conversation_id] += 1
+                self.report.late[stage] += 1
             if self._young(row) or not self._reached(stage, row):
                 check.waiting += lacks(row)
             elif lacks(row):
@@ -178,12 +177,6 @@ class Judge:
                     check.aside += 1
                 else:
                     self._find(stage, Kind.MISSING, row, f"{stage} is past it, and {text}", Remedy.REPUBLISH)
-        self._late(stage, late)
-
-    def _late(self, stage: str, late: Mapping[str, int]) -> None:
-        for conversation, count in late.items():
-            text = f"{stage} has not come to {count} of its messages yet"
-            self.report.add(Finding(check=stage, kind=Kind.LATE, conversation_id=conversation, text=text, count=count))
 
     def _counts(self) -> None:
         aside = Counter(
@@ -218,8 +211,11 @@ class Judge:
         )
 
 
-def judge_loose(loose: Loose, report: Report) -> None:
-    """What belongs to no conversation's facts."""
+def settle(loose: Loose, report: Report) -> None:
+    """What belongs to no conversation's facts, and what all partitions say together."""
+    for stage, count in report.late.items():
+        text = f"{stage} has not come yet to {count} messages that are older than the grace"
+        report.add(Finding(check=stage, kind=Kind.LATE, text=text))
     for conversation, seq, topic in loose.owed:
         text = f"the relay has not published it to {topic}"
         report.add(Finding(check="outbox", kind=Kind.LATE, conversation_id=conversation, seq=seq, text=text))

@@ -63,12 +63,15 @@ def _findings(out: Console, name: str, findings: list[Finding]) -> None:
     total = sum(finding.count for finding in findings)
     out.print(f"\n[bold]{name}[/bold]: {total} finding{_s(total)}")
     for finding in findings[:SHOWN]:
-        seq = "" if finding.seq is None else f" seq {finding.seq}"
-        message = "" if finding.message_id is None else f" message {finding.message_id}"
-        place = f"conversation {finding.conversation_id}{seq}{message}"
-        out.print(f"  {finding.kind}  {place}: {finding.text}", markup=False)
+        out.print(f"  {finding.kind}  {_place(finding)}{finding.text}", markup=False)
     if len(findings) > SHOWN:
         out.print(f"  … and {len(findings) - SHOWN} more; --json lists up to {_LISTED}")
+
+
+def _place(finding: Finding) -> str:
+    names = {"conversation": finding.conversation_id, "seq": finding.seq, "message": finding.message_id}
+    said = " ".join(f"{name} {value}" for name, value in names.items() if value is not None)
+    return f"{said}: " if said else ""
 
 
 def notes(report: Report) -> list[str]:
@@ -103,7 +106,7 @@ def plan(report: Report) -> dict[Remedy, list[str]]:
     """What ``--heal`` would do: the messages to publish again, the conversations to count anew."""
     found = [f for f in report.findings if f.remedy is not Remedy.NONE]
     republish = [f.message_id for f in found if f.remedy is Remedy.REPUBLISH and f.message_id]
-    recount = [f.conversation_id for f in found if f.remedy is Remedy.RECOUNT]
+    recount = [f.conversation_id for f in found if f.remedy is Remedy.RECOUNT and f.conversation_id]
     return {Remedy.REPUBLISH: list(dict.fromkeys(republish)), Remedy.RECOUNT: list(dict.fromkeys(recount))}
 
 

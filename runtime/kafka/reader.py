@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
 from typing import Any
 
@@ -21,6 +22,7 @@ _BATCH = 2_000
 _STALLED_S = 20.0
 
 
+@lru_cache(maxsize=65_536)
 def partition_of(key: bytes, partitions: int) -> int:
     """Where the producers' partitioner puts a key; the same as the Java client's."""
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
