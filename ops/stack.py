@@ -18,7 +18,7 @@ from runtime.stack.postgres import Postgres
 from runtime.stack.valkey import Valkey
 
 STAGES = ("status", "notification", "media", "search", "analytics")
-APPS = ("ingest", "gateway", *STAGES)
+APPS = ("ingest", "gateway", *STAGES, "audit")
 GIVEN = {"pg": "MILLRACE_PG__DSN", "kafka": "MILLRACE_KAFKA__BOOTSTRAP", "redis": "MILLRACE_REDIS__URL"}
 CHILD = {"pg": "postgres", "kafka": "kafka", "redis": "valkey"}
 PORTS = ("http", "ws", "postgres", "valkey", "kafka", "kafka-controller", *(f"{app}-ops" for app in APPS))
@@ -127,7 +127,7 @@ def apps(folder: Folder, ports: Mapping[str, int], where: Servers) -> list[Child
 
 
 def _app(name: str, folder: Folder, port: int, shared: Mapping[str, str]) -> Child:
-    module = ["streams", name] if name in STAGES else [name]
+    module = ["streams", name] if name in STAGES else ["ops.audit"] if name == "audit" else [name]
     return Child(
         name=name,
         kind="stage" if name in STAGES else "front",

@@ -72,7 +72,7 @@ class Up:
         self.say("PostgreSQL and Redis are ready, the schema is current")
         if not self.servers_only:
             await self.supervisor.start(stack.apps(self.folder, self.ports, self.servers))
-            self.say("ingest, gateway and the five stages are ready")
+            self.say("ingest, gateway, the five stages and the audit are ready")
 
     def say(self, text: str) -> None:
         """Progress."""
