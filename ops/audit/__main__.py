@@ -52,11 +52,16 @@ class Service:
             try:
                 async with open_leadership(dsn) as leadership:
                     while await leadership.taken():
+                        await asyncio.sleep(self._pause_s())
                         await self._once(dsn)
-                        await asyncio.sleep(self.settings.audit.every_s)
             except Unavailable as exc:
                 _log.warning("audit waits", reason=str(exc))
             await asyncio.sleep(min(_RETRY_S, self.settings.audit.every_s))
+
+    def _pause_s(self) -> float:
+        """What has just been started needs a moment to catch up."""
+        told = self.settings.audit
+        return min(told.every_s, told.older_than_s) if self.last is None else told.every_s
 
     async def _once(self, dsn: str) -> None:
         began, now = time.monotonic(), datetime.now(UTC)

@@ -16,13 +16,16 @@ from typing import TypeAlias
 from ops.audit.findings import Report
 from ops.audit.records import seen, set_aside
 from ops.audit.rules import Judge, settle
-from ops.audit.trail import CHECKS, CREATED, STAGES, TOPICS, Trail, dues
+from ops.audit.trail import CHECKS, CREATED, STAGES, TOPICS, Trail
+from ops.audit.trail import trails as trails_of
 from runtime.audit import AuditStore, Begins, Span
 from runtime.kafka.consumer import Received
 from runtime.kafka.reader import KafkaReader, partition_of
 
 _CLOCKS_MS = 60_000
 """How long before the window its first records may be dated, where clocks differ."""
+_PUBLISHED_WITHIN_MS = 2_000
+"""A message is a little older than its record; a broker that lost its log was away for longer."""
 
 Committed: TypeAlias = Mapping[str, Mapping[int, int]]
 """Of each stage, the committed offset of each partition of message.created."""
@@ -72,7 +75,8 @@ class Audit:
         letters: Mapping[str, Collection[str]],
     ) -> None:
         facts = await self.store.facts(spans)
-        trails = {topic: Trail(topic, due) for topic, due in dues(facts, letters).items()}
+        first_ms = {topic: begins.of(topic, number).first_ms - _PUBLISHED_WITHIN_MS for topic in TOPICS}
+        trails = trails_of(facts, letters, first_ms)
         offsets = {(topic, number): begins.of(topic, number).offset for topic in TOPICS}
         async for batch in self.reader.read(offsets):
             for record in batch:
@@ -82,7 +86,7 @@ class Audit:
             trails=trails,
             aside=letters,
             committed=committed,
-            first_ms={topic: begins.of(topic, number).first_ms for topic in TOPICS},
+            first_ms=first_ms,
             grace_ms=self.grace_s * 1000,
             report=self.report,
         )

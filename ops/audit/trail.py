@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from ops.audit.findings import Finding, Kind, Report
-from runtime.audit import Place, StoreFacts
+from runtime.audit import StoreFacts
 from schemas.events import MediaProcessed, MessageCreated, MessageSent, NotificationSent, SearchIndexed
 
 CREATED, SENT, INDEXED = MessageCreated.TOPIC, MessageSent.TOPIC, SearchIndexed.TOPIC
@@ -19,7 +19,7 @@ STORE = ("messages", "changes", "outbox", "receipts")
 CHECKS = (*STORE, *TOPICS, *STAGES)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Due:
     """Something that must be told on a topic."""
 
@@ -28,8 +28,6 @@ class Due:
     conversation_id: str
     seq: int
     digest: bytes | None = None
-    in_order: bool = True
-    """Whether its place among the others counts: not, when it was told again on purpose, or was set aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +47,8 @@ class Trail:
 
     topic: str
     due: Mapping[str, Due]
+    late: Collection[str] = frozenset()
+    """Messages that may come after later ones: they were told again on purpose."""
     first: dict[str, int] = field(default_factory=dict)
     last: dict[str, int] = field(default_factory=dict)
     """Offsets of the first and the last record of what is due."""
@@ -76,7 +76,7 @@ class Trail:
         self.last[seen.id] = offset
         if self.first.setdefault(seen.id, offset) != offset:
             self.repeats += 1
-        elif due.in_order:
+        elif due.message_id not in self.late:
             self._place(due)
 
     def _says_something_else(self, seen: Seen, due: Due) -> bool:
@@ -116,41 +116,28 @@ class Trail:
             report.add(finding)
 
 
-def dues(facts: StoreFacts, aside: Mapping[str, Collection[str]]) -> dict[str, dict[str, Due]]:
-    """What each topic must tell of these messages; ``aside`` are those in each stage's dead letters."""
-    rows = {row.message_id: row for row in facts.rows}
-    whole = [
-        Due(
-            id=row.message_id,
-            message_id=row.message_id,
-            conversation_id=row.conversation_id,
-            seq=row.seq,
-            digest=row.digest,
-            in_order=row.message_id not in facts.republished,
-        )
-        for row in facts.rows
-    ]
+def trails(facts: StoreFacts, aside: Mapping[str, Collection[str]], first_ms: Mapping[str, float]) -> dict[str, Trail]:
+    """A trail for each topic, of what it must tell of these messages.
+
+    ``aside``: messages in each stage's dead letters. ``first_ms``: what is older was there before the topic's log
+    begins. Both may come late, and so may what was republished.
+    """
+    whole = [Due(r.message_id, r.message_id, r.conversation_id, r.seq, r.digest) for r in facts.rows]
+    texts = [Due(r.message_id, r.message_id, r.conversation_id, r.seq) for r in facts.rows if r.text]
     told = {
         CREATED: whole,
         SENT: whole,
-        INDEXED: [replace(due, digest=None) for due in whole if rows[due.message_id].text],
-        NOTIFIED: _places(facts.notifications, facts.republished),
-        PROCESSED: _places(facts.media, facts.republished),
+        INDEXED: texts,
+        NOTIFIED: [Due(p.id, p.message_id, p.conversation_id, p.seq) for p in facts.notifications],
+        PROCESSED: [Due(p.id, p.message_id, p.conversation_id, p.seq) for p in facts.media],
     }
-    for topic, stage in STAGE.items():
-        if letters := aside.get(stage):
-            told[topic] = [replace(d, in_order=d.in_order and d.message_id not in letters) for d in told[topic]]
-    return {topic: {due.id: due for due in told[topic]} for topic in TOPICS}
-
-
-def _places(places: Iterable[Place], republished: Collection[str]) -> list[Due]:
-    return [
-        Due(
-            id=place.id,
-            message_id=place.message_id,
-            conversation_id=place.conversation_id,
-            seq=place.seq,
-            in_order=place.message_id not in republished,
+    return {
+        topic: Trail(
+            topic,
+            {due.id: due for due in told[topic]},
+            {row.message_id for row in facts.rows if row.created_ms < first_ms[topic]}
+            | set(facts.republished)
+            | set(aside[STAGE[topic]] if topic in STAGE else ()),
         )
-        for place in places
-    ]
+        for topic in TOPICS
+    }

@@ -88,7 +88,7 @@ class PostgresAudit:
             return Loose(
                 owed=[(row[0], row[1], row[2]) for row in await _all(conn, "owed", asked)],
                 strays=[
-                    Stray(stage, Place(id_, message, str(conversation), seq))
+                    Stray(stage, Place(id_, message, conversation, seq))
                     for stage, id_, message, conversation, seq in await _all(conn, "strays", asked)
                 ],
             )

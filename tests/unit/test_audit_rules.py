@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ops.audit.findings import Kind, Remedy, Report
 from ops.audit.rules import Judge, settle
 from ops.audit.show import advice, as_json, notes, plan
-from ops.audit.trail import CHECKS, CREATED, INDEXED, NOTIFIED, PROCESSED, SENT, STAGES, TOPICS, Seen, Trail, dues
+from ops.audit.trail import CHECKS, CREATED, INDEXED, NOTIFIED, PROCESSED, SENT, STAGES, TOPICS, Due, Seen, Trail
+from ops.audit.trail import trails as trails_of
 from runtime.audit import Found, Loose, Owing, Place, Position, Row, StoreFacts, Stray, Tally, Watermark
 
 NOW = 10_000_000
@@ -39,7 +40,7 @@ class History:
 
     def audit(self) -> Report:
         report = Report()
-        trails = {topic: Trail(topic, due) for topic, due in dues(self.facts, self.aside).items()}
+        trails = trails_of(self.facts, self.aside, self.first_ms)
         for topic, records in self.topics.items():
             for offset, seen in enumerate(records):
                 trails[topic].add(offset, seen)
@@ -159,7 +160,7 @@ def test_a_record_of_nothing_is_a_phantom_unless_the_store_knows_it(topic):
 
 
 def test_a_record_in_the_wrong_partition_is_named():
-    trail = Trail(CREATED, dues(history(1).facts, {})[CREATED])
+    trail = Trail(CREATED, {"m0-1": Due("m0-1", "m0-1", "room0", 1, b"0/1")})
     trail.add(0, Seen("m0-1", "m0-1", "room0", 1, b"0/1"), in_place=False)
     assert [f.kind for f in trail.findings] == [Kind.OUT_OF_ORDER]
 
@@ -292,6 +293,15 @@ def test_what_is_older_than_the_log_is_said_and_not_missed(topic):
     assert report.clean, report.findings
     assert report.check(topic).before_log == 3
     assert any("older than the log" in line for line in notes(report))
+
+
+def test_what_is_told_again_after_a_log_was_emptied_may_come_late():
+    found = history(5)
+    records = found.topics[CREATED]
+    records[:] = records[3:] + records[:3]
+    assert {f.kind for f in found.audit().findings} == {Kind.OUT_OF_ORDER}
+    found.first_ms[CREATED] = 3_500.0
+    assert found.audit().clean
 
 
 def test_an_emptied_log_does_not_hide_that_a_message_is_still_pending():

@@ -152,7 +152,7 @@ WHERE published_at IS NULL AND created_at < now() - make_interval(secs => %(grac
 ORDER BY conversation_id, seq;
 
 -- name: strays
-SELECT * FROM (
+SELECT stage, id, message_id::text, conversation_id::text, seq FROM (
     SELECT 'search' AS stage, d.message_id::text AS id, d.message_id, d.conversation_id, d.seq
     FROM search_documents d WHERE d.message_id >= %(oldest)s::uuid
     UNION ALL
