@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 import uvloop
 
-from ops.audit.findings import Report
+from ops.audit.findings import Kind, Report
 from ops.audit.look import Audit
 from ops.audit.trail import CHECKS, CREATED, STAGES
 from runtime.errors import Unavailable
@@ -37,11 +37,12 @@ _RETRY_S = 10.0
 
 @dataclass(slots=True)
 class Service:
-    """Audits what came since its last audit, and a little before, so that each message is judged once it is old
-    enough."""
+    """Audits what came since the last audit for which nobody was late, and a little before, so that each message is
+    judged once it is old enough and all stages have come to it."""
 
     settings: Settings
-    last: datetime | None = None
+    began: bool = False
+    judged: datetime | None = None
 
     async def run(self) -> None:
         """For ever. Whoever does not hold the lock waits for it; an outage is waited out."""
@@ -61,23 +62,26 @@ class Service:
     def _pause_s(self) -> float:
         """What has just been started needs a moment to catch up."""
         told = self.settings.audit
-        return min(told.every_s, told.older_than_s) if self.last is None else told.every_s
+        return min(told.every_s, told.older_than_s) if not self.began else told.every_s
 
     async def _once(self, dsn: str) -> None:
         began, now = time.monotonic(), datetime.now(UTC)
         grace_s, bootstrap = self.settings.audit.older_than_s, self.settings.kafka.bootstrap
-        since = self._since(now)
+        since = self.since(now)
         async with open_pool(dsn, size=1) as pool, open_reader(bootstrap) as reader:
             commits = partial(committed, bootstrap, STAGES, CREATED)
             report = await Audit(PostgresAudit(pool), reader, commits, since, grace_s).run()
-        self.last = now
+        self.began = True
+        if not any(finding.kind is Kind.LATE for finding in report.findings):
+            self.judged = now
         _tell(report, time.monotonic() - began)
 
-    def _since(self, now: datetime) -> datetime:
-        if self.last is None:
+    def since(self, now: datetime) -> datetime:
+        """Where the window of an audit at this time begins."""
+        if self.judged is None:
             return now - _FIRST
         grace = timedelta(seconds=self.settings.audit.older_than_s)
-        return max(self.last - grace - _OVERLAP, now - _MOST)
+        return max(self.judged - grace - _OVERLAP, now - _MOST)
 
 
 def _tell(report: Report, seconds: float) -> None:

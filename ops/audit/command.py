@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 import time
 from collections.abc import Collection
@@ -38,6 +39,7 @@ def audit(
         window, grace = _seconds("--since", since), _seconds("--older-than", older_than)
         stack, only = running_stack(data), _ids(conversation)
         began = time.monotonic()
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it would say, we say in one line
         report, healed = asyncio.run(_run(stack.pg_dsn, stack.kafka, window, grace, only, heal))
     except (OperatorError, Unavailable) as exc:
         print(f"millrace: the audit could not look: {exc}", file=sys.stderr)

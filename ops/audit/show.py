@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.audit.findings import Check, Finding, Kind, Remedy, Report
+from ops.audit.trail import STAGE
 
 SHOWN = 20
 """Findings for each check; the total is always said."""
@@ -42,7 +43,7 @@ def show(report: Report, window: str, healed: dict[str, int] | None, seconds: fl
             _findings(out, name, [f for f in report.findings if f.check == name])
     verdict = "clean" if report.clean else f"{report.total} finding{_s(report.total)}"
     out.print(f"\n{verdict}  {window}, {seconds:.1f} s")
-    for line in [_done(healed)] if healed is not None else advice(report):
+    for line in advice(report, healed):
         out.print(f"  {line}")
 
 
@@ -85,8 +86,8 @@ def notes(report: Report) -> list[str]:
 def _notes(check: Check) -> list[str]:
     said = {
         f"{check.repeats} repeat{_s(check.repeats)}; readers drop them": check.repeats,
-        f"{check.unread} record{_s(check.unread)} that say nothing of ours; the stages set them aside": check.unread,
-        f"{check.aside} set aside in {check.name}.dlq or that of its stage: not missing": check.aside,
+        f"{check.unread} unreadable record{_s(check.unread)}; the stages set such aside": check.unread,
+        f"{check.aside} set aside in {STAGE.get(check.name, check.name)}.dlq: not missing": check.aside,
         f"{check.before_log} older than the log of this topic, which was emptied or trimmed: not judged": (
             check.before_log
         ),
@@ -94,10 +95,10 @@ def _notes(check: Check) -> list[str]:
     return [f"{check.name}: {line}" for line, count in said.items() if count]
 
 
-def advice(report: Report) -> list[str]:
-    """What to do, one line for each sort of finding."""
-    remedies = plan(report)
-    lines = [_HEALS[remedy].format(n=len(ids), s=_s(len(ids))) for remedy, ids in remedies.items() if ids]
+def advice(report: Report, healed: dict[str, int] | None = None) -> list[str]:
+    """What to do, or what was done, one line for each sort of finding."""
+    todo = [_HEALS[remedy].format(n=len(ids), s=_s(len(ids))) for remedy, ids in plan(report).items() if ids]
+    lines = todo if healed is None else [_done(healed)]
     rest = {f.kind for f in report.findings if f.remedy is Remedy.NONE}
     return lines + [line for kind, line in _ADVICE.items() if kind in rest]
 
@@ -130,7 +131,7 @@ def as_json(report: Report, window: dict[str, Any], healed: dict[str, int] | Non
         "findings": [_finding(finding) for finding in report.findings[:_LISTED]],
         "notes": notes(report),
         "healed": healed,
-        "advice": advice(report),
+        "advice": advice(report, healed),
     }
 
 

@@ -8,6 +8,8 @@ from math import inf
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from ingest.relay import Relay
 from runtime.audit import Found, LogBegin, Owing, Place, Position, Span, StoreFacts, Stray, Tally, Watermark, digest
@@ -251,6 +253,22 @@ async def test_the_reader_reads_from_the_window_to_the_end_and_no_further(kafka:
         offsets = {(topic, n): begin.offset for n, begin in enumerate(begins.topics[topic])}
         assert [batch async for batch in reader.read(offsets)] == []
         assert [begin.first_ms for begin in begins.topics[topic]] == [0.0] * 3
+
+
+async def test_a_partition_that_was_trimmed_begins_with_what_is_left(kafka: str, topic: str):
+    key = new_id().encode()
+    mine = partition_of(key, 3)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    async with open_log(kafka) as log, open_reader(kafka) as reader:
+        await log.append([Record(topic, key, b"%d" % n) for n in range(5)])
+        await admin.delete_records({TopicPartition(topic, mine): RecordsToDelete(2)})
+        begins = (await reader.begins([topic], 1000)).topics[topic]
+        assert begins[mine].offset == 2
+        assert 0 < begins[mine].first_ms < inf
+        assert [begin.first_ms for n, begin in enumerate(begins) if n != mine] == [0.0, 0.0]  # they held nothing before
+        assert [r.offset async for batch in reader.read({(topic, mine): 2}) for r in batch] == [2, 3, 4]
+    await admin.close()
 
 
 async def test_a_topic_that_is_not_there_is_said(kafka: str):

@@ -170,7 +170,7 @@ def test_what_cannot_be_read_is_a_note():
     found.topics[CREATED].append(None)
     report = found.audit()
     assert report.clean
-    assert "1 record that say nothing of ours" in notes(report)[0]
+    assert "1 unreadable record;" in notes(report)[0]
 
 
 @pytest.mark.parametrize(
