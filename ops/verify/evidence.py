@@ -109,6 +109,8 @@ class Evidence:
     """What was still waiting then."""
     fallen: list[str] = field(default_factory=list)
     """Statuses and watermarks that were seen to go back."""
+    audit: list[str] = field(default_factory=list)
+    """What an audit found at the end."""
     leaks: list[str] = field(default_factory=list)
     """Where a canary was found."""
 

@@ -39,6 +39,7 @@ def judge(evidence: Evidence, truths: Sequence[Truth]) -> list[Violation]:
         for rule in RULES:
             found += rule(room, truth)
     found += [Violation("I8/I13", "wrong", text) for text in evidence.fallen]
+    found += [Violation("audit", "wrong", text) for text in evidence.audit]
     found += [Violation("I16", "wrong", text) for text in evidence.leaks]
     if evidence.quiet_s is None:
         found += [Violation("I14", "wrong", f"still waiting at the end: {text}") for text in evidence.waiting]

@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
+from ops.audit.look import Audit
+from ops.audit.trail import CREATED, STAGES
 from ops.errors import OperatorError
 from ops.verify import clocked
 from ops.verify.breaking import Breaker
@@ -32,7 +35,10 @@ from ops.verify.stand import Stand, open_stand
 from ops.verify.truth import Store
 from ops.verify.watching import find_leaks
 from runtime.auth import issue
-from runtime.store.pool import open_pool
+from runtime.kafka.admin import committed
+from runtime.kafka.reader import open_reader
+from runtime.store.audit import PostgresAudit
+from runtime.store.pool import Pool, open_pool
 from runtime.store.truth import StoredTruth
 
 _LEAST_S = 10.0
@@ -135,8 +141,10 @@ class Trial:
                 ids = [room.conversation_id for room in rooms]
                 return StoredTruth(pool, ids), partial(lags_of, running.kafka)
 
+            since = datetime.now(UTC)
             truths = await run.go(self._scripts(), breaker, observe)
-        picture.say("at rest; judging")
+            picture.say("at rest; judging")
+            evidence.audit = await _audited(pool, running.kafka, since, [t.conversation_id for t in truths])
         evidence.leaks = find_leaks(running.data / "logs", self._canaries(running.jwt_secret, token, evidence))
         return report(evidence, judge(evidence, truths), time.monotonic() - began)
 
@@ -160,3 +168,11 @@ class Trial:
         """The secret, what contents begin with, and the signatures of all tokens."""
         users = {seat.user for room in evidence.rooms for seat in room.script.seats}
         return [secret, f"{self.name} ", *(token(user).rpartition(".")[2] for user in sorted(users))]
+
+
+async def _audited(pool: Pool, kafka: str, since: datetime, conversation_ids: Sequence[str]) -> list[str]:
+    """What an audit finds in the store, the topics and what the stages left, when nothing may be under way."""
+    async with open_reader(kafka) as reader:
+        commits = partial(committed, kafka, STAGES, CREATED)
+        found = await Audit(PostgresAudit(pool), reader, commits, since, 0.0, frozenset(conversation_ids)).run()
+    return [f"{f.check}: {f.kind.value}, {f.text} {f.conversation_id} seq {f.seq}" for f in found.findings]
