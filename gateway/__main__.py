@@ -24,8 +24,9 @@ from runtime.kafka.log import open_log
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
 from runtime.operator import operator_server
-from runtime.redis.fanout import open_fanout, open_subscriptions
+from runtime.redis.fanout import open_fanout
 from runtime.redis.registry import open_registry
+from runtime.redis.subscriptions import open_subscriptions
 from runtime.settings import Settings
 from runtime.store.history import PostgresHistory
 from runtime.store.pool import open_pool

@@ -21,7 +21,7 @@ class Postgres(BaseModel):
 
 
 class RedisServer(BaseModel):
-    """``url``: ``redis://[:password@]host:port/0``."""
+    """``url``: ``redis://[:password@]host:port/0``, or ``redis+cluster://[:password@]host:port,host:port``."""
 
     url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
 

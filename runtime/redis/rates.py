@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from limits import RateLimitItem, RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage import MemoryStorage, RedisClusterStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from redis.exceptions import RedisError
 
 from runtime.errors import RateLimited
+from runtime.redis.client import CLUSTER, OUTAGES, target
 
 _PREFIX = "rate"
 _RETRY_REDIS_S = 2.0
@@ -36,7 +36,7 @@ class RateLimiter:
             try:
                 allowed = await self.shared.hit(item, what, who)
                 limiter = self.shared
-            except (RedisError, OSError, TimeoutError):
+            except OUTAGES:
                 self._local_until = time.monotonic() + _RETRY_REDIS_S
         if limiter is self.local:
             allowed = await self.local.hit(item, what, who)
@@ -49,7 +49,7 @@ class RateLimiter:
 async def _retry_after(limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, what: str, who: str) -> float:
     try:
         stats = await limiter.get_window_stats(item, what, who)
-    except (RedisError, OSError, TimeoutError):
+    except OUTAGES:
         return 1.0
     return min(max(0.1, stats.reset_time - time.time()), 60.0 / item.amount * 10 + 1.0)
 
@@ -57,8 +57,9 @@ async def _retry_after(limiter: SlidingWindowCounterRateLimiter, item: RateLimit
 @asynccontextmanager
 async def open_rate_limiter(url: str) -> AsyncIterator[RateLimiter]:
     """A limiter; Redis may come later."""
-    storage = RedisStorage(
-        url,
+    kind = RedisClusterStorage if target(url).is_cluster else RedisStorage
+    storage = kind(
+        url.replace(CLUSTER, f"async+{CLUSTER}", 1),
         implementation="redispy",
         key_prefix=_PREFIX,
         socket_timeout=1.0,
