@@ -21,13 +21,18 @@ User = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
-    """What to run, and how to know that it is ready. ``port`` is a server's, ``ops_port`` that of our own processes."""
+    """What to run, and how to know that it is ready.
+
+    ``before`` is done before each start. ``port`` is where it serves clients, ``ops_port`` where our own processes
+    serve operators.
+    """
 
     name: str
     kind: str
     argv: Sequence[str]
     log: Path
     ready: Callable[[], Awaitable[bool]]
+    before: Callable[[], Awaitable[None]] | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cwd: Path | None = None
     user: User | None = None

@@ -35,7 +35,7 @@ class Folder:
         """Make the folder. Raises StackError when it cannot be written or the disk is full."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in ("logs", "secrets", "media", "valkey"):
+            for name in ("logs", "secrets", "media"):
                 part = self.path / name
                 part.mkdir(exist_ok=True)
                 part.chmod(0o700)

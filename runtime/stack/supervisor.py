@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from runtime.errors import Unavailable
 from runtime.stack.child import Child, spawn
 from runtime.stack.errors import StackError
 
@@ -75,9 +76,13 @@ class Supervisor:
     async def _live(self, running: Running) -> str:
         """One life of the child; returns how it came to its end."""
         try:
+            if running.child.before is not None:
+                await running.child.before()
             running.process = await spawn(running.child)
         except OSError as exc:  # no memory, no room for the log: that may pass
             return f"could not be started ({exc.strerror})"
+        except (StackError, Unavailable) as exc:  # it needs another server that is not there
+            return f"could not be started ({exc})"
         self.changed()
         code = await running.process.wait()
         self.changed()
@@ -102,11 +107,9 @@ class Supervisor:
         running.was_ready = True
 
     async def stop(self) -> None:
-        """Stop our own processes together, then the servers in reverse order. Bounded."""
-        apps = [r for r in self.children if r.child.kind != "server"]
-        await asyncio.gather(*(self._stop(r) for r in apps))
-        for running in reversed([r for r in self.children if r.child.kind == "server"]):
-            await self._stop(running)
+        """Stop our own processes together, then what stands before them, then the servers. Bounded."""
+        for kinds in (("front", "stage"), ("proxy",), ("server",)):
+            await asyncio.gather(*(self._stop(r) for r in self.children if r.child.kind in kinds))
 
     async def _stop(self, running: Running) -> None:
         running.stopping = True

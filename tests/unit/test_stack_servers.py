@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.stack import postgres as postgres_module
+from runtime.stack import postgres_files as postgres_module
 from runtime.stack.errors import StackError
 from runtime.stack.folder import Folder
 from runtime.stack.java import find_java, java_major, kafka_jars

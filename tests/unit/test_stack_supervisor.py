@@ -31,14 +31,16 @@ async def supervisor() -> AsyncIterator[Supervisor]:
     await made.stop()
 
 
-def script(tmp_path: Path, text: str, *, name: str = "it", ready_s: float = 20, stop_s: float = 20) -> Child:
+def script(
+    tmp_path: Path, text: str, *, name: str = "it", kind: str = "server", ready_s: float = 20, stop_s: float = 20
+) -> Child:
     """A child that is ready once it has made the file named ready."""
 
     async def ready() -> bool:
         return (tmp_path / f"{name}.ready").exists()
 
     argv, log = ["/bin/sh", "-c", text.replace("READY", f"touch {tmp_path}/{name}.ready")], tmp_path / f"{name}.log"
-    return Child(name=name, kind="server", argv=argv, log=log, ready=ready, env=ENV, ready_s=ready_s, stop_s=stop_s)
+    return Child(name=name, kind=kind, argv=argv, log=log, ready=ready, env=ENV, ready_s=ready_s, stop_s=stop_s)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -98,14 +100,14 @@ async def test_one_that_is_never_ready_is_given_up(supervisor: Supervisor, tmp_p
         await supervisor.start([script(tmp_path, "exec sleep 60", ready_s=0.3)])
 
 
-async def test_all_are_stopped_in_the_reverse_order(supervisor: Supervisor, tmp_path: Path):
+async def test_the_servers_are_stopped_last(supervisor: Supervisor, tmp_path: Path):
     order = tmp_path / "order"
     text = "trap 'echo NAME >> ORDER; exit 0' TERM; READY; while :; do sleep 0.02; done".replace("ORDER", str(order))
-    for name in ("first", "second"):
-        await supervisor.start([script(tmp_path, text.replace("NAME", name), name=name)])
+    for kind in ("server", "proxy", "front"):
+        await supervisor.start([script(tmp_path, text.replace("NAME", kind), name=kind, kind=kind)])
     await supervisor.stop()
-    assert order.read_text().split() == ["second", "first"]
-    assert [running.pid for running in supervisor.children] == [None, None]
+    assert order.read_text().split() == ["front", "proxy", "server"]
+    assert [running.pid for running in supervisor.children] == [None, None, None]
 
 
 async def test_one_that_does_not_listen_is_killed(supervisor: Supervisor, tmp_path: Path):

