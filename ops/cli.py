@@ -43,6 +43,9 @@ def up(
     data: Data = None,
     http_port: Annotated[int | None, typer.Option(help="Port of the HTTP API; default: a free one.")] = None,
     ws_port: Annotated[int | None, typer.Option(help="Port of the gateway; default: a free one.")] = None,
+    cluster: Annotated[
+        bool, typer.Option(help="Three brokers, Redis Cluster, a replica, several of each of our own processes.")
+    ] = False,
     servers_only: Annotated[bool, typer.Option(help="Only Kafka, PostgreSQL and Valkey.")] = False,
     with_parent: Annotated[bool, typer.Option(help="End when the calling process ends.")] = False,
     as_json: AsJson = False,
@@ -54,6 +57,7 @@ def up(
     asyncio.run(
         run_up(
             data_folder(data),
+            is_cluster=cluster,
             wanted=wanted,
             servers_only=servers_only,
             with_parent=with_parent,

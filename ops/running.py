@@ -8,9 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from ops.errors import OperatorError
+from ops.topology import role
 from runtime.stack.folder import Folder
 
 STATE = "state.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One process of a stack, reached directly. ``pid`` is None while it is being started again."""
+
+    name: str
+    pid: int | None
+    port: int | None
+    ops_port: int | None
+
+    @property
+    def http_url(self) -> str:
+        """Of an ingest."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        """Of a gateway."""
+        return f"ws://127.0.0.1:{self.port}/ws"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +47,17 @@ class RunningStack:
     jwt_secret: str = field(repr=False)
     supervisor: int
     processes: tuple[dict[str, Any], ...] = ()
+
+    def nodes(self, what: str) -> tuple[Node, ...]:
+        """The processes of one kind, such as ``gateway``, as they were when the stack was looked up."""
+        return tuple(
+            Node(p["name"], p["pid"], p["port"], p["opsPort"]) for p in self.processes if role(p["name"]) == what
+        )
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether there are several of each kind."""
+        return len(self.nodes("kafka")) > 1
 
 
 def data_folder(given: Path | None) -> Folder:

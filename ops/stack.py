@@ -5,23 +5,29 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from ops.errors import OperatorError
+from ops.topology import STAGES, Topology, role
+from runtime.errors import Unavailable
 from runtime.stack.child import Child, answers
 from runtime.stack.folder import Folder
-from runtime.stack.kafka import Kafka
+from runtime.stack.haproxy import Backend, HAProxy
+from runtime.stack.kafka import Kafka, Via
 from runtime.stack.postgres import Postgres
-from runtime.stack.valkey import Valkey
+from runtime.stack.replica import Replica
+from runtime.stack.valkey import Valkey, cluster_url
 
-STAGES = ("status", "notification", "media", "search", "analytics")
-APPS = ("ingest", "gateway", *STAGES, "audit")
+MODULES = {"audit": "ops.audit"}
 GIVEN = {"pg": "MILLRACE_PG__DSN", "kafka": "MILLRACE_KAFKA__BOOTSTRAP", "redis": "MILLRACE_REDIS__URL"}
 CHILD = {"pg": "postgres", "kafka": "kafka", "redis": "valkey"}
-PORTS = ("http", "ws", "postgres", "valkey", "kafka", "kafka-controller", *(f"{app}-ops" for app in APPS))
+
+Make: TypeAlias = Callable[[], Awaitable[Child]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,36 +39,110 @@ class Given:
     port: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Servers:
-    """Where the three servers are; ``embedded`` are those that we run ourselves, to be prepared when awaited."""
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The addresses of the three servers."""
 
     pg: str = field(repr=False)
     kafka: str
     redis: str = field(repr=False)
-    embedded: Mapping[str, Callable[[], Awaitable[Child]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Servers:
+    """The servers: where they are, also as our own processes see them, and those that we run ourselves.
+
+    ``join`` makes one cluster of the caches that have started.
+    """
+
+    where: Where
+    seen: Where
+    brokers: tuple[Make, ...] = ()
+    database: tuple[Make, ...] = ()
+    replica: tuple[Make, ...] = ()
+    caches: tuple[Make, ...] = ()
+    join: Callable[[], Awaitable[None]] | None = None
     given: tuple[Given, ...] = ()
 
     @property
     def is_broker_alone(self) -> bool:
-        """Whether the broker is ours, and so has no other to replicate to."""
-        return "kafka" in self.embedded
+        """Whether the broker is ours, and has no other to replicate to."""
+        return len(self.brokers) == 1
 
 
-def servers(folder: Folder, ports: Mapping[str, int], given: tuple[Given, ...], say: Callable[[str], None]) -> Servers:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that must be known before anything starts. ``via``: see ``ops.topology.detours``."""
+
+    folder: Folder
+    topology: Topology
+    ports: Mapping[str, int]
+    via: Mapping[str, int] = field(default_factory=dict)
+    wrap: str | None = None
+
+
+def servers(plan: Plan, given: tuple[Given, ...], say: Callable[[str], None]) -> Servers:
     """The servers of the stack: each one as given in the environment, else embedded."""
-    postgres = Postgres(folder, ports["postgres"])
-    valkey = Valkey(folder, ports["valkey"])
-    kafka = Kafka(folder, ports["kafka"], ports["kafka-controller"], say)
+    ports, own = plan.ports, {"postgres", "kafka", "valkey"} - {g.name for g in given}
     url = {name: os.environ.get(variable, "") for name, variable in GIVEN.items()}
-    embedded = {"postgres": postgres.prepare, "kafka": kafka.prepare, "valkey": valkey.prepare}
+    postgres = Postgres(plan.folder, ports["postgres"])
+    replicas = [Replica(postgres, ports["postgres-replica"])] if plan.topology.is_replicated else []
+    brokers = _brokers(plan, say)
+    caches = [Valkey(plan.folder, ports[name], name, ports.get(f"{name}-bus")) for name in plan.topology.caches]
+    redis = url["redis"] or cache_url(plan)
+    where = Where(url["pg"] or postgres.dsn, url["kafka"] or ",".join(b.bootstrap for b in brokers), redis)
+    seen = Where(
+        url["pg"] or Postgres(plan.folder, plan.via.get("postgres", postgres.port)).dsn,
+        url["kafka"] or ",".join(f"127.0.0.1:{plan.via.get(b.name, b.port)}" for b in brokers),
+        url["redis"] or cache_url(plan, plan.via),
+    )
+    is_cluster = len(caches) > 1 and "valkey" in own
     return Servers(
-        pg=url["pg"] or postgres.dsn,
-        kafka=url["kafka"] or kafka.bootstrap,
-        redis=url["redis"] or valkey.url,
-        embedded={name: make for name, make in embedded.items() if name not in {g.name for g in given}},
+        where=where,
+        seen=seen,
+        brokers=tuple(b.prepare for b in brokers if "kafka" in own),
+        database=(postgres.prepare,) if "postgres" in own else (),
+        replica=tuple(r.prepare for r in replicas if "postgres" in own),
+        caches=tuple(c.prepare for c in caches if "valkey" in own),
+        join=partial(join_caches, redis, caches) if is_cluster else None,
         given=given,
     )
+
+
+def _brokers(plan: Plan, say: Callable[[str], None]) -> list[Kafka]:
+    names, ports = plan.topology.brokers, plan.ports
+    controllers = {number: ports[f"{name}-controller"] for number, name in enumerate(names, 1)}
+    return [
+        Kafka(
+            plan.folder,
+            ports[name],
+            ports[f"{name}-controller"],
+            say,
+            name=name,
+            node_id=number,
+            controllers=controllers,
+            via=Via(ports[f"{name}-via"], plan.via[name]) if name in plan.via else None,
+        )
+        for number, name in enumerate(names, 1)
+    ]
+
+
+def cache_url(plan: Plan, via: Mapping[str, int] | None = None) -> str:
+    """How to connect to the cache, or to the cluster of caches."""
+    names = plan.topology.caches
+    if len(names) == 1:
+        return Valkey(plan.folder, (via or {}).get(names[0], plan.ports[names[0]])).url
+    return cluster_url(plan.folder, [plan.ports[name] for name in names])
+
+
+async def join_caches(url: str, caches: Sequence[Valkey]) -> None:
+    """Make one cluster of them. Raises OperatorError."""
+    from runtime.redis.cluster import Member, form
+
+    try:
+        await form(url, [Member("127.0.0.1", cache.port, cache.bus_port or 0) for cache in caches])
+    except Unavailable as exc:
+        raise OperatorError(f"{exc}; see the logs, or move the folders valkey-… away: they hold only hints") from exc
 
 
 async def find_given() -> tuple[Given, ...]:
@@ -78,16 +158,19 @@ async def find_given() -> tuple[Given, ...]:
 
 
 def _address(name: str, text: str, variable: str) -> tuple[str, int]:
-    defaults = {"pg": 5432, "kafka": 9092, "redis": 6379}
     try:
         if name == "pg":
             from runtime.store.migrate import address
 
             return address(text)
-        parts = urlsplit(text if name == "redis" else f"//{text.split(',')[0]}")
+        if name == "redis":
+            from runtime.redis.client import target
+
+            return target(text).nodes[0]
+        parts = urlsplit(f"//{text.split(',')[0]}")
         if not parts.hostname:
             raise ValueError
-        return parts.hostname, parts.port or defaults[name]
+        return parts.hostname, parts.port or 9092
     except ValueError as exc:
         forms = {"pg": "postgresql://user@host:5432/name", "kafka": "host:9092", "redis": "redis://host:6379/0"}
         raise OperatorError(f"{variable} is not of the form {forms[name]}") from exc
@@ -106,36 +189,53 @@ async def _reach(host: str, port: int, name: str, variable: str) -> None:
         ) from exc
 
 
-def apps(folder: Folder, ports: Mapping[str, int], where: Servers) -> list[Child]:
+def apps(plan: Plan, where: Where) -> list[Child]:
     """Our own processes."""
     shared = {
         **{k: v for k, v in os.environ.items() if not k.startswith("MILLRACE_TEST")},
         "MILLRACE_PG__DSN": where.pg,
         "MILLRACE_KAFKA__BOOTSTRAP": where.kafka,
         "MILLRACE_REDIS__URL": where.redis,
-        "MILLRACE_AUTH__SECRET": folder.secret("jwt"),
+        "MILLRACE_AUTH__SECRET": plan.folder.secret("jwt"),
         "MILLRACE_HTTP__HOST": "127.0.0.1",
-        "MILLRACE_HTTP__PORT": str(ports["http"]),
         "MILLRACE_WS__HOST": "127.0.0.1",
-        "MILLRACE_WS__PORT": str(ports["ws"]),
         "MILLRACE_OPS__HOST": "127.0.0.1",
-        "MILLRACE_DATA_DIR": str(folder.path),
+        "MILLRACE_DATA_DIR": str(plan.folder.path),
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]),
     }
-    return [_app(name, folder, ports[f"{name}-ops"], shared) for name in APPS]
+    return [_app(name, plan, shared) for name in plan.topology.apps]
 
 
-def _app(name: str, folder: Folder, port: int, shared: Mapping[str, str]) -> Child:
-    module = ["streams", name] if name in STAGES else ["ops.audit"] if name == "audit" else [name]
+def _app(name: str, plan: Plan, shared: Mapping[str, str]) -> Child:
+    what, ops_port, public = role(name), plan.ports[f"{name}-ops"], plan.topology.public(name)
+    port = plan.ports[public] if public else None
+    module = ["streams", what] if what in STAGES else [MODULES.get(what, what)]
     return Child(
         name=name,
-        kind="stage" if name in STAGES else "front",
-        argv=[sys.executable, "-m", *module],
-        log=folder.logs / f"{name}.log",
-        ready=lambda: answers(port, "/readyz"),
-        env={**shared, "MILLRACE_NODE": f"{name}-1", "MILLRACE_OPS__PORT": str(port)},
+        kind="stage" if what in STAGES else "front",
+        argv=[sys.executable, "-m", *([plan.wrap] if plan.wrap else []), *module],
+        log=plan.folder.logs / f"{name}.log",
+        ready=lambda: answers(ops_port, "/readyz"),
+        env={
+            **shared,
+            "MILLRACE_NODE": name if plan.topology.is_cluster else f"{name}-1",
+            "MILLRACE_HTTP__PORT": str(port or 0),
+            "MILLRACE_WS__PORT": str(port or 0),
+            "MILLRACE_OPS__PORT": str(ops_port),
+        },
         stop_s=25,
-        ready_s=90,
-        ops_port=port,
+        ready_s=150 if plan.topology.is_cluster else 90,
+        port=port,
+        ops_port=ops_port,
     )
+
+
+def proxy(plan: Plan) -> HAProxy:
+    """What stands before several ingests and gateways."""
+    ports, topology = plan.ports, plan.topology
+
+    def behind(names: Sequence[str]) -> list[Backend]:
+        return [Backend(name, ports[name], ports[f"{name}-ops"]) for name in names]
+
+    return HAProxy(plan.folder, ports["http"], ports["ws"], behind(topology.ingests), behind(topology.gateways))

@@ -97,4 +97,4 @@ def _broker(data: Path | None, bootstrap: str | None) -> str:
 
 
 def _alone(data: Path | None) -> bool:
-    return any(process["name"] == "kafka" for process in running_stack(data).processes)
+    return any(p["name"] == "kafka" and p["kind"] == "server" for p in running_stack(data).processes)

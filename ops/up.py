@@ -6,25 +6,26 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from ops import stack
+from ops.errors import OperatorError
+from ops.ready import show_next, show_ready
 from ops.running import STATE
 from ops.setup import apply_topics, migrate_database
 from ops.status import look
+from ops.topology import SINGLE, Topology, cluster, detours
 from runtime.stack.child import end_with_parent
 from runtime.stack.folder import Folder
+from runtime.stack.haproxy import find_haproxy
 from runtime.stack.ports import allot
 from runtime.stack.supervisor import Running, Supervisor
 
@@ -35,8 +36,7 @@ _PORTS = "ports.json"
 class Up:
     """One run. ``console`` is for people; what programs read goes to standard output."""
 
-    folder: Folder
-    ports: Mapping[str, int]
+    plan: stack.Plan
     servers: stack.Servers
     console: Console
     servers_only: bool
@@ -51,28 +51,39 @@ class Up:
     async def start(self) -> None:
         """Return when everything is ready. Raises StackError, OperatorError."""
         async with asyncio.TaskGroup() as group:
-            # The broker takes longest; all that can be done without it is done meanwhile.
+            # The brokers take longest; all that can be done without them is done meanwhile.
             group.create_task(self._broker())
             group.create_task(self._rest())
         self.ready = True
         self.write_state()
 
-    async def _start_servers(self, *names: str) -> None:
-        makes = [make for name, make in self.servers.embedded.items() if name in names]
+    async def _run(self, makes: Sequence[stack.Make]) -> None:
         await self.supervisor.start(await asyncio.gather(*(make() for make in makes)))
 
     async def _broker(self) -> None:
-        await self._start_servers("kafka")
-        done = await apply_topics(self.servers.kafka, 1 if self.servers.is_broker_alone else None)
+        await self._run(self.servers.brokers)
+        done = await apply_topics(self.servers.where.kafka, 1 if self.servers.is_broker_alone else None)
         self.say(f"Kafka is ready{f', {len(done)} topics brought up to date' if done else ''}")
 
     async def _rest(self) -> None:
-        await self._start_servers("postgres", "valkey")
-        await migrate_database(self.servers.pg)
+        await asyncio.gather(self._run(self.servers.database), self._cache())
+        await migrate_database(self.servers.where.pg)
         self.say("PostgreSQL and Redis are ready, the schema is current")
-        if not self.servers_only:
-            await self.supervisor.start(stack.apps(self.folder, self.ports, self.servers))
-            self.say("ingest, gateway, the five stages and the audit are ready")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._run(self.servers.replica))
+            if not self.servers_only:
+                group.create_task(self._apps())
+
+    async def _cache(self) -> None:
+        await self._run(self.servers.caches)
+        if self.servers.join is not None:
+            await self.servers.join()
+
+    async def _apps(self) -> None:
+        await self.supervisor.start(stack.apps(self.plan, self.servers.seen))
+        if self.plan.topology.is_proxied:
+            await self._run([stack.proxy(self.plan).prepare])
+        self.say("ingest, gateway, the five stages and the audit are ready")
 
     def say(self, text: str) -> None:
         """Progress."""
@@ -83,7 +94,8 @@ class Up:
     @property
     def urls(self) -> dict[str, str]:
         """Where clients go."""
-        return {"http": f"http://127.0.0.1:{self.ports['http']}", "ws": f"ws://127.0.0.1:{self.ports['ws']}/ws"}
+        ports = self.plan.ports
+        return {"http": f"http://127.0.0.1:{ports['http']}", "ws": f"ws://127.0.0.1:{ports['ws']}/ws"}
 
     def write_state(self) -> None:
         """For all other commands. Raises OSError."""
@@ -91,14 +103,16 @@ class Up:
             {"name": g.name, "kind": "given", "pid": None, "host": g.host, "port": g.port, "opsPort": None, "log": None}
             for g in self.servers.given
         ]
-        self.folder.write(
+        where = self.servers.where
+        self.plan.folder.write(
             STATE,
             {
+                "kind": self.plan.topology.kind,
                 "pid": os.getpid(),
                 "started": self.started,
                 "ready": self.ready,
                 "urls": self.urls,
-                "servers": {"pg": self.servers.pg, "kafka": self.servers.kafka, "redis": self.servers.redis},
+                "servers": {"pg": where.pg, "kafka": where.kafka, "redis": where.redis},
                 "processes": [*given, *(_entry(running) for running in self.supervisor.children)],
             },
         )
@@ -124,24 +138,47 @@ def _entry(running: Running) -> dict[str, Any]:
 
 
 async def run_up(
-    folder: Folder, *, wanted: Mapping[str, int], servers_only: bool, with_parent: bool, as_json: bool
+    folder: Folder,
+    *,
+    is_cluster: bool,
+    wanted: Mapping[str, int],
+    servers_only: bool,
+    with_parent: bool,
+    as_json: bool,
 ) -> None:
     """Run until SIGINT or SIGTERM. Raises StackError, OperatorError; whatever was started has ended then."""
     parent = os.getppid() if with_parent else None
     if parent is not None:
         end_with_parent(parent, signal.SIGTERM)
     began, console = time.monotonic(), Console(stderr=True)
+    topology = cluster(is_proxied=find_haproxy() is not None and not servers_only) if is_cluster else SINGLE
     given = await stack.find_given()
     folder.prepare()
     with folder.locked():
         folder.write(STATE, {})  # that of a run that was killed would mislead
-        ports = allot(stack.PORTS, folder.read(_PORTS), wanted)
-        folder.write(_PORTS, ports)
+        plan = _plan(folder, topology, wanted)
         servers = stack.servers(
-            folder, ports, given, lambda text: console.print(f"         {text}", highlight=False, soft_wrap=True)
+            plan, given, lambda text: console.print(f"         {text}", highlight=False, soft_wrap=True)
         )
-        up = Up(folder, ports, servers, console, servers_only, began)
+        up = Up(plan, servers, console, servers_only, began)
         await _supervise(up, parent, as_json)
+
+
+def _plan(folder: Folder, topology: Topology, wanted: Mapping[str, int]) -> stack.Plan:
+    via = detours(os.environ.get("MILLRACE_VIA"), topology.passable)
+    had = folder.read(_PORTS)
+    _refuse_other_kind(folder, topology, had)
+    names = [*topology.ports, *(f"{broker}-via" for broker in topology.brokers if broker in via)]
+    ports = allot(names, had, wanted)
+    folder.write(_PORTS, {**had, **ports})
+    return stack.Plan(folder, topology, ports, via, os.environ.get("MILLRACE_WRAP") or None)
+
+
+def _refuse_other_kind(folder: Folder, topology: Topology, had: Mapping[str, Any]) -> None:
+    """A broker that was alone cannot be one of three, nor the other way round."""
+    if had and topology.brokers[0] not in had:
+        was, instead = ("one of each", "leave --cluster out") if topology.is_cluster else ("a cluster", "add --cluster")
+        raise OperatorError(f"{folder.path} holds the data of {was}: {instead}, or choose another folder with --data")
 
 
 async def _supervise(up: Up, parent: int | None, as_json: bool) -> None:
@@ -167,8 +204,8 @@ async def _supervise(up: Up, parent: int | None, as_json: bool) -> None:
             await starting
         up.ready = False
         await up.supervisor.stop()
-        up.folder.write(STATE, {})
-    up.console.print(f"everything has ended; the data stays in {up.folder.path}", highlight=False, soft_wrap=True)
+        up.plan.folder.write(STATE, {})
+    up.console.print(f"everything has ended; the data stays in {up.plan.folder.path}", highlight=False, soft_wrap=True)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -199,47 +236,9 @@ async def _watch(parent: int | None, told: asyncio.Event) -> None:
 
 async def _announce(up: Up, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(await look(up.folder)), flush=True)
+        print(json.dumps(await look(up.plan.folder)), flush=True)
         return
-    _table(up)
-
-
-def _table(up: Up) -> None:
-    out = Console()
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("what", "where", "log"):
-        table.add_column(column, overflow="fold")
-    where = {"ingest": up.urls["http"], "gateway": up.urls["ws"], "kafka": up.servers.kafka}
-    where |= {name: f"127.0.0.1:{up.ports[name]}" for name in ("postgres", "valkey")}
-    for given in up.servers.given:
-        table.add_row(given.name, f"{given.host}:{given.port}", "given by URL")
-    for running in up.supervisor.children:
-        log = running.child.log
-        table.add_row(running.child.name, where.get(running.child.name, ""), _short(str(log)))
-    out.print()
-    out.print(table)
-    out.print(
-        f"\nready after {time.monotonic() - up.began:.1f} s. Ctrl-C ends everything; the data stays.", highlight=False
-    )
+    children = [running.child for running in up.supervisor.children]
+    show_ready(up.urls, children, up.servers.given, time.monotonic() - up.began)
     if not up.servers_only:
-        _next(out, up)
-
-
-def _short(path: str) -> str:
-    here = f"{Path.cwd()}{os.sep}"
-    return path.removeprefix(here)
-
-
-def _next(out: Console, up: Up) -> None:
-    from runtime.auth import issue
-
-    secret = up.folder.secret("jwt")
-    out.print("\ntwo tokens, valid for a day:", highlight=False)
-    for user in ("alice", "bob"):
-        print(f"  {user:6}{issue(secret, user, ttl_s=86_400)}")
-    command = _short(str(Path(sys.executable).with_name("millrace")))
-    extra = "" if up.folder.path.name == ".millrace" else f" --data {_short(str(up.folder.path))}"
-    out.print("\ntry next, in a second terminal:", highlight=False)
-    for line in ("demo", "status", "topics list", "agents list", "logs gateway -f"):
-        print(f"  {command} {line}{extra}")
-    print(f'  curl {up.urls["http"]}/conversations -H "Authorization: Bearer $({command} token alice{extra})"')
+        show_next(up.plan.folder, up.urls)

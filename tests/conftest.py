@@ -17,8 +17,10 @@ import psycopg
 import pytest
 
 from ops.running import RunningStack, running_stack
+from runtime.stack.folder import Folder
 from runtime.store.migrate import migrate
 from runtime.store.pool import Pool, open_pool
+from tests.rediscluster import RedisCluster
 
 _READY_S = 170
 
@@ -56,6 +58,15 @@ def kafka(stack: RunningStack) -> str:
 def redis_url(stack: RunningStack) -> str:
     """A Redis of the run, in a database that the stack itself does not use."""
     return stack.redis_url.rsplit("/", 1)[0] + "/7"
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """A Redis Cluster of three nodes, for the run."""
+    folder = Folder(tmp_path_factory.mktemp("valkeys"))
+    folder.prepare()
+    with RedisCluster.running(folder) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")

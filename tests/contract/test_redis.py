@@ -1,22 +1,29 @@
-"""Pub/sub and registry: the twins and Valkey keep the same promises."""
+"""Pub/sub and registry: the twins, Valkey alone and a Redis Cluster keep the same promises."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import pytest
-from redis.asyncio import Redis
+from redis.crc import key_slot
 
-from runtime.errors import Unavailable
+from runtime.errors import RateLimited, Unavailable
 from runtime.memory.redis import MemoryBus, MemoryRegistry
 from runtime.ports import Fanout, Hint, Registry, Subscriptions
-from runtime.redis.fanout import open_fanout, open_subscriptions
+from runtime.redis.client import connect, target
+from runtime.redis.cluster import shares
+from runtime.redis.fanout import open_fanout
 from runtime.redis.rates import open_rate_limiter
 from runtime.redis.registry import open_registry
+from runtime.redis.servers import tagged
+from runtime.redis.subscriptions import open_subscriptions
 from schemas.ids import new_id
+from tests.rediscluster import RedisCluster
 
 
 @dataclass
@@ -39,14 +46,26 @@ async def listen(subscriptions: Subscriptions) -> tuple[Node, asyncio.Task[None]
     return node, asyncio.create_task(pump())
 
 
-@pytest.fixture(params=["memory", "valkey"])
+def real_url(request: pytest.FixtureRequest) -> str:
+    if request.param == "cluster":
+        return str(request.getfixturevalue("redis_cluster").url)
+    return str(request.getfixturevalue("redis_url"))
+
+
+@pytest.fixture(params=["valkey", "cluster"])
+def url(request: pytest.FixtureRequest) -> str:
+    """A real server, or a real cluster."""
+    return real_url(request)
+
+
+@pytest.fixture(params=["memory", "valkey", "cluster"])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Fanout, Node, Node]]:
     async with AsyncExitStack() as stack:
         if request.param == "memory":
             fanout = MemoryBus()
             both = [fanout.subscriptions(), fanout.subscriptions()]
         else:
-            url = request.getfixturevalue("redis_url")
+            url = real_url(request)
             fanout = await stack.enter_async_context(open_fanout(url))
             both = [await stack.enter_async_context(open_subscriptions(url, f"test-{new_id()}")) for _ in "ab"]
         pairs = [await listen(subscriptions) for subscriptions in both]
@@ -74,42 +93,48 @@ async def test_nothing_arrives_that_is_not_subscribed_any_more(world):
     assert await one.next() == Hint(kept, b"2")
 
 
-async def test_a_cut_connection_comes_back_and_says_that_there_was_a_gap(redis_url):
-    async with open_fanout(redis_url) as fanout, open_subscriptions(redis_url, "test-gap") as subscriptions:
+async def test_a_cut_connection_comes_back_and_says_that_there_was_a_gap(url: str):
+    channel = f"conversation:{new_id()}:messages"
+    async with open_fanout(url) as fanout, open_subscriptions(url, "test-gap") as subscriptions:
         node, task = await listen(subscriptions)
-        await subscriptions.subscribe("room")
-        admin = Redis.from_url(redis_url)
-        await admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-        assert (await node.next()).gap
-        await subscriptions.subscribe("room")
-        await fanout.publish([("room", b"after")])
+        await subscriptions.subscribe(channel)
+        for address in target(url).nodes:
+            admin = connect(target(url), address)
+            await admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await admin.aclose()
+        assert await node.next() == Hint(channel, b"", gap=True)
+        await subscriptions.subscribe(channel)
+        await fanout.publish([(channel, b"after")])
         while (hint := await node.next()).gap:
             pass
-        assert hint == Hint("room", b"after")
-        await admin.aclose()
+        assert hint == Hint(channel, b"after")
         task.cancel()
 
 
-async def test_without_redis_everything_is_unavailable_and_nothing_hangs():
-    url = "redis://127.0.0.1:1/0"
+NOBODY = ["redis://127.0.0.1:1/0", "redis+cluster://:x@127.0.0.1:1,127.0.0.1:2"]
+
+
+@pytest.mark.parametrize("url", NOBODY)
+async def test_without_redis_everything_is_unavailable_and_nothing_hangs(url: str):
     async with open_fanout(url) as fanout, open_subscriptions(url, "n") as subscriptions:
         _, task = await listen(subscriptions)
         with pytest.raises(Unavailable):
             await fanout.publish([("c", b"x")])
-        with pytest.raises(Unavailable):
-            await subscriptions.subscribe("c")
+        async with asyncio.timeout(4):
+            with pytest.raises(Unavailable):
+                await subscriptions.subscribe("c")
         task.cancel()
     async with open_registry(url, node="n", lease_s=1) as registry:
         with pytest.raises(Unavailable):
             await registry.connected(["bob"])
 
 
-@pytest.fixture(params=["memory", "valkey"])
+@pytest.fixture(params=["memory", "valkey", "cluster"])
 async def registry(request: pytest.FixtureRequest) -> AsyncIterator[Registry]:
     if request.param == "memory":
         yield MemoryRegistry()
         return
-    async with open_registry(request.getfixturevalue("redis_url"), node="n1", lease_s=30) as opened:
+    async with open_registry(real_url(request), node="n1", lease_s=30) as opened:
         yield opened
 
 
@@ -133,9 +158,9 @@ async def test_typing_is_told_once_until_it_stops(registry):
     assert await registry.may_type(room, "bob")
 
 
-async def test_a_ghost_ends_with_its_lease_and_a_renewed_one_does_not(redis_url):
+async def test_a_ghost_ends_with_its_lease_and_a_renewed_one_does_not(url: str):
     ghost, alive = new_id(), new_id()
-    async with open_registry(redis_url, node="dead", lease_s=1) as dead:
+    async with open_registry(url, node="dead", lease_s=1) as dead:
         await dead.register(new_id(), ghost)
         connection = new_id()
         await dead.register(connection, alive)
@@ -146,11 +171,14 @@ async def test_a_ghost_ends_with_its_lease_and_a_renewed_one_does_not(redis_url)
         assert await dead.connected([alive]) == frozenset({alive})
 
 
-async def test_a_rate_holds_with_redis_and_without(redis_url):
-    from runtime.errors import RateLimited
+@pytest.fixture(params=["valkey", "cluster", *NOBODY])
+def url_or_nobody(request: pytest.FixtureRequest) -> str:
+    return request.param if request.param in NOBODY else real_url(request)
 
-    for url in (redis_url, "redis://127.0.0.1:1/0"):
-        async with open_rate_limiter(url) as rates:
+
+async def test_a_rate_holds_with_redis_and_without(url_or_nobody: str):
+    async with asyncio.timeout(10):
+        async with open_rate_limiter(url_or_nobody) as rates:
             user = new_id()
             for _ in range(3):
                 await rates.hit("messages", user, 3)
@@ -159,3 +187,96 @@ async def test_a_rate_holds_with_redis_and_without(redis_url):
             assert caught.value.retry_after_s > 0
             await rates.hit("messages", new_id(), 3)
             await rates.hit("other", user, 0)
+
+
+# what only a cluster can do
+
+
+def channels_by_node(cluster: RedisCluster) -> dict[int, str]:
+    """For each node's port a channel that belongs there."""
+    found: dict[int, str] = {}
+    owners = [
+        node.port for node, share in zip(cluster.nodes, shares(3), strict=True) for _ in range(share[0], share[1] + 1)
+    ]
+    while len(found) < 3:
+        channel = f"conversation:{new_id()}:messages"
+        found[owners[key_slot(tagged(channel).encode())]] = channel
+    return found
+
+
+async def test_a_killed_node_is_silent_the_others_go_on_and_it_comes_back_with_a_gap(redis_cluster: RedisCluster):
+    url = redis_cluster.url
+    async with open_fanout(url) as fanout, open_subscriptions(url, "test-killed") as subscriptions:
+        node, task = await listen(subscriptions)
+        channels = channels_by_node(redis_cluster)
+        for channel in channels.values():
+            await subscriptions.subscribe(channel)
+        (port, silent), *others = channels.items()
+        with frozen(redis_cluster, port):  # it neither answers nor refuses
+            for _, channel in others:
+                async with asyncio.timeout(5):
+                    with suppress(Unavailable):
+                        await fanout.publish([(silent, b"lost"), (channel, b"goes on")])
+                    assert await node.next() == Hint(channel, b"goes on")
+        redis_cluster.kill(port)
+        while (hint := await node.next()) != Hint(silent, b"", gap=True):
+            assert hint.gap or hint.data == b"lost"
+        async with asyncio.timeout(10):
+            while True:
+                with suppress(Unavailable):
+                    await fanout.publish([(silent, b"back")])
+                    break
+        while (hint := await node.next()).gap:
+            pass
+        assert hint == Hint(silent, b"back")
+        task.cancel()
+
+
+@contextmanager
+def frozen(cluster: RedisCluster, port: int) -> Iterator[None]:
+    pid = cluster.pid(port)
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_channel_moves_with_its_slot(redis_cluster: RedisCluster):
+    url = redis_cluster.url
+    async with open_fanout(url) as fanout, open_subscriptions(url, "test-moved") as subscriptions:
+        node, task = await listen(subscriptions)
+        (port, channel), (other, _), *_ = channels_by_node(redis_cluster).items()
+        await subscriptions.subscribe(channel)
+        await fanout.publish([(channel, b"before")])
+        assert await node.next() == Hint(channel, b"before")
+        slot = key_slot(tagged(channel).encode())
+        for place in (other, port):  # and home again, for the other tests
+            await move(redis_cluster, slot, place)
+            assert await node.next() == Hint(channel, b"", gap=True)
+            await fanout.publish([(channel, b"after")])
+            while (hint := await node.next()).gap:
+                pass
+            assert hint == Hint(channel, b"after")
+        task.cancel()
+
+
+async def move(cluster: RedisCluster, slot: int, port: int) -> None:
+    """As an operator does it who moves an empty slot."""
+    nodes = [connect(target(cluster.url), address) for address in target(cluster.url).nodes]
+    new = next(node for node, address in zip(nodes, target(cluster.url).nodes, strict=True) if address.port == port)
+    name = (await new.execute_command("CLUSTER", "MYID")).decode()
+    for node in (new, *(node for node in nodes if node is not new)):
+        await node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", name)
+    for node in nodes:
+        await node.aclose()
+
+
+async def test_one_user_is_found_on_any_node_and_the_keys_of_one_lie_together(redis_cluster: RedisCluster):
+    users = [new_id() for _ in range(30)]
+    async with open_registry(redis_cluster.url, node="n1", lease_s=30) as registry:
+        for user in users:
+            assert await registry.register(new_id(), user)
+        assert await registry.connected([*users, "nobody"]) == frozenset(users)
+    assert key_slot(tagged("user:a:b:connected").encode()) == key_slot(tagged("user:a:b:messages").encode())

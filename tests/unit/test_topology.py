@@ -1,0 +1,215 @@
+"""Which processes there are, how they are called and configured: alone, and as a cluster."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops import stack
+from ops.errors import OperatorError
+from ops.topology import SINGLE, STAGES, Topology, cluster, detours, role
+from ops.up import _plan
+from runtime.redis.client import target
+from runtime.redis.cluster import SLOTS, shares
+from runtime.redis.servers import tagged, untagged
+from runtime.stack.child import Child
+from runtime.stack.folder import Folder
+from runtime.stack.haproxy import find_haproxy
+from runtime.stack.kafka import Kafka
+
+CLUSTER = cluster(is_proxied=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    made = Folder(tmp_path / "data")
+    made.prepare()
+    return made
+
+
+def plan(folder: Folder, topology: Topology, **more: Any) -> stack.Plan:
+    ports = {name: 21_000 + n for n, name in enumerate(topology.ports)}
+    return stack.Plan(folder, topology, {**ports, "kafka-via": 22_000, "kafka-2-via": 22_001}, **more)
+
+
+def configuration(make: Any) -> dict[str, str]:
+    broker: Kafka = make.__self__
+    return dict(line.split("=", 1) for line in broker.properties(broker.name).splitlines())
+
+
+def apps(folder: Folder, topology: Topology, **more: Any) -> dict[str, Child]:
+    made = plan(folder, topology, **more)
+    seen = stack.servers(made, (), lambda _: None).seen
+    return {child.name: child for child in stack.apps(made, seen)}
+
+
+def test_one_of_each_bears_the_name_of_its_kind():
+    assert SINGLE.apps == ("ingest", "gateway", *STAGES)
+    assert {"http", "ws", "postgres", "valkey", "kafka", "kafka-controller", "search-ops"} <= set(SINGLE.ports)
+    assert len(SINGLE.ports) == 6 + 7
+
+
+def test_a_cluster_has_several_of_each_and_a_port_for_everything():
+    assert CLUSTER.brokers == ("kafka-1", "kafka-2", "kafka-3")
+    assert CLUSTER.ingests == ("ingest-1", "ingest-2")
+    assert len(CLUSTER.gateways) == 3
+    assert len(CLUSTER.workers) == 2 * len(STAGES)
+    assert len(set(CLUSTER.ports)) == len(CLUSTER.ports)
+    assert {"valkey-3-bus", "kafka-3-controller", "postgres-replica", "gateway-1", "ingest-1"} <= set(CLUSTER.ports)
+
+
+def test_without_a_proxy_clients_go_to_the_first_of_each():
+    bare = cluster(is_proxied=False)
+    assert [bare.public(name) for name in ("ingest-1", "ingest-2", "gateway-1", "status-1")] == [
+        "http",
+        "ingest-2",
+        "ws",
+        None,
+    ]
+    assert CLUSTER.public("ingest-1") == "ingest-1"
+
+
+def test_the_role_of_a_process():
+    assert [role(n) for n in ("gateway", "gateway-2", "postgres-replica", "kafka-1")] == [
+        "gateway",
+        "gateway",
+        "postgres-replica",
+        "kafka",
+    ]
+
+
+def test_three_brokers_replicate_everything_and_replace_a_leader_quickly(folder: Folder):
+    servers = stack.servers(plan(folder, CLUSTER), (), lambda _: None)
+    assert not servers.is_broker_alone
+    told = [configuration(make) for make in servers.brokers]
+    assert [one["node.id"] for one in told] == ["1", "2", "3"]
+    assert len({one["controller.quorum.voters"] for one in told}) == 1
+    assert told[0]["controller.quorum.voters"].count("@127.0.0.1:") == 3
+    for name in ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic"):
+        assert told[0][f"{name}.replication.factor"] == "3"
+    assert told[0]["transaction.state.log.min.isr"] == told[0]["min.insync.replicas"] == "2"
+    assert int(told[0]["broker.session.timeout.ms"]) <= 3000
+    assert len(servers.where.kafka.split(",")) == 3
+
+
+def test_a_lone_broker_needs_no_other(folder: Folder):
+    servers = stack.servers(plan(folder, SINGLE), (), lambda _: None)
+    assert servers.is_broker_alone
+    told = configuration(servers.brokers[0])
+    assert told["offsets.topic.replication.factor"] == told["min.insync.replicas"] == "1"
+    assert told["controller.quorum.voters"].startswith("1@127.0.0.1:")
+
+
+def test_our_own_processes_go_through_a_proxy_and_operators_do_not(folder: Folder):
+    made = plan(folder, SINGLE, via={"kafka": 23_000, "postgres": 23_001, "valkey": 23_002})
+    servers = stack.servers(made, (), lambda _: None)
+    assert servers.seen.kafka == "127.0.0.1:23000"
+    assert "@127.0.0.1:23001/" in servers.seen.pg
+    assert "@127.0.0.1:23002/" in servers.seen.redis
+    assert servers.where.kafka == f"127.0.0.1:{made.ports['kafka']}"
+    assert f"@127.0.0.1:{made.ports['postgres']}/" in servers.where.pg
+    told = configuration(servers.brokers[0])
+    assert "PROXIED://127.0.0.1:22000" in told["listeners"]
+    assert "PROXIED://127.0.0.1:23000" in told["advertised.listeners"]
+    assert f"PLAINTEXT://127.0.0.1:{made.ports['kafka']}" in told["advertised.listeners"]
+    env = apps(folder, SINGLE, via=made.via)["ingest"].env
+    assert env["MILLRACE_KAFKA__BOOTSTRAP"] == "127.0.0.1:23000"
+
+
+def test_a_proxy_before_one_broker_of_three(folder: Folder):
+    servers = stack.servers(plan(folder, CLUSTER, via={"kafka-2": 23_000}), (), lambda _: None)
+    assert servers.seen.kafka.split(",")[1] == "127.0.0.1:23000"
+    assert servers.seen.kafka.split(",")[0] == servers.where.kafka.split(",")[0]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"kafka": "x"}', '{"kafka": 0}', '{"moon": 21000}'])
+def test_a_detour_that_cannot_be_is_refused(text: str):
+    with pytest.raises(OperatorError, match="MILLRACE_VIA"):
+        detours(text, SINGLE.passable)
+
+
+def test_our_own_processes_are_told_who_they_are(folder: Folder):
+    alone, many = apps(folder, SINGLE, wrap="tests.seeded"), apps(folder, CLUSTER)
+    assert alone["gateway"].env["MILLRACE_NODE"] == "gateway-1"
+    assert list(alone["media"].argv)[1:] == ["-m", "tests.seeded", "streams", "media"]
+    assert many["status-2"].env["MILLRACE_NODE"] == "status-2"
+    assert list(many["status-2"].argv)[1:] == ["-m", "streams", "status"]
+    assert many["gateway-3"].port == int(many["gateway-3"].env["MILLRACE_WS__PORT"])
+    assert len({child.port for child in many.values() if child.port}) == 5
+
+
+def test_what_is_given_by_url_is_not_started(folder: Folder, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MILLRACE_PG__DSN", "postgresql://elsewhere/x")
+    servers = stack.servers(plan(folder, CLUSTER), (stack.Given("postgres", "elsewhere", 5432),), lambda _: None)
+    assert servers.where.pg == servers.seen.pg == "postgresql://elsewhere/x"
+    assert (servers.database, servers.replica) == ((), ())
+    assert len(servers.brokers) == len(servers.caches) == 3
+
+
+def test_a_folder_of_the_other_kind_is_refused(folder: Folder):
+    _plan(folder, SINGLE, {})
+    with pytest.raises(OperatorError, match="one of each: leave --cluster out"):
+        _plan(folder, CLUSTER, {})
+    assert _plan(folder, SINGLE, {}).ports == _plan(folder, SINGLE, {}).ports
+
+
+def test_the_proxy_checks_readiness_and_logs_no_query(folder: Folder):
+    made = plan(folder, CLUSTER)
+    text = stack.proxy(made).config()
+    for name in (*CLUSTER.ingests, *CLUSTER.gateways):
+        assert f"server {name} 127.0.0.1:{made.ports[name]} port {made.ports[f'{name}-ops']}" in text
+    assert text.count("httpchk GET /readyz") == 2
+    assert all(line.split()[1].startswith("127.0.0.1:") for line in text.splitlines() if line.startswith("  bind"))
+    [log] = [line for line in text.splitlines() if "log-format" in line]
+    assert not re.search(r"%r\b|%HU|%HQ|%hr", log)
+
+
+@pytest.mark.skipif(find_haproxy() is None, reason="HAProxy is not installed")
+async def test_the_proxy_accepts_its_configuration(folder: Folder):
+    child = await stack.proxy(plan(folder, CLUSTER)).prepare()
+    done = subprocess.run([child.argv[0], "-c", "-f", str(folder.path / "haproxy.cfg")], capture_output=True)  # noqa: ASYNC221
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_all_slots_are_shared_out():
+    given = [slot for first, last in shares(3) for slot in range(first, last + 1)]
+    assert given == list(range(SLOTS))
+
+
+def test_the_url_of_a_cluster():
+    read = target("redis+cluster://:p%40ss@one:7001,two:7002")
+    assert (read.is_cluster, read.nodes, read.password) == (True, (("one", 7001), ("two", 7002)), "p@ss")
+    assert not target("redis://:x@one:7001/0").is_cluster
+    for text in ("nonsense", "redis://", "redis+cluster://", "redis+cluster://one:1,,two:2", "redis+cluster://a:b"):
+        with pytest.raises(ValueError):
+            target(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("user:irc:bob:messages", "user:{irc:bob}:messages"),
+        ("conversation:7:events", "conversation:{7}:events"),
+        ("node:gateway-1", "node:gateway-1"),
+        ("plain", "plain"),
+    ],
+)
+def test_names_on_a_cluster_and_back(name: str, there: str):
+    assert tagged(name) == there
+    assert untagged(there) == name
+
+
+def test_haproxy_is_looked_for_where_debian_puts_it(monkeypatch: pytest.MonkeyPatch):
+    asked: list[str | None] = []
+
+    def which(_: str, path: str | None = None) -> None:
+        asked.append(path)
+
+    monkeypatch.setattr(shutil, "which", which)
+    assert find_haproxy() is None
+    assert "/usr/sbin" in (asked[-1] or "")
