@@ -10,7 +10,6 @@ from base64 import urlsafe_b64encode
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from ops.verify.faults.process import family, lives, send
 from ops.verify.faults.world import NotPossible, World
@@ -158,17 +157,14 @@ class CutSubscribers:
 
 async def _command(world: World, *words: str) -> None:
     """Say it to every Redis node. Raises NotPossible when one does not answer."""
-    from runtime.redis.client import connect, unavailable_on_outage
+    from runtime.redis.client import ask, connect, target, unavailable_on_outage
 
-    parts = urlsplit(world.redis_url)
-    ports = [p.port for p in world.processes() if p.role == "valkey" and p.port is not None]
-    login = parts.netloc.rpartition(":")[0]
-    urls = [urlunsplit((parts.scheme, f"{login}:{port}", "", "", "")) for port in ports] or [world.redis_url]
-    for url in urls:
-        redis = connect(url)
+    to = target(world.redis_url)
+    for address in to.nodes:
+        redis = connect(to, address)
         try:
             with unavailable_on_outage():
-                await redis.execute_command(*words)  # type: ignore[no-untyped-call]
+                await ask(redis, *words)
         except Unavailable as exc:
             raise NotPossible(str(exc)) from exc
         finally:
