@@ -48,6 +48,9 @@ async def open_stand(*, cluster: bool, environment: Mapping[str, str], keep: boo
         try:
             await _start(stand, cluster, {**environment, "MILLRACE_VIA": via})
             yield stand
+        except OperatorError as exc:
+            stand.kept = True
+            raise OperatorError(f"{exc}; see the logs in {stand.data / 'logs'}") from exc
         finally:
             await _end(stand)
             if not stand.kept:
@@ -81,9 +84,8 @@ async def _start(stand: Stand, cluster: bool, environment: Mapping[str, str]) ->
     finally:
         joining.cancel()
     if not line:
-        stand.kept = True
         words = (stand.data / "up.log").read_text(errors="replace").strip()[-1500:]
-        raise OperatorError(f"the stack did not start; see {stand.data}\n{words}")
+        raise OperatorError(f"the stack did not start:\n{words}\n")
     stand.stack = running_stack(stand.data)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -31,10 +31,16 @@ class Address(NamedTuple):
 class Target:
     """What a URL names: one server, or some nodes of a cluster."""
 
-    url: str
+    url: str = field(repr=False)
     nodes: tuple[Address, ...]
     is_cluster: bool = False
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    def url_of(self, address: Address) -> str:
+        """The URL of one of the servers alone."""
+        if not self.is_cluster:
+            return self.url
+        return f"redis://:{quote(self.password or '', safe='')}@{address.host}:{address.port}"
 
 
 def target(url: str) -> Target:

@@ -4,25 +4,58 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 
 from limits import RateLimitItem, RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage, RedisClusterStorage, RedisStorage
+from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
-from runtime.errors import RateLimited
-from runtime.redis.client import CLUSTER, OUTAGES, target
+from runtime.errors import RateLimited, Unavailable
+from runtime.redis.client import OUTAGES, Address
+from runtime.redis.servers import Servers, open_servers
 
 _PREFIX = "rate"
 _RETRY_REDIS_S = 2.0
 
 
 @dataclass(slots=True)
+class SharedLimiters:
+    """One limiter for each server. The client library's own one for clusters closes connections that others use when
+    one of them fails."""
+
+    servers: Servers
+    _limiters: dict[Address, SlidingWindowCounterRateLimiter] = field(default_factory=dict)
+
+    async def of(self, item: RateLimitItem, what: str, who: str) -> SlidingWindowCounterRateLimiter:
+        """That of the server which holds the counters. Raises Unavailable."""
+        if self.servers.is_cluster and not self.servers.owners:
+            await self.servers.refresh()
+        address = self.servers.owner(f"{{{item.key_for(what, who)}}}")
+        if address is None:
+            raise Unavailable("nobody owns the slot")
+        if address not in self._limiters:
+            storage = RedisStorage(
+                self.servers.target.url_of(address),
+                implementation="redispy",
+                key_prefix=_PREFIX,
+                socket_timeout=1.0,
+                socket_connect_timeout=1.0,
+            )
+            self._limiters[address] = SlidingWindowCounterRateLimiter(storage)
+        return self._limiters[address]
+
+    async def failed(self) -> None:
+        """Another server may hold the counters now. Raises nothing."""
+        with suppress(Unavailable):
+            await self.servers.refresh()
+
+
+@dataclass(slots=True)
 class RateLimiter:
     """Sliding-window counters. Never open: without Redis the limit holds for each node alone."""
 
-    shared: SlidingWindowCounterRateLimiter
+    shared: SharedLimiters
     local: SlidingWindowCounterRateLimiter
     _local_until: float = 0.0
 
@@ -34,10 +67,12 @@ class RateLimiter:
         limiter, allowed = self.local, False
         if time.monotonic() >= self._local_until:
             try:
-                allowed = await self.shared.hit(item, what, who)
-                limiter = self.shared
-            except OUTAGES:
+                shared = await self.shared.of(item, what, who)
+                allowed = await shared.hit(item, what, who)
+                limiter = shared
+            except (Unavailable, *OUTAGES):
                 self._local_until = time.monotonic() + _RETRY_REDIS_S
+                await self.shared.failed()
         if limiter is self.local:
             allowed = await self.local.hit(item, what, who)
         if not allowed:
@@ -57,12 +92,5 @@ async def _retry_after(limiter: SlidingWindowCounterRateLimiter, item: RateLimit
 @asynccontextmanager
 async def open_rate_limiter(url: str) -> AsyncIterator[RateLimiter]:
     """A limiter; Redis may come later."""
-    kind = RedisClusterStorage if target(url).is_cluster else RedisStorage
-    storage = kind(
-        url.replace(CLUSTER, f"async+{CLUSTER}", 1),
-        implementation="redispy",
-        key_prefix=_PREFIX,
-        socket_timeout=1.0,
-        socket_connect_timeout=1.0,
-    )
-    yield RateLimiter(SlidingWindowCounterRateLimiter(storage), SlidingWindowCounterRateLimiter(MemoryStorage()))
+    async with open_servers(url) as servers:
+        yield RateLimiter(SharedLimiters(servers), SlidingWindowCounterRateLimiter(MemoryStorage()))
