@@ -76,6 +76,7 @@ class Live:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     _socket: ClientConnection | None = None
     _acked: int = 0
+    _read: int = 0
     _resyncing: bool = False
     _closing: bool = False
     _in_step: bool = False
@@ -102,7 +103,11 @@ class Live:
                     close_timeout=2,
                     proxy=None,
                 ) as socket:
-                    self._socket, self._acked = socket, 0  # what was acknowledged may have died with the node
+                    self._socket, self._acked, self._read = (
+                        socket,
+                        0,
+                        0,
+                    )  # what was acknowledged may have died with the node
                     await self._join(socket)
                     async for raw in socket:
                         wait = 0.1
@@ -166,9 +171,10 @@ class Live:
 
     async def acknowledge(self, *, read: bool = False) -> None:
         """Tell the server how far this device, or its user, has got."""
-        if self._socket is None or self.cursor is None or (self.cursor <= self._acked and not read):
+        if self._socket is None or self.cursor is None or self.cursor <= (self._read if read else self._acked):
             return
         self._acked = self.cursor
+        self._read = self.cursor if read else self._read
         said = {"type": "read" if read else "ack", "conversationId": self.conversation_id, "seq": self.cursor}
         await self._quietly(self._socket.send(orjson.dumps(said).decode()))
 

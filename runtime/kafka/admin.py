@@ -187,7 +187,7 @@ async def _group(
     for tp in mine:
         begin, end = ends[tp]
         at = committed[tp].offset if tp in committed else -1
-        lag[tp.topic] += end - (at if at >= 0 else begin)
+        lag[tp.topic] += max(0, end - (at if at >= 0 else begin))  # the group may have gone on since
     return GroupState(group, state or "Unknown", len(members), lag)
 
 
