@@ -1,15 +1,20 @@
-# make up · make test · make check · make down · make clean
+# make up · make test · make verify · make check · make down · make clean
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: up test check down clean
+.PHONY: up test verify check down clean
 
 up: $(VENV)/.installed
 	$(BIN)/millrace up --with-parent
 
 test: check
 	$(BIN)/pytest
+
+# What a cluster must survive. HAProxy is taken along where it can be had.
+verify: $(VENV)/.installed
+	@sh tests/haproxy.sh
+	$(BIN)/pytest -m slow
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +73,18 @@ class Socket:
                     return said
 
 
+def person_of(stack: RunningStack, name: str) -> Person:
+    """Somebody new on this stack, whose id begins with the given name."""
+    user = f"{name}-{new_id()[-8:]}"
+    token = issue(stack.jwt_secret, user, ttl_s=600)
+    client = httpx2.Client(base_url=stack.http_url, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+    return Person(user, token, client, stack.ws_url)
+
+
 @pytest.fixture
 def person(stack: RunningStack) -> Callable[..., Person]:
     """Somebody new, whose id begins with the given name."""
-
-    def make(name: str) -> Person:
-        user = f"{name}-{new_id()[-8:]}"
-        token = issue(stack.jwt_secret, user, ttl_s=600)
-        client = httpx2.Client(base_url=stack.http_url, headers={"Authorization": f"Bearer {token}"}, timeout=10)
-        return Person(user, token, client, stack.ws_url)
-
-    return make
+    return partial(person_of, stack)
 
 
 def millrace(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:

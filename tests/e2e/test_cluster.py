@@ -1,0 +1,179 @@
+"""A whole cluster on one machine: nodes of every kind are killed, and nothing that was accepted is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+
+from ops.running import RunningStack, running_stack
+from runtime.stack.folder import Folder
+from runtime.stack.ports import allot
+from runtime.stack.postgres import Postgres
+from runtime.stack.replica import NAME as REPLICA
+
+from .conftest import ROOT, Person, kill, millrace, person_of, process, status, until
+from .test_faults import DAY, accepted_count, logs
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+VIA = "kafka-1"
+
+
+class Forwarder:
+    """A port that leads to another one, in a thread; it counts what passes."""
+
+    def __init__(self, port: int, target: Callable[[], int | None]) -> None:
+        self.port, self.target, self.passed = port, target, 0
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        self.loop.run_until_complete(asyncio.start_server(self._accept, "127.0.0.1", self.port))
+        self.loop.run_forever()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there = await asyncio.open_connection("127.0.0.1", self.target() or 1)
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(self._pump(reader, there[1]), self._pump(there[0], writer))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                self.passed += len(data)
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+@contextmanager
+def running(data: Path, **environment: str) -> Iterator[RunningStack]:
+    """`millrace up --cluster`, ready."""
+    command = [sys.executable, "-m", "ops.cli", "up", "--cluster", "--data", str(data), "--with-parent", "--json"]
+    with (data.parent / "up.log").open("ab") as log:
+        up = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, env={**os.environ, **environment})
+    try:
+        assert up.stdout is not None
+        line = up.stdout.readline()
+        assert line, (data.parent / "up.log").read_text()[-3000:]
+        assert json.loads(line)["state"] == "ready"
+        yield running_stack(data)
+    finally:
+        up.terminate()
+        up.wait(90)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cluster")
+    folder.chmod(0o755)
+    made = folder / "data"
+    made.mkdir()
+    made.chmod(0o755)
+    return made
+
+
+@pytest.fixture(scope="module")
+def forwarder(data: Path) -> Forwarder:
+    def target() -> int | None:
+        processes = Folder(data).read("state.json").get("processes", [])
+        return next((p["port"] for p in processes if p["name"] == VIA), None)
+
+    return Forwarder(allot(["proxy"], {}, {})["proxy"], target)
+
+
+@pytest.fixture(scope="module")
+def cluster(data: Path, forwarder: Forwarder) -> Iterator[RunningStack]:
+    with running(data, MILLRACE_VIA=json.dumps({VIA: forwarder.port})) as stack:
+        yield stack
+
+
+async def test_every_node_serves_and_one_reaches_the_other(cluster: RunningStack, forwarder: Forwarder):
+    assert status(cluster)["state"] == "ready"
+    counts = {what: len(cluster.nodes(what)) for what in ("kafka", "valkey", "ingest", "gateway", "status", REPLICA)}
+    assert counts == {"kafka": 3, "valkey": 3, "ingest": 2, "gateway": 3, "status": 2, REPLICA: 1}
+    alice, bob = person_of(cluster, "alice"), person_of(cluster, "bob")
+    room = alice.create(bob.user)
+    for number, gateway in enumerate(cluster.nodes("gateway"), 1):
+        ingest = cluster.nodes("ingest")[number % 2]
+        bob.ws_url = gateway.ws_url
+        async with bob.live() as at_bob:
+            await at_bob.say(type="join_conversation", id=room)
+            await at_bob.next("joined")
+            alice.http.base_url = httpx2.URL(ingest.http_url)
+            alice.send(room, f"message {number}")
+            assert (await at_bob.next("new_message"))["seq"] == number
+    assert forwarder.passed > 10_000
+    rows = json.loads(millrace("topics", "list", "--json", "--data", str(cluster.data)).stdout)
+    assert {(row["state"], row["replication"]) for row in rows} == {("ok", 3)}
+    agents = json.loads(millrace("agents", "list", "--json", "--data", str(cluster.data)).stdout)
+    assert {row["agent"]: row["members"] for row in agents}["gateway"] == 3
+
+
+def test_a_day_of_chat_survives_kills_of_nodes_of_every_kind(cluster: RunningStack, tmp_path: Path):
+    victims = ["kafka-1", "valkey-1", "gateway-1", "ingest-1", "status-1"]
+    command = [sys.executable, "-m", "ops.cli", "replay-irc", str(logs(tmp_path)), "--days", DAY, "--json"]
+    head = {name: process(cluster, name)["restarts"] for name in victims}
+    began = accepted_count(cluster)
+    replay = subprocess.Popen([*command, "--data", str(cluster.data)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        for number, name in enumerate(victims, 1):
+            until(lambda number=number: accepted_count(cluster) > began + 150 * number, 60)
+            kill(cluster, name)
+        out, _ = replay.communicate(timeout=200)
+    finally:
+        replay.kill()
+    said = json.loads(out)
+    assert said["kept"], said["evidence"]
+    assert said["delivered"] == said["expected"] > 10_000
+    assert {name: process(cluster, name)["restarts"] - head[name] for name in victims} == dict.fromkeys(victims, 1)
+    until(lambda: status(cluster)["state"] == "ready", 60)
+
+
+def test_the_replica_has_what_the_primary_has(cluster: RunningStack):
+    alice = person_of(cluster, "alice")
+    sent = alice.send(alice.create(), "to be copied")
+    [node] = cluster.nodes(REPLICA)
+    kill(cluster, REPLICA)  # it goes on from where it was
+    assert node.port is not None
+    dsn = Postgres(Folder(cluster.data), node.port).dsn
+
+    def copied() -> Any:
+        with suppress(psycopg.OperationalError), psycopg.connect(dsn) as conn:
+            return conn.execute("SELECT 1 FROM messages WHERE id = %s", (sent["messageId"],)).fetchone()
+
+    until(copied)
+
+
+def test_the_whole_stack_comes_back_with_its_data(data: Path):
+    """Last: it ends the stack of the other tests."""
+    refused = millrace("up", "--cluster", "--data", str(data))
+    assert (refused.returncode, "runs in" in refused.stderr) == (1, True)
+    before = running_stack(data)
+    alice = person_of(before, "alice")
+    room = alice.create()
+    alice.send(room, "kept")
+    assert millrace("down", "--data", str(data)).returncode == 0
+    other = millrace("up", "--data", str(data))
+    assert (other.returncode, "add --cluster" in other.stderr) == (1, True)
+    with running(data) as stack:
+        again: Person = person_of(stack, "alice")
+        again.http.headers["Authorization"] = f"Bearer {alice.token}"
+        assert [m["content"] for m in again.http.get(f"/conversations/{room}/messages").json()["messages"]] == ["kept"]
+        rows = json.loads(millrace("agents", "list", "--json", "--data", str(data)).stdout)
+        assert sum(row["lag"] for row in rows) == 0 or until(lambda: status(stack)["state"] == "ready")
