@@ -23,8 +23,8 @@ User = tuple[int, int]
 class Child:
     """What to run, and how to know that it is ready.
 
-    ``before`` is done before each start. ``port`` is where it serves clients, ``ops_port`` where our own processes
-    serve operators.
+    ``before`` is done before each start; one that is not ``well`` is started again. ``port`` is where it serves
+    clients, ``ops_port`` where our own processes serve operators.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Child:
     log: Path
     ready: Callable[[], Awaitable[bool]]
     before: Callable[[], Awaitable[None]] | None = None
+    well: Callable[[], Awaitable[bool]] | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cwd: Path | None = None
     user: User | None = None

@@ -8,6 +8,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.errors import Unavailable
 from runtime.stack.child import Child, run_to_end
 from runtime.stack.errors import StackError
 from runtime.stack.folder import move_into_place, nobody
@@ -37,6 +38,7 @@ class Replica:
             argv=server(data, {**SETTINGS, "port": str(self.port), "primary_conninfo": follow}),
             log=self.primary.folder.logs / f"{NAME}.log",
             before=self._keep_followable,
+            well=self._can_follow,
             ready=self._ready,
             env=environment(),
             cwd=Path("/"),
@@ -56,12 +58,19 @@ class Replica:
 
         data = place(self.primary.folder, NAME)
         await clear_remains(data)
-        slot = data / _SLOT
-        if slot.exists() and await is_kept(self.primary.dsn, slot.read_text()):
+        if (data / _SLOT).exists() and await is_kept(self.primary.dsn, (data / _SLOT).read_text()):
             return
         shutil.rmtree(data, ignore_errors=True)
         await drop_slots(self.primary.dsn)
         await self._copy(data, f"replica_{secrets.token_hex(4)}")
+
+    async def _can_follow(self) -> bool:
+        from runtime.store.replication import is_kept
+
+        try:
+            return await is_kept(self.primary.dsn, (place(self.primary.folder, NAME) / _SLOT).read_text())
+        except Unavailable:  # the primary is away; that says nothing
+            return True
 
     async def _copy(self, data: Path, slot: str) -> None:
         with workshop(data) as made:

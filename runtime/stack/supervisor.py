@@ -50,6 +50,7 @@ class Supervisor:
 
     changed: Callable[[], None] = lambda: None
     say: Callable[[str], None] = lambda _: None
+    examine_s: float = 5.0
     children: list[Running] = field(default_factory=list)
 
     async def start(self, children: Sequence[Child]) -> None:
@@ -84,9 +85,18 @@ class Supervisor:
         except (StackError, Unavailable) as exc:  # it needs another server that is not there
             return f"could not be started ({exc})"
         self.changed()
+        examining = asyncio.create_task(self._examine(running))
         code = await running.process.wait()
+        examining.cancel()
         self.changed()
         return f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+
+    async def _examine(self, running: Running) -> None:
+        while running.child.well is not None:
+            await asyncio.sleep(self.examine_s)
+            if not await running.child.well():
+                self.say(f"{running.child.name} is not well any more")
+                _signal(running, running.child.stop_signal)
 
     @staticmethod
     def _is_over(running: Running) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,37 @@ async def test_one_that_cannot_be_started_is_given_up_too(supervisor: Supervisor
 async def test_one_that_is_never_ready_is_given_up(supervisor: Supervisor, tmp_path: Path):
     with pytest.raises(StackError, match="not ready after 0 s"):
         await supervisor.start([script(tmp_path, "exec sleep 60", ready_s=0.3)])
+
+
+async def test_one_that_is_not_well_is_started_again(supervisor: Supervisor, tmp_path: Path):
+    ill = tmp_path / "ill"
+    prepared: list[int] = []
+
+    async def well() -> bool:
+        return not ill.exists()
+
+    async def cure() -> None:
+        prepared.append(1)
+        ill.unlink(missing_ok=True)
+
+    supervisor.examine_s = 0.01
+    await supervisor.start([replace(script(tmp_path, "READY; exec sleep 60"), well=well, before=cure)])
+    first = supervisor.children[0].pid
+    ill.touch()
+    await until(lambda: supervisor.children[0].pid not in (None, first))
+    assert (len(prepared), ill.exists()) == (2, False)
+
+
+async def test_one_that_cannot_be_prepared_is_tried_again(supervisor: Supervisor, tmp_path: Path):
+    tries: list[int] = []
+
+    async def prepare() -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise StackError("the other is not there yet")
+
+    await supervisor.start([replace(script(tmp_path, "READY; exec sleep 60"), before=prepare)])
+    assert len(tries) == 3
 
 
 async def test_the_servers_are_stopped_last(supervisor: Supervisor, tmp_path: Path):
