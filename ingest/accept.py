@@ -1,26 +1,56 @@
 """Accepting messages: concurrent requests are committed together, on the leading edge.
 
 A request that finds nothing in flight is stored at once; those that come meanwhile gather and make up the next
-batch. So there is no timer to wait for, and batches grow with the load.
+batch. So there is no timer to wait for, and batches grow with the load. Conversations are spread over a few queues,
+each with one batch in flight, so batches of one process never contend for a conversation. One that another process
+holds gets a queue of its own, which may wait for it while all others flow.
 """
 
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from runtime.errors import OutcomeUnknown, Rejected, Unavailable
-from runtime.intake import Accepted, Draft, Intake, Outcome
-
-Waiting: TypeAlias = tuple[Draft, "asyncio.Future[Outcome]"]
+from runtime.intake import Accepted, Contended, Draft, Intake, Outcome
 
 MAX_BATCH = 256
 MAX_WAITING = 5000
-MAX_IN_FLIGHT = 2
-DEADLINE_S = 3.0
+QUEUES = 2
+MAX_PATIENT = 3
+"""Queues that wait for a held conversation at the same time; each takes a connection."""
+DEADLINE_S = 2.2
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A draft and the request that waits for its outcome."""
+
+    draft: Draft
+    answer: asyncio.Future[Outcome]
+    in_flight: bool = False
+
+
+@dataclass(slots=True)
+class _Queue:
+    """Drafts that are stored one batch after the other. A ``patient`` one waits for its conversation."""
+
+    patient: bool = False
+    entries: deque[_Entry] = field(default_factory=deque)
+    task: asyncio.Task[None] | None = None
+
+    def take(self) -> list[_Entry]:
+        """The next batch, of those whose requests still wait."""
+        batch: list[_Entry] = []
+        while self.entries and len(batch) < MAX_BATCH:
+            entry = self.entries.popleft()
+            if not entry.answer.done():
+                entry.in_flight = True
+                batch.append(entry)
+        return batch
 
 
 @dataclass(slots=True)
@@ -31,8 +61,10 @@ class Accept:
     stored: Callable[[Sequence[Draft]], None]
     counted: Callable[[int], None] = lambda _: None
     deadline_s: float = DEADLINE_S
-    _waiting: deque[Waiting] = field(default_factory=deque)
-    _in_flight: set[asyncio.Task[None]] = field(default_factory=set)
+    _queues: list[_Queue] = field(default_factory=lambda: [_Queue() for _ in range(QUEUES)])
+    _patient: dict[str, _Queue] = field(default_factory=dict)
+    _may_wait: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_PATIENT))
+    _waiting: int = 0
 
     async def __call__(self, draft: Draft) -> Accepted:
         """Return once the message is committed.
@@ -40,69 +72,95 @@ class Accept:
         Raises what the rules say of this draft (a Rejected), Unavailable when it is surely not stored, and
         OutcomeUnknown when it may be: after ``deadline_s`` without an answer of the store.
         """
-        if len(self._waiting) >= MAX_WAITING:
+        if self._waiting >= MAX_WAITING:
             raise Unavailable("too many messages are waiting to be stored; try again")
-        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        entry = (draft, answer)
-        self._waiting.append(entry)
-        self._start()
-        # Not wait_for: it would wait for a statement that a frozen server never ends.
-        await asyncio.wait({answer}, timeout=self.deadline_s)
-        if not answer.done():
-            answer.cancel()
-            if entry in self._waiting:
-                self._waiting.remove(entry)
+        entry = _Entry(draft, asyncio.get_running_loop().create_future())
+        self._waiting += 1
+        try:
+            self._put(entry)
+            # Not wait_for: it would wait for a statement that a frozen server never ends.
+            await asyncio.wait({entry.answer}, timeout=self.deadline_s)
+        finally:
+            self._waiting -= 1
+        if not entry.answer.done():
+            entry.answer.cancel()
+            if not entry.in_flight:
                 raise Unavailable("the store is too slow; try again")
             raise OutcomeUnknown("the store did not answer in time; repeat with the same key")
-        outcome = answer.result()
+        outcome = entry.answer.result()
         if isinstance(outcome, Rejected):
             raise outcome
+        assert isinstance(outcome, Accepted)
         return outcome
 
     async def drain(self) -> None:
         """Return when nothing is in flight any more."""
-        while self._in_flight:
-            await asyncio.wait(self._in_flight)
+        while tasks := [q.task for q in (*self._queues, *self._patient.values()) if q.task is not None]:
+            await asyncio.wait(tasks)
 
-    def _start(self) -> None:
-        while self._waiting and len(self._in_flight) < MAX_IN_FLIGHT:
-            batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
-            task = asyncio.create_task(self._store(batch))
-            self._in_flight.add(task)
-            task.add_done_callback(self._ended)
+    def _put(self, entry: _Entry) -> None:
+        conversation_id = entry.draft.conversation_id
+        queue = self._patient.get(conversation_id)
+        if queue is None:
+            queue = self._queues[zlib.crc32(conversation_id.encode()) % QUEUES]
+        queue.entries.append(entry)
+        if queue.task is None:
+            queue.task = asyncio.create_task(self._serve(queue))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._in_flight.discard(task)
-        self._start()
+    def _put_aside(self, entry: _Entry) -> None:
+        """Somebody else holds the conversation: what comes for it waits apart from all others."""
+        entry.in_flight = False
+        conversation_id = entry.draft.conversation_id
+        if conversation_id not in self._patient:
+            queue = self._patient[conversation_id] = _Queue(patient=True)
+            queue.task = asyncio.create_task(self._serve_apart(conversation_id, queue))
+        self._patient[conversation_id].entries.append(entry)
 
-    async def _store(self, batch: Sequence[Waiting]) -> None:
-        drafts = [draft for draft, _ in batch]
+    async def _serve(self, queue: _Queue) -> None:
+        while batch := queue.take():
+            await self._store(batch, wait=queue.patient)
+        queue.task = None
+
+    async def _serve_apart(self, conversation_id: str, queue: _Queue) -> None:
+        async with self._may_wait:
+            await self._serve(queue)
+        del self._patient[conversation_id]
+
+    async def _store(self, batch: Sequence[_Entry], *, wait: bool) -> None:
         try:
-            outcomes = await self.intake.accept(drafts)
+            outcomes = await self.intake.accept([entry.draft for entry in batch], wait=wait)
         except OutcomeUnknown as exc:
             _fail(batch, exc)
         except Unavailable as exc:
-            await self._store_alone(batch, exc)
+            await self._store_alone(batch, exc, wait=wait)
         except Exception as exc:  # an edge: whatever it is, each request is answered
             _fail(batch, exc)
         else:
-            for (_, answer), outcome in zip(batch, outcomes, strict=True):
-                if not answer.done():
-                    answer.set_result(outcome)
-            new = [d for d, o in zip(drafts, outcomes, strict=True) if isinstance(o, Accepted) and not o.replayed]
-            if new:
-                self.counted(len(new))
-                self.stored(new)
+            self._answer(batch, outcomes)
 
-    async def _store_alone(self, batch: Sequence[Waiting], cause: Unavailable) -> None:
-        """One bad neighbour (a locked conversation, a lost race) must not fail the others."""
-        if len(batch) == 1:
+    def _answer(self, batch: Sequence[_Entry], outcomes: Sequence[Outcome]) -> None:
+        new = []
+        for entry, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Contended):
+                self._put_aside(entry)
+                continue
+            if isinstance(outcome, Accepted) and not outcome.replayed:
+                new.append(entry.draft)
+            if not entry.answer.done():
+                entry.answer.set_result(outcome)
+        if new:
+            self.counted(len(new))
+            self.stored(new)
+
+    async def _store_alone(self, batch: Sequence[_Entry], cause: Unavailable, *, wait: bool) -> None:
+        """One bad neighbour (a lost race) must not fail the others. A conversation that stays locked fails as one."""
+        if len(batch) == 1 or wait:
             _fail(batch, cause)
             return
-        await asyncio.gather(*(self._store([entry]) for entry in batch if not entry[1].done()))
+        await asyncio.gather(*(self._store([entry], wait=wait) for entry in batch if not entry.answer.done()))
 
 
-def _fail(batch: Sequence[Waiting], exc: Exception) -> None:
-    for _, answer in batch:
-        if not answer.done():
-            answer.set_exception(exc)
+def _fail(batch: Sequence[_Entry], exc: Exception) -> None:
+    for entry in batch:
+        if not entry.answer.done():
+            entry.answer.set_exception(exc)

@@ -35,7 +35,12 @@ class Accepted:
     replayed: bool = False
 
 
-Outcome: TypeAlias = Accepted | Rejected
+@dataclass(frozen=True, slots=True)
+class Contended:
+    """Somebody else holds the conversation just now: not stored. Ask again, and wait for it."""
+
+
+Outcome: TypeAlias = Accepted | Rejected | Contended
 Key: TypeAlias = tuple[str, str]
 """(sender, client message id)."""
 
@@ -45,6 +50,8 @@ class Ground:
     """What the store knows about a batch of drafts, read under the locks of their conversations."""
 
     heads: Mapping[str, int]
+    held: Collection[str]
+    """Conversations that exist and whose lock somebody else has."""
     members: Collection[tuple[str, str]]
     """(conversation, user)."""
     known: Mapping[Key, tuple[Message, bytes]]
@@ -58,16 +65,17 @@ class Ground:
 class Intake(Protocol):
     """Where drafts become messages."""
 
-    async def accept(self, drafts: Sequence[Draft]) -> Sequence[Outcome]:
+    async def accept(self, drafts: Sequence[Draft], *, wait: bool = False) -> Sequence[Outcome]:
         """Store the drafts in one transaction: seq, message, change-log entry and outbox row.
 
-        The outcomes are in the drafts' order; one that is rejected does not fail its neighbours.
+        The outcomes are in the drafts' order; one that is rejected or contended does not fail its neighbours. With
+        ``wait`` none is contended: it waits for the conversations, about a second.
         Raises Unavailable when nothing was stored, OutcomeUnknown when the commit's answer was lost.
         """
 
 
 def decide(drafts: Sequence[Draft], ground: Ground, at: datetime) -> list[Outcome]:
-    """The outcome of each draft: a replay, a rejection, or a message with its conversation's next seq."""
+    """The outcome of each draft: a replay, contended, a rejection, or a message with its conversation's next seq."""
     heads = dict(ground.heads)
     known = dict(ground.known)
     outcomes: list[Outcome] = []
@@ -75,6 +83,9 @@ def decide(drafts: Sequence[Draft], ground: Ground, at: datetime) -> list[Outcom
         key = (draft.sender_id, draft.client_message_id) if draft.client_message_id else None
         if key is not None and key in known:
             outcomes.append(_replay(draft, *known[key]))
+            continue
+        if draft.conversation_id in ground.held:
+            outcomes.append(Contended())
             continue
         refusal = _refusal(draft, ground)
         if refusal is not None:

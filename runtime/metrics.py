@@ -20,3 +20,6 @@ HINTS_LOST = Counter("millrace_hints_lost_total", "Hints that Redis did not take
 AUDIT_FINDINGS = Gauge("millrace_audit_findings", "What the last audit found that is not as it must be", ["check"])
 AUDIT_SECONDS = Gauge("millrace_audit_seconds", "How long the last audit took")
 AUDIT_SUCCESS = Gauge("millrace_audit_last_success_timestamp", "When the last audit was finished, in Unix seconds")
+PG_CONNECTIONS = Gauge("millrace_pg_connections", "Connections of the pool")
+PG_IDLE = Gauge("millrace_pg_idle_connections", "Connections of the pool that nobody uses now")
+PG_WAITING = Gauge("millrace_pg_waiting_requests", "Requests that wait for a connection")

@@ -21,17 +21,19 @@ from schemas.messages import Change, ChangeKind
 
 @dataclass(slots=True)
 class MemoryIntake:
-    """An Intake. Set ``down`` to make it refuse."""
+    """An Intake. Set ``down`` to make it refuse; ``locked`` holds conversations that somebody else has."""
 
     tables: Tables
     down: bool = False
+    locked: set[str] = field(default_factory=set)
 
-    async def accept(self, drafts: Sequence[Draft]) -> Sequence[Outcome]:
-        if self.down:
-            raise Unavailable("the store is down")
+    async def accept(self, drafts: Sequence[Draft], *, wait: bool = False) -> Sequence[Outcome]:
+        if self.down or (wait and any(draft.conversation_id in self.locked for draft in drafts)):
+            raise Unavailable("the store is down, or a conversation stays locked")
         tables = self.tables
         ground = Ground(
             heads={id_: row.last_seq for id_, row in tables.conversations.items()},
+            held=self.locked,
             members={(id_, user) for id_, users in tables.members.items() for user in users},
             known={key: (tables.messages[id_], hash_) for key, (id_, hash_) in tables.keys.items()},
             replied={id_: m.conversation_id for id_, m in tables.messages.items()},

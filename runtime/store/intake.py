@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, LiteralString
@@ -21,31 +22,35 @@ from schemas.messages import Message
 
 _SQL = load("intake")
 PRODUCER = "millrace/ingest"
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresIntake:
-    """An Intake. Each conversation of a batch is locked first, so commit order equals seq order."""
+    """An Intake. Each conversation of a batch is locked first, so commit order equals seq order.
+
+    Without ``wait`` a lock that somebody else has is passed over, so that one conversation never holds up another.
+    """
 
     pool: Pool
 
-    async def accept(self, drafts: Sequence[Draft]) -> Sequence[Outcome]:
+    async def accept(self, drafts: Sequence[Draft], *, wait: bool = False) -> Sequence[Outcome]:
         with unavailable_on_outage():
             async with self.pool.connection() as conn:
-                try:
-                    return await self._accept(conn, drafts)
-                except psycopg.errors.UniqueViolation as exc:
-                    # Another process stored the same key meanwhile: the next try finds it.
-                    raise Unavailable("a concurrent retry of the same message is being stored") from exc
+                for _ in range(_TRIES):
+                    # Another process may store the same key meanwhile, in another conversation: the next try finds it.
+                    with suppress(psycopg.errors.UniqueViolation):
+                        return await self._accept(conn, drafts, wait=wait)
+                raise Unavailable("a concurrent retry of the same message is being stored")
 
-    async def _accept(self, conn: Connection, drafts: Sequence[Draft]) -> Sequence[Outcome]:
+    async def _accept(self, conn: Connection, drafts: Sequence[Draft], *, wait: bool) -> Sequence[Outcome]:
         at = datetime.now(UTC)
         at = at.replace(microsecond=at.microsecond // 1000 * 1000)  # as precise as the wire
         committing = False
         try:
             # In a pipeline BEGIN goes out with the reads, and COMMIT with the writes.
             async with conn.pipeline(), conn.transaction():
-                outcomes = decide(drafts, await _ground(conn, drafts), at)
+                outcomes = decide(drafts, await _ground(conn, drafts, wait=wait), at)
                 new = [
                     (draft, outcome.message)
                     for draft, outcome in zip(drafts, outcomes, strict=True)
@@ -66,20 +71,25 @@ def _may_have_happened(exc: psycopg.OperationalError) -> bool:
     return exc.sqlstate is None or exc.sqlstate[:2] in ("08", "57")
 
 
-async def _ground(conn: Connection, drafts: Sequence[Draft]) -> Ground:
+async def _ground(conn: Connection, drafts: Sequence[Draft], *, wait: bool) -> Ground:
     """Lock the conversations, in sorted order, and read all that ``decide`` asks for: one round trip."""
     keyed = [(d.sender_id, d.client_message_id) for d in drafts if d.client_message_id]
     replies = [d.reply_to for d in drafts if d.reply_to]
     media = [m for d in drafts for m in d.attachments]
     conversations = [d.conversation_id for d in drafts]
     users = [d.sender_id for d in drafts]
-    heads = await conn.execute(_SQL["lock_conversations"], {"conversations": sorted(set(conversations))})
+    distinct = {"conversations": sorted(set(conversations))}
+    locked = await conn.execute(_SQL["lock_or_wait" if wait else "lock_or_pass"], distinct)
+    there = None if wait else await conn.execute(_SQL["existing"], distinct)
     members = await conn.execute(_SQL["members"], {"conversations": conversations, "users": users})
     known = await _maybe(conn, _SQL["known"], keyed, users=[u for u, _ in keyed], keys=[k for _, k in keyed])
     replied = await _maybe(conn, _SQL["replied"], replies, ids=replies)
     owners = await _maybe(conn, _SQL["media"], media, ids=media)
+    heads: dict[str, int] = dict(await locked.fetchall())
+    existing = {row[0] for row in await there.fetchall()} if there else set[str]()
     return Ground(
-        heads=dict(await heads.fetchall()),
+        heads=heads,
+        held=existing - heads.keys(),
         members=set(await members.fetchall()),
         known=_by_key(await known.fetchall() if known else []),
         replied=dict(await replied.fetchall() if replied else []),

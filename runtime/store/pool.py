@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import psycopg
@@ -11,29 +12,31 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from runtime.errors import Unavailable
+from runtime.metrics import PG_CONNECTIONS, PG_IDLE, PG_WAITING
 
 Connection: TypeAlias = psycopg.AsyncConnection[TupleRow]
 Pool: TypeAlias = AsyncConnectionPool[Connection]
 
-# Bounds for every statement of ours; a stuck server is an answer within seconds, not a hang.
-_OPTIONS = " ".join(
-    f"-c {name}={value}"
-    for name, value in {
-        "statement_timeout": "5s",
-        "lock_timeout": "2s",
+
+def _options(statement_s: float, lock_s: float) -> str:
+    """Bounds for every statement of ours; a stuck server is an answer within seconds, not a hang."""
+    bounds = {
+        "statement_timeout": f"{statement_s * 1000:.0f}ms",
+        "lock_timeout": f"{lock_s * 1000:.0f}ms",
         "idle_in_transaction_session_timeout": "15s",
         "timezone": "UTC",
-    }.items()
-)
+    }
+    return " ".join(f"-c {name}={value}" for name, value in bounds.items())
 
 
+STATEMENT_S, LOCK_S = 5.0, 2.0
 CONNECT: dict[str, Any] = {
     "autocommit": True,
     "prepare_threshold": 0,  # few statements, used again and again
     "connect_timeout": 5,
     "tcp_user_timeout": 10_000,
     "keepalives_idle": 10,
-    "options": _OPTIONS,
+    "options": _options(STATEMENT_S, LOCK_S),
 }
 
 
@@ -48,22 +51,45 @@ def unavailable_on_outage() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def open_pool(dsn: str, *, size: int = 8, wait_s: float = 20) -> AsyncIterator[Pool]:
-    """A pool of autocommit connections. Raises Unavailable when the server is not there within ``wait_s``."""
+async def open_pool(
+    dsn: str,
+    *,
+    size: int = 8,
+    wait_s: float = 20,
+    turn_s: float = 2.0,
+    statement_s: float = STATEMENT_S,
+    lock_s: float = LOCK_S,
+) -> AsyncIterator[Pool]:
+    """A pool of autocommit connections. Raises Unavailable when the server is not there within ``wait_s``.
+
+    A caller waits at most ``turn_s`` for a connection, a statement runs at most ``statement_s`` and waits at most
+    ``lock_s`` for each lock.
+    """
     pool: Pool = AsyncConnectionPool(
         dsn,
         min_size=min(2, size),
         max_size=size,
-        timeout=2.0,
+        timeout=turn_s,
         max_waiting=1000,
         open=False,
         reconnect_timeout=60,
-        kwargs=CONNECT,
+        kwargs={**CONNECT, "options": _options(statement_s, lock_s)},
     )
     async with pool:
         with unavailable_on_outage():
             await pool.wait(wait_s)
+        _measure(pool)
         yield pool
+
+
+def _measure(pool: Pool) -> None:
+    """Show the pool in the metrics. A process has one."""
+
+    def stat(name: str) -> float:
+        return pool.get_stats().get(name, 0)
+
+    for gauge, name in ((PG_CONNECTIONS, "pool_size"), (PG_IDLE, "pool_available"), (PG_WAITING, "requests_waiting")):
+        gauge.set_function(partial(stat, name))
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ import pytest
 
 from runtime.conversations import Conversations
 from runtime.errors import Conflict, Forbidden, IdempotencyMismatch, Invalid, NotFound, Unavailable
-from runtime.intake import Accepted, Intake
+from runtime.intake import Accepted, Contended, Intake
 from runtime.memory.history import MemoryHistory
 from runtime.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
 from runtime.memory.tables import Tables
@@ -22,7 +22,7 @@ from runtime.store.conversations import PostgresConversations
 from runtime.store.history import PostgresHistory
 from runtime.store.intake import PostgresIntake
 from runtime.store.outbox import open_outbox
-from runtime.store.pool import open_pool
+from runtime.store.pool import open_pool, transaction
 from schemas.ids import new_id
 from schemas.messages import ChangeKind
 from tests import make
@@ -34,6 +34,8 @@ class World:
     conversations: Conversations
     history: History
     open_outbox: Any
+    hold: Any
+    """Hold a conversation, as another process does."""
     room: str
 
     def draft(self, content: str = "hi", **more: Any) -> Any:
@@ -50,17 +52,35 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         async def memory_outbox() -> AsyncIterator[Outbox]:
             yield MemoryOutbox(tables)
 
-        made = World(MemoryIntake(tables), MemoryConversations(tables), MemoryHistory(tables), memory_outbox, room)
+        intake = MemoryIntake(tables)
+
+        @asynccontextmanager
+        async def hold(conversation_id: str) -> AsyncIterator[None]:
+            intake.locked.add(conversation_id)
+            yield
+            intake.locked.remove(conversation_id)
+
+        made = World(intake, MemoryConversations(tables), MemoryHistory(tables), memory_outbox, hold, room)
         await made.conversations.create(room, "Room", "alice", ["bob"])
         yield made
         return
     dsn = request.getfixturevalue("pg_dsn")
-    async with open_pool(dsn) as pool:
+    async with open_pool(dsn, lock_s=0.2) as pool:
+
+        @asynccontextmanager
+        async def locked(conversation_id: str) -> AsyncIterator[None]:
+            async with transaction(pool) as conn:
+                await conn.execute(
+                    "SELECT 1 FROM conversations WHERE conversation_id = %s FOR UPDATE", [conversation_id]
+                )
+                yield
+
         made = World(
             PostgresIntake(pool),
             PostgresConversations(pool),
             PostgresHistory(pool),
             lambda: open_outbox(dsn),
+            locked,
             room,
         )
         await made.conversations.create(room, "Room", "alice", ["bob"])
@@ -114,7 +134,7 @@ async def test_parallel_retries_of_one_key_make_one_row(world):
     async def post() -> Any:
         for _ in range(20):
             try:
-                return (await world.intake.accept([world.draft(key="k-par")]))[0]
+                return (await world.intake.accept([world.draft(key="k-par")], wait=True))[0]
             except Unavailable:
                 continue
         raise AssertionError("never stored")
@@ -122,6 +142,21 @@ async def test_parallel_retries_of_one_key_make_one_row(world):
     answers = await asyncio.gather(*(post() for _ in range(20)))
     assert len({a.message.message_id for a in answers}) == 1
     assert (await world.history.heads([world.room]))[world.room] == 1
+
+
+async def test_a_held_conversation_is_passed_over_unless_it_is_waited_for(world):
+    other = new_id()
+    await world.conversations.create(other, None, "alice", [])
+    [known] = await world.intake.accept([world.draft(key="k-held")])
+    async with world.hold(world.room):
+        batch = [world.draft("a"), make.draft("b", conversationId=other), world.draft(key="k-held"), world.draft("c")]
+        outcomes = await world.intake.accept([*batch, make.draft(conversationId=new_id())])
+        assert [type(o) for o in outcomes] == [Contended, Accepted, Accepted, Contended, NotFound]
+        assert outcomes[2].message == known.message
+        with pytest.raises(Unavailable):
+            await world.intake.accept([batch[0]], wait=True)
+    stored = await world.intake.accept([batch[0], batch[3]], wait=True)
+    assert [o.message.seq for o in stored] == [2, 3]
 
 
 async def test_one_bad_draft_does_not_fail_its_neighbours(world):

@@ -12,6 +12,7 @@ from runtime.errors import IdempotencyMismatch, NotFound, OutcomeUnknown, Unavai
 from runtime.intake import Draft, Outcome
 from runtime.memory.intake import MemoryConversations, MemoryIntake
 from runtime.memory.tables import Tables
+from schemas.ids import new_id
 from tests import make
 
 
@@ -28,7 +29,7 @@ class Gate:
     def __init__(self, tables: Tables) -> None:
         self.inner, self.open, self.sizes, self.poison = MemoryIntake(tables), asyncio.Event(), [], ""
 
-    async def accept(self, drafts: Sequence[Draft]) -> Sequence[Outcome]:
+    async def accept(self, drafts: Sequence[Draft], *, wait: bool = False) -> Sequence[Outcome]:
         self.sizes.append(len(drafts))
         await self.open.wait()
         if any(d.content == self.poison for d in drafts):
@@ -89,3 +90,43 @@ async def test_rejections_reach_their_own_request(tables):
         await accept(make.draft("other", key="k"))
     with pytest.raises(NotFound):
         await accept(make.draft(sender="eve"))
+
+
+async def test_a_held_conversation_waits_apart_and_stops_no_other(tables):
+    other = new_id()
+    await MemoryConversations(tables).create(other, None, "alice", [])
+    intake = MemoryIntake(tables, locked={make.ROOM})
+    waiting = asyncio.Event()
+
+    class Patient:
+        async def accept(self, drafts: Sequence[Draft], *, wait: bool = False) -> Sequence[Outcome]:
+            if wait:
+                waiting.set()
+                while intake.locked:  # noqa: ASYNC110 - a lock that is waited for
+                    await asyncio.sleep(0)
+            return await intake.accept(drafts, wait=wait)
+
+    accept = Accept(Patient(), lambda _: None)
+    held = [asyncio.create_task(accept(make.draft(text))) for text in "ab"]
+    await waiting.wait()
+    held += [asyncio.create_task(accept(make.draft(text))) for text in "cd"]
+    flowing = [await accept(make.draft(str(n), conversationId=other)) for n in range(5)]
+    assert [a.message.seq for a in flowing] == [1, 2, 3, 4, 5]
+    assert not any(task.done() for task in held)
+    intake.locked.clear()
+    answers = await asyncio.gather(*held)
+    assert [(a.message.seq, a.message.content) for a in answers] == [(1, "a"), (2, "b"), (3, "c"), (4, "d")]
+    await accept.drain()
+
+
+async def test_a_conversation_that_stays_held_is_unavailable_and_a_known_key_is_answered(tables):
+    intake = MemoryIntake(tables)
+    accept = Accept(intake, lambda _: None)
+    first = await accept(make.draft(key="k"))
+    intake.locked.add(make.ROOM)
+    again = await accept(make.draft(key="k"))
+    assert (again.replayed, again.message) == (True, first.message)
+    with pytest.raises(Unavailable):
+        await accept(make.draft("new"))
+    intake.locked.clear()
+    assert (await accept(make.draft("new"))).message.seq == 2

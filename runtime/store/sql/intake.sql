@@ -1,9 +1,18 @@
--- name: lock_conversations
--- In the order of their ids, so that two batches never wait for each other.
+-- name: lock_or_pass
+-- A conversation that somebody else holds is passed over: nobody waits for a stranger.
+SELECT conversation_id::text, last_seq FROM conversations
+WHERE conversation_id = ANY(%(conversations)s::uuid[])
+FOR UPDATE SKIP LOCKED;
+
+-- name: lock_or_wait
+-- In the order of their ids, so that two batches never wait for each other in a circle.
 SELECT conversation_id::text, last_seq FROM conversations
 WHERE conversation_id = ANY(%(conversations)s::uuid[])
 ORDER BY conversation_id
 FOR UPDATE;
+
+-- name: existing
+SELECT conversation_id::text FROM conversations WHERE conversation_id = ANY(%(conversations)s::uuid[]);
 
 -- name: members
 SELECT conversation_id::text, user_id
