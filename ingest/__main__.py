@@ -42,6 +42,8 @@ from runtime.store.search import PostgresSearch
 
 _POOL = 10
 _WAIT_S = 60.0
+_TURN_S, _STATEMENT_S, _LOCK_S = 1.0, 2.0, 1.0
+"""A call is answered within 3 s, whatever the store does."""
 
 
 @asynccontextmanager
@@ -94,7 +96,9 @@ async def run(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(operator_server(settings.ops, lambda: ready))
         dsn = settings.pg.dsn.get_secret_value()
-        pool = await stack.enter_async_context(open_pool(dsn, size=_POOL, wait_s=_WAIT_S))
+        pool = await stack.enter_async_context(
+            open_pool(dsn, size=_POOL, wait_s=_WAIT_S, turn_s=_TURN_S, statement_s=_STATEMENT_S, lock_s=_LOCK_S)
+        )
         relay = await stack.enter_async_context(open_relay(settings))
         routes = await stack.enter_async_context(open_routes(settings, pool, relay))
         config = uvicorn.Config(

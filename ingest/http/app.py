@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 
+from ingest.http.deadline import Deadline
 from ingest.http.edge import DeclaredLength
 from ingest.http.problems import on_bug, on_error, on_gone, on_http_exception
 from runtime.errors import MillraceError
@@ -21,7 +22,7 @@ def create_app(routes: Iterable[BaseRoute]) -> Starlette:
     """The public HTTP application."""
     return Starlette(
         routes=list(routes),
-        middleware=[Middleware(DeclaredLength, unlimited=UPLOADS)],
+        middleware=[Middleware(Deadline), Middleware(DeclaredLength, unlimited=UPLOADS)],
         exception_handlers={
             MillraceError: on_error,
             HTTPException: on_http_exception,
