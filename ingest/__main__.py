@@ -12,6 +12,7 @@ import uvloop
 from starlette.routing import BaseRoute
 
 from ingest.accept import Accept
+from ingest.continuity import Continuity
 from ingest.http.app import create_app
 from ingest.http.conversations import ConversationCalls
 from ingest.http.edge import Edge
@@ -23,10 +24,12 @@ from ingest.wakes import Wakes
 from runtime.auth import Verifier
 from runtime.blobs import open_blobs
 from runtime.kafka.log import open_log
+from runtime.kafka.position import open_positions
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
-from runtime.metrics import ACCEPTED, RELAYED
+from runtime.metrics import ACCEPTED, LOG_LOSSES, RELAYED, REPUBLISHED
 from runtime.operator import QuietServer, operator_server
+from runtime.outbox import Loss
 from runtime.redis.rates import open_rate_limiter
 from runtime.settings import Settings
 from runtime.store.conversations import PostgresConversations
@@ -39,6 +42,7 @@ from runtime.store.notifications import PostgresNotifications
 from runtime.store.outbox import announce, announcements, open_outbox
 from runtime.store.pool import Pool, open_pool
 from runtime.store.search import PostgresSearch
+from schemas.topics import load
 
 _POOL = 10
 _WAIT_S = 60.0
@@ -46,12 +50,20 @@ _TURN_S, _STATEMENT_S, _LOCK_S = 1.0, 2.0, 1.0
 """A call is answered within 3 s, whatever the store does."""
 
 
+def _count_loss(loss: Loss) -> None:
+    LOG_LOSSES.inc()
+    REPUBLISHED.inc(loss.rows)
+
+
 @asynccontextmanager
 async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
     """A relay that runs while the block does."""
     dsn = settings.pg.dsn.get_secret_value()
-    async with open_log(settings.kafka.bootstrap, client_id="millrace-relay") as log:
-        relay = Relay(partial(open_outbox, dsn), log, published=RELAYED.inc)
+    async with (
+        open_log(settings.kafka.bootstrap, client_id="millrace-relay") as log,
+        open_positions(settings.kafka.bootstrap, load(), "relay") as positions,
+    ):
+        relay = Relay(partial(open_outbox, dsn), log, Continuity(positions, _count_loss), published=RELAYED.inc)
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(relay.run()),

@@ -1,19 +1,21 @@
 """The relay: outbox rows into Kafka, each conversation in seq order, never one skipped.
 
 Rows are chosen by state (not yet published), so a late commit cannot be overlooked. They are marked only after
-the broker's acknowledgement; a crash in between publishes them again, which readers drop by event id.
+the broker's acknowledgement; a crash in between publishes them again, which readers drop by event id. What the
+broker loses afterwards is published again too, while it is retained.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 
 import structlog
 
+from ingest.continuity import IDLE_S, Continuity
 from runtime.errors import Unavailable
 from runtime.outbox import Outbox, Owed
 from runtime.ports import EventLog
@@ -24,10 +26,11 @@ _log = structlog.get_logger()
 PRODUCER = "millrace/relay"
 BATCH = 500
 SAFETY_POLL_S = 0.5
+PROBE_S = 0.5
 CLAIM_EVERY_S = 2.0
 PRUNE_EVERY_S = 600.0
 KEEP_PUBLISHED_H = 48
-MIN_BACKOFF_S, MAX_BACKOFF_S = 0.1, 5.0
+MIN_BACKOFF_S, MAX_BACKOFF_S = 0.1, 2.0
 
 
 @dataclass(slots=True)
@@ -36,6 +39,7 @@ class Relay:
 
     open_outbox: Callable[[], AbstractAsyncContextManager[Outbox]]
     log: EventLog
+    continuity: Continuity
     published: Callable[[int], None] = lambda _: None
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _shards: frozenset[int] = frozenset()
@@ -67,6 +71,7 @@ class Relay:
     async def _serve(self, outbox: Outbox) -> None:
         clock = asyncio.get_running_loop().time
         claim_at = prune_at = clock()
+        self.continuity.begin()
         while True:
             if clock() >= claim_at:
                 claim_at = clock() + CLAIM_EVERY_S
@@ -77,17 +82,35 @@ class Relay:
                 await outbox.prune(KEEP_PUBLISHED_H)
             self._woken.clear()
             if not await self.publish(outbox):
+                await self.continuity.sure(outbox, IDLE_S)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), SAFETY_POLL_S)
 
     async def publish(self, outbox: Outbox) -> int:
-        """One batch: read, append, mark. Raises Unavailable; then nothing is marked and all is tried again."""
+        """One batch: read, append, mark. Raises Unavailable; then nothing is marked and all is tried again.
+
+        Nothing is marked either when the log turns out to have lost something: it is owed again with all the rest.
+        """
+        await self.continuity.sure(outbox)
         rows = await outbox.unpublished(BATCH)
         if rows:
-            await self.log.append([_record(row) for row in rows])
-            await outbox.mark(rows)
-            self.published(len(rows))
+            await self._append([_record(row) for row in rows])
+            if await self.continuity.acknowledged(outbox):
+                await outbox.mark(rows)
+                self.published(len(rows))
         return len(rows)
+
+    async def _append(self, records: Sequence[Record]) -> None:
+        """Append, while the broker answers: what outlives a broker would go to one that may have come back empty."""
+        appending = asyncio.ensure_future(self.log.append(records))
+        try:
+            while not (await asyncio.wait({appending}, timeout=PROBE_S))[0]:
+                await self.continuity.positions.read()
+            appending.result()
+        finally:
+            if not appending.done():
+                appending.cancel()
+                await asyncio.wait({appending})
 
 
 def _record(row: Owed) -> Record:

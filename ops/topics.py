@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ops.errors import OperatorError
 from ops.running import running_stack
+from schemas.ids import is_uuid
 from schemas.topics import Topic, load
 
 app = typer.Typer(help="The topics: list them, bring a broker to topics.yaml.", no_args_is_help=True)
@@ -90,6 +91,30 @@ def apply(
         print(json.dumps({"done": done}))
         return
     print("\n".join(done) if done else "nothing to do: the broker is as topics.yaml says")
+
+
+@app.command()
+def republish(
+    since: Annotated[str, typer.Option(help="How far back: 30m, 1h, 2d.")],
+    conversation: Annotated[str | None, typer.Option(help="Only this conversation.")] = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish the relay's events again, from the outbox, in order. Readers drop by id what they know."""
+    from ops.republish import RETAINED_H, run_republish
+    from ops.tokens import seconds
+
+    try:
+        span = seconds(since)
+    except ValueError as exc:
+        raise OperatorError(str(exc)) from exc
+    if conversation is not None and not is_uuid(conversation):
+        raise OperatorError(f"{conversation} is no conversation id")
+    count = asyncio.run(run_republish(running_stack(data).pg_dsn, span, conversation))
+    if as_json:
+        print(json.dumps({"republished": count}))
+        return
+    print(f"{count} events published again; what was published over {RETAINED_H} hours ago is not retained")
 
 
 def _broker(data: Path | None, bootstrap: str | None) -> str:

@@ -63,8 +63,8 @@ class Notice:
 class Notifications(Protocol):
     """In-app notifications in the store."""
 
-    async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
-        """The current members of each conversation. Raises Unavailable."""
+    async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+        """The current members of each conversation, and up to which seq each has it. Raises Unavailable."""
 
     async def add(self, notices: Sequence[Notice]) -> Sequence[Notice]:
         """Store those that are not there yet; return all, as stored. Raises Unavailable."""

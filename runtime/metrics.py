@@ -6,6 +6,8 @@ from prometheus_client import Counter, Gauge, Histogram
 
 ACCEPTED = Counter("millrace_accepted_messages_total", "Messages accepted: stored for good")
 RELAYED = Counter("millrace_relayed_events_total", "Outbox rows that Kafka has acknowledged")
+LOG_LOSSES = Counter("millrace_log_losses_total", "Times that the log had lost records when the relay looked")
+REPUBLISHED = Counter("millrace_republished_events_total", "Outbox rows owed again because the log had lost records")
 RECORDS = Counter("millrace_stage_records_total", "Records finished", ["stage"])
 DEAD_LETTERS = Counter("millrace_stage_dead_letters_total", "Records that could never work", ["stage"])
 RETRIES = Counter("millrace_stage_retries_total", "Attempts repeated after transient trouble", ["stage"])

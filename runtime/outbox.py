@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from runtime.position import Position
+
 
 @dataclass(frozen=True, slots=True)
 class Owed:
@@ -16,6 +18,16 @@ class Owed:
     topic: str
     value: bytes
     event_id: str
+    part: str = ""
+    """What tells facts apart that take no seq of their own and stand behind the one they name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """The log lost something, so what is retained was marked as not published: ``rows`` of them."""
+
+    what: str
+    rows: int
 
 
 class Outbox(Protocol):
@@ -32,7 +44,14 @@ class Outbox(Protocol):
         """Rows by their state, never by position, ordered by conversation and seq. Raises Unavailable."""
 
     async def mark(self, rows: Sequence[Owed]) -> None:
-        """They are in Kafka. Raises Unavailable."""
+        """They are in Kafka, unless a loss was found since the last ``compare`` here. Raises Unavailable."""
+
+    async def compare(self, found: Position) -> Loss | None:
+        """Note how far the log has come. If it lost something, all retained rows of all shards are owed again, before
+        anybody publishes more; found by many relays at once, this is done once. Raises Unavailable."""
+
+    async def noted_replication(self) -> int | None:
+        """How many replicas the log had when it was noted; None when it never was. Raises Unavailable."""
 
     async def prune(self, older_than_h: int) -> int:
         """Forget rows published longer ago; return how many. Raises Unavailable."""

@@ -14,6 +14,7 @@ from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
 from runtime.operator import operator_server
 from runtime.settings import Settings
+from runtime.store.epochs import PostgresEpochs
 from runtime.store.pool import Pool, open_pool
 from streams.stage import Stage
 from streams.worker import Worker
@@ -89,7 +90,7 @@ async def run(name: str, settings: Settings) -> None:
         log = await stack.enter_async_context(open_log(settings.kafka.bootstrap, client_id=f"millrace-{name}"))
         topics = [*(kind.TOPIC for kind in stage.reads), stage.dead_letters]
         await wait_for_topics(settings.kafka.bootstrap, topics, _WAIT_S)
-        worker = Worker(stage, log, settings.kafka.bootstrap, settings.data_dir)
+        worker = Worker(stage, log, settings.kafka.bootstrap, settings.data_dir, PostgresEpochs(pool, name))
         await worker.run(until_told_to_stop)
 
 

@@ -6,6 +6,7 @@ What it replaces in ``faust/transport/consumer.py``:
   partition holds what was delivered, and only what is before the oldest unfinished record is committed.
 * ``_drain_messages`` makes four tasks for each record; here a record is awaited directly unless it could block.
 * ``wait_empty`` waits without limit, which blocks SIGTERM and the whole group; here it is bounded.
+* ``perform_seek`` trusts what is committed; here not, if the log has lost records since.
 * ``_wait_next_records`` sleeps a second when all buffers are full; here it waits for room.
 """
 
@@ -19,6 +20,8 @@ from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
 
+from runtime.position import Epochs
+
 _LOOK_S = 0.02
 _COLLECT_EVERY = 25
 
@@ -30,6 +33,7 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
         self._ring: defaultdict[Any, deque[int]] = defaultdict(deque)
         self._room = asyncio.Event()
         self._n_acked = 0
+        self.epoch: int | None = None
         super().__init__(*args, **kwargs)
 
     def _new_offset(self, tp: Any) -> int | None:
@@ -110,6 +114,23 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
         self._acked.clear()
         self._acked_index.clear()
         await super().perform_seek()
+        await self._start_over()
+
+    async def _start_over(self) -> None:
+        """Positions that were reached before the log lost something lead nowhere: begin at the beginning."""
+        places = {f"{tp.topic}/{tp.partition}": tp for tp in self.assignment()}
+        epochs: Epochs = self.app.epochs
+        now = await epochs.current()
+        before = await epochs.of(list(places))
+        stale = [tp for name, tp in places.items() if before.get(name, now) < now]
+        if stale:
+            self.log.warning("the log has lost records: %d partitions are read from their beginnings", len(stale))
+        for tp, begin in (await self.earliest_offsets(*stale)).items() if stale else ():
+            await self._commit({tp: begin})
+            await self.seek(tp, begin)
+            self._committed_offset[tp] = begin
+        await epochs.reached(list(places), now)
+        self.epoch = now
 
     async def lag(self) -> int:
         """How many records of our partitions are not committed yet, as the broker sees it."""
@@ -143,6 +164,7 @@ class StageTransport(driver.Transport):  # type: ignore[misc]
     Consumer = StageConsumer
 
 
-def install(app: Any) -> None:
+def install(app: Any, epochs: Epochs) -> None:
     """Make the app use StageConsumer. Before it starts."""
+    app.epochs = epochs
     app.transport = StageTransport(app.conf.broker_consumer, app)

@@ -6,7 +6,7 @@ writes  notification.sent
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runtime.effects import Notice, Notifications
@@ -18,9 +18,13 @@ from schemas.messages import Message
 from streams.stage import Stage
 
 
-def recipients(message: Message, members: Sequence[str], connected: frozenset[str]) -> list[str]:
-    """Members who do not see the message live. Its sender knows it."""
-    return [user for user in members if user != message.sender_id and user not in connected]
+def recipients(message: Message, members: Mapping[str, int], connected: frozenset[str]) -> list[str]:
+    """Members who do not see the message live and have it on no device yet. Its sender knows it."""
+    return [
+        user
+        for user, delivered in members.items()
+        if user != message.sender_id and user not in connected and delivered < message.seq
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class HandleNotification:
         notices = [
             Notice(new_id(), message.message_id, message.conversation_id, message.seq, user)
             for message in messages
-            for user in recipients(message, members.get(message.conversation_id, ()), connected)
+            for user in recipients(message, members.get(message.conversation_id, {}), connected)
         ]
         return [_sent(notice) for notice in await self.notifications.add(notices)] if notices else []
 

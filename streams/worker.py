@@ -20,8 +20,10 @@ import faust
 import structlog
 from faust.tables.manager import TableManager
 
+from runtime.errors import Unavailable
 from runtime.metrics import BATCH_SECONDS, DEAD_LETTERS, LAG, RECORDS, RETRIES
 from runtime.ports import EventLog
+from runtime.position import Epochs
 from streams import consumer
 from streams.lanes import Lanes
 from streams.progress import Progress
@@ -34,6 +36,7 @@ _STUCK_S = 60.0
 _STOP_S = 20.0
 _LOOK_S = 1.0
 _ASK_EVERY = 10
+_EPOCH_EVERY = 3
 
 
 class _NoTables(TableManager):  # type: ignore[misc]
@@ -44,7 +47,7 @@ class _NoTables(TableManager):  # type: ignore[misc]
         await self.recovery.start()
 
 
-def build_app(stage: Stage, bootstrap: str, data_dir: Path) -> Any:
+def build_app(stage: Stage, bootstrap: str, data_dir: Path, epochs: Epochs) -> Any:
     """One app for each stage: its id is the consumer group, so stages lag, fail and scale alone."""
     folder = data_dir / "faust" / stage.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +72,7 @@ def build_app(stage: Stage, bootstrap: str, data_dir: Path) -> Any:
         producer_request_timeout=20,
         web_enabled=False,
     )
-    consumer.install(app)
+    consumer.install(app, epochs)
     return app
 
 
@@ -81,6 +84,7 @@ class Worker:
     log: EventLog
     bootstrap: str
     data_dir: Path
+    epochs: Epochs
     app: Any = None
     _lanes: Lanes[Any] = field(init=False)
     _progress: Progress = field(default_factory=Progress)
@@ -100,7 +104,7 @@ class Worker:
     async def run(self, stop: Callable[[], Awaitable[None]]) -> None:
         """Work until ``stop`` returns; then finish what is under way, commit, and leave the group."""
         told = asyncio.ensure_future(stop())  # before the start, which may be told to stop too
-        self.app = build_app(self.stage, self.bootstrap, self.data_dir)
+        self.app = build_app(self.stage, self.bootstrap, self.data_dir, self.epochs)
         self._declare_agent()
         self.app.finalize()
         lanes = asyncio.create_task(self._lanes.run())
@@ -175,10 +179,19 @@ class Worker:
             looks += 1
             if not looks % _ASK_EVERY:
                 self._progress.lags(await self._lag())
-            if self.app.crashed:
+            if not looks % _EPOCH_EVERY:
+                await self._look_at_epoch()
+            if self.app.crashed or self.app.consumer.crashed:
                 _exit(EX_SOFTWARE, "Faust crashed")
             if self._progress.stuck(_STUCK_S):
                 _exit(EX_TEMPFAIL, "records wait and none was finished for a minute")
+
+    async def _look_at_epoch(self) -> None:
+        """A log that has lost records since we got our partitions: our positions lead nowhere, so begin again."""
+        began = self.app.consumer.epoch
+        with suppress(Unavailable):
+            if began is not None and await self.epochs.current() != began:
+                _exit(EX_TEMPFAIL, "the log has lost records; it is read again from its beginning")
 
     async def _lag(self) -> int:
         """What the broker still has for us; nothing when it does not say, for then nobody could get on."""

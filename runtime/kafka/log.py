@@ -2,7 +2,8 @@
 
 The idempotent producer of aiokafka has no way out of some broker troubles: its batches never expire, and it
 does not recover from OutOfOrderSequenceNumber (aiokafka #1101, no KIP-360). So an append has a deadline, and
-a producer that misses it is thrown away. What it held is then *unknown*: the caller appends it again.
+a producer that misses it is thrown away, with all it still holds: nothing that was given up is written later. What it
+held is then *unknown*: the caller appends it again.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ class KafkaLog:
         except (KafkaError, TimeoutError, OSError) as exc:
             await self._discard(producer)
             raise Unavailable("Kafka did not acknowledge") from exc
+        except asyncio.CancelledError:
+            await self._discard(producer)
+            raise
 
     async def _ready(self) -> AIOKafkaProducer:
         async with self._lock:
@@ -77,7 +81,7 @@ class KafkaLog:
                 return
             self._producer = None
         _log.warning("producer discarded")
-        await _stop(producer)
+        await _abort(producer)
 
     async def close(self) -> None:
         """Give up the producer; bounded."""
@@ -90,6 +94,17 @@ async def _stop(producer: AIOKafkaProducer) -> None:
     with suppress(KafkaError, TimeoutError, OSError):
         async with asyncio.timeout(_STOP_DEADLINE_S):
             await producer.stop()
+
+
+async def _abort(producer: AIOKafkaProducer) -> None:
+    """End it at once. Its own ``stop`` would first try to write what it holds."""
+    producer._closed = True
+    sender = producer._sender and producer._sender.sender_task
+    if sender is not None:
+        sender.cancel()
+    with suppress(KafkaError, TimeoutError, OSError):
+        async with asyncio.timeout(_STOP_DEADLINE_S):
+            await producer.client.close()
 
 
 @asynccontextmanager

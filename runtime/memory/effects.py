@@ -99,9 +99,13 @@ class MemoryNotifications:
     tables: Tables
     stored: dict[tuple[str, str, str], Notice] = field(default_factory=dict)
 
-    async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
-        members = self.tables.members
-        return {id_: sorted(members[id_]) for id_ in conversation_ids if id_ in members}
+    async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+        members, receipts = self.tables.members, self.tables.receipts
+        return {
+            id_: {user: receipts.get((id_, user), (0, 0))[0] for user in sorted(members[id_])}
+            for id_ in conversation_ids
+            if id_ in members
+        }
 
     async def add(self, notices: Sequence[Notice]) -> Sequence[Notice]:
         kept = [self.stored.setdefault((n.message_id, n.user_id, n.channel), n) for n in notices]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from runtime.conversations import MAX_MEMBERS, Conversation, Member, Summary, check_change
 from runtime.errors import Conflict, Unavailable
 from runtime.intake import Accepted, Draft, Ground, Outcome, decide
 from runtime.memory.tables import ConversationRow, OutboxRow, Tables
-from runtime.outbox import Owed
+from runtime.outbox import Loss, Owed
+from runtime.position import Position, loss
 from schemas.clock import now
 from schemas.codec import record
 from schemas.events import ConversationChanged, MessageCreated
@@ -155,6 +156,7 @@ class MemoryOutbox:
 
     tables: Tables
     owned: frozenset[int] = field(default_factory=frozenset)
+    epoch: int = 0
 
     @property
     def shards(self) -> frozenset[int]:
@@ -172,8 +174,29 @@ class MemoryOutbox:
         return [_owed(conversation_id, row) for (conversation_id, _), row in owed[:limit]]
 
     async def mark(self, rows: Sequence[Owed]) -> None:
-        for row in rows:
-            self.tables.outbox[row.conversation_id, row.seq].published = True
+        if self.epoch == self.tables.epoch:
+            for row in rows:
+                self.tables.outbox[row.conversation_id, row.seq].published = True
+
+    async def compare(self, found: Position) -> Loss | None:
+        tables = self.tables
+        noted, what, rows = tables.noted, None, 0
+        if noted is not None:
+            what = loss(noted, found)
+        if what is not None:
+            tables.epoch += 1
+            published = [row for row in tables.outbox.values() if row.published]
+            for row in published:
+                row.published = False
+            rows = len(published)
+            found = replace(found, replication=noted.replication if noted else found.replication)
+        if what is not None or not found.missing:
+            tables.noted = found
+        self.epoch = tables.epoch
+        return None if what is None else Loss(what, rows)
+
+    async def noted_replication(self) -> int | None:
+        return None if self.tables.noted is None else self.tables.noted.replication
 
     async def prune(self, older_than_h: int) -> int:
         return 0

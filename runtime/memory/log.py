@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from runtime.errors import Unavailable
+from runtime.position import Position
 from schemas.codec import Record, decode
 from schemas.events import AnyEvent
 
 
 @dataclass(slots=True)
 class MemoryLog:
-    """An EventLog. Set ``down`` to make it refuse."""
+    """An EventLog, and its Positions. Set ``down`` to make it refuse."""
 
     records: list[Record] = field(default_factory=list)
     down: bool = False
+    life: int = 1
+    topics: bool = True
 
     async def append(self, records: Sequence[Record]) -> None:
+        if self.down or not self.topics:
+            raise Unavailable("the broker does not answer, or has no such topic")
+        self.records.extend(records)
+
+    async def read(self) -> Position:
         if self.down:
             raise Unavailable("the broker does not answer")
-        self.records.extend(records)
+        ends = dict(Counter(f"{record.topic}/0" for record in self.records))
+        missing = () if self.topics else ("message.created",)
+        return Position(cluster_id=f"life {self.life}", replication=1, ends=ends, missing=missing)
+
+    async def restore(self, replication: int) -> None:
+        self.topics = True
+
+    def lose(self) -> None:
+        """Come back with nothing."""
+        self.records.clear()
+        self.life, self.topics = self.life + 1, False
 
     def events(self, topic: str) -> list[AnyEvent]:
         """What was appended to a topic, decoded."""

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from runtime.position import Position
 from schemas.events import AnyEvent
 from schemas.messages import Change, Message
 
@@ -42,6 +43,9 @@ class Tables:
     """(sender, client message id) → (message id, body hash)."""
     changes: dict[str, list[Change]] = field(default_factory=lambda: defaultdict(list))
     outbox: dict[tuple[str, int], OutboxRow] = field(default_factory=dict)
+    noted: Position | None = None
+    """The log when it was last looked at."""
+    epoch: int = 0
     receipts: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """(conversation, user) → (delivered seq, read seq)."""
 

@@ -32,10 +32,10 @@ class PostgresNotifications:
 
     pool: Pool
 
-    async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
         async with connection(self.pool) as conn:
             cursor = await conn.execute(_SQL["members"], {"ids": list(conversation_ids)})
-            return {row[0]: row[1] for row in await cursor.fetchall()}
+            return {id_: dict(zip(users, seqs, strict=True)) for id_, users, seqs in await cursor.fetchall()}
 
     async def add(self, notices: Sequence[Notice]) -> Sequence[Notice]:
         columns = {

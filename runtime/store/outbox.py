@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
+import orjson
 import psycopg
 
-from runtime.outbox import Owed
-from runtime.store.pool import CONNECT, Connection, Pool, connection, unavailable_on_outage
+from runtime.outbox import Loss, Owed
+from runtime.position import Position, loss
+from runtime.store.pool import CONNECT, Connection, Pool, connection, transaction, unavailable_on_outage
 from runtime.store.statements import load
 from schemas.ids import OUTBOX_SHARDS
 
@@ -23,6 +26,7 @@ class PostgresOutbox:
 
     conn: Connection
     owned: set[int] = field(default_factory=set)
+    epoch: int = 0
 
     @property
     def shards(self) -> frozenset[int]:
@@ -44,8 +48,48 @@ class PostgresOutbox:
 
     async def mark(self, rows: Sequence[Owed]) -> None:
         with unavailable_on_outage():
-            done = {"conversations": [r.conversation_id for r in rows], "seqs": [r.seq for r in rows]}
+            done = {
+                "conversations": [r.conversation_id for r in rows],
+                "seqs": [r.seq for r in rows],
+                "parts": [r.part for r in rows],
+                "epoch": self.epoch,
+            }
             await self.conn.execute(_SQL["mark"], done)
+
+    async def compare(self, found: Position) -> Loss | None:
+        with unavailable_on_outage():
+            async with self.conn.transaction():
+                return await self._compare(found)
+
+    async def _compare(self, found: Position) -> Loss | None:
+        seen = {
+            "cluster_id": found.cluster_id,
+            "replication": found.replication,
+            "ends": orjson.dumps(found.ends).decode(),
+        }
+        if not found.missing:
+            await self.conn.execute(_SQL["first_note"], seen)
+        state = await (await self.conn.execute(_SQL["state"])).fetchone()
+        if state is None:
+            return None
+        cluster_id, replication, ends, self.epoch = state
+        noted = Position(cluster_id=cluster_id, replication=replication, ends=ends)
+        what, rows = loss(noted, found), 0
+        if what is not None:
+            self.epoch += 1
+            seen["replication"] = replication  # that of the new log may be nobody's wish
+            await self.conn.execute(_SQL["no_hurry"])
+            rows = (await self.conn.execute(_SQL["republish"], {"since": None, "conversation_id": None})).rowcount
+        elif found.missing:
+            return None
+        if what is not None or found.ends != ends:
+            await self.conn.execute(_SQL["note"], {**seen, "epoch": self.epoch})
+        return None if what is None else Loss(what, rows)
+
+    async def noted_replication(self) -> int | None:
+        with unavailable_on_outage():
+            row = await (await self.conn.execute(_SQL["replication"])).fetchone()
+            return None if row is None else int(row[0])
 
     async def prune(self, older_than_h: int) -> int:
         with unavailable_on_outage():
@@ -71,6 +115,23 @@ async def announcements(dsn: str) -> AsyncIterator[None]:
             yield None
             async for _ in conn.notifies():
                 yield None
+
+
+async def republish(pool: Pool, since: datetime, conversation_id: str | None) -> int:
+    """Owe the retained events since then again; returns how many. Raises Unavailable."""
+    async with transaction(pool) as conn:
+        await conn.execute(_SQL["no_hurry"])
+        again = await conn.execute(_SQL["republish"], {"since": since, "conversation_id": conversation_id})
+        await conn.execute(_SQL["announce"])
+        return again.rowcount
+
+
+async def owed(pool: Pool, until: datetime, conversation_id: str | None) -> int:
+    """How many events made until then are not published. Raises Unavailable."""
+    async with connection(pool) as conn:
+        found = await conn.execute(_SQL["owed"], {"until": until, "conversation_id": conversation_id})
+        row = await found.fetchone()
+    return int(row[0]) if row else 0
 
 
 async def announce(pool: Pool) -> None:

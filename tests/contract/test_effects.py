@@ -158,7 +158,9 @@ async def test_a_notice_is_stored_once_for_each_recipient(world):
     again = await world.notifications.add([notice("bob"), notice("carol")])
     assert [n.user_id for n in first] == ["bob", "carol"]
     assert list(first) == list(again)
-    assert await world.notifications.members([world.room]) == {world.room: ["alice", "bob", "carol"]}
+    await world.fold("bob", 1)
+    members = await world.notifications.members([world.room])
+    assert members == {world.room: {"alice": 0, "bob": 1, "carol": 0}}
 
 
 async def test_messages_are_counted_once_however_often_they_come(world):

@@ -18,6 +18,7 @@ from runtime.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbo
 from runtime.memory.tables import Tables
 from runtime.outbox import Outbox
 from runtime.ports import History
+from runtime.position import Position
 from runtime.store.conversations import PostgresConversations
 from runtime.store.history import PostgresHistory
 from runtime.store.intake import PostgresIntake
@@ -203,6 +204,49 @@ async def test_every_change_is_owed_to_kafka_until_it_is_marked(world):
         left = [row.seq for row in await outbox.unpublished(1000) if row.conversation_id == world.room]
         assert left == [3, 4]
         await outbox.mark(owed)
+
+
+async def test_what_a_log_has_lost_is_owed_again_once_and_marks_from_before_count_for_nothing(world):
+    await world.intake.accept([world.draft(str(n)) for n in range(3)])
+    async with world.open_outbox() as outbox, world.open_outbox() as other:
+        await outbox.claim()
+
+        async def owed() -> list[int]:
+            return [row.seq for row in await outbox.unpublished(1000) if row.conversation_id == world.room]
+
+        def log(cluster_id: str, **ends: int) -> Position:
+            return Position(cluster_id=cluster_id, replication=1, ends={f"{k}/0": end for k, end in ends.items()})
+
+        first = new_id()
+        await outbox.compare(log(first, a=0))  # whatever was there before
+        assert await outbox.compare(log(first, a=4)) is None
+        await outbox.mark(await outbox.unpublished(1000))
+        assert await owed() == []
+        await other.compare(log(first, a=4))
+        assert await other.compare(log(first, a=5, b=1)) is None
+        late = await outbox.unpublished(1000)
+        loss = await other.compare(log(first, a=3, b=1))
+        assert loss is not None
+        assert loss.rows >= 4
+        assert "a/0 ended at 5 and ends at 3" in loss.what
+        await outbox.mark([*late, *(row for row in await outbox.unpublished(1000))])  # acknowledged by the old log
+        assert await owed() == [0, 1, 2, 3]
+        assert await outbox.compare(log(first, a=3, b=1)) is None  # found by the other one already
+        await outbox.mark(await outbox.unpublished(1000))
+        assert await owed() == []
+        assert (await outbox.compare(log(new_id(), a=9, b=9))) is not None
+        assert await outbox.noted_replication() == 1
+        await outbox.mark(await outbox.unpublished(1000))
+
+
+async def test_topics_that_are_gone_have_lost_and_are_not_noted_as_a_first_state(world):
+    async with world.open_outbox() as outbox:
+        await outbox.compare(Position(cluster_id="c", replication=1, ends={"a/0": 2}))
+        await outbox.compare(Position(cluster_id="c", replication=1, ends={"a/0": 2}))
+        gone = Position(cluster_id="c", replication=0, ends={}, missing=("a",))
+        assert await outbox.compare(gone) is not None
+        assert await outbox.compare(gone) is None
+        assert await outbox.noted_replication() == 1
 
 
 async def test_membership_changes_once_and_by_the_right_people(world):

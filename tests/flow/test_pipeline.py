@@ -9,6 +9,7 @@ import orjson
 from gateway.dispatcher import direct, to_room
 from gateway.hub import Hub, Socket
 from ingest.accept import Accept
+from ingest.continuity import Continuity
 from ingest.relay import Relay
 from runtime.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
 from runtime.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
@@ -70,7 +71,7 @@ class Mill:
         """Relay, stages, dispatch: until nothing is left to do."""
         outbox = MemoryOutbox(self.tables)
         await outbox.claim()
-        await Relay(lambda: None, self.log).publish(outbox)
+        await Relay(lambda: None, self.log, Continuity(self.log)).publish(outbox)
         for stage in self.stages:
             await self._work(stage)
         self._dispatch()

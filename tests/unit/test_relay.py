@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from ingest.continuity import Continuity
 from ingest.relay import Relay
 from runtime.errors import Unavailable
 from runtime.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
@@ -30,7 +31,7 @@ async def _never():
 
 async def test_rows_are_published_in_seq_order_and_once(tables):
     log, outbox = MemoryLog(), MemoryOutbox(tables)
-    relay = Relay(_never, log)
+    relay = Relay(_never, log, Continuity(log))
     await outbox.claim()
     assert await relay.publish(outbox) == 6  # five messages and the creation
     assert await relay.publish(outbox) == 0
@@ -43,11 +44,53 @@ async def test_nothing_is_marked_when_the_broker_does_not_acknowledge(tables):
     log, outbox = MemoryLog(down=True), MemoryOutbox(tables)
     await outbox.claim()
     with pytest.raises(Unavailable):
-        await Relay(_never, log).publish(outbox)
+        await Relay(_never, log, Continuity(log)).publish(outbox)
     assert len(await outbox.unpublished(100)) == 6
 
 
 async def test_a_relay_publishes_only_shards_it_owns(tables):
     log = MemoryLog()
-    assert await Relay(_never, log).publish(MemoryOutbox(tables)) == 0
+    assert await Relay(_never, log, Continuity(log)).publish(MemoryOutbox(tables)) == 0
     assert log.records == []
+
+
+async def test_a_log_that_comes_back_empty_is_filled_again_in_order_before_anything_newer(tables):
+    log, outbox, losses = MemoryLog(), MemoryOutbox(tables), []
+    relay = Relay(_never, log, Continuity(log, losses.append, lambda: now))
+    now = 0.0
+    await outbox.claim()
+    await relay.publish(outbox)
+    await relay.publish(outbox)
+    log.lose()
+    await MemoryIntake(tables).accept([make.draft("newer")])
+    now += 3.0
+    assert await relay.publish(outbox) == 7
+    assert [e.message.seq for e in log.events("message.created")] == [1, 2, 3, 4, 5, 6]
+    assert [loss.rows for loss in losses] == [6]
+    now += 3.0
+    assert await relay.publish(outbox) == 0
+
+
+async def test_what_a_lost_log_acknowledged_is_not_marked(tables):
+    log, outbox = MemoryLog(), MemoryOutbox(tables)
+    now = 0.0
+
+    class Slow(MemoryLog):
+        async def append(self, records):
+            nonlocal now
+            now += 3.0
+            log.lose()
+
+    relay = Relay(_never, Slow(), Continuity(log, clock=lambda: now))
+    await outbox.claim()
+    await outbox.compare(await log.read())
+    await relay.publish(outbox)
+    assert len(await outbox.unpublished(100)) == 6
+
+
+async def test_a_broker_without_topics_that_was_never_whole_is_waited_for(tables):
+    log = MemoryLog(topics=False)
+    outbox = MemoryOutbox(tables)
+    await outbox.claim()
+    with pytest.raises(Unavailable, match="topics apply"):
+        await Relay(_never, log, Continuity(log)).publish(outbox)

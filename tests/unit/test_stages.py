@@ -52,9 +52,10 @@ async def test_every_created_message_is_told_as_sent_also_on_a_repeat():
     assert [(e.message.seq, e.message.status) for e in told] == [(1, "sent"), (2, "sent")] * 2
 
 
-def test_the_sender_and_the_connected_need_no_notification():
-    message = make.message(sender_id="alice")
-    assert recipients(message, ["alice", "bob", "carol"], frozenset({"bob"})) == ["carol"]
+def test_the_sender_the_connected_and_those_who_have_it_need_no_notification():
+    message = make.message(sender_id="alice", seq=7)
+    members = {"alice": 0, "bob": 0, "carol": 6, "dave": 7}
+    assert recipients(message, members, frozenset({"bob"})) == ["carol"]
 
 
 class OneRoom:
@@ -63,8 +64,8 @@ class OneRoom:
     def __init__(self) -> None:
         self.stored: dict[tuple[str, str], Notice] = {}
 
-    async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
-        return {id_: ["alice", "bob", "carol"] for id_ in conversation_ids}
+    async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+        return {id_: {"alice": 0, "bob": 0, "carol": 0} for id_ in conversation_ids}
 
     async def add(self, notices: Sequence[Notice]) -> Sequence[Notice]:
         return [self.stored.setdefault((n.message_id, n.user_id), n) for n in notices]

@@ -1,5 +1,7 @@
 -- name: members
-SELECT conversation_id::text, array_agg(user_id ORDER BY user_id) FROM members
+SELECT conversation_id::text, array_agg(user_id ORDER BY user_id),
+       array_agg(coalesce(delivered_seq, 0) ORDER BY user_id)
+FROM members LEFT JOIN receipts USING (conversation_id, user_id)
 WHERE conversation_id = ANY(%(ids)s::uuid[]) GROUP BY conversation_id;
 
 -- name: add

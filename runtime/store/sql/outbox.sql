@@ -3,15 +3,47 @@
 SELECT shard FROM unnest(%(shards)s::int[]) AS shard WHERE pg_try_advisory_lock(%(space)s, shard);
 
 -- name: unpublished
-SELECT conversation_id::text, seq, topic, value, event_id FROM outbox
+SELECT conversation_id::text, seq, topic, value, event_id, part FROM outbox
 WHERE shard = ANY(%(shards)s::smallint[]) AND published_at IS NULL
-ORDER BY conversation_id, seq
+ORDER BY conversation_id, seq, part
 LIMIT %(limit)s;
 
 -- name: mark
+-- Shares the row that a found loss changes: marks come wholly before it, or count for nothing.
+WITH state AS (SELECT epoch FROM log_state FOR SHARE)
 UPDATE outbox o SET published_at = now()
-FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[]) AS done (conversation_id, seq)
-WHERE o.conversation_id = done.conversation_id AND o.seq = done.seq AND o.published_at IS NULL;
+FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(parts)s::text[]) AS done (conversation_id, seq, part)
+WHERE o.conversation_id = done.conversation_id AND o.seq = done.seq AND o.part = done.part AND o.published_at IS NULL
+  AND coalesce((SELECT epoch FROM state), 0) = %(epoch)s;
+
+-- name: state
+SELECT cluster_id, replication, ends, epoch FROM log_state FOR UPDATE;
+
+-- name: first_note
+INSERT INTO log_state (cluster_id, replication, ends) VALUES (%(cluster_id)s, %(replication)s, %(ends)s::jsonb)
+ON CONFLICT DO NOTHING;
+
+-- name: note
+UPDATE log_state SET cluster_id = %(cluster_id)s, replication = %(replication)s, ends = %(ends)s::jsonb,
+                     epoch = %(epoch)s, noted_at = now();
+
+-- name: replication
+SELECT replication FROM log_state;
+
+-- name: no_hurry
+-- All that is retained may be millions of rows.
+SET LOCAL statement_timeout = '15min';
+
+-- name: republish
+UPDATE outbox SET published_at = NULL
+WHERE published_at IS NOT NULL
+  AND (%(since)s::timestamptz IS NULL OR created_at >= %(since)s::timestamptz)
+  AND (%(conversation_id)s::uuid IS NULL OR conversation_id = %(conversation_id)s::uuid);
+
+-- name: owed
+SELECT count(*) FROM outbox
+WHERE published_at IS NULL AND created_at <= %(until)s::timestamptz
+  AND (%(conversation_id)s::uuid IS NULL OR conversation_id = %(conversation_id)s::uuid);
 
 -- name: prune
 DELETE FROM outbox WHERE ctid IN (
