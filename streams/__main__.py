@@ -47,9 +47,10 @@ async def _notification(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
 @asynccontextmanager
 async def _analytics(_: Settings, pool: Pool) -> AsyncIterator[Stage]:
     from runtime.store.counts import PostgresCounts
+    from runtime.store.parking import PostgresParking
     from streams.analytics import analytics_stage
 
-    yield analytics_stage(PostgresCounts(pool))
+    yield analytics_stage(PostgresCounts(pool), PostgresParking(pool, "analytics"))
 
 
 @asynccontextmanager

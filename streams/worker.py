@@ -26,8 +26,9 @@ from runtime.ports import EventLog
 from runtime.position import Epochs
 from streams import consumer
 from streams.lanes import Lanes
+from streams.letters import Taken
 from streams.progress import Progress
-from streams.stage import Abandoned, GiveUp, Patience, Stage, Taken, process
+from streams.stage import Abandoned, GiveUp, Patience, Stage, process
 
 _log = structlog.get_logger()
 
@@ -85,6 +86,7 @@ class Worker:
     bootstrap: str
     data_dir: Path
     epochs: Epochs
+    patience_s: float = 40.0
     app: Any = None
     _lanes: Lanes[Any] = field(init=False)
     _progress: Progress = field(default_factory=Progress)
@@ -148,6 +150,7 @@ class Worker:
         if not fresh:
             return
         patience = Patience(
+            total_s=self.patience_s,
             ours=lambda: not self._stale(fresh[0]),
             retried=RETRIES.labels(name).inc,
         )

@@ -118,3 +118,42 @@ async def open_consumer(
         yield KafkaConsumer(consumer, positions)
     finally:
         await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=10)
+
+
+async def read_topic(bootstrap: str, topic: str) -> list[Received]:
+    """All that a topic holds now, each partition in order, outside any group. Raises Unavailable."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
+    try:
+        async with asyncio.timeout(30):
+            await consumer.start()
+            await consumer._client.add_topic(topic)
+            await consumer._client.force_metadata_update()
+        places = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+        if not places:
+            raise Unavailable(f"the broker has no topic {topic}: millrace topics apply")
+        ends = await consumer.end_offsets(places)
+        return await _read_up_to(consumer, {place: end for place, end in ends.items() if end > 0})
+    except (KafkaError, TimeoutError, OSError) as exc:
+        raise Unavailable("Kafka does not answer") from exc
+    finally:
+        await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=10)
+
+
+async def _read_up_to(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> list[Received]:
+    if not ends:
+        return []
+    consumer.assign(list(ends))
+    await consumer.seek_to_beginning(*ends)
+    received: list[Received] = []
+    while True:
+        async with asyncio.timeout(30):
+            left = [place for place, end in ends.items() if await consumer.position(place) < end]
+            if not left:
+                return sorted(received, key=lambda r: (r.partition, r.offset))
+            got = await consumer.getmany(*left, timeout_ms=1000)
+        received += [
+            Received(m.topic, m.partition, m.offset, m.key, m.value, tuple(m.headers))
+            for place, messages in got.items()
+            for m in messages
+            if m.offset < ends[place]
+        ]

@@ -14,15 +14,17 @@ from ingest.relay import Relay
 from runtime.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
 from runtime.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
 from runtime.memory.log import MemoryLog
+from runtime.memory.parking import MemoryParking
 from runtime.memory.redis import MemoryRegistry
 from runtime.memory.tables import Tables
 from schemas import frames
 from schemas.codec import decode, record
 from schemas.events import ReceiptRecorded
 from streams.analytics import analytics_stage
+from streams.letters import Taken
 from streams.notification import notification_stage
 from streams.search import search_stage
-from streams.stage import Patience, Stage, Taken, process
+from streams.stage import Patience, Stage, process
 from streams.status import status_stage
 from tests import make
 
@@ -54,7 +56,7 @@ class Mill:
         self.stages = [
             status_stage(MemoryStatuses(self.tables)),
             notification_stage(MemoryNotifications(self.tables), self.registry),
-            analytics_stage(MemoryCounts()),
+            analytics_stage(MemoryCounts(), MemoryParking()),
             search_stage(MemoryIndex()),
         ]
 

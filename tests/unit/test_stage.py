@@ -12,7 +12,8 @@ from runtime.memory.log import MemoryLog
 from schemas.codec import record
 from schemas.events import AnyEvent, MessageCreated
 from streams.lanes import Lanes
-from streams.stage import Abandoned, GiveUp, Patience, Stage, Taken, process
+from streams.letters import Taken
+from streams.stage import Abandoned, GiveUp, Patience, Stage, process
 from tests import make
 
 QUICK = Patience(total_s=0.2, attempt_s=0.1, first_s=0.001, most_s=0.01)

@@ -1,0 +1,37 @@
+"""``python -m tests.e2e.stage_alone NAME``: a real worker with a stage that fails on everything it reads."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from runtime.kafka.log import open_log
+from runtime.lifecycle import until_told_to_stop
+from runtime.logs import configure
+from runtime.settings import Settings
+from runtime.store.epochs import PostgresEpochs
+from runtime.store.pool import open_pool
+from schemas.events import AnyEvent, MessageCreated
+from streams.stage import Stage
+from streams.worker import Worker
+
+
+async def fail(_: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
+    raise KeyError
+
+
+async def run(name: str) -> None:
+    settings = Settings()
+    configure(name, "info")
+    stage = Stage(name, (MessageCreated,), fail)
+    async with open_pool(settings.pg.dsn.get_secret_value(), size=2) as pool, open_log(settings.kafka.bootstrap) as log:
+        epochs = PostgresEpochs(pool, name)
+        await Worker(stage, log, settings.kafka.bootstrap, settings.data_dir, epochs, 2.0).run(until_told_to_stop)
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(sys.argv[1]))
