@@ -14,6 +14,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from runtime.errors import Unauthenticated
+from schemas.ids import DEVICE, NO_DEVICE
 
 PROTOCOL = Subprotocol("millrace.v1")
 _LOCAL = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?\Z")
@@ -26,7 +27,15 @@ def refusal(request: Request, origins: Collection[str]) -> Response | None:
     origin = request.headers.get("Origin")
     if origin is not None and origin not in origins and not (_LOCAL.match(origin) and not origins):
         return _problem(HTTPStatus.FORBIDDEN, "forbidden", "pages of this origin may not connect")
+    if not DEVICE.match(device_of(request)):
+        return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", "device is 1-64 of A-Z a-z 0-9 _ . : -")
     return None
+
+
+def device_of(request: Request | None) -> str:
+    """What the client calls itself, so that a user's devices are told apart."""
+    query = urlsplit(request.path).query if request is not None else ""
+    return parse_qs(query, keep_blank_values=True).get("device", [NO_DEVICE])[0]
 
 
 def ending() -> Response:

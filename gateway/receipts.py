@@ -1,4 +1,4 @@
-"""Receipts on their way to Kafka: merged, at most one record a second for each conversation and member."""
+"""Receipts on their way to Kafka: merged, at most one record a second for each conversation, member and device."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _log = structlog.get_logger()
 EVERY_S = 1.0
 PRODUCER = "millrace/gateway"
 
-Key: TypeAlias = tuple[str, str]
-"""(conversation, user)."""
+Key: TypeAlias = tuple[str, str, str]
+"""(conversation, user, device)."""
 
 
 @dataclass(slots=True)
 class Merged:
-    """Watermarks that wait to be told, and when each member was told of last. Pure."""
+    """Watermarks that wait to be told, and when each device was told of last. Pure."""
 
     waiting: dict[Key, tuple[int, int]] = field(default_factory=dict)
     told_at: dict[Key, float] = field(default_factory=dict)
@@ -65,9 +65,9 @@ class Receipts:
     _merged: Merged = field(default_factory=Merged)
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def note(self, conversation_id: str, user_id: str, *, delivered: int = 0, read: int = 0) -> None:
+    def note(self, conversation_id: str, user_id: str, device: str, *, delivered: int = 0, read: int = 0) -> None:
         """A member's device has got so far."""
-        self._merged.note((conversation_id, user_id), delivered, read)
+        self._merged.note((conversation_id, user_id, device), delivered, read)
         self._woken.set()
 
     async def run(self) -> None:
@@ -98,6 +98,8 @@ class Receipts:
 def _events(marks: Iterable[tuple[Key, tuple[int, int]]]) -> list[ReceiptRecorded]:
     at = now()
     return [
-        ReceiptRecorded(conversation_id=conversation, user_id=user, delivered_seq=delivered, read_seq=read, at=at)
-        for (conversation, user), (delivered, read) in marks
+        ReceiptRecorded(
+            conversation_id=conversation, user_id=user, delivered_seq=delivered, read_seq=read, at=at, device=device
+        )
+        for (conversation, user, device), (delivered, read) in marks
     ]

@@ -47,6 +47,7 @@ class Connection:
     wire: Wire
     session: Session
     expires_at: float
+    device: str
     expiry: asyncio.TimerHandle | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -109,7 +110,8 @@ class Gateway:
     def _open(self, peer: ServerConnection, identity: Identity) -> Connection:
         wire = Wire(peer, self._outlet)
         socket = Socket(new_id(), identity.user_id, wire)
-        connection = Connection(peer, socket, wire, Session(identity.user_id), identity.expires_at)
+        device = handshake.device_of(peer.request)
+        connection = Connection(peer, socket, wire, Session(identity.user_id), identity.expires_at, device)
         self.connections[socket.connection_id] = connection
         CONNECTIONS.inc()
         self._arm_expiry(connection)
@@ -215,10 +217,8 @@ class Gateway:
         if seq > has:
             raise Invalid(f"seq is beyond what this socket was sent, which is {has}")
         conversation_id, user = place.room.conversation_id, connection.socket.user_id
-        if isinstance(command, Read):
-            self.receipts.note(conversation_id, user, delivered=seq, read=seq)
-        else:
-            self.receipts.note(conversation_id, user, delivered=seq)
+        read = seq if isinstance(command, Read) else 0
+        self.receipts.note(conversation_id, user, connection.device, delivered=seq, read=read)
 
     async def _pointed_at(self, connection: Connection, command: Ack | Read) -> tuple[Place, int]:
         places = connection.socket.places

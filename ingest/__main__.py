@@ -19,6 +19,7 @@ from ingest.http.edge import Edge
 from ingest.http.found import FoundCalls
 from ingest.http.media import MediaCalls
 from ingest.http.messages import MessageCalls
+from ingest.http.receipts import ReceiptCalls
 from ingest.relay import Relay, wake_on_announcements
 from ingest.wakes import Wakes
 from runtime.auth import Verifier
@@ -41,6 +42,7 @@ from runtime.store.messages import PostgresMessages
 from runtime.store.notifications import PostgresNotifications
 from runtime.store.outbox import announce, announcements, open_outbox
 from runtime.store.pool import Pool, open_pool
+from runtime.store.receipts import PostgresReceipts
 from runtime.store.search import PostgresSearch
 from schemas.topics import load
 
@@ -94,6 +96,7 @@ async def open_routes(settings: Settings, pool: Pool, relay: Relay) -> AsyncIter
         yield [
             *MessageCalls(edge, accept, PostgresMessages(pool), history).routes(),
             *ConversationCalls(edge, PostgresConversations(pool), wakes.changed).routes(),
+            *ReceiptCalls(edge, PostgresReceipts(pool), wakes.changed).routes(),
             *FoundCalls(
                 edge, history, PostgresSearch(pool), PostgresNotifications(pool), PostgresCounts(pool)
             ).routes(),

@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol, TypeAlias
 
 from msgspec import Struct
 
+from schemas.ids import NO_DEVICE
 from schemas.messages import ChangeKind, Message
 
 
@@ -106,10 +107,11 @@ class ReceiptRecorded(Struct, frozen=True, kw_only=True, rename="camel"):
     delivered_seq: int
     read_seq: int = 0
     at: str
+    device: str = NO_DEVICE
 
     @property
     def event_id(self) -> str:
-        return f"{self.conversation_id}:{self.user_id}:{self.delivered_seq}:{self.read_seq}"
+        return f"{self.conversation_id}:{self.user_id}:{self.delivered_seq}:{self.read_seq}:{self.device}"
 
 
 class MessageStatus(Struct, frozen=True, kw_only=True, rename="camel"):

@@ -10,6 +10,9 @@ import zlib
 from datetime import datetime
 
 USER_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
+DEVICE = USER_ID
+NO_DEVICE = "-"
+"""The device of those who name none."""
 
 OUTBOX_SHARDS = 16
 """Into how many shards the outbox is split; each has one relay as its owner at a time."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from runtime.effects import Mark, Moved, Statuses
+from runtime.effects import Mark, Moved, Statuses, furthest
 from schemas.clock import now
 from schemas.events import AnyEvent, MessageCreated, MessageSent, MessageStatus, ReceiptRecorded
 from schemas.messages import Status
@@ -23,14 +23,8 @@ moves a message's own status."""
 
 
 def merge(receipts: Iterable[ReceiptRecorded]) -> list[Mark]:
-    """One mark for each member: the furthest of each kind. Read implies delivered."""
-    furthest: dict[tuple[str, str], tuple[int, int]] = {}
-    for receipt in receipts:
-        key = (receipt.conversation_id, receipt.user_id)
-        delivered, read = furthest.get(key, (0, 0))
-        read = max(read, receipt.read_seq)
-        furthest[key] = (max(delivered, receipt.delivered_seq, read), read)
-    return [Mark(conversation, user, *seqs) for (conversation, user), seqs in furthest.items()]
+    """One mark for each device of a member: the furthest of each kind."""
+    return furthest(Mark(r.conversation_id, r.user_id, r.delivered_seq, r.read_seq, r.device) for r in receipts)
 
 
 @dataclass(frozen=True, slots=True)

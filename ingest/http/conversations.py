@@ -23,7 +23,7 @@ from schemas.clock import wire_time
 from schemas.frames import wire
 from schemas.ids import is_uuid, new_id
 
-UserId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+UserId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")]
 Title = Annotated[str, Meta(min_length=1, max_length=200)]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from runtime.effects import Look, Mark, Media, Moved, Notice, Tick, Total
+from runtime.effects import Look, Mark, Media, Moved, Notice, Tick, Total, furthest, of_members
 from runtime.memory.tables import Tables
 from schemas.clock import now
 from schemas.events import MediaProcessed
@@ -38,11 +38,20 @@ class MemoryStatuses:
 
     async def fold(self, marks: Sequence[Mark], everybody_up_to: int) -> Sequence[Moved]:
         told = {Status.DELIVERED: list[Moved](), Status.READ: list[Moved]()}
-        for mark in marks:
-            if mark.user_id in self.tables.members.get(mark.conversation_id, {}):
-                for moved in self._fold_one(mark, everybody_up_to):
-                    told[moved.status].append(moved)
+        mine = [m for m in marks if m.user_id in self.tables.members.get(m.conversation_id, {})]
+        for mark in furthest(mine):
+            self._raise_device(mark)
+        for mark in of_members(mine):
+            for moved in self._fold_one(mark, everybody_up_to):
+                told[moved.status].append(moved)
         return [*told[Status.DELIVERED], *told[Status.READ]]
+
+    def _raise_device(self, mark: Mark) -> None:
+        key = (mark.conversation_id, mark.user_id, mark.device)
+        head = self.tables.conversations[mark.conversation_id].last_seq
+        delivered, read = self.tables.device_receipts.get(key, (0, 0))
+        raised = max(delivered, min(mark.delivered_seq, head)), max(read, min(mark.read_seq, head))
+        self.tables.device_receipts[key] = raised
 
     def _fold_one(self, mark: Mark, everybody_up_to: int) -> list[Moved]:
         key = (mark.conversation_id, mark.user_id)

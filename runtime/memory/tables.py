@@ -48,6 +48,8 @@ class Tables:
     epoch: int = 0
     receipts: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """(conversation, user) → (delivered seq, read seq)."""
+    device_receipts: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
+    """(conversation, user, device) → (delivered seq, read seq)."""
 
     def log(self, change: Change, event: AnyEvent) -> None:
         """Append to a conversation's change log and owe the event to Kafka."""

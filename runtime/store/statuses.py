@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runtime.effects import Mark, Moved
+from runtime.effects import Mark, Moved, furthest, of_members
 from runtime.store.pool import Connection, Pool, connection, transaction
 from runtime.store.statements import load
 from schemas.messages import Status
@@ -44,22 +44,30 @@ class PostgresStatuses:
 
     async def fold(self, marks: Sequence[Mark], everybody_up_to: int) -> Sequence[Moved]:
         async with transaction(self.pool) as conn:
-            ranges = await _raise_watermarks(conn, marks)
+            await _raise_devices(conn, furthest(marks))
+            ranges = await _raise_watermarks(conn, of_members(marks))
             told: list[Moved] = []
             for status in (Status.DELIVERED, Status.READ):
                 told += await _raise_statuses(conn, [r for r in ranges if r.status is status], status, everybody_up_to)
         return told
 
 
-async def _raise_watermarks(conn: Connection, marks: Sequence[Mark]) -> list[_Range]:
-    given = {
+def _given(marks: Sequence[Mark]) -> dict[str, list[str] | list[int]]:
+    return {
         "conversations": [m.conversation_id for m in marks],
         "users": [m.user_id for m in marks],
         "delivered": [m.delivered_seq for m in marks],
         "reads": [m.read_seq for m in marks],
     }
+
+
+async def _raise_devices(conn: Connection, marks: Sequence[Mark]) -> None:
+    await conn.execute(_SQL["raise_devices"], {**_given(marks), "devices": [m.device for m in marks]})
+
+
+async def _raise_watermarks(conn: Connection, marks: Sequence[Mark]) -> list[_Range]:
     ranges = []
-    for row in await (await conn.execute(_SQL["raise_watermarks"], given)).fetchall():
+    for row in await (await conn.execute(_SQL["raise_watermarks"], _given(marks))).fetchall():
         conversation, user, members, old_delivered, delivered, old_read, read = row
         if delivered > old_delivered or read == old_read:
             # A mark that is told again covers its last message, so that its sender hears of it.

@@ -37,6 +37,11 @@ class World:
     index: Index
     media: Any
     status_of: Any
+    devices_of: Any
+
+    async def devices(self, user: str = "bob") -> dict[str, tuple[int, int]]:
+        found: dict[str, tuple[int, int]] = await self.devices_of(user)
+        return found
 
     async def send(self, content: str = "hi", sender: str = "alice") -> Message:
         [outcome] = await self.intake.accept([make.draft(content, conversationId=self.room, sender=sender)])
@@ -56,6 +61,9 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         async def status_in_memory(id_: str) -> str:
             return tables.messages[id_].status
 
+        async def devices_in_memory(user: str) -> dict[str, tuple[int, int]]:
+            return {device: seqs for (_, who, device), seqs in tables.device_receipts.items() if who == user}
+
         yield World(
             room,
             MemoryIntake(tables),
@@ -65,6 +73,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
             MemoryIndex(),
             MemoryMedia(tables),
             status_in_memory,
+            devices_in_memory,
         )
         return
     async with open_pool(request.getfixturevalue("pg_dsn")) as pool:
@@ -75,6 +84,15 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
             assert message is not None
             return message.status
 
+        async def devices_in_store(user: str) -> dict[str, tuple[int, int]]:
+            async with pool.connection() as conn:
+                cursor = await conn.execute(
+                    "SELECT device, delivered_seq, read_seq FROM device_receipts"
+                    " WHERE conversation_id = %s AND user_id = %s",
+                    (room, user),
+                )
+                return {device: (delivered, read) for device, delivered, read in await cursor.fetchall()}
+
         yield World(
             room,
             PostgresIntake(pool),
@@ -84,6 +102,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
             PostgresSearch(pool),
             PostgresMedia(pool),
             status_in_store,
+            devices_in_store,
         )
 
 
@@ -117,6 +136,21 @@ async def test_a_watermark_never_falls_nor_passes_the_head(world):
     assert await world.fold("bob", 2) == []
     [read] = await world.fold("bob", 0, 3)
     assert (read.status, read.delivered_seq, read.read_seq) == (Status.READ, 3, 3)
+
+
+async def test_the_watermark_of_a_member_is_the_furthest_of_the_devices(world):
+    for _ in range(5):
+        await world.send()
+
+    async def fold(*receipts: tuple[str, int, int]) -> list[tuple[Status, int]]:
+        marks = [Mark(world.room, "bob", delivered, read, device) for device, delivered, read in receipts]
+        return [(m.status, m.seq) for m in await world.statuses.fold(marks, 32)]
+
+    assert await fold(("phone", 2, 0), ("desk", 4, 1), ("phone", 3, 0)) == [(Status.DELIVERED, 4), (Status.READ, 1)]
+    assert await fold(("phone", 1, 0)) == []
+    assert await world.devices() == {"phone": (3, 0), "desk": (4, 1)}
+    assert await fold(("phone", 99, 4)) == [(Status.DELIVERED, 5), (Status.READ, 4)]
+    assert await world.devices() == {"phone": (5, 4), "desk": (4, 1)}
 
 
 async def test_reading_implies_delivery(world):

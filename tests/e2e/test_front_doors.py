@@ -153,6 +153,39 @@ async def test_a_message_is_accepted_sent_delivered_and_read(person):
     assert (line["unread"], line["myReadSeq"]) == (0, 1)
 
 
+def test_a_client_without_a_socket_says_how_far_it_has_got(person):
+    alice, bob, eve = person("alice"), person("bob"), person("eve")
+    room = alice.create(bob.user)
+    sent = [alice.send(room) for _ in range(3)]
+    path = f"/conversations/{room}/receipts"
+
+    def said(**receipt: object) -> int:
+        return bob.http.post(path, json=receipt).status_code
+
+    def statuses() -> list[str]:
+        return [alice.http.get(f"/messages/{one['messageId']}").json()["status"] for one in sent]
+
+    def watermarks() -> tuple[int, int]:
+        members = alice.http.get(f"/conversations/{room}").json()["members"]
+        return next((m["deliveredSeq"], m["readSeq"]) for m in members if m["userId"] == bob.user)
+
+    until(lambda: statuses() == ["sent"] * 3)
+    assert said(deliveredSeq=2, device="phone") == 204
+    until(lambda: statuses() == ["delivered", "delivered", "sent"])
+    assert said(deliveredSeq=1, readSeq=1) == 204
+    until(lambda: statuses() == ["read", "delivered", "sent"])
+    assert watermarks() == (2, 1)
+    assert said(readSeq=3, device="desk") == 204
+    assert said(readSeq=3, device="desk") == 204
+    until(lambda: statuses() == ["read"] * 3)
+    assert said(deliveredSeq=1, device="phone") == 204
+    [mine] = bob.http.get("/conversations").json()["conversations"]
+    assert (mine["unread"], mine["myReadSeq"], watermarks()) == (0, 3, (3, 3))
+    for bad in ({"deliveredSeq": 4}, {"readSeq": 9}, {}, {"readSeq": -1}, {"readSeq": 1, "device": "a b"}):
+        assert problem(bob.http.post(path, json=bad)) == (422, "invalid")
+    assert problem(eve.http.post(path, json={"readSeq": 1})) == (404, "not_found")
+
+
 async def test_a_member_that_has_not_joined_gets_a_hint(person):
     alice, bob = person("alice"), person("bob")
     async with bob.live() as at_bob:

@@ -57,10 +57,10 @@ class World:
         await self.bus.publish([to_room(change)])
 
     @asynccontextmanager
-    async def client(self, user: str = "bob", *, ttl: int = 60, **more) -> AsyncIterator[Client]:
+    async def client(self, user: str = "bob", *, ttl: int = 60, query: str = "", **more) -> AsyncIterator[Client]:
         token = issue(SECRET, user, ttl_s=ttl)
         headers = {"Authorization": f"Bearer {token}"}
-        url = f"ws://127.0.0.1:{self.port}/ws"
+        url = f"ws://127.0.0.1:{self.port}/ws{query}"
         async with connect(url, additional_headers=headers, compression=None, **more) as socket:
             client = Client(socket)
             assert (await client.next())["type"] == "connected"
@@ -277,6 +277,20 @@ async def test_receipts_are_merged_and_bounded_by_what_was_sent(world):
         assert len(events) <= 2
 
 
+async def test_receipts_name_their_device(world):
+    async with world.client(query="?device=phone") as phone, world.client() as other:
+        for client in (phone, other):
+            await client.join(after=0)
+        await world.send()
+        for client in (phone, other):
+            await client.seqs(1)
+            await client.say(type="ack", conversationId=make.ROOM, seq=1)
+            await client.say(type="ping")
+            await client.next("pong")
+        await world.gateway.receipts.flush()
+    assert {(e.device, e.delivered_seq) for e in world.log.events("receipt.recorded")} == {("phone", 1), ("-", 1)}
+
+
 async def test_typing_is_told_to_others_once_and_ended_by_the_server(world):
     async with world.client() as bob, world.client("alice") as alice:
         await bob.join()
@@ -341,7 +355,15 @@ async def test_without_a_token_the_error_says_what_to_do_and_the_code_is_4401(wo
         assert await client.closed() == 4401
 
 
-@pytest.mark.parametrize(("path", "origin", "status"), [("/other", None, 404), ("/ws", "https://evil.example", 403)])
+@pytest.mark.parametrize(
+    ("path", "origin", "status"),
+    [
+        ("/other", None, 404),
+        ("/ws", "https://evil.example", 403),
+        ("/ws?device=a%20b", None, 422),
+        ("/ws?device=", None, 422),
+    ],
+)
 async def test_what_is_no_socket_of_ours_is_refused_by_http(world, path, origin, status):
     with pytest.raises(InvalidStatus) as caught:
         await connect(f"ws://127.0.0.1:{world.port}{path}", origin=origin)

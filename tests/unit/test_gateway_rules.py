@@ -13,7 +13,7 @@ from schemas import frames
 from schemas.events import ConversationChanged, MessageStatus
 from tests import make
 
-KEY = (make.ROOM, "bob")
+KEY = (make.ROOM, "bob", "phone")
 
 
 def test_the_first_receipt_is_told_at_once_and_then_one_a_second():

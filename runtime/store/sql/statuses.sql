@@ -1,6 +1,21 @@
 -- name: mark_sent
 UPDATE messages SET status = 1 WHERE message_id = ANY(%(ids)s::uuid[]) AND status < 1;
 
+-- name: raise_devices
+INSERT INTO device_receipts AS d (conversation_id, user_id, device, delivered_seq, read_seq)
+SELECT g.conversation_id, g.user_id, g.device,
+       LEAST(GREATEST(g.delivered, g.read), c.last_seq), LEAST(g.read, c.last_seq)
+FROM unnest(%(conversations)s::uuid[], %(users)s::text[], %(devices)s::text[], %(delivered)s::bigint[],
+            %(reads)s::bigint[]) AS g (conversation_id, user_id, device, delivered, read)
+JOIN members USING (conversation_id, user_id)
+JOIN conversations c USING (conversation_id)
+ORDER BY g.conversation_id, g.user_id, g.device
+ON CONFLICT (conversation_id, user_id, device) DO UPDATE SET
+    delivered_seq = GREATEST(d.delivered_seq, excluded.delivered_seq),
+    read_seq = GREATEST(d.read_seq, excluded.read_seq),
+    at = now()
+WHERE d.delivered_seq < excluded.delivered_seq OR d.read_seq < excluded.read_seq;
+
 -- name: raise_watermarks
 -- Members only, never beyond the head; returns what was before and what is now. A mark below what is stored is late
 -- news and returns nothing.
