@@ -39,9 +39,9 @@ class Watermarks(RuleBasedStateMachine):
     def head(self) -> int:
         return self.tables.conversations[make.ROOM].last_seq
 
-    @rule(sender=st.sampled_from(MEMBERS))
-    def send(self, sender: str) -> None:
-        asyncio.run(MemoryIntake(self.tables).accept([make.draft(sender=sender)]))
+    @rule(sender=st.sampled_from(MEMBERS), count=st.integers(1, 5))
+    def send(self, sender: str, count: int) -> None:
+        asyncio.run(MemoryIntake(self.tables).accept([make.draft(sender=sender) for _ in range(count)]))
 
     @rule()
     def mark_sent(self) -> None:
@@ -49,9 +49,9 @@ class Watermarks(RuleBasedStateMachine):
 
     @rule(
         said=st.lists(
-            st.tuples(st.sampled_from(MEMBERS), st.sampled_from(DEVICES), st.integers(0, 12), st.integers(0, 12)),
+            st.tuples(st.sampled_from(MEMBERS), st.sampled_from(DEVICES), st.integers(0, 8), st.integers(0, 8)),
             min_size=1,
-            max_size=6,
+            max_size=3,
         )
     )
     def receipts(self, said: list[tuple[str, str, int, int]]) -> None:
@@ -110,4 +110,4 @@ class Watermarks(RuleBasedStateMachine):
 
 
 TestWatermarks = Watermarks.TestCase
-TestWatermarks.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestWatermarks.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
