@@ -26,6 +26,7 @@ from runtime.auth import issue
 from schemas.ids import new_id
 
 ROOT = Path(__file__).parents[2]
+SECRET = "nobody may read this in a report"
 
 
 @dataclass
@@ -116,3 +117,26 @@ def until(condition: Callable[[], Any], seconds: float = 40.0) -> Any:
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.05)
     return found
+
+
+def audit(stack: RunningStack, room: str, *more: str) -> dict[str, Any]:
+    """``millrace audit`` of one conversation; its exit code is that of its verdict."""
+    about = ("--conversation", room, "--older-than", "1s", "--json", "--data", str(stack.data))
+    done = millrace("audit", *about, *more)
+    assert done.stderr == ""
+    assert SECRET not in done.stdout
+    said = dict(json.loads(done.stdout))
+    assert done.returncode == (0 if said["clean"] else 1)
+    said["by"] = {line["check"]: line for line in said["checks"]}
+    said["found"] = {(f["check"], f["kind"], f["seq"]) for f in said["findings"]}
+    return said
+
+
+def settled(stack: RunningStack, room: str) -> dict[str, Any]:
+    """The audit once it is clean and waits for nothing."""
+
+    def look() -> dict[str, Any] | None:
+        said = audit(stack, room)
+        return None if not said["clean"] or any(line["waiting"] for line in said["checks"]) else said
+
+    return dict(until(look))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -23,33 +22,8 @@ from schemas.ids import new_id, outbox_shard
 from schemas.messages import Message
 from tests import make
 
-from .conftest import ROOT, Person, millrace, until
+from .conftest import ROOT, SECRET, Person, audit, millrace, settled, until
 from .test_front_doors import upload
-
-SECRET = "nobody may read this in a report"
-
-
-def audit(stack: RunningStack, room: str, *more: str) -> dict[str, Any]:
-    """``millrace audit`` of one conversation; its exit code is that of its verdict."""
-    about = ("--conversation", room, "--older-than", "1s", "--json", "--data", str(stack.data))
-    done = millrace("audit", *about, *more)
-    assert done.stderr == ""
-    assert SECRET not in done.stdout
-    said = dict(json.loads(done.stdout))
-    assert done.returncode == (0 if said["clean"] else 1)
-    said["by"] = {line["check"]: line for line in said["checks"]}
-    said["found"] = {(f["check"], f["kind"], f["seq"]) for f in said["findings"]}
-    return said
-
-
-def settled(stack: RunningStack, room: str) -> dict[str, Any]:
-    """The audit once it is clean and waits for nothing."""
-
-    def look() -> dict[str, Any] | None:
-        said = audit(stack, room)
-        return None if not said["clean"] or any(line["waiting"] for line in said["checks"]) else said
-
-    return dict(until(look))
 
 
 def store(conn: psycopg.Connection[Any], message: Message) -> None:

@@ -18,7 +18,7 @@ from runtime.kafka.log import open_log
 from schemas.codec import Record
 from schemas.ids import new_id
 
-from .conftest import ROOT, kill, millrace, process, status, until
+from .conftest import ROOT, kill, millrace, process, settled, status, until
 
 IRC = Path(os.environ.get("MILLRACE_IRC", ROOT.parent / "shared" / "data" / "irc"))
 DAY = "2013-10-11"
@@ -70,6 +70,17 @@ def test_a_day_of_chat_survives_kills_of_a_stage_and_of_the_gateway(stack: Runni
     now = [process(stack, name)["restarts"] for name in ("status", "gateway", "ingest")]
     assert [n - h for n, h in zip(now, head, strict=True)] == [1, 1, 1]
     until(lambda: status(stack)["state"] == "ready")
+    assert settled(stack, newest_room(stack))["by"]["message.created"]["checked"] == said["accepted"]
+
+
+def newest_room(stack: RunningStack) -> str:
+    """The conversation that was made last."""
+    import psycopg
+
+    with psycopg.connect(stack.pg_dsn) as conn:
+        found = conn.execute("SELECT conversation_id::text FROM conversations ORDER BY created_at DESC").fetchone()
+    assert found is not None
+    return str(found[0])
 
 
 def accepted_count(stack: RunningStack) -> int:
