@@ -16,7 +16,7 @@ from rich.table import Table
 
 from ops.errors import OperatorError
 from ops.running import running_stack
-from ops.stack import STAGES
+from ops.topology import STAGES
 
 if TYPE_CHECKING:
     from ops.dead_letters import Letter

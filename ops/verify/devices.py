@@ -36,6 +36,7 @@ class Device:
     live: Live = field(init=False)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     trouble: asyncio.Task[None] | None = None
+    acknowledging: asyncio.Task[None] | None = None
     out: asyncio.Event = field(default_factory=asyncio.Event)
     """It has learned that its user is no member any more."""
 
@@ -44,7 +45,7 @@ class Device:
         self._connect(self.after)
         if self.screen.seat.kind in _BEHAVIOURS:
             self.trouble = asyncio.create_task(_BEHAVIOURS[self.screen.seat.kind](self))
-        self.tasks.append(asyncio.create_task(self._acknowledge()))
+        self.acknowledging = asyncio.create_task(self._acknowledge())
 
     def _connect(self, after: int | None) -> None:
         urls = tuple(f"{url}?device={self.screen.seat.device}" for url in self.urls)
@@ -122,9 +123,15 @@ class Device:
             self.trouble.cancel()
         self.live.awake.set()
 
+    def fall_silent(self) -> None:
+        """Everything is acknowledged: say no more."""
+        if self.acknowledging is not None:
+            self.acknowledging.cancel()
+
     async def close(self) -> None:
         """Go away, and keep what was counted."""
         self.behave()
+        self.fall_silent()
         self._note()
         await self.live.close()
         for task in self.tasks:

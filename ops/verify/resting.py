@@ -49,7 +49,11 @@ class Rest:
     async def _waiting(self) -> list[str]:
         """The first kind of thing that is not done; the costly ones are asked last."""
         try:
-            return await self._undelivered() or await self._unmarked() or await self.lags()
+            waiting = await self._undelivered() or await self._unmarked()
+            if not waiting:
+                for device in self.devices:
+                    device.fall_silent()
+            return waiting or await self.lags()
         except Unavailable as exc:
             return [str(exc)]
 
