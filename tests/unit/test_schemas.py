@@ -79,3 +79,8 @@ def test_ids_sort_by_time_and_are_version_7():
 
 def test_status_only_has_one_order():
     assert [s.wire for s in Status] == ["pending", "sent", "delivered", "read"]
+
+
+def test_a_receipt_from_before_there_were_devices_is_still_read():
+    old = b'{"conversationId":"c","userId":"bob","deliveredSeq":3,"readSeq":1,"at":"2026-11-24T15:00:00.000Z"}'
+    assert decode("receipt.recorded", old).device == "-"

@@ -1,0 +1,63 @@
+"""Parked conversations and epochs of the log: the twin and PostgreSQL keep the same promises."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from runtime.memory.parking import MemoryParking
+from runtime.parking import Parked, Parking, SetAside
+from runtime.position import Position
+from runtime.store.epochs import PostgresEpochs
+from runtime.store.outbox import open_outbox
+from runtime.store.parking import PostgresParking
+from runtime.store.pool import Pool, open_pool
+from schemas.ids import new_id
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def parking(request: pytest.FixtureRequest) -> AsyncIterator[Parking]:
+    if request.param == "memory":
+        yield MemoryParking()
+        return
+    async with open_pool(request.getfixturevalue("pg_dsn"), size=2) as pool:
+        yield PostgresParking(pool, "analytics")
+
+
+async def test_what_is_set_aside_is_counted_and_only_who_saw_all_of_it_ends_the_parking(parking):
+    one, two = new_id(), new_id()
+    assert await parking.parked([one, two]) == {}
+    await parking.park([SetAside(one, "KeyError", 1, 3), SetAside(two, "parked", 0, 1)])
+    await parking.park([SetAside(one, "parked", 0, 2)])
+    assert await parking.parked([one, two]) == {one: Parked(1, 5), two: Parked(0, 1)}
+    assert not await parking.unpark(one, 4)
+    assert await parking.unpark(one, 5)
+    assert not await parking.unpark(one, 5)
+    assert await parking.parked([one, two]) == {two: Parked(0, 1)}
+
+
+async def test_stages_park_apart_and_replays_are_remembered(pool: Pool):
+    analytics, other = PostgresParking(pool, "analytics"), PostgresParking(pool, "search")
+    room, letter = new_id(), new_id()
+    await analytics.park([SetAside(room, "KeyError", 1, 1)])
+    assert await other.parked([room]) == {}
+    assert (await analytics.all())[room] == Parked(1, 1)
+    await analytics.note_replayed([letter])
+    await analytics.note_replayed([letter])
+    assert await analytics.replayed() == {letter}
+    assert await other.replayed() == frozenset()
+
+
+async def test_a_loss_begins_an_epoch_and_positions_keep_theirs(pool: Pool, pg_dsn: str):
+    status, search = PostgresEpochs(pool, "status"), PostgresEpochs(pool, "search")
+    assert await status.current() == 0
+    await status.reached(["a/0", "a/1"], 0)
+    async with open_outbox(pg_dsn) as outbox:
+        await outbox.compare(Position(cluster_id="one", replication=1, ends={}))
+        await outbox.compare(Position(cluster_id="two", replication=1, ends={}))
+    assert await status.current() == 1
+    await status.reached(["a/1"], 1)
+    await status.reached(["a/1"], 0)
+    assert await status.of(["a/0", "a/1", "a/2"]) == {"a/0": 0, "a/1": 1}
+    assert await search.of(["a/0"]) == {}
