@@ -62,6 +62,8 @@ def build_app(stage: Stage, bootstrap: str, data_dir: Path, epochs: Epochs) -> A
         processing_guarantee="at_least_once",
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=4 * 1024 * 1024,
+        # Topics that are made anew are noticed within seconds: a broker may come back without them.
+        consumer_metadata_max_age_ms=5_000,
         broker_session_timeout=6,  # a killed worker's partitions wait so long
         broker_heartbeat_interval=1.5,
         broker_rebalance_timeout=30,

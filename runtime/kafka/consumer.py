@@ -105,6 +105,7 @@ async def open_consumer(
         max_poll_interval_ms=300_000,
         fetch_max_wait_ms=500,
         max_partition_fetch_bytes=4 * 1024 * 1024,
+        metadata_max_age_ms=5_000,  # topics that a broker lost and has again are noticed
     )
     positions = _Positions()
     try:
