@@ -47,10 +47,11 @@ class Trap:
         of which are ``tail``."""
         if self.after is not None:
             return self.after - before if before + len(data) > self.after else None
-        if self.pattern is None:
+        if not self.pattern:
             return None
-        at = (tail + data).find(self.pattern)
-        return None if at < 0 else max(0, at - len(tail))
+        begun = tail[-(len(self.pattern) - 1) :] if len(self.pattern) > 1 else b""  # never one that passed long ago
+        at = (begun + data).find(self.pattern)
+        return None if at < 0 else max(0, at - len(begun))
 
 
 @dataclass(slots=True)

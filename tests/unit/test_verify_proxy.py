@@ -160,6 +160,13 @@ async def test_a_trap_cuts_before_a_pattern_even_in_two_parts(proxy: FaultProxy)
         assert await say(streams, b"COMMIT") == b"COMMIT"
 
 
+async def test_a_trap_does_not_see_what_passed_before_it_was_set(proxy: FaultProxy):
+    async with connected(proxy) as streams:
+        assert await say(streams, b"a mark") == b"a mark"
+        proxy.up.trap = Trap(pattern=b"mark")
+        assert await say(streams, b"more") == b"more"
+
+
 async def test_a_trap_cuts_after_a_number_of_bytes(proxy: FaultProxy):
     proxy.down.trap = Trap(after=5)
     async with connected(proxy) as streams:
