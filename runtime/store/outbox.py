@@ -101,6 +101,7 @@ async def open_outbox(dsn: str) -> AsyncIterator[PostgresOutbox]:
     """An outbox that owns no shard yet. Raises Unavailable."""
     with unavailable_on_outage():
         conn = await psycopg.AsyncConnection.connect(dsn, **CONNECT)
+        await conn.execute(_SQL["let_go"])
     try:
         yield PostgresOutbox(conn)
     finally:

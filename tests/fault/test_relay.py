@@ -7,6 +7,8 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
+
 from ops.running import RunningStack
 from ops.verify.proxy import Then, Trap, open_proxy
 from runtime.store.statements import load
@@ -98,5 +100,19 @@ async def test_row_16_a_commit_that_comes_late_is_not_overlooked(stack: RunningS
         assert not held.done()
         await proxy.heal()
         assert (await held).status == 201
+        await chat.settled()
+        await chat.verdict()
+
+
+@pytest.mark.slow
+async def test_row_15_a_frozen_relay_is_let_go_of(stack: RunningStack, beside: Beside):
+    async with open_chat(stack) as chat:
+        await all_shards_owned(stack)
+        with stopped(stack, "ingest"):
+            heir = await beside("ingest", node="heir")
+            chat.doors = [heir.http_url]
+            await chat.say(20)
+            await chat.settled(40)
+        await chat.say(20)
         await chat.settled()
         await chat.verdict()

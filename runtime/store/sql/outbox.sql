@@ -1,3 +1,9 @@
+-- name: let_go
+-- A relay asks twice a second, and waits at most 15 s for the broker between; one that is silent for longer is frozen, or
+-- its machine is gone. The server ends its session then, and its shards are free.
+SELECT set_config('idle_session_timeout', '20s', false), set_config('tcp_keepalives_idle', '5', false),
+       set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false);
+
 -- name: claim
 -- Session-level locks: they end with the connection, so a dead relay's shards are free at once.
 SELECT shard FROM unnest(%(shards)s::int[]) AS shard WHERE pg_try_advisory_lock(%(space)s, shard);
