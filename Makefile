@@ -11,7 +11,7 @@ up: $(VENV)/.installed
 test: check
 	$(BIN)/pytest
 
-# What a cluster must survive. HAProxy is taken along where it can be had.
+# What a stack and a cluster must survive. HAProxy is taken along where it can be had.
 verify: $(VENV)/.installed
 	@sh tests/haproxy.sh
 	$(BIN)/pytest -m slow

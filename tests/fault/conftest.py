@@ -30,7 +30,7 @@ def beside(stack: RunningStack, tmp_path: Path) -> Iterator[Beside]:
 
     yield start
     for extra in made:
-        extra.kill()
+        extra.end()
 
 
 @pytest.fixture

@@ -110,6 +110,12 @@ class Extra:
                         return
                 await asyncio.sleep(0.05)
 
+    async def metric(self, name: str) -> float:
+        """A number without labels, as its operator port shows it."""
+        async with httpx2.AsyncClient(timeout=5) as client:
+            shown = (await client.get(f"http://127.0.0.1:{self.ops_port}/metrics")).text
+        return next(float(line.split()[1]) for line in shown.splitlines() if line.startswith(f"{name} "))
+
     def signal(self, number: int) -> None:
         send([self.pid], number)
 
@@ -122,6 +128,15 @@ class Extra:
                 await asyncio.sleep(0.02)
         assert process.returncode is not None
         return process.returncode
+
+    def end(self) -> None:
+        """SIGTERM, so that it leaves its group at once; it need not obey."""
+        if self.process is not None and self.process.poll() is None:
+            self.signal(signal.SIGCONT)
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(25)
+        self.kill()
 
     def kill(self) -> None:
         """``kill -9``, children and all."""

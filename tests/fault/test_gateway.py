@@ -1,0 +1,156 @@
+"""Rows 37 to 42: a node may die, freeze, leave or be clogged, and no screen shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from ops.running import RunningStack
+from ops.verify.proxy import open_proxy
+from runtime.auth import issue
+from tests.fault.chat import Chat, open_chat
+from tests.fault.conftest import Beside
+from tests.fault.processes import Extra, through
+from tests.fault.sockets import deaf, open_socket
+
+FAT = "\N{WATER WAVE}" * 4000
+"""16 kB, the largest message there is."""
+CLOGGED_S = 25
+"""The kernel's buffers fill, then 20 s without progress."""
+
+
+def frames(chat: Chat, kind: str) -> list[dict[str, Any]]:
+    """What all members together were told of this kind."""
+    return [said for watcher in chat.watchers for said in watcher.screen.others if said["type"] == kind]
+
+
+def rss_mb(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+async def test_row_37_forty_clients_of_a_killed_node_go_on_at_another(stack: RunningStack, beside: Beside):
+    async with open_proxy() as balancer, open_chat(stack, rooms=8, members=5, watched=False) as chat:
+        gateway = await beside("gateway")
+        balancer.upstream = gateway.port
+        url = f"ws://127.0.0.1:{balancer.port}/ws"
+        await asyncio.gather(*(chat.watch(user, room, url) for room, users in chat.rooms.items() for user in users))
+        load = asyncio.create_task(chat.say(160, pace_s=0.1))
+        while len(chat.attempts) < 40:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        gateway.kill()
+        through(stack.ws_url, balancer)
+        await load
+        await chat.settled()
+        assert all(watcher.live.reconnects for watcher in chat.watchers)
+        await chat.verdict()
+
+
+async def test_row_38_nodes_that_leave_send_their_clients_away_whoever_does_not_read(
+    stack: RunningStack, beside: Beside
+):
+    async with open_proxy() as balancer, open_chat(stack, rooms=4, watched=False) as chat:
+        one, other = await asyncio.gather(beside("gateway", node="one"), beside("gateway", node="other"))
+        balancer.upstream = one.port
+        url = f"ws://127.0.0.1:{balancer.port}/ws"
+        await asyncio.gather(*(chat.watch(user, room, url) for room, users in chat.rooms.items() for user in users))
+        load = asyncio.create_task(chat.say(200, at_once=4, pace_s=0.1))
+        for leaving, following in ((one, other.http_url), (other, stack.ws_url)):
+            through(following, balancer)
+            before = len(frames(chat, "connected"))
+            await leaves(chat, leaving)
+            async with asyncio.timeout(15):
+                while len(frames(chat, "connected")) < before + len(chat.watchers):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        await load
+        await chat.settled()
+        told = [said["afterMs"] for said in frames(chat, "reconnect")]
+        assert len(told) == 2 * len(chat.watchers)
+        assert len(set(told)) > len(told) // 2, "they are not spread"
+        await chat.verdict()
+
+
+async def leaves(chat: Chat, gateway: Extra) -> None:
+    """SIGTERM: 1012 to each socket, and the end within 25 s, although one takes nothing."""
+    room, users = next(iter(chat.rooms.items()))
+    async with deaf(gateway.ws_url, chat.token(users[0]), room, 0):
+        async with open_socket(gateway.ws_url, chat.token(users[1])) as socket:
+            began = time.monotonic()
+            gateway.signal(signal.SIGTERM)
+            assert await socket.closed() == 1012
+        assert await gateway.ended(25 - (time.monotonic() - began)) == 0
+
+
+async def test_row_39_a_client_that_never_reads_is_cut_and_costs_no_memory(stack: RunningStack, beside: Beside):
+    async with open_chat(stack, rooms=1, watched=False) as chat:
+        gateway = await beside("gateway")
+        [(room, users)] = chat.rooms.items()
+        await chat.watch(users[0], room, gateway.ws_url)
+        async with deaf(gateway.ws_url, chat.token(users[1]), room):
+            before = rss_mb(gateway.pid)
+            await asyncio.gather(*(chat.post(room, FAT) for _ in range(700)))
+            async with asyncio.timeout(CLOGGED_S):
+                while await gateway.metric("millrace_connections") > 1:
+                    assert rss_mb(gateway.pid) - before < 40
+        await chat.settled(60)
+        await chat.verdict()
+
+
+async def test_row_40_a_node_that_froze_at_the_last_message_delivers_it(stack: RunningStack, beside: Beside):
+    async with open_chat(stack, watched=False) as chat:
+        gateway = await beside("gateway")
+        for room, users in chat.rooms.items():
+            await chat.watch(users[0], room, gateway.ws_url)
+        await chat.say(30)
+        await chat.settled()
+        gateway.signal(signal.SIGSTOP)
+        await asyncio.gather(*(chat.post(room, "the last one") for room in chat.rooms))
+        await asyncio.sleep(3)  # the fault itself
+        gateway.signal(signal.SIGCONT)
+        await chat.settled(5, stages=False)
+        await chat.verdict()
+
+
+async def test_row_42_a_socket_ends_with_its_token_without_redis(stack: RunningStack, beside: Beside):
+    async with open_proxy() as proxy:
+        gateway = await beside("gateway", redis=proxy)
+        proxy.refuse()
+        proxy.reset()
+        began = time.monotonic()
+        async with open_socket(gateway.ws_url, issue(stack.jwt_secret, "brief", ttl_s=3)) as socket:
+            assert await socket.closed() == 4401
+        assert time.monotonic() - began < 8
+
+
+@pytest.mark.parametrize("redis", ["up", "away"])
+async def test_row_42_a_removed_member_is_shown_nothing_more(stack: RunningStack, beside: Beside, redis: str):
+    async with open_proxy() as proxy, open_chat(stack, rooms=1, watched=False) as chat:
+        gateway = await beside("gateway", redis=proxy)
+        if redis == "away":
+            proxy.refuse()
+            proxy.reset()
+        [(room, (owner, removed, other))] = chat.rooms.items()
+        await chat.watch(other, room, gateway.ws_url)
+        async with open_socket(gateway.ws_url, chat.token(removed)) as socket:
+            await socket.join(room, after=0)
+            await chat.say(10)
+            await chat.settled()
+            async with httpx2.AsyncClient(base_url=stack.http_url) as client:
+                headers = {"authorization": f"Bearer {chat.token(owner)}"}
+                gone = await client.delete(f"/conversations/{room}/members/{removed}", headers=headers)
+                assert gone.status_code == 204
+            for n in range(20):
+                await chat.post(room, f"not for the removed: {n}")
+            await chat.settled()
+            await socket.say(type="ping")
+            seen = [said["seq"] for said in await socket.until("pong") if "seq" in said and said["type"] != "joined"]
+            assert set(seen) in ({*range(1, 11)}, {*range(1, 12)})  # the removal itself is the eleventh
+            await socket.say(type="join_conversation", id=room, after=0)
+            assert (await socket.next("joined", "error"))["type"] == "error"
+        await chat.verdict()

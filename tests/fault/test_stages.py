@@ -1,0 +1,151 @@
+"""Rows 22 to 30: no record is lost between the log and its effect, and none has it twice."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from ops.running import RunningStack
+from ops.verify.faults.network import COMMITTED
+from ops.verify.proxy import Then, Trap, open_proxy
+from runtime.kafka.log import open_log
+from schemas.codec import Record, record
+from schemas.events import MessageCreated
+from schemas.ids import new_id
+from tests import make
+from tests.fault import topics
+from tests.fault.chat import Chat, open_chat
+from tests.fault.conftest import Beside
+from tests.fault.test_ingest import COMMIT
+from tests.fault.topics import seq_of
+
+STAGES = ("status", "notification", "media", "search", "analytics")
+POISON = [b"", b"\x00\xff", b"null", b"{}", b'{"message":{"messageId":7}}', b"[" * 100_000, b" " * 950_000]
+
+
+async def letters(stack: RunningStack, stage: str, since: dict[int, int], key: bytes, count: int) -> list[Any]:
+    """The stage's dead letters of this key, once there are so many."""
+    async with asyncio.timeout(30):
+        while True:
+            found = [each for each in await topics.records(stack.kafka, f"{stage}.dlq", since) if each.key == key]
+            if len(found) >= count:
+                return found
+
+
+async def test_row_22_an_event_that_can_never_work_is_set_aside_and_its_neighbours_are_not(stack: RunningStack):
+    async with open_chat(stack) as chat, open_log(stack.kafka) as log:
+        since, [room, *_] = await topics.ends(stack.kafka, "search.dlq"), chat.rooms
+        # Well-formed, of the same partition, and no text that PostgreSQL could index.
+        strange = record(
+            MessageCreated(message=make.message(conversation_id=new_id(), content="a\0b")), producer="test"
+        )
+        never = Record(strange.topic, room.encode(), strange.value, strange.headers)
+        await asyncio.gather(chat.say(100), log.append([never]))
+        [letter] = await letters(stack, "search", since, room.encode(), 1)
+        about = dict(letter.headers)
+        assert letter.value == never.value
+        assert about["dlq-origin"].startswith(b"message.created/")
+        assert about["dlq-cause"] == b"DataError"
+        assert int(about["dlq-attempts"]) > 1
+        assert about["ce_id"] == dict(never.headers)["ce_id"]
+        await chat.settled()
+
+
+async def test_row_24_poison_is_a_dead_letter_of_each_stage_and_stops_none(stack: RunningStack):
+    async with open_chat(stack) as chat, open_log(stack.kafka) as log:
+        key, since = new_id().encode(), {s: await topics.ends(stack.kafka, f"{s}.dlq") for s in STAGES}
+        poison = [Record("message.created", key, value, (("ce_id", b"poison"),)) for value in POISON]
+        await asyncio.gather(chat.say(60, pace_s=0.02), log.append(poison))
+        for stage in STAGES:
+            found = await letters(stack, stage, since[stage], key, len(POISON))
+            assert [each.value for each in found] == POISON
+            assert all(dict(each.headers)["dlq-origin"].startswith(b"message.created/") for each in found)
+            assert all(dict(each.headers)["dlq-cause"] for each in found)
+            assert all(dict(each.headers)["ce_id"] == b"poison" for each in found)
+        await chat.settled()
+        await chat.verdict()
+
+
+async def test_row_25_a_stage_killed_in_its_effect_or_right_after_it_counts_once(stack: RunningStack, beside: Beside):
+    async with open_proxy() as before, open_proxy() as after, open_chat(stack, rooms=24, watched=False) as chat:
+        uncommitted = await beside("analytics", node="before", pg=before)
+        committed = await beside("analytics", node="after", pg=after)
+        in_effect = before.up.trap = Trap(Then.HOLD, pattern=COMMIT)
+        after_it = after.down.trap = Trap(Then.HOLD, pattern=COMMITTED)
+        load = asyncio.create_task(chat.say(96))
+        await asyncio.wait_for(asyncio.gather(in_effect.sprung.wait(), after_it.sprung.wait()), 40)
+        uncommitted.kill()
+        committed.kill()
+        await load
+        await chat.settled(40)
+        await chat.verdict()
+
+
+@dataclass
+class Commits:
+    """Samples of what a group had committed, each with what was done in the store right after it."""
+
+    chat: Chat
+    group: str
+    samples: list[tuple[dict[int, int], set[tuple[str, int]]]] = field(default_factory=list)
+
+    async def run(self) -> None:
+        query = """SELECT conversation_id::text, seq FROM messages
+        WHERE conversation_id = ANY(%s::uuid[]) AND status > 0"""
+        async with await psycopg.AsyncConnection.connect(self.chat.stack.pg_dsn, autocommit=True) as conn:
+            while True:
+                offsets = await topics.committed(self.chat.stack.kafka, self.group, "message.created")
+                rows = await (await conn.execute(query, (list(self.chat.rooms),))).fetchall()
+                self.samples.append((offsets, {(room, seq) for room, seq in rows}))
+                await asyncio.sleep(0.1)
+
+    async def verdict(self) -> None:
+        """I18: nothing was committed that was not done."""
+        lying = defaultdict(list)
+        for each in await self.chat.created():
+            lying[each.partition].append((each.offset, (each.key.decode(), seq_of(each))))
+        assert len(self.samples) > 10
+        for offsets, done in self.samples:
+            for partition, events in lying.items():
+                early = [e for at, e in events if at < offsets.get(partition, 0) and e not in done]
+                assert not early, f"committed and not done: {early}"
+
+
+@asynccontextmanager
+async def commits_of(chat: Chat, group: str) -> AsyncIterator[Commits]:
+    watched = Commits(chat, group)
+    task = asyncio.create_task(watched.run())
+    try:
+        yield watched
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await watched.verdict()
+
+
+async def test_row_26_workers_come_die_freeze_and_leave_and_the_group_loses_nothing(
+    stack: RunningStack, beside: Beside
+):
+    async with open_chat(stack, rooms=8, members=2) as chat, commits_of(chat, "status"):
+        load = asyncio.create_task(chat.say(600, at_once=4, pace_s=0.05))
+        mortal, frozen = await asyncio.gather(beside("status", node="mortal"), beside("status", node="frozen"))
+        await asyncio.sleep(0)
+        frozen.signal(signal.SIGSTOP)
+        mortal.kill()
+        await load
+        await chat.settled(40)  # without the two: their sessions have run out
+        frozen.signal(signal.SIGCONT)
+        await chat.say(100)
+        await frozen.ready()
+        frozen.signal(signal.SIGTERM)
+        assert await frozen.ended(25) == 0
+        await chat.say(50)
+        await chat.settled()
+        await chat.verdict()
