@@ -55,6 +55,11 @@ class Connection:
         """Send a frame; one that does not fit is an answer that its asker did not wait for."""
         self.wire.write(encode(payload))
 
+    async def end(self, close: Close) -> None:
+        """Close it; what it was told before goes out before."""
+        self.wire.flush()
+        await self.peer.close(close.code, close.reason)
+
 
 @dataclass(slots=True)
 class Gateway:
@@ -99,7 +104,7 @@ class Gateway:
             async for raw in peer:
                 effect = connection.session.receive(raw, self.clock())
                 if isinstance(effect, Close):
-                    await peer.close(effect.code, effect.reason)
+                    await connection.end(effect)
                     return
                 await self._carry_out(connection, effect)
         except ConnectionClosed:
@@ -249,8 +254,7 @@ class Gateway:
         connection.expiry = loop.call_later(max(0.0, left), self._expired, connection)
 
     def _expired(self, connection: Connection) -> None:
-        ended = session.TOKEN_ENDED
-        self._spawn(connection, connection.peer.close(ended.code, ended.reason))
+        self._spawn(connection, connection.end(session.TOKEN_ENDED))
 
     # what arrives over Redis
 
@@ -321,7 +325,7 @@ class Gateway:
         restart = session.RESTART
         connection.say(frame("reconnect", afterMs=int(wait * 1000), reason=restart.reason))
         await asyncio.sleep(wait)
-        await connection.peer.close(restart.code, restart.reason)
+        await connection.end(restart)
 
 
 async def start_server(gateway: Gateway, host: str, port: int) -> Server:
