@@ -16,7 +16,8 @@ from redis.exceptions import RedisClusterException, RedisError
 from runtime.errors import Unavailable
 
 CLUSTER = "redis+cluster"
-OUTAGES = (RedisError, RedisClusterException, OSError, TimeoutError)
+# uvloop says RuntimeError when a connection that has just died is written to.
+OUTAGES = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
 _TIMEOUT_S = 2.0
 
 

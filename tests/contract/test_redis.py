@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import pytest
+import uvloop
 from redis.crc import key_slot
 
 from runtime.errors import RateLimited, Unavailable
@@ -280,3 +281,17 @@ async def test_one_user_is_found_on_any_node_and_the_keys_of_one_lie_together(re
             assert await registry.register(new_id(), user)
         assert await registry.connected([*users, "nobody"]) == frozenset(users)
     assert key_slot(tagged("user:a:b:connected").encode()) == key_slot(tagged("user:a:b:messages").encode())
+
+
+def test_a_connection_that_died_unnoticed_is_an_outage_under_uvloop_too(redis_url: str):
+    async def register_on_a_dead_connection() -> None:
+        async with open_registry(redis_url, node="n1", lease_s=30) as registry:
+            await registry.register(new_id(), "alice")
+            for client in registry.servers._clients.values():
+                for connection in client.connection_pool._available_connections:
+                    connection._writer.transport.abort()
+            with pytest.raises(Unavailable):
+                await registry.register(new_id(), "alice")
+            await registry.register(new_id(), "alice")
+
+    uvloop.run(register_on_a_dead_connection())
