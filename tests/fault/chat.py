@@ -43,6 +43,7 @@ class Attempt:
     status: int | None
     said: dict[str, Any]
     replayed: bool = False
+    error: str = ""
 
 
 @dataclass(slots=True)
@@ -91,11 +92,11 @@ class Chat:
     rooms: dict[str, list[str]] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
     watchers: list[Watcher] = field(default_factory=list)
-    _tokens: dict[str, str] = field(default_factory=dict, repr=False)
+    tokens: dict[str, str] = field(default_factory=dict, repr=False)
     _count: int = 0
 
     def token(self, user: str) -> str:
-        return self._tokens.setdefault(user, issue(self.stack.jwt_secret, user, ttl_s=900))
+        return self.tokens.setdefault(user, issue(self.stack.jwt_secret, user, ttl_s=900))
 
     # what clients do
 
@@ -104,14 +105,14 @@ class Chat:
         sender, key = sender or self.rooms[room][0], key or new_id()
         body = {"conversationId": room, "type": "text", "content": content, "clientMessageId": key}
         headers = {"authorization": f"Bearer {self.token(sender)}"}
-        began, status, said, replayed = time.monotonic(), None, {}, False
+        began, status, said, replayed, error = time.monotonic(), None, {}, False, ""
         try:
             answer = await self.client.post(f"{door or self.doors[0]}/messages", json=body, headers=headers)
             status, said = answer.status_code, answer.json()
             replayed = answer.headers.get("idempotent-replayed") == "true"
-        except httpx2.TransportError:
-            pass  # unknown
-        made = Attempt(key, room, sender, content, began, time.monotonic(), status, said, replayed)
+        except httpx2.TransportError as exc:
+            error = type(exc).__name__
+        made = Attempt(key, room, sender, content, began, time.monotonic(), status, said, replayed, error)
         self.attempts.append(made)
         return made
 
@@ -144,7 +145,7 @@ class Chat:
     async def watch(self, user: str, room: str, url: str = "", *, after: int | None = 0) -> Watcher:
         """One more connection, which has joined when this returns."""
         screen = Screen(Seen(user, after or 0))
-        live = Live(url or self.stack.ws_url, self.token(user), room, screen, after=after)
+        live = Live((url or self.stack.ws_url,), self.token(user), room, screen, after=after)
         watcher = Watcher(user, room, live, screen)
         watcher.task = asyncio.create_task(live.run())
         self.watchers.append(watcher)

@@ -49,6 +49,8 @@ class Extra:
     port: int = 0
     ops_port: int = 0
     env: dict[str, str] = field(default_factory=dict)
+    wrap: list[str] = field(default_factory=list)
+    """A module that starts the module."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -65,6 +67,10 @@ class Extra:
         return self.process.pid
 
     @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
     def log(self) -> str:
         return (self.folder / f"{self.node}.log").read_text()
 
@@ -77,7 +83,7 @@ class Extra:
         here, parent = self.folder / f"{self.node}.log", os.getpid()
         with here.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *module],
+                [sys.executable, "-m", *self.wrap, *module],
                 env={**os.environ, **self._environment(), **self.env},
                 cwd=ROOT,
                 stdout=log,
@@ -149,6 +155,12 @@ def pid_of(stack: RunningStack, name: str) -> int | None:
     """A process of the stack, as it is now."""
     found = Folder(stack.data).read(STATE)["processes"]
     return next(process["pid"] for process in found if process["name"] == name)
+
+
+def lives_of(stack: RunningStack, name: str) -> int:
+    """How often its supervisor has started it again."""
+    found = Folder(stack.data).read(STATE)["processes"]
+    return next(int(process["restarts"]) for process in found if process["name"] == name)
 
 
 async def restarted(stack: RunningStack, name: str, before: int | None, seconds: float = 30) -> None:

@@ -154,3 +154,39 @@ async def test_row_42_a_removed_member_is_shown_nothing_more(stack: RunningStack
             await socket.say(type="join_conversation", id=room, after=0)
             assert (await socket.next("joined", "error"))["type"] == "error"
         await chat.verdict()
+
+
+@pytest.mark.slow
+async def test_row_41_a_storm_of_reconnects_is_served_in_turn(stack: RunningStack, beside: Beside):
+    async with open_chat(stack, rooms=1, members=4, watched=False) as chat:
+        gateway = await beside("gateway")
+        [(room, users)] = chat.rooms.items()
+        await chat.say(200, at_once=32)
+
+        async def come_and_read(n: int) -> int:
+            async with open_socket(gateway.ws_url, chat.token(users[n % len(users)])) as socket:
+                await socket.say(type="join_conversation", id=room, after=0)
+                cursor = 0
+                for said in await socket.until("joined"):
+                    cursor += said.get("seq") == cursor + 1
+                return cursor
+
+        async with open_socket(gateway.ws_url, chat.token(users[0])) as steady:
+            storm = asyncio.gather(*(come_and_read(n) for n in range(120)))
+            while not storm.done():
+                began = time.monotonic()
+                await steady.say(type="ping")
+                await steady.next("pong")
+                assert time.monotonic() - began < 5
+                await asyncio.sleep(0.2)
+        assert set(await storm) == {200}
+
+
+@pytest.mark.slow
+async def test_row_41_a_socket_that_says_too_much_is_told_and_then_closed(stack: RunningStack):
+    async with open_socket(stack.ws_url, issue(stack.jwt_secret, "talker", ttl_s=60)) as socket:
+        for _ in range(400):
+            await socket.say(type="ping")
+        said = await socket.next("error")
+        assert said["code"] == "rate_limited"
+        assert await socket.closed() == 4429

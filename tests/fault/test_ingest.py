@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import time
+
+import pytest
 
 from ops.running import RunningStack
 from ops.verify.faults.network import COMMITTED
@@ -85,3 +89,37 @@ async def test_row_04_the_same_key_with_another_content_writes_nothing(stack: Ru
         await chat.settled()
         await chat.verdict()  # two rows, two events, two frames
         assert all(sorted(w.screen.frames) == [1, 2] for w in chat.watchers)
+
+
+@pytest.mark.slow
+async def test_row_05_what_a_frozen_ingest_does_late_makes_no_second_message(stack: RunningStack, beside: Beside):
+    ingest = await beside("ingest")
+    async with open_chat(stack, doors=[ingest.http_url, stack.http_url]) as chat:
+        load = asyncio.create_task(chat.say(200, at_once=16, pace_s=0.5))
+        while len(chat.attempts) < 40:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        ingest.signal(signal.SIGSTOP)
+        await asyncio.sleep(15)  # the fault itself
+        ingest.signal(signal.SIGCONT)
+        await load
+        assert any(each.error == "ReadTimeout" for each in chat.attempts)
+        await chat.settled()
+        await chat.verdict()
+
+
+@pytest.mark.slow
+async def test_row_06_an_ingest_told_to_end_answers_what_it_took(stack: RunningStack, beside: Beside):
+    ingest = await beside("ingest")
+    async with open_chat(stack, doors=[ingest.http_url, stack.http_url]) as chat:
+        load = asyncio.create_task(chat.say(600, at_once=32))
+        while len(chat.attempts) < 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
+        ingest.signal(signal.SIGTERM)
+        assert await ingest.ended(20 - (time.monotonic() - began)) == 0
+        await load
+        assert any(each.error for each in chat.attempts)
+        # A retry that finds its message stored would mean that an answer was lost.
+        assert not [each for each in chat.attempts if each.replayed]
+        await chat.settled()
+        await chat.verdict()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 
+import psycopg
+import pytest
+
 from ops.running import RunningStack
 from ops.verify.faults import World, fault
 from ops.verify.faults.network import COMMITTED
 from ops.verify.proxy import Trap, open_proxy
 from tests.fault.chat import OK, open_chat
 from tests.fault.conftest import Beside
+from tests.fault.processes import all_shards_owned, evict_relays
 from tests.fault.test_ingest import COMMIT
 
 
@@ -43,5 +47,66 @@ async def test_row_09_a_connection_cut_at_commit_is_unknown_and_the_retry_tells(
             again = await chat.post(room, cut.content, key=cut.key)
             assert (again.status, again.replayed) == ((200, True) if stored else (201, False))
             assert (await chat.attempt(room, "next", door=ingest.http_url)).status == 201
+        await chat.settled()
+        await chat.verdict()
+
+
+@pytest.mark.slow
+async def test_row_08_a_store_that_stands_still_is_said_within_seconds_and_leaves_the_pool_whole(
+    stack: RunningStack, world: World
+):
+    async with open_chat(stack) as chat:
+        await chat.say(30)
+        await chat.settled()
+        [room, *_], standing = chat.rooms, fault("pause-postgres")
+        await standing.inject(world)
+        try:
+            began, kept = time.monotonic(), []
+            while time.monotonic() < began + 10:
+                kept += await asyncio.gather(*(chat.attempt(room, "while it stands still") for _ in range(4)))
+        finally:
+            await standing.heal(world)
+        assert {each.status for each in kept} == {503}
+        assert max(each.ended - each.began for each in kept) < 3.5
+        await asyncio.gather(*(chat.post(each.room, each.content, key=each.key) for each in kept))
+        for _ in range(2):  # more at once than the pool has connections
+            began = time.monotonic()
+            await chat.say(100, at_once=32)
+            assert time.monotonic() - began < 10
+        await chat.settled(60)
+        await chat.verdict()
+
+
+@pytest.mark.slow
+async def test_row_11_another_relay_takes_over_when_one_loses_its_session(stack: RunningStack, beside: Beside):
+    await beside("ingest")
+    async with open_chat(stack) as chat:
+        load = asyncio.create_task(chat.say(300, pace_s=0.1))
+        for _ in range(4):
+            before = await all_shards_owned(stack)
+            cut = time.monotonic()
+            evict_relays(stack)
+            await all_shards_owned(stack, but_not_by=before)
+            assert time.monotonic() - cut < 5
+        await load
+        await chat.settled()
+        await chat.verdict()
+
+
+@pytest.mark.slow
+async def test_row_13_a_conversation_that_somebody_has_locked_holds_up_no_other(stack: RunningStack):
+    async with open_chat(stack) as chat, await psycopg.AsyncConnection.connect(stack.pg_dsn) as conn:
+        locked, *others = chat.rooms
+        await conn.execute("SELECT 1 FROM conversations WHERE conversation_id = %s FOR UPDATE", (locked,))
+        began, free, held = time.monotonic(), [], []
+        while time.monotonic() < began + 5:
+            made = await asyncio.gather(*(chat.attempt(room, "meanwhile") for room in (locked, *others)))
+            held.append(made[0])
+            free += made[1:]
+        await conn.rollback()
+        assert {each.status for each in free} == {201}
+        assert {each.status for each in held} == {503}
+        assert max(each.ended - each.began for each in free) < 1
+        await asyncio.gather(*(chat.post(each.room, each.content, key=each.key) for each in held))
         await chat.settled()
         await chat.verdict()

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
 
 from ops.running import RunningStack
 from ops.verify.faults import World, fault
@@ -16,7 +22,7 @@ LATE_S = 6.0
 """Heads are compared every 2 s; the rest is for a machine that is busy."""
 
 
-def slowest(chat: Chat, rooms: Iterable[str] = ()) -> float:
+def slowest(chat: Chat) -> float:
     """The longest time from an answer to its message on a screen."""
     answered = {(a.room, a.said["seq"]): a.ended for a in chat.attempts if a.status in OK}
     return max(
@@ -67,5 +73,88 @@ async def test_row_32_subscribers_cut_again_and_again_miss_nothing(stack: Runnin
         await cutting.heal(world)
         assert slowest(chat) < LATE_S
         await chat.say(20)
+        await chat.settled()
+        await chat.verdict()
+
+
+@asynccontextmanager
+async def configured(stack: RunningStack, **settings: str) -> AsyncIterator[Redis]:
+    """Redis with other settings while the block runs."""
+    async with Redis.from_url(stack.redis_url) as redis:
+        names = {name: name.replace("_", "-") for name in settings}
+        before = {name: (await redis.config_get(dashed))[dashed] for name, dashed in names.items()}
+        try:
+            for name, value in settings.items():
+                await redis.config_set(names[name], value)
+            yield redis
+        finally:
+            for name, value in before.items():
+                await redis.config_set(names[name], value)
+
+
+@pytest.mark.slow
+async def test_row_33_a_redis_that_stands_still_is_noticed_and_the_store_is_followed(stack: RunningStack, world: World):
+    async with open_chat(stack) as chat:
+        await chat.say(30)
+        standing = fault("pause-valkey")
+        await standing.inject(world)
+        try:
+            await chat.say(150, at_once=5, pace_s=0.4)
+            await chat.settled()  # while it still stands
+        finally:
+            await standing.heal(world)
+        assert max(each.ended - each.began for each in chat.attempts) < 5
+        assert slowest(chat) < 10
+        await chat.say(30)
+        await chat.settled()
+        await chat.verdict()
+
+
+@pytest.mark.slow
+async def test_row_34_a_subscriber_that_redis_cuts_for_being_slow_misses_nothing(stack: RunningStack, beside: Beside):
+    limit = "normal 0 0 0 replica 268435456 67108864 60 pubsub 1mb 1mb 1"
+    async with configured(stack, client_output_buffer_limit=limit), open_chat(stack, watched=False) as chat:
+        gateway = await beside("gateway")
+        for room, users in chat.rooms.items():
+            await chat.watch(users[1], room, gateway.ws_url)
+        gateway.signal(signal.SIGSTOP)
+        large = "\N{WATER WAVE}" * 4000
+        await asyncio.gather(*(chat.post(room, large) for room in chat.rooms for _ in range(200)))
+        await chat_is_sent(chat)
+        gateway.signal(signal.SIGCONT)
+        await chat.say(30)
+        await chat.settled(60)
+        await chat.verdict()
+        assert "redis subscription lost" in gateway.log
+
+
+async def chat_is_sent(chat: Chat) -> None:
+    """All but the screens."""
+    watchers, chat.watchers = chat.watchers, []
+    await chat.settled(60)
+    chat.watchers = watchers
+
+
+@pytest.mark.slow
+async def test_row_36_a_redis_that_forgot_everything_is_told_again(stack: RunningStack, world: World):
+    async with open_chat(stack) as chat, Redis.from_url(stack.redis_url) as redis:
+        [user, *_] = next(iter(chat.rooms.values()))
+        assert await redis.zcard(f"user:{user}:connected")
+        await fault("flush-redis").inject(world)
+        assert not await redis.zcard(f"user:{user}:connected")
+        began = time.monotonic()
+        await chat.say(50)
+        await chat.settled()
+        assert slowest(chat) < LATE_S
+        while not await redis.zcard(f"user:{user}:connected"):
+            assert time.monotonic() - began < 20
+            await asyncio.sleep(0.1)
+        await chat.verdict()
+
+
+@pytest.mark.slow
+async def test_row_36_a_redis_that_is_full_changes_no_message(stack: RunningStack):
+    async with configured(stack, maxmemory="1mb", maxmemory_policy="noeviction"), open_chat(stack) as chat:
+        await chat.say(60)
         await chat.settled()
         await chat.verdict()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from ops.running import RunningStack
 from ops.verify.faults.network import COMMITTED
@@ -23,6 +27,7 @@ from tests import make
 from tests.fault import topics
 from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
+from tests.fault.processes import lives_of
 from tests.fault.test_ingest import COMMIT
 from tests.fault.topics import seq_of
 
@@ -149,3 +154,78 @@ async def test_row_26_workers_come_die_freeze_and_leave_and_the_group_loses_noth
         await chat.say(50)
         await chat.settled()
         await chat.verdict()
+
+
+async def no_letters(stack: RunningStack, chat: Chat, stage: str, since: dict[int, int]) -> None:
+    keys = {room.encode() for room in chat.rooms}
+    assert not [each for each in await topics.records(stack.kafka, f"{stage}.dlq", since) if each.key in keys]
+
+
+@pytest.mark.slow
+async def test_row_23_a_short_outage_is_waited_out_and_a_long_one_ends_the_worker(stack: RunningStack, beside: Beside):
+    async with open_proxy() as proxy, open_chat(stack, rooms=24, watched=False) as chat, commits_of(chat, "status"):
+        since = await topics.ends(stack.kafka, "status.dlq")
+        worker = await beside("status", pg=proxy)
+        for seconds, code in ((20, None), (90, 75)):
+            proxy.refuse()
+            proxy.reset()
+            began = time.monotonic()
+            await chat.say(96)
+            if code is None:
+                await asyncio.sleep(seconds - (time.monotonic() - began))  # the fault itself
+            else:
+                assert await worker.ended(seconds) == code
+            assert worker.alive == (code is None)
+            await proxy.heal()
+            await chat.settled(40)
+        await no_letters(stack, chat, "status", since)
+        await chat.verdict()
+
+
+@pytest.mark.slow
+async def test_row_28_a_handler_that_hangs_is_tried_again_and_stays_in_its_group(stack: RunningStack, beside: Beside):
+    async with open_proxy() as proxy, open_chat(stack, rooms=24, watched=False) as chat:
+        since = await topics.ends(stack.kafka, "analytics.dlq")
+        worker = await beside("analytics", pg=proxy)
+        held = proxy.up.trap = Trap(Then.HOLD, pattern=COMMIT)
+        await chat.say(96)
+        await asyncio.wait_for(held.sprung.wait(), 30)
+        await asyncio.sleep(15)  # the fault itself: longer than the deadline of an attempt
+        proxy.reset()
+        await proxy.heal()
+        await chat.settled(30)
+        assert worker.alive
+        await no_letters(stack, chat, "analytics", since)
+        await chat.verdict()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_row_29_a_dead_letter_that_is_refused_is_never_skipped(stack: RunningStack):
+    key, since = new_id().encode(), await topics.ends(stack.kafka, "search.dlq")
+    lives = lives_of(stack, "search")
+    async with open_chat(stack) as chat, open_log(stack.kafka) as log:
+        await allow(stack, "search.dlq", 100)
+        try:
+            await log.append([Record("message.created", key, b"{}")])
+            async with asyncio.timeout(100):
+                while lives_of(stack, "search") == lives:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+        finally:
+            await allow(stack, "search.dlq", 2**20)
+        [letter] = await letters(stack, "search", since, key, 1)
+        assert letter.value == b"{}"
+        await chat.say(30)
+        await chat.settled(60)
+        await chat.verdict()
+
+
+async def allow(stack: RunningStack, topic: str, most: int) -> None:
+    """Set the largest record that the topic takes, in bytes."""
+    client = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+    await client.start()
+    try:
+        size = {"max.message.bytes": str(most)}
+        await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=size)])
+    finally:
+        await client.close()
