@@ -39,7 +39,7 @@ FROM unnest(%(ids)s::uuid[], %(starts)s::bigint[]) AS s (conversation_id, start)
 JOIN messages m ON m.conversation_id = s.conversation_id AND m.seq >= s.start
 LEFT JOIN changes c ON c.conversation_id = m.conversation_id AND c.seq = m.seq
     AND c.kind = 'message' AND c.message_id = m.message_id
-LEFT JOIN outbox o ON o.conversation_id = m.conversation_id AND o.seq = m.seq
+LEFT JOIN outbox o ON o.conversation_id = m.conversation_id AND o.seq = m.seq AND o.part = ''
     AND o.topic = 'message.created' AND o.event_id = m.message_id::text
 LEFT JOIN search_documents d ON d.message_id = m.message_id
 ORDER BY m.conversation_id, m.seq;
@@ -72,7 +72,7 @@ ORDER BY 1, 2;
 SELECT ch.conversation_id::text, ch.seq
 FROM unnest(%(ids)s::uuid[], %(starts)s::bigint[]) AS s (conversation_id, start)
 JOIN changes ch ON ch.conversation_id = s.conversation_id AND ch.seq >= s.start
-LEFT JOIN outbox o ON o.conversation_id = ch.conversation_id AND o.seq = ch.seq
+LEFT JOIN outbox o ON o.conversation_id = ch.conversation_id AND o.seq = ch.seq AND o.part = ''
 WHERE ch.kind IN ('member_added', 'member_removed') AND o.seq IS NULL
   AND ch.at > now() - make_interval(hours => %(kept_h)s)
 ORDER BY 1, 2;
@@ -181,7 +181,7 @@ JOIN media_places p ON p.message_id = split_part(id, ':', 1)::uuid AND p.media_i
 -- What the relay owes anyway is left alone, and so is what is young.
 SELECT {message_columns}
 FROM messages m
-LEFT JOIN outbox o ON o.conversation_id = m.conversation_id AND o.seq = m.seq
+LEFT JOIN outbox o ON o.conversation_id = m.conversation_id AND o.seq = m.seq AND o.part = ''
 WHERE m.message_id = ANY(%(ids)s::uuid[]) AND m.created_at < now() - make_interval(secs => %(grace_s)s)
   AND (o.seq IS NULL OR o.published_at IS NOT NULL)
 ORDER BY m.conversation_id, m.seq;
@@ -192,7 +192,7 @@ SELECT conversation, seq, shard, %(topic)s, value, id
 FROM unnest(%(ids)s::text[], %(conversations)s::uuid[], %(seqs)s::bigint[], %(shards)s::smallint[],
             %(values)s::bytea[])
     AS again (id, conversation, seq, shard, value)
-ON CONFLICT (conversation_id, seq) DO UPDATE
+ON CONFLICT (conversation_id, seq, part) DO UPDATE
     SET published_at = NULL, topic = excluded.topic, value = excluded.value, event_id = excluded.event_id;
 
 -- name: note_republished
