@@ -112,26 +112,23 @@ class Servers:
         Raises Unavailable when a server does not answer; what concerns the others has been done then.
         """
         answers: list[Any] = [None] * len(commands)
-        if not commands:
-            return answers
-        todo = list(range(len(commands)))
+        todo: Sequence[int] = range(len(commands))
         for _ in range(_ATTEMPTS):
-            groups = await self._grouped(commands, todo)
-            done = await asyncio.gather(
-                *(self._pipeline(address, [commands[n] for n in numbers]) for address, numbers in groups.items()),
-                return_exceptions=True,
-            )
-            failed = [result for result in done if isinstance(result, BaseException)]
-            for numbers, result in zip(groups.values(), done, strict=True):
-                if not isinstance(result, BaseException):
-                    for n, answer in zip(numbers, result, strict=True):
-                        answers[n] = answer
-            if failed:
-                self._read_at = _NEVER  # another may have taken over its slots
-                raise Unavailable("Redis does not answer") from failed[0]
-            todo = self._strayed(answers, todo)
             if not todo:
                 break
+            groups = await self._grouped(commands, todo)
+            works = [self._pipeline(address, [commands[n] for n in numbers]) for address, numbers in groups.items()]
+            failed: BaseException | None = None
+            for numbers, result in zip(groups.values(), await asyncio.gather(*works), strict=True):
+                if isinstance(result, BaseException):
+                    failed = result
+                    continue
+                for n, answer in zip(numbers, result, strict=True):
+                    answers[n] = answer
+            if failed is not None:
+                self._read_at = _NEVER  # another may have taken over its slots
+                raise Unavailable("Redis does not answer") from failed
+            todo = self._strayed(answers, todo)
         _raise_first(answers)
         return answers
 
@@ -155,20 +152,19 @@ class Servers:
         if self._read_at == _NEVER and self.is_cluster:
             await self.refresh()
 
-    async def _grouped(self, commands: Sequence[Command], todo: Iterable[int]) -> dict[Address, list[int]]:
+    async def _grouped(self, commands: Sequence[Command], todo: Iterable[int]) -> dict[Address | None, list[int]]:
         await self._know()
-        groups: defaultdict[Address, list[int]] = defaultdict(list)
+        groups: defaultdict[Address | None, list[int]] = defaultdict(list)
         for n in todo:
-            address = self.owner(commands[n][1])
-            if address is None:
-                self._read_at = _NEVER
-                raise Unavailable("nobody owns the slot")
-            groups[address].append(n)
+            groups[self.owner(commands[n][1])].append(n)
         return groups
 
-    async def _pipeline(self, address: Address, commands: Sequence[Command]) -> list[Any]:
+    async def _pipeline(self, address: Address | None, commands: Sequence[Command]) -> list[Any] | BaseException:
+        """The answers, or what kept the server from answering."""
+        if address is None:
+            return LookupError("nobody owns the slot")
         if self._rests(address):
-            raise TimeoutError
+            return TimeoutError("it was slow a moment ago")
         pipeline = self.client(address).pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
@@ -176,7 +172,7 @@ class Servers:
             return list(await pipeline.execute(raise_on_error=False))
         except OUTAGES as exc:
             self._note(address, exc)
-            raise
+            return exc
 
     def _note(self, address: Address, exc: BaseException) -> None:
         """A node that keeps us waiting is left alone for a while, so that it does not hold up the others."""
