@@ -93,7 +93,7 @@ def servers(plan: Plan, given: tuple[Given, ...], say: Callable[[str], None]) ->
     where = Where(url["pg"] or postgres.dsn, url["kafka"] or ",".join(b.bootstrap for b in brokers), redis)
     seen = Where(
         url["pg"] or Postgres(plan.folder, plan.via.get("postgres", postgres.port)).dsn,
-        url["kafka"] or ",".join(f"127.0.0.1:{plan.via.get(b.name, b.port)}" for b in brokers),
+        url["kafka"] or ",".join(f"127.0.0.1:{b.via.proxy_port if b.via else b.port}" for b in brokers),
         url["redis"] or cache_url(plan, plan.via),
     )
     is_cluster = len(caches) > 1 and "valkey" in own
@@ -112,6 +112,11 @@ def servers(plan: Plan, given: tuple[Given, ...], say: Callable[[str], None]) ->
 def _brokers(plan: Plan, say: Callable[[str], None]) -> list[Kafka]:
     names, ports = plan.topology.brokers, plan.ports
     controllers = {number: ports[f"{name}-controller"] for number, name in enumerate(names, 1)}
+    via: dict[str, Via] = {}
+    if any(name in plan.via for name in names):
+        # All have the second listener: a client is told of the others by the name of the one that it came through.
+        second = {name: ports[f"{name}-via"] for name in names}
+        via = {name: Via(port, plan.via.get(name, port)) for name, port in second.items()}
     return [
         Kafka(
             plan.folder,
@@ -121,7 +126,7 @@ def _brokers(plan: Plan, say: Callable[[str], None]) -> list[Kafka]:
             name=name,
             node_id=number,
             controllers=controllers,
-            via=Via(ports[f"{name}-via"], plan.via[name]) if name in plan.via else None,
+            via=via.get(name),
         )
         for number, name in enumerate(names, 1)
     ]

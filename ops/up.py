@@ -168,7 +168,7 @@ def _plan(folder: Folder, topology: Topology, wanted: Mapping[str, int]) -> stac
     via = detours(os.environ.get("MILLRACE_VIA"), topology.passable)
     had = folder.read(_PORTS)
     _refuse_other_kind(folder, topology, had)
-    names = [*topology.ports, *(f"{broker}-via" for broker in topology.brokers if broker in via)]
+    names = [*topology.ports, *(f"{broker}-via" for broker in topology.brokers if via)]
     ports = allot(names, had, wanted)
     folder.write(_PORTS, {**had, **ports})
     return stack.Plan(folder, topology, ports, via, os.environ.get("MILLRACE_WRAP") or None)

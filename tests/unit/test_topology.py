@@ -23,6 +23,7 @@ from runtime.stack.haproxy import find_haproxy
 from runtime.stack.kafka import Kafka
 
 CLUSTER = cluster(is_proxied=True)
+VIA_PORTS = {"kafka-1-via": 22_001, "kafka-2-via": 22_002, "kafka-3-via": 22_003}
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> Folder:
 
 def plan(folder: Folder, topology: Topology, **more: Any) -> stack.Plan:
     ports = {name: 21_000 + n for n, name in enumerate(topology.ports)}
-    return stack.Plan(folder, topology, {**ports, "kafka-via": 22_000, "kafka-2-via": 22_001}, **more)
+    return stack.Plan(folder, topology, {**ports, "kafka-via": 22_000, **VIA_PORTS}, **more)
 
 
 def configuration(make: Any) -> dict[str, str]:
@@ -123,8 +124,11 @@ def test_our_own_processes_go_through_a_proxy_and_operators_do_not(folder: Folde
 
 def test_a_proxy_before_one_broker_of_three(folder: Folder):
     servers = stack.servers(plan(folder, CLUSTER, via={"kafka-2": 23_000}), (), lambda _: None)
-    assert servers.seen.kafka.split(",")[1] == "127.0.0.1:23000"
-    assert servers.seen.kafka.split(",")[0] == servers.where.kafka.split(",")[0]
+    assert servers.seen.kafka == "127.0.0.1:22001,127.0.0.1:23000,127.0.0.1:22003"
+    told = [configuration(make) for make in servers.brokers]
+    assert "PROXIED://127.0.0.1:22001" in told[0]["advertised.listeners"]
+    assert "PROXIED://127.0.0.1:23000" in told[1]["advertised.listeners"]
+    assert "PROXIED://127.0.0.1:22002" in told[1]["listeners"]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"kafka": "x"}', '{"kafka": 0}', '{"moon": 21000}'])
