@@ -59,4 +59,4 @@ def new_lines(file: Path, offsets: dict[Path, int]) -> Iterator[str]:
 
 def _print(file: Path, lines: Iterator[str] | list[str], *, prefix: bool) -> None:
     for line in lines:
-        print(f"{file.stem:13} {line}" if prefix else line, flush=True)
+        print(f"{file.stem:16} {line}" if prefix else line, flush=True)

@@ -155,7 +155,7 @@ def test_the_replica_has_what_the_primary_has(cluster: RunningStack):
 
     def copied() -> Any:
         with suppress(psycopg.OperationalError), psycopg.connect(dsn) as conn:
-            return conn.execute("SELECT 1 FROM messages WHERE id = %s", (sent["messageId"],)).fetchone()
+            return conn.execute("SELECT 1 FROM messages WHERE message_id = %s", (sent["messageId"],)).fetchone()
 
     until(copied)
 
