@@ -20,32 +20,30 @@ from ops.running import RunningStack, running_stack
 from runtime.stack.folder import Folder
 from runtime.store.migrate import migrate
 from runtime.store.pool import Pool, open_pool
+from tests.folders import open_folder
 from tests.rediscluster import RedisCluster
-
-_READY_S = 170
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+def stack() -> Iterator[RunningStack]:
     """The whole pipeline, as `millrace up` starts it. It ends with this process, whatever happens to it."""
     given = os.environ.get("MILLRACE_TEST_DATA")
     if given:
         yield running_stack(Path(given))
         return
-    data = tmp_path_factory.mktemp("stack")
-    data.chmod(0o755)
-    command = [sys.executable, "-m", "ops.cli", "up", "--data", str(data), "--with-parent", "--json"]
-    with (data / "up.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, f"the stack did not start:\n{(data / 'up.log').read_text()[-3000:]}"
-        assert json.loads(line)["state"] == "ready"
-        yield running_stack(data)
-    finally:
-        process.terminate()
-        process.wait(60)
+    with open_folder("stack") as data:
+        command = [sys.executable, "-m", "ops.cli", "up", "--data", str(data), "--with-parent", "--json"]
+        with (data / "up.log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, f"the stack did not start:\n{(data / 'up.log').read_text()[-3000:]}"
+            assert json.loads(line)["state"] == "ready"
+            yield running_stack(data)
+        finally:
+            process.terminate()
+            process.wait(60)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from ingest.continuity import Continuity
 from ingest.relay import Relay
 from runtime.audit import Found, LogBegin, Owing, Place, Position, Span, StoreFacts, Stray, Tally, Watermark, digest
 from runtime.effects import Mark, Media, Notice, Tick
@@ -60,7 +61,7 @@ class World:
         log = MemoryLog()
         async with open_outbox(dsn) as outbox:
             await outbox.claim()
-            while await Relay(lambda: open_outbox(dsn), log).publish(outbox):
+            while await Relay(lambda: open_outbox(dsn), log, Continuity(log)).publish(outbox):
                 pass
         return log
 

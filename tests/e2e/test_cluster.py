@@ -22,6 +22,7 @@ from runtime.stack.folder import Folder
 from runtime.stack.ports import allot
 from runtime.stack.postgres import Postgres
 from runtime.stack.replica import NAME as REPLICA
+from tests.folders import open_folder
 
 from .conftest import ROOT, Person, kill, millrace, person_of, process, status, until
 from .test_faults import DAY, accepted_count, logs
@@ -79,13 +80,11 @@ def running(data: Path, **environment: str) -> Iterator[RunningStack]:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cluster")
-    folder.chmod(0o755)
-    made = folder / "data"
-    made.mkdir()
-    made.chmod(0o755)
-    return made
+def data() -> Iterator[Path]:
+    with open_folder("cluster") as folder:
+        made = folder / "data"
+        made.mkdir()
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from ops.running import running_stack
+from tests.folders import open_folder
 
 from .conftest import ROOT, millrace, until
 
@@ -49,12 +50,11 @@ def servers(data: Path, *more: str, **environment: str) -> Iterator[subprocess.P
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for part in (folder, *list(folder.parents)[:3]):
-        part.chmod(0o755)
-    return folder
+def data() -> Iterator[Path]:
+    with open_folder("up") as folder:
+        made = folder / "data"
+        made.mkdir()
+        yield made
 
 
 def alive(pid: int) -> bool:
