@@ -151,6 +151,12 @@ class Extra:
             self.process.wait()
 
 
+def rss_mb(pid: int) -> float:
+    """The memory that a process has now."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
 def pid_of(stack: RunningStack, name: str) -> int | None:
     """A process of the stack, as it is now."""
     found = Folder(stack.data).read(STATE)["processes"]

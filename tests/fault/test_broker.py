@@ -9,12 +9,64 @@ import time
 import pytest
 
 from ops.running import RunningStack
-from ops.verify.faults import World, fault
+from ops.verify.faults import OURS, World, fault
+from ops.verify.stand import open_stand
 from tests.fault.chat import OK, open_chat
 from tests.fault.conftest import Beside
-from tests.fault.processes import lives_of, pid_of, restarted
+from tests.fault.processes import lives_of, pid_of, restarted, rss_mb
 
 STAGES = ("status", "notification", "media", "search", "analytics")
+
+
+async def test_row_18_a_broker_that_comes_back_empty_is_filled_again(stack: RunningStack, world: World):
+    async with open_chat(stack) as chat:
+        await chat.say(60)
+        await chat.settled()
+        load = asyncio.create_task(chat.say(60, pace_s=0.2))
+        before = pid_of(stack, "kafka")
+        await fault("wipe-kafka").inject(world)
+        chat.since = {}  # it is another log
+        await load
+        assert {each.status for each in chat.attempts} <= set(OK)
+        await restarted(stack, "kafka", before)
+        await chat.settled(90)
+        await chat.say(30)
+        await chat.settled()
+        await chat.verdict()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_row_17_behind_a_hole_before_the_broker_everything_waits_in_order():
+    async with open_stand(cluster=False, environment={}, keep=False, seed=17) as stand, open_chat(stand.stack) as chat:
+        await chat.say(60)
+        stand.proxies["kafka"].black_hole()
+        began = time.monotonic()
+        while time.monotonic() < began + 30:  # the fault itself
+            await chat.say(20, pace_s=0.2)
+        await stand.proxies["kafka"].heal()
+        assert {each.status for each in chat.attempts} <= set(OK)
+        assert max(each.ended - each.began for each in chat.attempts) < 2
+        await chat.settled(60)
+        await chat.verdict()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_row_20_a_slow_broker_holds_work_back_and_fills_no_memory():
+    async with open_stand(cluster=False, environment={}, keep=False, seed=20) as stand, open_chat(stand.stack) as chat:
+        await chat.say(60)
+        await chat.settled()
+        pids = [pid for name in OURS if (pid := pid_of(stand.stack, name))]
+        before = sum(map(rss_mb, pids))
+        stand.proxies["kafka"].slow(0.2, 0.05, 64_000)
+        await chat.say(900, at_once=16)
+        await chat.settled(100)
+        assert sum(map(rss_mb, pids)) - before < 150
+        await stand.proxies["kafka"].heal()
+        await chat.say(30)
+        await chat.settled()
+        await chat.verdict()
 
 
 @pytest.mark.slow

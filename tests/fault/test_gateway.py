@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,7 +15,7 @@ from ops.verify.proxy import open_proxy
 from runtime.auth import issue
 from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
-from tests.fault.processes import Extra, through
+from tests.fault.processes import Extra, rss_mb, through
 from tests.fault.sockets import deaf, open_socket
 
 FAT = "\N{WATER WAVE}" * 4000
@@ -28,11 +27,6 @@ CLOGGED_S = 25
 def frames(chat: Chat, kind: str) -> list[dict[str, Any]]:
     """What all members together were told of this kind."""
     return [said for watcher in chat.watchers for said in watcher.screen.others if said["type"] == kind]
-
-
-def rss_mb(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * 4096 / 2**20
 
 
 async def test_row_37_forty_clients_of_a_killed_node_go_on_at_another(stack: RunningStack, beside: Beside):
