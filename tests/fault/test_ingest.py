@@ -9,14 +9,12 @@ import time
 import pytest
 
 from ops.running import RunningStack
-from ops.verify.faults.network import COMMITTED
+from ops.verify.faults.network import ACCEPTED, ACCEPTING
 from ops.verify.proxy import FaultProxy, Then, Trap, open_proxy
 from schemas.ids import new_id
 from tests.fault.chat import OK, Chat, open_chat
 from tests.fault.conftest import Beside
 from tests.fault.processes import Extra
-
-COMMIT = b"COMMIT\x00"
 
 
 async def killed_while_held(chat: Chat, ingest: Extra, proxy: FaultProxy, trap: Trap) -> list[str]:
@@ -36,7 +34,7 @@ async def killed_while_held(chat: Chat, ingest: Extra, proxy: FaultProxy, trap: 
 async def test_row_01_a_request_that_dies_with_ingest_is_stored_once_by_its_retry(stack: RunningStack, beside: Beside):
     async with open_proxy() as proxy, open_chat(stack, rooms=1) as chat:
         ingest = await beside("ingest", pg=proxy)
-        trap = proxy.up.trap = Trap(Then.HOLD, pattern=COMMIT)
+        trap = proxy.up.trap = Trap(Then.HOLD, pattern=ACCEPTING)
         for key in await killed_while_held(chat, ingest, proxy, trap):
             [room] = chat.rooms
             again = await chat.post(room, f"held {key}", key=key)
@@ -48,7 +46,7 @@ async def test_row_01_a_request_that_dies_with_ingest_is_stored_once_by_its_retr
 async def test_row_02_a_commit_whose_answer_dies_with_ingest_is_replayed(stack: RunningStack, beside: Beside):
     async with open_proxy() as proxy, open_chat(stack, rooms=1) as chat:
         ingest = await beside("ingest", pg=proxy)
-        trap = proxy.down.trap = Trap(Then.HOLD, pattern=COMMITTED)
+        trap = proxy.down.trap = Trap(Then.HOLD, pattern=ACCEPTED)
         keys = await killed_while_held(chat, ingest, proxy, trap)
         [room] = chat.rooms
         again = [await chat.post(room, f"held {key}", key=key) for key in keys]

@@ -19,12 +19,11 @@ import pytest
 
 from ops.running import RunningStack, running_stack
 from ops.verify.faults import World, fault, world_of
-from ops.verify.faults.network import COMMITTED
+from ops.verify.faults.network import ACCEPTED, ACCEPTING
 from ops.verify.proxy import Trap, open_proxy
 from tests.fault.chat import OK, open_chat
 from tests.fault.conftest import Beside
 from tests.fault.processes import ROOT, all_shards_owned, evict_relays, pid_of
-from tests.fault.test_ingest import COMMIT
 
 LARGE = "\N{WATER WAVE}" * 4000
 
@@ -50,7 +49,10 @@ async def test_row_09_a_connection_cut_at_commit_is_unknown_and_the_retry_tells(
     async with open_proxy() as proxy, open_chat(stack, rooms=1) as chat:
         ingest, [room] = await beside("ingest", pg=proxy), chat.rooms
         # The commit arrives, its answer does not; then the commit does not arrive.
-        for way, trap, stored in ((proxy.down, Trap(pattern=COMMITTED), True), (proxy.up, Trap(pattern=COMMIT), False)):
+        for way, trap, stored in (
+            (proxy.down, Trap(pattern=ACCEPTED), True),
+            (proxy.up, Trap(pattern=ACCEPTING), False),
+        ):
             way.trap = trap
             cut = await chat.attempt(room, f"stored: {stored}", door=ingest.http_url)
             assert trap.sprung.is_set()

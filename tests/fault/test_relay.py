@@ -10,12 +10,12 @@ from collections.abc import Callable
 import pytest
 
 from ops.running import RunningStack
+from ops.verify.faults.network import ACCEPTING
 from ops.verify.proxy import Then, Trap, open_proxy
 from runtime.store.statements import load
 from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
 from tests.fault.processes import all_shards_owned, evict_relays, stopped
-from tests.fault.test_ingest import COMMIT
 from tests.fault.topics import seq_of
 
 MARK = load("outbox")["mark"].split("%")[0].encode()
@@ -91,7 +91,7 @@ async def test_row_16_a_commit_that_comes_late_is_not_overlooked(stack: RunningS
         late, *others = chat.rooms
         await all_shards_owned(stack)  # by the relay that is not held below
         ingest = await beside("ingest", pg=proxy)
-        trap = proxy.up.trap = Trap(Then.HOLD, pattern=COMMIT)
+        trap = proxy.up.trap = Trap(Then.HOLD, pattern=ACCEPTING)
         held = asyncio.create_task(chat.attempt(late, "begun first, committed last", door=ingest.http_url))
         await asyncio.wait_for(trap.sprung.wait(), 5)
         for n in range(10):

@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from ops.running import RunningStack
-from ops.verify.faults.network import COMMITTED
+from ops.verify.faults.network import COMMIT, COMMITTED
 from ops.verify.proxy import Then, Trap, open_proxy
 from runtime.kafka.log import open_log
 from schemas.codec import Record, record
@@ -28,7 +28,6 @@ from tests.fault import topics
 from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
 from tests.fault.processes import lives_of
-from tests.fault.test_ingest import COMMIT
 from tests.fault.topics import seq_of
 
 STAGES = ("status", "notification", "media", "search", "analytics")

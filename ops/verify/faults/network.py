@@ -8,9 +8,12 @@ from typing import Literal
 from ops.verify.faults.world import World
 from ops.verify.proxy import FaultProxy, Trap
 
-# The answer to a COMMIT as PostgreSQL sends it: CommandComplete, its length, its tag. The request itself is
-# b"COMMIT\x00", in a simple query as in a Parse.
+# A COMMIT, and its answer (CommandComplete, its length, its tag), in a simple query as in a pipeline.
+COMMIT = b"COMMIT\x00"
 COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"
+# Only in a pipeline, where a Parse carries it and NoData comes before the answer: so ingest accepts messages.
+ACCEPTING = b"\x00" + COMMIT
+ACCEPTED = b"n\x00\x00\x00\x04" + COMMITTED
 
 
 @dataclass(slots=True)
@@ -70,7 +73,7 @@ class CutAt(_Edge):
     cannot know."""
 
     lasts_s: float = 5.0
-    pattern: bytes = COMMITTED
+    pattern: bytes = ACCEPTED
 
     def __post_init__(self) -> None:
         self.name = f"cut-answer-{self.target}"
