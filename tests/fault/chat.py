@@ -1,84 +1,25 @@
-"""A load of chat with a memory: clients that post and watch, everything that they were answered and shown, and the
-verdict over it.
-
-The invariants are those of docs/reliability.md, named I1 to I19 there.
-"""
+"""A load of chat with a memory: clients that post and watch, and everything that they were answered and shown."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import httpx2
-import orjson
 import psycopg
 
 from ops.http import open_front_door
 from ops.live import Live
-from ops.replay.checker import Accepted, Seen, Shown, judge
+from ops.replay.checker import Seen
 from ops.running import RunningStack
 from runtime.auth import issue
 from schemas.ids import new_id
-from tests.fault import topics
-
-OK, UNKNOWN = (200, 201), (None, 429, 502, 503, 504)
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One POST, and what became of it as its client saw it. Without a status there was no answer."""
-
-    key: str
-    room: str
-    sender: str
-    content: str
-    began: float
-    ended: float
-    status: int | None
-    said: dict[str, Any]
-    replayed: bool = False
-    error: str = ""
-
-
-@dataclass(slots=True)
-class Screen:
-    """What a member sees."""
-
-    seen: Seen
-    frames: dict[int, Shown | None] = field(default_factory=dict)
-    shown_at: dict[int, float] = field(default_factory=dict)
-    others: list[dict[str, Any]] = field(default_factory=list)
-
-    def joined(self, seq: int) -> None:
-        self.seen.after = seq
-
-    def shown(self, seq: int, raw: bytes) -> None:
-        said = orjson.loads(raw)
-        message = said.get("message")
-        shown = Shown(message["messageId"], message["senderId"], message["content"]) if message else None
-        self.seen.seqs.append(seq)
-        self.frames[seq] = shown
-        self.shown_at[seq] = time.monotonic()
-
-    def other(self, said: dict[str, Any]) -> None:
-        self.others.append(said)
-
-
-@dataclass(slots=True)
-class Watcher:
-    """A member's live connection, and the screen behind it."""
-
-    user: str
-    room: str
-    live: Live
-    screen: Screen
-    task: asyncio.Task[None] | None = None
+from tests.fault import judging, topics
+from tests.fault.judging import OK, UNKNOWN, Attempt, Row, Screen, Stored, Watcher
 
 
 @dataclass(slots=True)
@@ -176,89 +117,19 @@ class Chat:
         behind = {w.user: (w.live.cursor, heads[w.room]) for w in self.watchers if w.live.cursor != heads[w.room]}
         return {**owed, "behind": behind} if behind else owed
 
-    async def verdict(self, *, log: bool = True) -> None:
-        """Everything that can be judged, from answers, screens, the store and the log."""
+    def stored(self) -> Stored:
+        """What the store holds of these conversations now."""
         with psycopg.connect(self.stack.pg_dsn) as conn:
-            rows = conn.execute(_ROWS, (list(self.rooms),)).fetchall()
-            heads = dict(conn.execute(_HEADS, (list(self.rooms),)).fetchall())
-            changes = conn.execute(_CHANGES, (list(self.rooms),)).fetchall()
-        found = [*self._answers_and_rows(rows), *self._order(rows, changes, heads), *self._screens(rows, heads)]
-        if log:
-            found += await self._log(rows)
+            rooms = (list(self.rooms),)
+            rows, changes = conn.execute(_ROWS, rooms).fetchall(), conn.execute(_CHANGES, rooms).fetchall()
+            return Stored([Row(*row) for row in rows], changes, dict(conn.execute(_HEADS, rooms).fetchall()))
+
+    async def verdict(self, stored: Stored | None = None) -> None:
+        """Everything that can be judged, from answers, screens, the store and the log."""
+        stored = stored or self.stored()
+        found = [*judging.answers_and_rows(self.attempts, stored), *judging.order(self.attempts, stored)]
+        found += [*judging.screens(self.watchers, stored), *judging.log(await self.created(), stored)]
         assert not found, "\n".join(found[:30])
-
-    def _answers_and_rows(self, rows: Sequence[Any]) -> list[str]:
-        """I1 to I4."""
-        found, stored = [], defaultdict(list)
-        for room, seq, message_id, sender, key, content, _ in rows:
-            stored[sender, key].append((message_id, room, seq, content))
-        tried = defaultdict(list)
-        for made in self.attempts:
-            tried[made.sender, made.key].append(made)
-        for who, attempts in tried.items():
-            there = stored.pop(who, [])
-            answers = {(a.said["messageId"], a.said["seq"]) for a in attempts if a.status in OK}
-            if len(there) > 1:
-                found.append(f"I2: {len(there)} rows of one key {who}")
-            if len(answers) > 1:
-                found.append(f"I2: different answers for one key {who}: {answers}")
-            if answers and [(m, s) for m, _, s, _ in there] != list(answers):
-                found.append(f"I1: answered {answers}, stored {there}")
-            if there and there[0][3] not in {a.content for a in attempts if a.status in (*OK, *UNKNOWN)}:
-                found.append(f"I1: {who} is stored with a content that was refused or never sent")
-            if there and all(a.status is not None and 400 <= a.status < 429 for a in attempts):
-                found.append(f"I4: refused, and stored: {who}")
-        found += [f"I3: a row that nobody sent: {who}" for who in stored]
-        return found
-
-    def _order(self, rows: Sequence[Any], changes: Sequence[Any], heads: dict[str, int]) -> list[str]:
-        """I5 and I8."""
-        found, seqs = [], defaultdict(list)
-        for room, seq in changes:
-            seqs[room].append(seq)
-        for room, head in heads.items():
-            if seqs[room] != list(range(1, head + 1)):
-                found.append(f"I5: the seqs of {room} are not dense up to {head}")
-        answered = sorted((a for a in self.attempts if a.status in OK and not a.replayed), key=lambda a: a.ended)
-        last: dict[str, list[Attempt]] = defaultdict(list)
-        for made in answered:
-            last[made.room].append(made)
-        for room, made in last.items():
-            for one, other in pairwise(made):
-                if one.ended < other.began and one.said["seq"] >= other.said["seq"]:
-                    found.append(f"I5: {room} {one.said['seq']} was answered before {other.said['seq']} was sent")
-        found += [f"I8: {room} seq {seq} is still pending" for room, seq, *_, status in rows if status == 0]
-        return found
-
-    def _screens(self, rows: Sequence[Any], heads: dict[str, int]) -> list[str]:
-        """I10, and I12 between rows and frames."""
-        accepted: dict[str, dict[int, Accepted]] = {room: {} for room in self.rooms}
-        for room, seq, message_id, sender, _, content, _ in rows:
-            accepted[room][seq] = Accepted(message_id, sender, content, 0.0)
-        found = []
-        for watcher in self.watchers:
-            room, screen = watcher.room, watcher.screen
-            verdict = judge(room, heads[room], accepted[room], screen.frames, [screen.seen])
-            for kind in ("lost", "doubled", "reordered", "wrong"):
-                found += [f"I10 {kind}: {evidence}" for evidence in getattr(verdict, kind)]
-        return found
-
-    async def _log(self, rows: Sequence[Any]) -> list[str]:
-        """I6, and I12 between rows and the log."""
-        said: dict[str, list[int]] = defaultdict(list)
-        partitions: dict[str, set[int]] = defaultdict(set)
-        contents: dict[tuple[str, int], str] = {}
-        for each in await self.created():
-            room, message = each.key.decode(), orjson.loads(each.value)["message"]
-            partitions[room].add(each.partition)
-            if message["seq"] not in said[room]:
-                said[room].append(message["seq"])
-            contents[room, message["seq"]] = message["content"]
-        found = [f"I6: {room} lies in partitions {where}" for room, where in partitions.items() if len(where) > 1]
-        wanted = {room: [row[1] for row in rows if row[0] == room] for room in self.rooms}
-        found += [f"I6: {room}: rows {w}, in the log {said[room]}" for room, w in wanted.items() if said[room] != w]
-        found += [f"I12: {row[0]} seq {row[1]}" for row in rows if contents.get((row[0], row[1]), row[5]) != row[5]]
-        return found
 
     async def created(self) -> list[Any]:
         """All records of ``message.created`` of these conversations, as they lie in the log."""

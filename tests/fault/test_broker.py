@@ -11,8 +11,9 @@ import pytest
 from ops.running import RunningStack
 from ops.verify.faults import OURS, World, fault
 from ops.verify.stand import open_stand
-from tests.fault.chat import OK, open_chat
+from tests.fault.chat import open_chat
 from tests.fault.conftest import Beside
+from tests.fault.judging import OK
 from tests.fault.processes import lives_of, pid_of, restarted, rss_mb
 
 STAGES = ("status", "notification", "media", "search", "analytics")

@@ -12,8 +12,9 @@ from ops.running import RunningStack
 from ops.verify.faults.network import ACCEPTED, ACCEPTING
 from ops.verify.proxy import FaultProxy, Then, Trap, open_proxy
 from schemas.ids import new_id
-from tests.fault.chat import OK, Chat, open_chat
+from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
+from tests.fault.judging import OK
 from tests.fault.processes import Extra
 
 

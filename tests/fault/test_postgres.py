@@ -21,8 +21,9 @@ from ops.running import RunningStack, running_stack
 from ops.verify.faults import World, fault, world_of
 from ops.verify.faults.network import ACCEPTED, ACCEPTING
 from ops.verify.proxy import Trap, open_proxy
-from tests.fault.chat import OK, open_chat
+from tests.fault.chat import open_chat
 from tests.fault.conftest import Beside
+from tests.fault.judging import OK
 from tests.fault.processes import ROOT, all_shards_owned, evict_relays, pid_of
 
 LARGE = "\N{WATER WAVE}" * 4000

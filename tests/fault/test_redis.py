@@ -14,8 +14,9 @@ from redis.asyncio import Redis
 from ops.running import RunningStack
 from ops.verify.faults import World, fault
 from ops.verify.proxy import open_proxy
-from tests.fault.chat import OK, Chat, open_chat
+from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
+from tests.fault.judging import OK
 from tests.fault.processes import pid_of, restarted
 
 LATE_S = 6.0
