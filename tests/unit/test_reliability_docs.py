@@ -13,7 +13,7 @@ def text() -> str:
     return (ROOT / "docs" / "reliability.md").read_text()
 
 
-def tests_of(row: int) -> list[str]:
+def files_of(row: int) -> list[str]:
     name = f"def test_row_{row:02}_"
     return [str(file.relative_to(ROOT)) for file in (ROOT / "tests" / "fault").glob("*.py") if name in file.read_text()]
 
@@ -28,7 +28,7 @@ def test_each_row_names_the_file_of_its_tests_and_all_files_exist():
             continue
         named = re.findall(r"`(tests/[\w/]+\.py)`", line)
         assert all((ROOT / name).exists() for name in named), line
-        assert set(tests_of(int(found[1]))) <= set(named), line
+        assert set(files_of(int(found[1]))) <= set(named), line
         assert named or found[2] is None or "millrace verify" in line, line
 
 
@@ -36,7 +36,7 @@ def test_rows_that_always_run_are_not_marked_slow():
     for number, mark in ROW.findall(text()):
         if mark != " ●":
             continue
-        for name in tests_of(int(number)):
+        for name in files_of(int(number)):
             before = (ROOT / name).read_text().partition(f"def test_row_{int(number):02}_")[0]
             decorators = before.rpartition("\n\n\n")[2]
             assert "slow" not in decorators or int(number) == 18, f"row {number} in {name}"
