@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from ops.verify.evidence import Evidence, Room, Screen, Try
+from ops.verify.evidence import Blow, Evidence, Room, Screen, Try
 from ops.verify.script import Way
 from ops.verify.truth import Row, Truth, digest
 
@@ -22,12 +22,15 @@ GRACE_S = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One broken promise. ``sort`` is what a person calls it: lost, doubled, reordered, or wrong."""
+    """One broken promise. ``sort`` is what a person calls it: lost, doubled, reordered, wrong, or slow."""
 
     invariant: str
     sort: str
     text: str
 
+
+RECOVERY_S = 15.0
+"""Within this time after the fault of one process everything flows again."""
 
 Rule = Callable[[Room, Truth], Iterator[Violation]]
 
@@ -38,12 +41,17 @@ def judge(evidence: Evidence, truths: Sequence[Truth]) -> list[Violation]:
     for room, truth in zip(evidence.rooms, truths, strict=True):
         for rule in RULES:
             found += rule(room, truth)
+    found += [_slow(blow) for blow in evidence.blows if blow.single and blow.recovery_s > RECOVERY_S]
     found += [Violation("I8/I13", "wrong", text) for text in evidence.fallen]
     found += [Violation("audit", "wrong", text) for text in evidence.audit]
     found += [Violation("I16", "wrong", text) for text in evidence.leaks]
     if evidence.quiet_s is None:
         found += [Violation("I14", "wrong", f"still waiting at the end: {text}") for text in evidence.waiting]
     return found
+
+
+def _slow(blow: Blow) -> Violation:
+    return Violation("I14", "slow", f"{blow.name}: recovered only after {blow.recovery_s:.1f} s")
 
 
 def accepted_is_stored(room: Room, truth: Truth) -> Iterator[Violation]:

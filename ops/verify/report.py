@@ -12,8 +12,6 @@ from rich.table import Table
 from ops.verify.evidence import Evidence
 from ops.verify.invariants import Violation
 
-RECOVERY_S = 15.0
-"""Within this time after the fault of one process everything flows again."""
 _SHOWN = 20
 
 
@@ -26,7 +24,7 @@ def report(evidence: Evidence, found: Sequence[Violation], seconds: float) -> di
         "kept": not found,
         "seed": evidence.seed,
         **evidence.counts(),
-        **{sort: sorts[sort] for sort in ("lost", "doubled", "reordered", "wrong")},
+        **{sort: sorts[sort] for sort in ("lost", "doubled", "reordered", "wrong", "slow")},
         "quietAfterS": None if evidence.quiet_s is None else round(evidence.quiet_s, 1),
         "seconds": round(seconds, 1),
         "worstRecoveryS": round(max((b.recovery_s for b in blows if b.single), default=0.0), 1),
@@ -70,7 +68,7 @@ def show(said: dict[str, Any], data: str | None) -> None:
         "lost": said["lost"],
         "doubled on screen": said["doubled"],
         "reordered": said["reordered"],
-        "other violations": said["wrong"],
+        "other violations": said["wrong"] + said["slow"],
         "at rest": "not in time" if said["quietAfterS"] is None else f"{said['quietAfterS']} s after the last message",
         "slowest recovery": f"{said['worstRecoveryS']} s after the fault of one process",
         "took": f"{said['seconds']} s",

@@ -20,6 +20,8 @@ import httpx2
 from ops.audit.look import Audit
 from ops.audit.trail import CREATED, STAGES
 from ops.errors import OperatorError
+from ops.running import RunningStack
+from ops.topology import PROXY
 from ops.verify import clocked
 from ops.verify.breaking import Breaker
 from ops.verify.evidence import Evidence, Room
@@ -133,7 +135,7 @@ class Trial:
         running, rng = stand.stack, random.Random(self.seed)
         world = world_of(running, rng, stand.proxies, Path(clocks) if clocks else None)
         token = cache(partial(issue, running.jwt_secret, ttl_s=86_400))
-        run = Run(evidence, [running.http_url], [running.ws_url], token, self.seconds, rng, picture.say)
+        run = Run(evidence, *_doors(running), token, self.seconds, rng, picture.say)
         breaker = Breaker(world, self.plan, evidence.blows, picture.blow)
         async with open_pool(running.pg_dsn, size=2) as pool:
 
@@ -168,6 +170,13 @@ class Trial:
         """The secret, what contents begin with, and the signatures of all tokens."""
         users = {seat.user for room in evidence.rooms for seat in room.script.seats}
         return [secret, f"{self.name} ", *(token(user).rpartition(".")[2] for user in sorted(users))]
+
+
+def _doors(stack: RunningStack) -> tuple[list[str], list[str]]:
+    """Where clients go: through the proxy, or, where there is none, to any node."""
+    if stack.is_cluster and not stack.nodes(PROXY):
+        return [n.http_url for n in stack.nodes("ingest")], [n.ws_url for n in stack.nodes("gateway")]
+    return [stack.http_url], [stack.ws_url]
 
 
 async def _audited(pool: Pool, kafka: str, since: datetime, conversation_ids: Sequence[str]) -> list[str]:

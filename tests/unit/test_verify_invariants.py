@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from ops.verify.evidence import Blow, Evidence, Room, Screen, Sending, Try
-from ops.verify.invariants import GRACE_S, judge
+from ops.verify.invariants import GRACE_S, RECOVERY_S, judge
 from ops.verify.recovery import LATE_S, note_recoveries
 from ops.verify.script import Kind, RoomScript, Seat, Send, Way, write
 from ops.verify.truth import Entry, Mark, Row, Truth, digest
@@ -230,8 +230,9 @@ def test_an_unknown_outcome_may_be_stored_or_not_but_not_otherwise():
 
 
 def test_what_fell_leaked_or_did_not_rest_is_told():
-    evidence = Evidence("v", 1, waiting=["3 outbox rows"], fallen=["status"], leaks=["a log"])
-    assert [v.invariant for v in judge(evidence, [])] == ["I8/I13", "I16", "I14"]
+    blows = [Blow("kill", 1, 1, True, recovery_s=RECOVERY_S + 1), Blow("hole", 1, 9, False, recovery_s=RECOVERY_S + 1)]
+    evidence = Evidence("v", 1, blows=blows, waiting=["3 rows"], fallen=["x"], leaks=["a log"], audit=["missing"])
+    assert [v.invariant for v in judge(evidence, [])] == ["I14", "I8/I13", "audit", "I16", "I14"]
 
 
 def test_a_script_is_the_same_for_the_same_seed_and_another_for_another():
