@@ -40,6 +40,6 @@ def verify(
     else:
         trial.plan = chosen(faults, seed, trial.seconds)
         said = uvloop.run(trial.run())
-    print(json.dumps(said)) if as_json else show(said, trial.kept)
+    print(json.dumps(said)) if as_json else show(said)
     if not said["kept"]:
         raise typer.Exit(1)

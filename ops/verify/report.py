@@ -39,11 +39,12 @@ def report(evidence: Evidence, found: Sequence[Violation], seconds: float) -> di
             }
             for blow in evidence.blows
         ],
+        "data": None,
         "violations": [{"invariant": v.invariant, "sort": v.sort, "text": v.text} for v in found],
     }
 
 
-def show(said: dict[str, Any], data: str | None) -> None:
+def show(said: dict[str, Any]) -> None:
     """For people."""
     out = Console()
     if said["faults"]:
@@ -82,5 +83,5 @@ def show(said: dict[str, Any], data: str | None) -> None:
     if len(said["violations"]) > _SHOWN:
         out.print(f"  … and {len(said['violations']) - _SHOWN} more", highlight=False)
     out.print(f"\nthe promise was {'kept' if said['kept'] else 'BROKEN'}", highlight=False)
-    if data is not None:
-        out.print(f"evidence: {data}", highlight=False, soft_wrap=True)
+    if said["data"] is not None:
+        out.print(f"evidence: {said['data']}", highlight=False, soft_wrap=True)

@@ -19,6 +19,7 @@ from schemas.topics import load
 QUIET_S = 30.0
 """Within this time after the last fault was healed and the last message was sent everybody has everything."""
 _SAY_EVERY_S = 2.0
+_STUCK_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,11 @@ class Rest:
     say: Callable[[str], None]
 
     async def wait(self) -> None:
-        """Note how long it took, or what was still waiting after twice the time that it may take."""
-        began = said_at = time.monotonic()
-        while time.monotonic() - began < 2 * QUIET_S:
-            self.evidence.waiting = await self._waiting()
+        """Note how long it took, or what still waited when nothing moved or twice the time was over."""
+        began = said_at = moved_at = time.monotonic()
+        while time.monotonic() - began < 2 * QUIET_S and time.monotonic() - moved_at < _STUCK_S:
+            before, self.evidence.waiting = self.evidence.waiting, await self._waiting()
+            moved_at = time.monotonic() if self.evidence.waiting != before else moved_at
             took = time.monotonic() - began
             if not self.evidence.waiting:
                 self.evidence.quiet_s = took if took <= QUIET_S else None

@@ -84,7 +84,7 @@ def show_faults() -> None:
 
 @dataclass(slots=True)
 class Trial:
-    """One trial. ``kept`` is the folder of a stack whose data was kept."""
+    """One trial."""
 
     messages: int
     rate: float
@@ -93,7 +93,6 @@ class Trial:
     keep: bool = False
     quiet: bool = False
     plan: Sequence[Planned] = ()
-    kept: str | None = None
     name: str = field(default_factory=lambda: f"v{secrets.token_hex(4)}")
 
     @property
@@ -117,8 +116,7 @@ class Trial:
             finally:
                 drawing.cancel()
             stand.kept = stand.kept or not said["kept"]
-            self.kept = str(stand.data) if stand.kept else None
-        return said
+            return {**said, "data": str(stand.data) if stand.kept else None}
 
     def _environment(self, stack: AsyncExitStack) -> dict[str, str]:
         """Clocks can be stepped only where each process has one of its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -29,6 +30,7 @@ def test_a_seeded_bug_turns_the_verdict_red(bug: str):
     assert done.returncode == 1, done.stderr
     said = json.loads(done.stdout)
     assert said["violations"]
+    shutil.rmtree(said["data"])
     assert said[SORTS.get(bug, "wrong")] or bug not in SORTS
 
 
