@@ -97,13 +97,15 @@ def stored_was_sent(room: Room, truth: Truth) -> Iterator[Violation]:
 
 
 def refusals_are_right(room: Room, truth: Truth) -> Iterator[Violation]:
-    """I4: strangers are told 404, other content under a used key 422, and nobody else is refused."""
+    """I4: strangers are told 404, other content under a used key 422, nobody else is refused, and nothing is a bug."""
     for sending in room.sendings:
         way, key = sending.send.way, sending.send.key
         for answer in sending.other:
             if answer.ok or answer.code not in ("", "idempotency_mismatch", "unavailable", "rate_limited"):
                 yield Violation("I4", "wrong", f"key {key} with other content was answered {_said(answer)}")
         for answer in sending.tries:
+            if answer.code == "internal":
+                yield Violation("I4", "wrong", f"key {key} was answered {_said(answer)}")
             if way is Way.STRANGER and (answer.ok or (answer.refused and answer.code != "not_found")):
                 yield Violation("I4", "wrong", f"key {key} of a stranger was answered {_said(answer)}")
             if way is not Way.STRANGER and answer.refused:

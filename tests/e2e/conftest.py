@@ -23,6 +23,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from ops.running import RunningStack
 from runtime.auth import issue
+from runtime.stack.child import end_with_parent
 from schemas.ids import new_id
 
 ROOT = Path(__file__).parents[2]
@@ -89,9 +90,10 @@ def person(stack: RunningStack) -> Callable[..., Person]:
 
 
 def millrace(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    """The command, as a user calls it."""
-    command = [sys.executable, "-m", "ops.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=170, **more)
+    """The command, as a user calls it; it is interrupted when we end."""
+    command, us = [sys.executable, "-m", "ops.cli", *arguments], os.getpid()
+    more = {"timeout": 170, "preexec_fn": lambda: end_with_parent(us, signal.SIGINT), **more}
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, **more)
 
 
 def status(stack: RunningStack) -> dict[str, Any]:

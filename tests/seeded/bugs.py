@@ -96,8 +96,8 @@ def forget_the_key() -> None:
 
     accept = PostgresIntake.accept
 
-    async def keyless(self: Any, drafts: Sequence[Draft]) -> Any:
-        return await accept(self, [replace(draft, client_message_id=None) for draft in drafts])
+    async def keyless(self: Any, drafts: Sequence[Draft], **more: Any) -> Any:
+        return await accept(self, [replace(draft, client_message_id=None) for draft in drafts], **more)
 
     PostgresIntake.accept = keyless
 
@@ -108,11 +108,11 @@ def answer_without_storing() -> None:
 
     accept, now = PostgresIntake.accept, every(40)
 
-    async def hasty(self: Any, drafts: Sequence[Draft]) -> Any:
-        outcomes = list(await accept(self, drafts[1:] if now() else drafts)) if drafts else []
-        if len(outcomes) < len(drafts):
-            outcomes.insert(0, Accepted(invented(drafts[0])))
-        return outcomes
+    async def hasty(self: Any, drafts: Sequence[Draft], **more: Any) -> Any:
+        if not now():
+            return await accept(self, drafts, **more)
+        first, *others = drafts
+        return [Accepted(invented(first)), *(await accept(self, others, **more) if others else ())]
 
     PostgresIntake.accept = hasty
 
