@@ -1,4 +1,4 @@
-"""Whether a worker gets on: it may be idle for ever, but not owe work and finish none."""
+"""Whether a worker gets on: it may idle for ever, but neither owe work and finish none, nor stay out of its group."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ class Progress:
     """Records that were taken and are not finished."""
     lag: int = 0
     """Records in Kafka that are not committed, when last asked."""
+    settled: bool = True
+    """Whether the group has come to rest around us."""
     _since: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -23,8 +25,8 @@ class Progress:
 
     @property
     def owes(self) -> bool:
-        """Whether there is work."""
-        return self.waiting > 0 or self.lag > 0
+        """Whether there is work, or partitions to get."""
+        return self.waiting > 0 or self.lag > 0 or not self.settled
 
     def took(self) -> None:
         """A record came."""
@@ -32,14 +34,24 @@ class Progress:
         self.waiting += 1
 
     def finished(self, count: int) -> None:
-        """Records were acknowledged, or dropped for somebody else."""
+        """Records were acknowledged."""
         self.waiting -= count
         self._since = self.clock()
+
+    def dropped(self, count: int) -> None:
+        """Records were left to whoever has their partitions now: that is no progress."""
+        self.waiting -= count
 
     def lags(self, records: int) -> None:
         """The broker was asked."""
         self._begin()
         self.lag = records
+
+    def settles(self, settled: bool) -> None:
+        """Whether we are in the group, and it is not being rebalanced."""
+        if not settled:
+            self._begin()
+        self.settled = settled
 
     def _begin(self) -> None:
         if not self.owes:

@@ -174,7 +174,7 @@ class Worker:
         """Un-acked: they are read again, by whoever has the partition then."""
         for event in events:
             self.app.consumer.forget(event.message)
-        self._progress.finished(len(events))
+        self._progress.dropped(len(events))
 
     async def _watch(self) -> None:
         """A worker that is alive and does not get on helps nobody: end it."""
@@ -182,6 +182,7 @@ class Worker:
         while True:
             await asyncio.sleep(_LOOK_S)
             looks += 1
+            self._progress.settles(self.ready)
             if not looks % _ASK_EVERY:
                 self._progress.lags(await self._lag())
             if not looks % _EPOCH_EVERY:
@@ -189,7 +190,9 @@ class Worker:
             if self.app.crashed or self.app.consumer.crashed:
                 _exit(EX_SOFTWARE, "Faust crashed")
             if self._progress.stuck(_STUCK_S):
-                _exit(EX_TEMPFAIL, "records wait and none was finished for a minute")
+                _exit(
+                    EX_TEMPFAIL, "for a minute records waited and none was finished, or the group did not come to rest"
+                )
 
     async def _look_at_epoch(self) -> None:
         """A log that has lost records since we got our partitions: our positions lead nowhere, so begin again."""

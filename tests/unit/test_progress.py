@@ -60,3 +60,23 @@ def test_records_that_stay_in_kafka_count_though_none_came(progress, clock):
     assert progress.stuck(60)
     progress.lags(0)
     assert not progress.stuck(60)
+
+
+def test_records_that_are_dropped_again_and_again_are_no_progress(progress, clock):
+    progress.lags(3)
+    for _ in range(7):
+        progress.took()
+        clock.at += 10
+        progress.dropped(1)
+    assert progress.stuck(60)
+
+
+def test_a_worker_outside_of_its_group_is_stuck(progress, clock):
+    clock.at += 100
+    progress.settles(False)
+    clock.at += 59
+    assert not progress.stuck(60)
+    clock.at += 2
+    assert progress.stuck(60)
+    progress.settles(True)
+    assert not progress.stuck(60)
