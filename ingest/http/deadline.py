@@ -36,6 +36,8 @@ class Deadline:
             await self.app(scope, call.receive, call.send)
         finally:
             call.stop_clock()
+            if call.late is not None:  # else the server would take the call for unanswered
+                await asyncio.wait({call.late})
 
 
 @dataclass(slots=True, eq=False)
