@@ -19,13 +19,15 @@ import structlog
 
 from runtime.errors import Unavailable
 from runtime.outbox import Loss, Outbox
-from runtime.position import Positions
+from runtime.position import Position, Positions
 
 _log = structlog.get_logger()
 
 RESTART_S = 2.0
 IDLE_S = 1.0
 NOTE_EVERY_S = 5.0
+CONFIRM_S = 3.0
+"""After a change of leaders an end may be told for a moment that is behind what was told before."""
 
 
 def _now() -> float:
@@ -39,6 +41,7 @@ class Continuity:
     positions: Positions
     lost: Callable[[Loss], None] = lambda _: None
     clock: Callable[[], float] = _now
+    confirm_s: float = CONFIRM_S
     _proved_at: float = field(default=-math.inf)
     _compared_at: float = field(default=-math.inf)
 
@@ -66,7 +69,7 @@ class Continuity:
     async def _compare(self, outbox: Outbox) -> bool:
         now = self.clock()
         found = await self.positions.read()
-        loss = await outbox.compare(found)
+        loss = await outbox.compare(found, self._again)
         if loss is not None:
             _log.error("the log has lost records; they are published again", what=loss.what, rows=loss.rows)
             self.lost(loss)
@@ -74,6 +77,10 @@ class Continuity:
             await self._restore(outbox, found.missing)
         self._proved_at = self._compared_at = now
         return loss is None
+
+    async def _again(self) -> Position:
+        await asyncio.sleep(self.confirm_s)
+        return await self.positions.read()
 
     async def _restore(self, outbox: Outbox, missing: tuple[str, ...]) -> None:
         """Topics that were there once are made again; those of a new broker are its operator's to make."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from runtime.position import Position
 
@@ -30,6 +30,10 @@ class Loss:
     rows: int
 
 
+ReadAgain: TypeAlias = Callable[[], Awaitable[Position]]
+"""How far the log has come now."""
+
+
 class Outbox(Protocol):
     """Rows of the shards that this relay owns. Losing the store means losing the shards."""
 
@@ -46,9 +50,13 @@ class Outbox(Protocol):
     async def mark(self, rows: Sequence[Owed]) -> None:
         """They are in Kafka, unless a loss was found since the last ``compare`` here. Raises Unavailable."""
 
-    async def compare(self, found: Position) -> Loss | None:
+    async def compare(self, found: Position, again: ReadAgain | None = None) -> Loss | None:
         """Note how far the log has come. If it lost something, all retained rows of all shards are owed again, before
-        anybody publishes more; found by many relays at once, this is done once. Raises Unavailable."""
+        anybody publishes more; found by many relays at once, this is done once.
+
+        What was found may be older than what another relay has noted since. So a loss is taken for one only when
+        ``again`` says the same while nobody else can note anything. Raises Unavailable.
+        """
 
     async def noted_replication(self) -> int | None:
         """How many replicas the log had when it was noted; None when it never was. Raises Unavailable."""

@@ -10,7 +10,7 @@ from runtime.conversations import MAX_MEMBERS, Conversation, Member, Summary, ch
 from runtime.errors import Conflict, Unavailable
 from runtime.intake import Accepted, Draft, Ground, Outcome, decide
 from runtime.memory.tables import ConversationRow, OutboxRow, Tables
-from runtime.outbox import Loss, Owed
+from runtime.outbox import Loss, Owed, ReadAgain
 from runtime.position import Position, loss
 from schemas.clock import now
 from schemas.codec import record
@@ -178,9 +178,11 @@ class MemoryOutbox:
             for row in rows:
                 self.tables.outbox[row.conversation_id, row.seq].published = True
 
-    async def compare(self, found: Position) -> Loss | None:
+    async def compare(self, found: Position, again: ReadAgain | None = None) -> Loss | None:
         tables = self.tables
         noted, what, rows = tables.noted, None, 0
+        if again is not None and noted is not None and loss(noted, found) is not None:
+            found = await again()
         if noted is not None:
             what = loss(noted, found)
         if what is not None:

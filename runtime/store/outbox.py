@@ -10,7 +10,7 @@ from datetime import datetime
 import orjson
 import psycopg
 
-from runtime.outbox import Loss, Owed
+from runtime.outbox import Loss, Owed, ReadAgain
 from runtime.position import Position, loss
 from runtime.store.pool import CONNECT, Connection, Pool, connection, transaction, unavailable_on_outage
 from runtime.store.statements import load
@@ -56,10 +56,20 @@ class PostgresOutbox:
             }
             await self.conn.execute(_SQL["mark"], done)
 
-    async def compare(self, found: Position) -> Loss | None:
+    async def compare(self, found: Position, again: ReadAgain | None = None) -> Loss | None:
         with unavailable_on_outage():
             async with self.conn.transaction():
+                if again is not None and await self._suspect(found):
+                    found = await again()
                 return await self._compare(found)
+
+    async def _suspect(self, found: Position) -> bool:
+        """Whether it looks like a loss. From here on nobody else notes anything until our transaction ends."""
+        state = await (await self.conn.execute(_SQL["state"])).fetchone()
+        if state is None:
+            return False
+        cluster_id, replication, ends, _ = state
+        return loss(Position(cluster_id=cluster_id, replication=replication, ends=ends), found) is not None
 
     async def _compare(self, found: Position) -> Loss | None:
         seen = {

@@ -224,11 +224,16 @@ async def test_what_a_log_has_lost_is_owed_again_once_and_marks_from_before_coun
         assert await owed() == []
         await other.compare(log(first, a=4))
         assert await other.compare(log(first, a=5, b=1)) is None
+
+        async def now() -> Position:
+            return log(first, a=6, b=1)
+
+        assert await other.compare(log(first, a=3, b=1), now) is None  # read before the other relay noted more
         late = await outbox.unpublished(1000)
         loss = await other.compare(log(first, a=3, b=1))
         assert loss is not None
         assert loss.rows >= 4
-        assert "a/0 ended at 5 and ends at 3" in loss.what
+        assert "a/0 ended at 6 and ends at 3" in loss.what
         await outbox.mark([*late, *(row for row in await outbox.unpublished(1000))])  # acknowledged by the old log
         assert await owed() == [0, 1, 2, 3]
         assert await outbox.compare(log(first, a=3, b=1)) is None  # found by the other one already

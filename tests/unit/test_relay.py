@@ -56,7 +56,7 @@ async def test_a_relay_publishes_only_shards_it_owns(tables):
 
 async def test_a_log_that_comes_back_empty_is_filled_again_in_order_before_anything_newer(tables):
     log, outbox, losses = MemoryLog(), MemoryOutbox(tables), []
-    relay = Relay(_never, log, Continuity(log, losses.append, lambda: now))
+    relay = Relay(_never, log, Continuity(log, losses.append, lambda: now, confirm_s=0))
     now = 0.0
     await outbox.claim()
     await relay.publish(outbox)
@@ -81,7 +81,7 @@ async def test_what_a_lost_log_acknowledged_is_not_marked(tables):
             now += 3.0
             log.lose()
 
-    relay = Relay(_never, Slow(), Continuity(log, clock=lambda: now))
+    relay = Relay(_never, Slow(), Continuity(log, clock=lambda: now, confirm_s=0))
     await outbox.claim()
     await outbox.compare(await log.read())
     await relay.publish(outbox)

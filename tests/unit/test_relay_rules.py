@@ -48,7 +48,7 @@ class Owner:
 
     def __post_init__(self) -> None:
         self.outbox = MemoryOutbox(self.tables)
-        self.relay = Relay(lambda: None, self.log, Continuity(self.log, clock=lambda: self.clock[0]))
+        self.relay = Relay(lambda: None, self.log, Continuity(self.log, clock=lambda: self.clock[0], confirm_s=0))
 
     def publish(self) -> None:
         with suppress(Unavailable):
