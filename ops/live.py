@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 _PLACED = ("new_message", "conversation_changed", "media_ready")
+_JOIN, _LATER = "join", ("unavailable", "rate_limited")
 _HINT = b'{"type":"new_message"'
 
 
@@ -112,6 +113,8 @@ class Live:
                     async for raw in socket:
                         wait = 0.1
                         await self.awake.wait()
+                        if self._is_closing():
+                            return
                         self._arrived(raw if isinstance(raw, bytes) else raw.encode())
             except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError):
                 pass
@@ -127,7 +130,7 @@ class Live:
 
     async def _join(self, socket: ClientConnection) -> None:
         after = self.cursor if self.cursor is not None else self.after
-        asked: dict[str, Any] = {"type": "join_conversation", "id": self.conversation_id}
+        asked: dict[str, Any] = {"type": "join_conversation", "id": self.conversation_id, "ref": _JOIN}
         if after is not None:
             asked["after"] = after
         self._resyncing = self._in_step = False
@@ -143,6 +146,8 @@ class Live:
         said = orjson.loads(raw)
         if said["type"] == "joined":
             self._is_joined(said["seq"])
+        elif said["type"] == "error" and said.get("ref") == _JOIN and said["code"] in _LATER:
+            asyncio.get_running_loop().call_later(random.uniform(0.2, 1.0), self._join_again)
         else:
             self.screen.other(said)
 
@@ -167,6 +172,10 @@ class Live:
         elif not self._resyncing and self._socket is not None:
             self.gaps += self._in_step
             self._resyncing = True  # a gap: ask for what is missing
+            self._join_again()
+
+    def _join_again(self) -> None:
+        if self._socket is not None and not self._closing:
             asyncio.ensure_future(self._quietly(self._join(self._socket)))  # noqa: RUF006
 
     async def acknowledge(self, *, read: bool = False) -> None:

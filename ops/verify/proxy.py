@@ -232,7 +232,7 @@ class FaultProxy:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     sock = writer.get_extra_info("socket")
-    with suppress(OSError, AttributeError):  # closed already; uvloop has no socket then
+    with suppress(OSError, AttributeError, ValueError):  # closed already; uvloop has no socket then
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
     writer.transport.abort()
 
