@@ -137,21 +137,24 @@ class CutSubscribers:
     single_process: bool = False
     every_s: float = 0.5
     _cutting: asyncio.Task[None] | None = field(default=None)
+    _over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def inject(self, world: World) -> None:
         await _command(world, "CLIENT", "KILL", "TYPE", "pubsub")
         self._cutting = asyncio.create_task(self._cut(world))
 
     async def _cut(self, world: World) -> None:
-        while True:
-            await asyncio.sleep(self.every_s)
+        while not self._over.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.every_s):
+                    await self._over.wait()
             with suppress(NotPossible):
                 await _command(world, "CLIENT", "KILL", "TYPE", "pubsub")
 
     async def heal(self, world: World) -> None:
+        self._over.set()  # not cancelled: in a client's time-out that may be swallowed, and the cutting go on for ever
         if self._cutting is not None:
-            self._cutting.cancel()
-            await asyncio.gather(self._cutting, return_exceptions=True)
+            await self._cutting
             self._cutting = None
 
 
