@@ -1,4 +1,4 @@
-"""How long each fault was felt: by the last delivery that came late because of it. Pure."""
+"""How long each fault was felt: until nobody waited too long any more. Pure."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ from collections.abc import Sequence
 
 from ops.verify.evidence import Blow
 
-LATE_S = 1.5
+LATE_S = 2.0
 """A message that takes longer to the screen of a steady device was held up by something."""
+CALM_S = 2.0
+"""Everything flows again when for so long nobody waits too long."""
 
 Delivery = tuple[float, float]
 """(when its first try began, when it was on a screen)."""
 
 
 def note_recoveries(blows: Sequence[Blow], deliveries: Sequence[Delivery]) -> None:
-    """Set ``recovery_s`` of each blow: from its end (a kill ends at once) to the last late delivery after it.
+    """Set ``recovery_s`` of each blow: from its end (a kill ends at once) until it is calm.
 
-    A delivery counts for the blow that ended last before it; while another still goes on, it counts for none.
+    While others go on, or have just ended, it is not calm because of them: that is theirs.
     """
-    for sent, shown in deliveries:
-        if shown - sent <= LATE_S or any(blow.began <= shown < blow.healed for blow in blows):
-            continue
-        ended = [blow for blow in blows if blow.healed <= shown]
-        if ended:
-            last = max(ended, key=lambda blow: blow.healed)
-            last.recovery_s = max(last.recovery_s, shown - last.healed)
+    waits = sorted((sent + LATE_S, shown) for sent, shown in deliveries if shown - sent > LATE_S)
+    for blow in blows:
+        until = blow.healed
+        for began, ended in waits:
+            if began > until + CALM_S:
+                break
+            until = max(until, ended)
+        others = [other for other in blows if other is not blow and other.began <= until and other.healed > blow.healed]
+        until = min([until, *(max(blow.healed, other.began) for other in others)])
+        blow.recovery_s = until - blow.healed

@@ -10,7 +10,7 @@ import pytest
 
 from ops.verify.evidence import Blow, Evidence, Room, Screen, Sending, Try
 from ops.verify.invariants import GRACE_S, RECOVERY_S, judge
-from ops.verify.recovery import LATE_S, note_recoveries
+from ops.verify.recovery import CALM_S, LATE_S, note_recoveries
 from ops.verify.script import Kind, RoomScript, Seat, Send, Way, write
 from ops.verify.truth import Entry, Mark, Row, Truth, digest
 from schemas import frames
@@ -243,8 +243,19 @@ def test_a_script_is_the_same_for_the_same_seed_and_another_for_another():
     assert all(send.sender != room.leaver for room in rooms for send in room.sends)
 
 
-def test_a_late_delivery_counts_for_the_fault_that_ended_last():
-    blows = [Blow("kill", 10, 10, True), Blow("hole", 20, 30, False)]
-    late = LATE_S + 1
-    note_recoveries(blows, [(5, 5.1), (14 - late, 14), (25 - late, 25), (33 - late, 33), (40, 40.2)])
-    assert [blow.recovery_s for blow in blows] == [4, 3]
+def recoveries(blows: list[Blow], *waits: tuple[float, float]) -> list[float]:
+    """Of messages that were waited for too long from one time to another."""
+    note_recoveries(blows, [(began - LATE_S, ended) for began, ended in waits])
+    return [blow.recovery_s for blow in blows]
+
+
+def test_a_fault_is_felt_until_nobody_waits_too_long():
+    assert recoveries([Blow("kill", 10, 10, True)]) == [0]
+    assert recoveries([Blow("kill", 10, 10, True)], (10, 13), (12, 14), (15, 16)) == [6]
+    assert recoveries([Blow("kill", 10, 10, True)], (10, 13), (13 + CALM_S + 1, 40)) == [3]
+    assert recoveries([Blow("hole", 10, 20, False)], (10, 13), (11, 24)) == [4]
+
+
+def test_what_another_fault_holds_up_is_its_own():
+    blows = [Blow("kill", 10, 10, True), Blow("hole", 12, 20, False)]
+    assert recoveries(blows, (10, 11), (11.5, 22)) == [2, 2]
