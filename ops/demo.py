@@ -141,7 +141,7 @@ class Chat:
         self.now = life
         life.began = time.perf_counter()
         posted = await door.send(token, room, life.content)
-        life.seq = posted.seq
+        life.seq, life.began = posted.seq, posted.began
         life.at["accepted"] = posted.began + posted.seconds
         await _within(life.reached["socket"].wait, "the message did not reach the recipient's socket")
         await receiver.acknowledge()

@@ -23,13 +23,27 @@ _RETRY = frozenset({429, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """What the server answered, and how long that took (of the last try)."""
+    """What the server answered, and how long that took on the wire (of the last try)."""
 
     message_id: str
     seq: int
     seconds: float
     began: float
-    """``time.perf_counter()`` at the first try."""
+    """``time.perf_counter()`` when the first try went out."""
+
+
+@dataclass(slots=True)
+class _OnWire:
+    """When a request went out, and when its answer came in; what the client library does besides is its own."""
+
+    sent: float = 0.0
+    answered: float = 0.0
+
+    async def __call__(self, event: str, _: dict[str, Any]) -> None:
+        if event == "http11.send_request_headers.started":
+            self.sent = time.perf_counter()
+        elif event == "http11.receive_response_headers.complete":
+            self.answered = time.perf_counter()
 
 
 @dataclass(slots=True)
@@ -57,37 +71,41 @@ class FrontDoor:
 
     async def send(self, token: str, conversation_id: str, content: str) -> Posted:
         """Post a message until the server has said what became of it."""
-        key, began = new_id(), time.perf_counter()
+        key, first = new_id(), _OnWire()
         body = {"conversationId": conversation_id, "type": "text", "content": content, "clientMessageId": key}
-        answer, seconds = await self._call("POST", "/messages", token, body, fine=(200, 201))
+        answer, last = await self._call("POST", "/messages", token, body, fine=(200, 201), wire=first)
+        seconds = last.answered - last.sent
         self.post_seconds.append(seconds)
-        return Posted(answer["messageId"], answer["seq"], seconds, began)
+        return Posted(answer["messageId"], answer["seq"], seconds, first.sent or last.sent)
 
-    async def _call(self, method: str, path: str, token: str, body: Any, *, fine: tuple[int, ...]) -> tuple[Any, float]:
+    async def _call(
+        self, method: str, path: str, token: str, body: Any, *, fine: tuple[int, ...], wire: _OnWire | None = None
+    ) -> tuple[Any, _OnWire]:
+        """What was said, and the last try on the wire; ``wire`` is for the first one."""
         give_up, wait = time.monotonic() + _TRY_FOR_S, 0.1
+        wire = wire or _OnWire()
         while True:
-            began = time.perf_counter()
-            answer = await self._try(method, path, token, body)
+            answer = await self._try(method, path, token, body, wire)
             if answer is not None and answer.status_code in fine:
-                said = orjson.loads(answer.content) if answer.content else None
-                return said, time.perf_counter() - began
+                return (orjson.loads(answer.content) if answer.content else None), wire
             if answer is not None and answer.status_code not in _RETRY:
                 raise OperatorError(f"{method} {path} was refused: {answer.status_code} {answer.text[:300]}")
             if time.monotonic() > give_up:
                 raise OperatorError(f"no answer from {path} for {_TRY_FOR_S:.0f} s; see `millrace status`")
-            self.repeats += 1
+            self.repeats, wire = self.repeats + 1, _OnWire()
             asked = float(answer.headers.get("retry-after", 0)) if answer is not None else 0.0
             await asyncio.sleep(max(min(asked, 5.0), wait * random.uniform(0.5, 1.5)))
             wait = min(wait * 2, 3.0)
 
-    async def _try(self, method: str, path: str, token: str, body: Any) -> httpx2.Response | None:
+    async def _try(self, method: str, path: str, token: str, body: Any, wire: _OnWire) -> httpx2.Response | None:
         headers = {"authorization": f"Bearer {token}"}
         content = None
         if body is not None:
             headers["content-type"] = "application/json"
             content = orjson.dumps(body)
         try:
-            return await self.client.request(method, path, headers=headers, content=content)
+            traced = {"trace": wire}
+            return await self.client.request(method, path, headers=headers, content=content, extensions=traced)
         except httpx2.HTTPError:
             return None  # unknown: the same call again tells
 

@@ -56,7 +56,7 @@ def rows(stack: RunningStack, query: str, room: str) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.timeout(170)
-@pytest.mark.parametrize("lose", [lose_everything, lose_the_records])
+@pytest.mark.parametrize("lose", [pytest.param(lose_everything, marks=pytest.mark.slow), lose_the_records])
 async def test_a_broker_that_lost_its_log_is_filled_again(stack: RunningStack, person, lose):
     alice, bob, carol = person("alice"), person("bob"), person("carol")
     room = alice.create(bob.user, carol.user)

@@ -155,6 +155,7 @@ async def told(stack: RunningStack, rooms: list[str], messages: int, letters: in
     return first, dead, again
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(175)
 async def test_a_worker_that_is_killed_again_and_again_loses_nothing(stack: RunningStack, worker: StatusWorker):
     kills = list(KILL_AT)
