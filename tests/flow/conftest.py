@@ -1,0 +1,131 @@
+"""A gateway over loopback: real sockets, twins of everything behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import orjson
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from gateway.dispatcher import to_room
+from gateway.hub import Hub
+from gateway.presence import PresenceDesk
+from gateway.receipts import Receipts
+from gateway.rooms import Rooms
+from gateway.server import Gateway, start_server
+from gateway.typing import TypingDesk
+from runtime.auth import Verifier, issue
+from runtime.memory.history import MemoryHistory
+from runtime.memory.intake import MemoryConversations, MemoryIntake
+from runtime.memory.log import MemoryLog
+from runtime.memory.redis import MemoryBus, MemoryRegistry
+from runtime.memory.tables import Tables
+from schemas.messages import Message
+from tests import make
+
+SECRET = "s" * 40
+
+
+@dataclass
+class World:
+    """A gateway node, and what is behind it."""
+
+    gateway: Gateway
+    port: int
+    tables: Tables
+    bus: MemoryBus
+    log: MemoryLog
+    sent: list[Message] = field(default_factory=list)
+
+    async def send(self, content: str = "hi", *, sender: str = "alice", told: bool = True) -> int:
+        """A message that is in the store, and, if told, on the bus."""
+        [outcome] = await MemoryIntake(self.tables).accept([make.draft(content, sender=sender)])
+        if told:
+            await self.tell(outcome.message.seq)
+        return outcome.message.seq
+
+    async def tell(self, seq: int) -> None:
+        [change] = await MemoryHistory(self.tables).changes(make.ROOM, seq - 1, seq, 1)
+        await self.bus.publish([to_room(change)])
+
+    @asynccontextmanager
+    async def client(self, user: str = "bob", *, ttl: int = 60, query: str = "", **more) -> AsyncIterator[Client]:
+        token = issue(SECRET, user, ttl_s=ttl)
+        headers = {"Authorization": f"Bearer {token}"}
+        url = f"ws://127.0.0.1:{self.port}/ws{query}"
+        async with connect(url, additional_headers=headers, compression=None, **more) as socket:
+            client = Client(socket)
+            assert (await client.next())["type"] == "connected"
+            yield client
+
+
+@dataclass
+class Client:
+    """A socket, seen from outside."""
+
+    socket: ClientConnection
+
+    async def say(self, **fields: object) -> None:
+        await self.socket.send(orjson.dumps(fields).decode())
+
+    async def next(self, *kinds: str) -> dict:
+        """The next frame, or the next of these kinds."""
+        async with asyncio.timeout(10):
+            while True:
+                said = orjson.loads(await self.socket.recv())
+                if not kinds or said["type"] in kinds:
+                    return said
+
+    async def join(self, after: int | None = None) -> list[int]:
+        """Join the room; the seqs that were replayed."""
+        await self.say(type="join_conversation", id=make.ROOM, **({} if after is None else {"after": after}))
+        replayed = []
+        while (said := await self.next("new_message", "conversation_changed", "joined", "error"))["type"] != "joined":
+            assert said["type"] != "error", said
+            replayed.append(said["seq"])
+        return replayed
+
+    async def seqs(self, count: int) -> list[int]:
+        return [(await self.next("new_message", "conversation_changed"))["seq"] for _ in range(count)]
+
+    async def closed(self) -> int:
+        with pytest.raises(ConnectionClosed) as caught:
+            while True:
+                await self.next()
+        assert caught.value.rcvd is not None
+        return caught.value.rcvd.code
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    tables, bus, log, hub, registry = Tables(), MemoryBus(), MemoryLog(), Hub(), MemoryRegistry()
+    await MemoryConversations(tables).create(make.ROOM, None, "alice", ["bob", "carol"])
+    history, subscriptions = MemoryHistory(tables), bus.subscriptions()
+    rooms, receipts = Rooms(hub, history, subscriptions, heads_every_s=0.2), Receipts(log)
+    gateway = Gateway(
+        verify=Verifier(SECRET, "millrace", "millrace").verify,
+        hub=hub,
+        rooms=rooms,
+        receipts=receipts,
+        typing=TypingDesk(bus, registry),
+        presence=PresenceDesk(bus, history, registry, 64),
+        registry=registry,
+        subscriptions=subscriptions,
+        origins=frozenset({"https://chat.example"}),
+        renew_s=10,
+        clock=time.time,
+    )
+    works = [gateway.listen(), gateway.tick(), rooms.run(), receipts.run()]
+    tasks = [asyncio.create_task(work) for work in works]
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(await start_server(gateway, "127.0.0.1", 0))
+        yield World(gateway, server.sockets[0].getsockname()[1], tables, bus, log)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
