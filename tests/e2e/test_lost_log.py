@@ -55,8 +55,9 @@ def rows(stack: RunningStack, query: str, room: str) -> list[tuple[Any, ...]]:
         return conn.execute(query, [room]).fetchall()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(170)
-@pytest.mark.parametrize("lose", [pytest.param(lose_everything, marks=pytest.mark.slow), lose_the_records])
+@pytest.mark.parametrize("lose", [lose_everything, lose_the_records])
 async def test_a_broker_that_lost_its_log_is_filled_again(stack: RunningStack, person, lose):
     alice, bob, carol = person("alice"), person("bob"), person("carol")
     room = alice.create(bob.user, carol.user)
@@ -73,14 +74,17 @@ async def test_a_broker_that_lost_its_log_is_filled_again(stack: RunningStack, p
         assert await shown == list(range(1, 41))
         await socket.say(type="ack", conversationId=room, seq=40)
         await asyncio.to_thread(until, lambda: sent(alice, room) == 40, 60)
-    for query, expected in (
-        ("SELECT sum(messages) FROM analytics_minutes WHERE conversation_id = %s", 40),
-        ("SELECT count(*) FROM search_documents WHERE conversation_id = %s", 40),
-        ("SELECT count(DISTINCT (message_id, user_id)) FROM notifications WHERE conversation_id = %s", 40),
-        ("SELECT count(*) FROM outbox WHERE conversation_id = %s AND published_at IS NULL", 0),
-    ):
-        found = lambda query=query: rows(stack, query, room)[0][0]  # noqa: E731
-        await asyncio.to_thread(until, lambda expected=expected, found=found: found() == expected, 60)
+        # Bob stays: what comes again would be news to him, were he gone before his receipt is in.
+        for query, expected in (
+            ("SELECT sum(messages) FROM analytics_minutes WHERE conversation_id = %s", 40),
+            ("SELECT count(*) FROM search_documents WHERE conversation_id = %s", 40),
+            ("SELECT count(DISTINCT (message_id, user_id)) FROM notifications WHERE conversation_id = %s", 40),
+            ("SELECT count(*) FROM outbox WHERE conversation_id = %s AND published_at IS NULL", 0),
+        ):
+            with suppress(AssertionError):
+                found = lambda query=query: rows(stack, query, room)[0][0]  # noqa: E731
+                await asyncio.to_thread(until, lambda expected=expected, found=found: found() == expected, 60)
+            assert (query, found()) == (query, expected)
     assert {user for (user,) in rows(stack, "SELECT user_id FROM notifications WHERE conversation_id = %s", room)} == {
         carol.user
     }
