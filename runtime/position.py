@@ -35,7 +35,9 @@ def loss(noted: Position, found: Position) -> str | None:
     if found.cluster_id != noted.cluster_id:
         return f"it is another log: its cluster id was {noted.cluster_id} and is {found.cluster_id}"
     for place, end in sorted(noted.ends.items()):
-        now = found.ends.get(place, 0)
+        now = found.ends.get(place)
+        if now is None:
+            return f"{place} is gone"
         if now < end:
             return f"{place} ended at {end} and ends at {now}"
     return None
