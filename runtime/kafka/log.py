@@ -69,7 +69,7 @@ class KafkaLog:
                 )
                 try:
                     await producer.start()
-                except BaseException:
+                except BaseException:  # cancelled, too: what was half started holds connections
                     await _stop(producer)
                     raise
                 self._producer = producer

@@ -41,7 +41,7 @@ class KafkaPositions:
         except (KafkaError, TimeoutError, OSError) as exc:
             await self.close()
             raise Unavailable("Kafka does not say how far its log has come") from exc
-        except BaseException:
+        except BaseException:  # cancelled, too: an answer that was not read would be the next one's
             await self.close()
             raise
 
