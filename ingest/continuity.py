@@ -19,13 +19,13 @@ import structlog
 
 from runtime.errors import Unavailable
 from runtime.outbox import Loss, Outbox
-from runtime.position import Position, Positions
+from runtime.position import Position, Positions, loss
 
 _log = structlog.get_logger()
 
 RESTART_S = 2.0
 IDLE_S = 1.0
-NOTE_EVERY_S = 5.0
+COMPARE_EVERY_S = 5.0
 CONFIRM_S = 3.0
 """After a change of leaders an end may be told for a moment that is behind what was told before."""
 
@@ -55,7 +55,7 @@ class Continuity:
         Raises Unavailable when that cannot be said now: then nothing may be published.
         """
         now = self.clock()
-        if now - self._proved_at <= within_s and now - self._compared_at <= NOTE_EVERY_S:
+        if now - self._proved_at <= within_s and now - self._compared_at <= COMPARE_EVERY_S:
             return True
         return await self._compare(outbox)
 
@@ -69,18 +69,22 @@ class Continuity:
     async def _compare(self, outbox: Outbox) -> bool:
         now = self.clock()
         found = await self.positions.read()
-        loss = await outbox.compare(found, self._again)
-        if loss is not None:
-            _log.error("the log has lost records; they are published again", what=loss.what, rows=loss.rows)
-            self.lost(loss)
+        lost = await outbox.compare(found, self._confirmed)
+        if lost is not None:
+            _log.error("the log has lost records; they are published again", what=lost.what, rows=lost.rows)
+            self.lost(lost)
         if found.missing:
             await self._restore(outbox, found.missing)
         self._proved_at = self._compared_at = now
-        return loss is None
+        return lost is None
 
-    async def _again(self) -> Position:
-        await asyncio.sleep(self.confirm_s)
-        return await self.positions.read()
+    async def _confirmed(self, noted: Position) -> Position:
+        """The log now. What was found first may be older than what another relay has noted meanwhile."""
+        found = await self.positions.read()
+        if loss(noted, found) is not None:
+            await asyncio.sleep(self.confirm_s)
+            found = await self.positions.read()
+        return found
 
     async def _restore(self, outbox: Outbox, missing: tuple[str, ...]) -> None:
         """Topics that were there once are made again; those of a new broker are its operator's to make."""

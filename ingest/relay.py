@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 
@@ -94,19 +94,19 @@ class Relay:
         await self.continuity.sure(outbox)
         rows = await outbox.unpublished(BATCH)
         if rows:
-            await self._append([_record(row) for row in rows])
+            ends = await self._append([_record(row) for row in rows])
             if await self.continuity.acknowledged(outbox):
-                await outbox.mark(rows)
+                await outbox.mark(rows, ends)
                 self.published(len(rows))
         return len(rows)
 
-    async def _append(self, records: Sequence[Record]) -> None:
+    async def _append(self, records: Sequence[Record]) -> Mapping[str, int]:
         """Append, while the broker answers: what outlives a broker would go to one that may have come back empty."""
         appending = asyncio.ensure_future(self.log.append(records))
         try:
             while not (await asyncio.wait({appending}, timeout=PROBE_S))[0]:
                 await self.continuity.positions.read()
-            appending.result()
+            return appending.result()
         finally:
             if not appending.done():
                 appending.cancel()

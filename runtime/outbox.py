@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -30,8 +30,8 @@ class Loss:
     rows: int
 
 
-ReadAgain: TypeAlias = Callable[[], Awaitable[Position]]
-"""How far the log has come now."""
+ReadAgain: TypeAlias = Callable[[Position], Awaitable[Position]]
+"""How far the log has come now, told what was noted of it."""
 
 
 class Outbox(Protocol):
@@ -47,8 +47,11 @@ class Outbox(Protocol):
     async def unpublished(self, limit: int) -> Sequence[Owed]:
         """Rows by their state, never by position, ordered by conversation and seq. Raises Unavailable."""
 
-    async def mark(self, rows: Sequence[Owed]) -> None:
-        """They are in Kafka, unless a loss was found since the last ``compare`` here. Raises Unavailable."""
+    async def mark(self, rows: Sequence[Owed], ends: Mapping[str, int]) -> None:
+        """They are in Kafka, which ends there now, unless a loss was found since the last ``compare`` here.
+
+        The ends are noted in the same step: whatever is marked can be missed. Raises Unavailable.
+        """
 
     async def compare(self, found: Position, again: ReadAgain | None = None) -> Loss | None:
         """Note how far the log has come. If it lost something, all retained rows of all shards are owed again, before

@@ -9,13 +9,14 @@ held is then *unknown*: the caller appends it again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from aiokafka.structs import RecordMetadata
 
 from runtime.errors import Unavailable
 from schemas.codec import Record
@@ -36,16 +37,16 @@ class KafkaLog:
     _producer: AIOKafkaProducer | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def append(self, records: Sequence[Record]) -> None:
+    async def append(self, records: Sequence[Record]) -> Mapping[str, int]:
         """Return once all records are durable. Raises Unavailable; then some of them may be durable too."""
         if not records:
-            return
+            return {}
         producer: AIOKafkaProducer | None = None
         try:
             async with asyncio.timeout(APPEND_DEADLINE_S):
                 producer = await self._ready()
                 sent = [await producer.send(r.topic, r.value, key=r.key, headers=list(r.headers)) for r in records]
-                await asyncio.gather(*sent)
+                return _ends(await asyncio.gather(*sent))
         except (KafkaError, TimeoutError, OSError) as exc:
             await self._discard(producer)
             raise Unavailable("Kafka did not acknowledge") from exc
@@ -88,6 +89,14 @@ class KafkaLog:
         if self._producer is not None:
             await _stop(self._producer)
             self._producer = None
+
+
+def _ends(written: Iterable[RecordMetadata]) -> Mapping[str, int]:
+    ends: dict[str, int] = {}
+    for at in written:
+        place = f"{at.topic}/{at.partition}"
+        ends[place] = max(ends.get(place, 0), at.offset + 1)
+    return ends
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:

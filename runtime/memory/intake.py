@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -173,8 +173,11 @@ class MemoryOutbox:
         ]
         return [_owed(conversation_id, row) for (conversation_id, _), row in owed[:limit]]
 
-    async def mark(self, rows: Sequence[Owed]) -> None:
+    async def mark(self, rows: Sequence[Owed], ends: Mapping[str, int]) -> None:
         if self.epoch == self.tables.epoch:
+            if (noted := self.tables.noted) is not None:
+                further = {place: max(end, noted.ends.get(place, 0)) for place, end in ends.items()}
+                self.tables.noted = replace(noted, ends={**noted.ends, **further})
             for row in rows:
                 self.tables.outbox[row.conversation_id, row.seq].published = True
 
@@ -182,7 +185,7 @@ class MemoryOutbox:
         tables = self.tables
         noted, what, rows = tables.noted, None, 0
         if again is not None and noted is not None and loss(noted, found) is not None:
-            found = await again()
+            found = await again(noted)
         if noted is not None:
             what = loss(noted, found)
         if what is not None:

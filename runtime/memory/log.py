@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runtime.errors import Unavailable
@@ -21,17 +21,20 @@ class MemoryLog:
     life: int = 1
     topics: bool = True
 
-    async def append(self, records: Sequence[Record]) -> None:
+    async def append(self, records: Sequence[Record]) -> Mapping[str, int]:
         if self.down or not self.topics:
             raise Unavailable("the broker does not answer, or has no such topic")
         self.records.extend(records)
+        return self._ends()
 
     async def read(self) -> Position:
         if self.down:
             raise Unavailable("the broker does not answer")
-        ends = dict(Counter(f"{record.topic}/0" for record in self.records))
         missing = () if self.topics else ("message.created",)
-        return Position(cluster_id=f"life {self.life}", replication=1, ends=ends, missing=missing)
+        return Position(cluster_id=f"life {self.life}", replication=1, ends=self._ends(), missing=missing)
+
+    def _ends(self) -> dict[str, int]:
+        return dict(Counter(f"{record.topic}/0" for record in self.records))
 
     async def restore(self, replication: int) -> None:
         self.topics = True
@@ -40,6 +43,10 @@ class MemoryLog:
         """Come back with nothing."""
         self.records.clear()
         self.life, self.topics = self.life + 1, False
+
+    def lose_records(self) -> None:
+        """Come back as the same broker with the same topics, and nothing in them."""
+        self.records.clear()
 
     def events(self, topic: str) -> list[AnyEvent]:
         """What was appended to a topic, decoded."""

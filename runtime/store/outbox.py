@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 import orjson
 import psycopg
@@ -46,54 +47,49 @@ class PostgresOutbox:
             cursor = await self.conn.execute(_SQL["unpublished"], wanted)
             return [Owed(*row) for row in await cursor.fetchall()]
 
-    async def mark(self, rows: Sequence[Owed]) -> None:
+    async def mark(self, rows: Sequence[Owed], ends: Mapping[str, int]) -> None:
         with unavailable_on_outage():
             done = {
                 "conversations": [r.conversation_id for r in rows],
                 "seqs": [r.seq for r in rows],
                 "parts": [r.part for r in rows],
                 "epoch": self.epoch,
+                "places": list(ends),
+                "ends": list(ends.values()),
             }
             await self.conn.execute(_SQL["mark"], done)
 
     async def compare(self, found: Position, again: ReadAgain | None = None) -> Loss | None:
         with unavailable_on_outage():
             async with self.conn.transaction():
-                if again is not None and await self._suspect(found):
-                    found = await again()
-                return await self._compare(found)
+                noted = await self._noted(found)
+                if noted is None:
+                    return None
+                if again is not None and loss(noted, found) is not None:
+                    found = await again(noted)
+                return await self._compare(noted, found)
 
-    async def _suspect(self, found: Position) -> bool:
-        """Whether it looks like a loss. From here on nobody else notes anything until our transaction ends."""
-        state = await (await self.conn.execute(_SQL["state"])).fetchone()
-        if state is None:
-            return False
-        cluster_id, replication, ends, _ = state
-        return loss(Position(cluster_id=cluster_id, replication=replication, ends=ends), found) is not None
-
-    async def _compare(self, found: Position) -> Loss | None:
-        seen = {
-            "cluster_id": found.cluster_id,
-            "replication": found.replication,
-            "ends": orjson.dumps(found.ends).decode(),
-        }
+    async def _noted(self, found: Position) -> Position | None:
+        """What was noted of the log. From here on nobody else notes anything until our transaction ends."""
         if not found.missing:
-            await self.conn.execute(_SQL["first_note"], seen)
+            await self.conn.execute(_SQL["first_note"], _seen(found))
         state = await (await self.conn.execute(_SQL["state"])).fetchone()
         if state is None:
             return None
         cluster_id, replication, ends, self.epoch = state
-        noted = Position(cluster_id=cluster_id, replication=replication, ends=ends)
+        return Position(cluster_id=cluster_id, replication=replication, ends=ends)
+
+    async def _compare(self, noted: Position, found: Position) -> Loss | None:
         what, rows = loss(noted, found), 0
         if what is not None:
             self.epoch += 1
-            seen["replication"] = replication  # that of the new log may be nobody's wish
+            found = replace(found, replication=noted.replication)  # that of the new log may be nobody's wish
             await self.conn.execute(_SQL["no_hurry"])
             rows = (await self.conn.execute(_SQL["republish"], {"since": None, "conversation_id": None})).rowcount
         elif found.missing:
             return None
-        if what is not None or found.ends != ends:
-            await self.conn.execute(_SQL["note"], {**seen, "epoch": self.epoch})
+        if what is not None or found.ends != noted.ends:
+            await self.conn.execute(_SQL["note"], {**_seen(found), "epoch": self.epoch})
         return None if what is None else Loss(what, rows)
 
     async def noted_replication(self) -> int | None:
@@ -104,6 +100,11 @@ class PostgresOutbox:
     async def prune(self, older_than_h: int) -> int:
         with unavailable_on_outage():
             return (await self.conn.execute(_SQL["prune"], {"hours": older_than_h})).rowcount
+
+
+def _seen(found: Position) -> dict[str, Any]:
+    ends = orjson.dumps(found.ends).decode()
+    return {"cluster_id": found.cluster_id, "replication": found.replication, "ends": ends}
 
 
 @asynccontextmanager

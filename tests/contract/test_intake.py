@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -200,10 +201,10 @@ async def test_every_change_is_owed_to_kafka_until_it_is_marked(world):
             (3, "message.created"),
             (4, "conversation.changed"),
         ]
-        await outbox.mark(owed[:3])
+        await outbox.mark(owed[:3], {})
         left = [row.seq for row in await outbox.unpublished(1000) if row.conversation_id == world.room]
         assert left == [3, 4]
-        await outbox.mark(owed)
+        await outbox.mark(owed, {})
 
 
 async def test_what_a_log_has_lost_is_owed_again_once_and_marks_from_before_count_for_nothing(world):
@@ -220,12 +221,12 @@ async def test_what_a_log_has_lost_is_owed_again_once_and_marks_from_before_coun
         first = new_id()
         await outbox.compare(log(first, a=0))  # whatever was there before
         assert await outbox.compare(log(first, a=4)) is None
-        await outbox.mark(await outbox.unpublished(1000))
+        await outbox.mark(await outbox.unpublished(1000), {})
         assert await owed() == []
         await other.compare(log(first, a=4))
         assert await other.compare(log(first, a=5, b=1)) is None
 
-        async def now() -> Position:
+        async def now(_: Position) -> Position:
             return log(first, a=6, b=1)
 
         assert await other.compare(log(first, a=3, b=1), now) is None  # read before the other relay noted more
@@ -234,14 +235,32 @@ async def test_what_a_log_has_lost_is_owed_again_once_and_marks_from_before_coun
         assert loss is not None
         assert loss.rows >= 4
         assert "a/0 ended at 6 and ends at 3" in loss.what
-        await outbox.mark([*late, *(row for row in await outbox.unpublished(1000))])  # acknowledged by the old log
+        await outbox.mark([*late, *(row for row in await outbox.unpublished(1000))], {})  # acknowledged by the old log
         assert await owed() == [0, 1, 2, 3]
         assert await outbox.compare(log(first, a=3, b=1)) is None  # found by the other one already
-        await outbox.mark(await outbox.unpublished(1000))
+        await outbox.mark(await outbox.unpublished(1000), {})
         assert await owed() == []
         assert (await outbox.compare(log(new_id(), a=9, b=9))) is not None
         assert await outbox.noted_replication() == 1
-        await outbox.mark(await outbox.unpublished(1000))
+        await outbox.mark(await outbox.unpublished(1000), {})
+
+
+async def test_whatever_is_marked_can_be_missed(world):
+    await world.intake.accept([world.draft("a")])
+    async with world.open_outbox() as outbox:
+        await outbox.claim()
+        first = new_id()
+        found = partial(Position, cluster_id=first, replication=1)
+        await outbox.compare(found(ends={}))
+        await outbox.compare(found(ends={"a/0": 3, "b/0": 1}))
+        await outbox.mark(await outbox.unpublished(1000), {"a/0": 4, "b/0": 1, "c/0": 1})
+        await outbox.mark([], {"a/0": 2})
+        assert await outbox.compare(found(ends={"a/0": 4, "b/0": 1, "c/0": 1})) is None
+        await outbox.mark([], {"a/0": 5})
+        loss = await outbox.compare(found(ends={"a/0": 4, "b/0": 1, "c/0": 1}))
+        assert loss is not None
+        assert "a/0 ended at 5 and ends at 4" in loss.what
+        await outbox.mark(await outbox.unpublished(1000), {})
 
 
 async def test_topics_that_are_gone_have_lost_and_are_not_noted_as_a_first_state(world):

@@ -145,7 +145,7 @@ def skip_an_outbox_row() -> None:
     async def forgetful(self: Any, limit: int) -> Any:
         rows = list(await unpublished(self, limit))
         skipped = [row for row in rows if row.topic == "message.created" and now()]
-        await self.mark(skipped)
+        await self.mark(skipped, {})
         return [row for row in rows if row not in skipped]
 
     PostgresOutbox.unpublished = forgetful
@@ -162,7 +162,7 @@ def poll_the_outbox_by_cursor() -> None:
         rows = list(await unpublished(self, limit))
         messages = [row for row in rows if row.topic == "message.created"]
         behind = [row for row in messages if row.event_id <= cursor[0]]
-        await self.mark(behind)
+        await self.mark(behind, {})
         cursor[0] = max([cursor[0], *(row.event_id for row in messages)])
         return [row for row in rows if row not in behind]
 

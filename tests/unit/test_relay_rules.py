@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -30,10 +31,11 @@ class FlakyLog(MemoryLog):
     crashes: bool = False
     """The writer dies after the broker's acknowledgement and before it marks."""
 
-    async def append(self, records: list[Record]) -> None:
-        await MemoryLog.append(self, records[: self.takes])
+    async def append(self, records: list[Record]) -> Mapping[str, int]:
+        ends = await MemoryLog.append(self, records[: self.takes])
         if self.takes is not None or self.crashes:
             raise Unavailable("it is unknown what was written")
+        return ends
 
 
 @dataclass
@@ -96,6 +98,12 @@ class Relays(RuleBasedStateMachine):
     def lose_the_log(self) -> None:
         self.log.lose()
         self.clock[0] += 3.0  # a broker needs more than RESTART_S to come back
+
+    @rule()
+    def lose_the_records(self) -> None:
+        """Also between two comparisons: the topics are still there, and the broker is the same."""
+        self.log.lose_records()
+        self.clock[0] += 3.0
 
     @rule(seconds=st.sampled_from([0.5, 1.5, 10.0]))
     def wait(self, seconds: float) -> None:

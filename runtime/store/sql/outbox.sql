@@ -15,12 +15,19 @@ ORDER BY conversation_id, seq, part
 LIMIT %(limit)s;
 
 -- name: mark
--- Shares the row that a found loss changes: marks come wholly before it, or count for nothing.
-WITH state AS (SELECT epoch FROM log_state FOR SHARE)
+-- Writes the row that a found loss changes: marks come wholly before it, or count for nothing.
+WITH noted AS (
+    UPDATE log_state SET ends = log_state.ends || (
+        SELECT coalesce(jsonb_object_agg(place, greatest(reached, (log_state.ends ->> place)::bigint)), '{}')
+        FROM unnest(%(places)s::text[], %(ends)s::bigint[]) AS written (place, reached)
+    )
+    WHERE epoch = %(epoch)s
+    RETURNING epoch
+)
 UPDATE outbox o SET published_at = now()
 FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(parts)s::text[]) AS done (conversation_id, seq, part)
 WHERE o.conversation_id = done.conversation_id AND o.seq = done.seq AND o.part = done.part AND o.published_at IS NULL
-  AND coalesce((SELECT epoch FROM state), 0) = %(epoch)s;
+  AND (EXISTS (SELECT FROM noted) OR NOT EXISTS (SELECT FROM log_state));
 
 -- name: state
 SELECT cluster_id, replication, ends, epoch FROM log_state FOR UPDATE;
