@@ -85,12 +85,11 @@ async def run_to_end(
 
 def _bound_to_us(user: User | None) -> dict[str, Any]:
     parent = os.getpid()
-    uid, gid = user or (None, None)
+    # uvloop takes none of these words, not even with None.
+    other = {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
     return {
+        **other,
         "stdin": asyncio.subprocess.DEVNULL,
-        "user": uid,
-        "group": gid,
-        "extra_groups": None if uid is None else [],
         "start_new_session": True,
         # It runs after the change of user, which would clear it.
         "preexec_fn": lambda: end_with_parent(parent),
