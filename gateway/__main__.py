@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from contextlib import AsyncExitStack
 
 import structlog
 import uvloop
 
 from gateway.dispatcher import GROUP, READS, Dispatcher
-from gateway.hub import Hub
-from gateway.presence import PresenceDesk
-from gateway.receipts import Receipts
-from gateway.rooms import Rooms
-from gateway.server import Gateway, start_server
-from gateway.typing import TypingDesk
+from gateway.drain import drain
+from gateway.node import Habits, World, assemble
+from gateway.server import start_server
 from runtime.auth import Verifier
 from runtime.kafka.admin import wait_for_topics
 from runtime.kafka.consumer import open_consumer
@@ -27,6 +23,7 @@ from runtime.operator import operator_server
 from runtime.redis.fanout import open_fanout
 from runtime.redis.registry import open_registry
 from runtime.redis.subscriptions import open_subscriptions
+from runtime.settings import Gateway as Asked
 from runtime.settings import Settings
 from runtime.store.history import PostgresHistory
 from runtime.store.pool import open_pool
@@ -49,48 +46,45 @@ async def run(settings: Settings) -> int:
         history = PostgresHistory(pool)
         fanout = await enter(open_fanout(url))
         subscriptions = await enter(open_subscriptions(url, settings.node))
-        lease_s = settings.gateway.lease_s
-        registry = await enter(open_registry(url, node=settings.node, lease_s=lease_s))
+        registry = await enter(open_registry(url, node=settings.node, lease_s=settings.gateway.lease_s))
         topics = [kind.TOPIC for kind in READS]
         await wait_for_topics(bootstrap, topics, _WAIT_S)
-        receipts = Receipts(await enter(open_log(bootstrap, client_id=f"millrace-{settings.node}")))
+        log = await enter(open_log(bootstrap, client_id=f"millrace-{settings.node}"))
         consumer = await enter(open_consumer(bootstrap, topics=topics, group=GROUP))
-        hub = Hub()
-        rooms = Rooms(hub, history, subscriptions, settings.gateway.heads_every_s)
         auth = settings.auth
-        gateway = Gateway(
+        world = World(
             verify=Verifier(auth.secret.get_secret_value(), auth.issuer, auth.audience).verify,
-            hub=hub,
-            rooms=rooms,
-            receipts=receipts,
-            typing=TypingDesk(fanout, registry),
-            presence=PresenceDesk(fanout, history, registry, settings.gateway.presence_max_members),
-            registry=registry,
+            history=history,
+            fanout=fanout,
             subscriptions=subscriptions,
-            origins=frozenset(filter(None, map(str.strip, settings.gateway.origins.split(",")))),
-            renew_s=lease_s / 3,
-            clock=time.time,
+            registry=registry,
+            log=log,
         )
-        works = [
-            Dispatcher(consumer, fanout, history).run(),
-            gateway.listen(),
-            gateway.tick(),
-            rooms.run(),
-            receipts.run(),
-        ]
-        tasks = [asyncio.create_task(work) for work in works]
+        node = assemble(world, _habits(settings.gateway))
+        works = [Dispatcher(consumer, fanout, history).run, *node.works]
+        tasks = [asyncio.create_task(work()) for work in works]
         told = asyncio.create_task(until_told_to_stop())
-        server = await start_server(gateway, settings.ws.host, settings.ws.port)
+        server = await start_server(node.gateway, settings.ws.host, settings.ws.port)
         ready = True
         done, _ = await asyncio.wait({told, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         ready = False
+        node.gateway.draining = True
         server.close(close_connections=False)
-        await gateway.drain()
+        await drain(node.gateway.connections)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await receipts.flush()
+        await node.receipts.flush()
         return _verdict(done - {told})
+
+
+def _habits(asked: Asked) -> Habits:
+    return Habits(
+        origins=frozenset(filter(None, map(str.strip, asked.origins.split(",")))),
+        lease_s=asked.lease_s,
+        presence_max_members=asked.presence_max_members,
+        heads_every_s=asked.heads_every_s,
+    )
 
 
 def _verdict(ended: set[asyncio.Task[None]]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,13 +12,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from gateway import node
 from gateway.dispatcher import to_room
-from gateway.hub import Hub
-from gateway.presence import PresenceDesk
-from gateway.receipts import Receipts
-from gateway.rooms import Rooms
 from gateway.server import Gateway, start_server
-from gateway.typing import TypingDesk
 from runtime.auth import Verifier, issue
 from runtime.memory.history import MemoryHistory
 from runtime.memory.intake import MemoryConversations, MemoryIntake
@@ -104,25 +99,20 @@ class Client:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    tables, bus, log, hub, registry = Tables(), MemoryBus(), MemoryLog(), Hub(), MemoryRegistry()
+    tables, bus, log = Tables(), MemoryBus(), MemoryLog()
     await MemoryConversations(tables).create(make.ROOM, None, "alice", ["bob", "carol"])
-    history, subscriptions = MemoryHistory(tables), bus.subscriptions()
-    rooms, receipts = Rooms(hub, history, subscriptions, heads_every_s=0.2), Receipts(log)
-    gateway = Gateway(
+    around = node.World(
         verify=Verifier(SECRET, "millrace", "millrace").verify,
-        hub=hub,
-        rooms=rooms,
-        receipts=receipts,
-        typing=TypingDesk(bus, registry),
-        presence=PresenceDesk(bus, history, registry, 64),
-        registry=registry,
-        subscriptions=subscriptions,
-        origins=frozenset({"https://chat.example"}),
-        renew_s=10,
-        clock=time.time,
+        history=MemoryHistory(tables),
+        fanout=bus,
+        subscriptions=bus.subscriptions(),
+        registry=MemoryRegistry(),
+        log=log,
     )
-    works = [gateway.listen(), gateway.tick(), rooms.run(), receipts.run()]
-    tasks = [asyncio.create_task(work) for work in works]
+    habits = node.Habits(origins=frozenset({"https://chat.example"}), heads_every_s=0.2)
+    assembled = node.assemble(around, habits)
+    gateway = assembled.gateway
+    tasks = [asyncio.create_task(work()) for work in assembled.works]
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(await start_server(gateway, "127.0.0.1", 0))
         yield World(gateway, server.sockets[0].getsockname()[1], tables, bus, log)

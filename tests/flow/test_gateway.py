@@ -149,7 +149,7 @@ async def test_receipts_are_merged_and_bounded_by_what_was_sent(world):
         await bob.say(type="read", messageId=world.tables.changes[make.ROOM][1].message.message_id)
         await bob.say(type="ping")
         await bob.next("pong")
-        await world.gateway.receipts.flush()
+        await world.gateway.commands.receipts.flush()
         events = world.log.events("receipt.recorded")
         assert (events[-1].user_id, max(e.delivered_seq for e in events), events[-1].read_seq) == ("bob", 3, 2)
         assert len(events) <= 2
@@ -165,7 +165,7 @@ async def test_receipts_name_their_device(world):
             await client.say(type="ack", conversationId=make.ROOM, seq=1)
             await client.say(type="ping")
             await client.next("pong")
-        await world.gateway.receipts.flush()
+        await world.gateway.commands.receipts.flush()
     assert {(e.device, e.delivered_seq) for e in world.log.events("receipt.recorded")} == {("phone", 1), ("-", 1)}
 
 

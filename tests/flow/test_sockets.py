@@ -9,6 +9,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from gateway.drain import drain
 from runtime.auth import issue
 
 from .conftest import SECRET, Client
@@ -83,7 +84,8 @@ async def test_a_frame_that_is_too_large_ends_the_connection(world):
 
 async def test_draining_sends_everybody_away_in_time(world):
     async with world.client() as bob, world.client("carol", max_queue=1):
-        draining = asyncio.create_task(world.gateway.drain())
+        world.gateway.draining = True
+        draining = asyncio.create_task(drain(world.gateway.connections))
         said = await bob.next("reconnect")
         assert 0 <= said["afterMs"] <= 2000
         assert await bob.closed() == 1012

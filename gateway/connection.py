@@ -1,0 +1,66 @@
+"""One connection of a user, and everything that it started: they end together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from websockets.asyncio.server import ServerConnection
+
+from gateway.hub import Socket
+from gateway.session import TOKEN_ENDED, Close, Session
+from gateway.wire import Wire, encode
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A socket of the hub, with its session. ``expires_at``: when its token ends, Unix seconds."""
+
+    peer: ServerConnection
+    socket: Socket
+    wire: Wire
+    session: Session
+    device: str
+    expires_at: float = 0.0
+    _expiry: asyncio.TimerHandle | None = None
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def say(self, payload: bytes) -> None:
+        """Send a frame; one that does not fit is an answer that its asker did not wait for."""
+        self.wire.write(encode(payload))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do this beside, as long as the connection lives."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def expire(self, expires_at: float, now: float) -> None:
+        """End it then (Unix seconds), unless a later end is said before."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self.expires_at = expires_at
+        loop = asyncio.get_running_loop()
+        self._expiry = loop.call_later(max(0.0, expires_at - now), lambda: self.spawn(self.end(TOKEN_ENDED)))
+
+    async def end(self, close: Close) -> None:
+        """Close it; what it was told before goes out before."""
+        self.wire.flush()
+        await self.peer.close(close.code, close.reason)
+
+    def cut(self) -> None:
+        """End it without a word."""
+        self.peer.transport.abort()
+
+    def ended(self) -> None:
+        """Nothing that it started goes on."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+
+Connections: TypeAlias = dict[str, Connection]
+"""Those of this node, by connection id."""

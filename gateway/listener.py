@@ -1,0 +1,50 @@
+"""What arrives over Redis, to the sockets of this node that it concerns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway import channels
+from gateway.hub import Hub
+from gateway.rooms import Rooms
+from gateway.wire import encode
+from runtime.ports import Hint, Subscriptions
+
+
+@dataclass(slots=True)
+class Listener:
+    """Passes on what the channels of this node carry."""
+
+    hub: Hub
+    rooms: Rooms
+    subscriptions: Subscriptions
+
+    async def run(self) -> None:
+        """For ever."""
+        async for hint in self.subscriptions.hints():
+            if hint.gap:
+                self.rooms.arrived(hint)
+                continue
+            match channels.parsed(hint.channel):
+                case ("conversation", _, "messages"):
+                    self.rooms.arrived(hint)
+                case ("conversation", id_, "events"):
+                    self._event(id_, hint)
+                case ("user", id_, "messages" | "notifications"):
+                    self._for_user(id_, hint)
+
+    def _event(self, conversation_id: str, hint: Hint) -> None:
+        room = self.hub.rooms.get(conversation_id)
+        if room is None:
+            return
+        about, payload = channels.opened(hint.data)
+        encoded = encode(payload)
+        for socket in room.live:
+            if socket.user_id != about:
+                socket.wire.write(encoded)  # a slow reader does without
+
+    def _for_user(self, user_id: str, hint: Hint) -> None:
+        about, payload = channels.opened(hint.data)
+        encoded = encode(payload)
+        for socket in self.hub.not_in(user_id, about):
+            socket.wire.write(encoded)

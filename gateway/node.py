@@ -1,0 +1,82 @@
+"""A node, put together: the parts of the gateway on one set of adapters, or on their twins."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.commands import Commands
+from gateway.connection import Connections
+from gateway.hub import Hub
+from gateway.leases import Leases
+from gateway.listener import Listener
+from gateway.presence import PresenceDesk
+from gateway.receipts import Receipts
+from gateway.rooms import Rooms
+from gateway.server import Gateway
+from gateway.typing import TypingDesk
+from runtime.auth import Identity
+from runtime.ports import EventLog, Fanout, History, Registry, Subscriptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What a node talks to."""
+
+    verify: Callable[[str], Identity]
+    history: History
+    fanout: Fanout
+    subscriptions: Subscriptions
+    registry: Registry
+    log: EventLog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """How a node behaves; what the names mean stands at the settings of the gateway."""
+
+    origins: frozenset[str] = frozenset()
+    lease_s: float = 30.0
+    presence_max_members: int = 64
+    heads_every_s: float = 2.0
+
+
+@dataclass(slots=True)
+class Node:
+    """One gateway. ``works`` end only when they are cancelled."""
+
+    gateway: Gateway
+    receipts: Receipts
+    works: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
+
+
+def assemble(world: World, habits: Habits) -> Node:
+    """A node that does nothing yet."""
+    connections: Connections = {}
+    hub = Hub()
+    rooms = Rooms(hub, world.history, world.subscriptions, habits.heads_every_s)
+    receipts = Receipts(world.log)
+    typing = TypingDesk(world.fanout, world.registry)
+    presence = PresenceDesk(world.fanout, world.history, world.registry, habits.presence_max_members)
+    gateway = Gateway(
+        verify=world.verify,
+        hub=hub,
+        rooms=rooms,
+        commands=Commands(world.verify, hub, rooms, receipts, typing, presence, time.time),
+        typing=typing,
+        presence=presence,
+        registry=world.registry,
+        subscriptions=world.subscriptions,
+        origins=habits.origins,
+        clock=time.time,
+        connections=connections,
+    )
+    works = [
+        Listener(hub, rooms, world.subscriptions).run,
+        Leases(connections, world.registry, habits.lease_s / 3).run,
+        rooms.run,
+        receipts.run,
+    ]
+    return Node(gateway, receipts, works)
