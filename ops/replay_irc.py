@@ -97,7 +97,7 @@ class Replay:
                     async with asyncio.TaskGroup() as group:
                         for name in self.logs:
                             group.create_task(self._day(name, gate, door, delivery, progress))
-                except BaseExceptionGroup as exc:
+                except BaseExceptionGroup as exc:  # one day's trouble ends all; its own words say why
                     raise exc.exceptions[0] from exc
         post = Quantiles()
         post.add(door.post_seconds)

@@ -195,7 +195,7 @@ async def _supervise(up: Up, parent: int | None, as_json: bool) -> None:
             await _announce(up, as_json)
             await stopping
         up.console.print("stopping …", highlight=False)
-    except BaseExceptionGroup as exc:
+    except BaseExceptionGroup as exc:  # of servers that start side by side, what the first to fail says
         raise _first(exc) from exc
     finally:
         for task in (starting, stopping, watching):

@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from ops.running import running_stack
+from ops.verify.faults.process import family
 from tests.folders import open_folder
 
 from .conftest import ROOT, millrace, until
@@ -67,18 +68,6 @@ def alive(pid: int) -> bool:
 
 def children(data: Path) -> list[int]:
     return [p["pid"] for p in json.loads((data / "state.json").read_text()).get("processes", [])]
-
-
-def family(ancestor: int) -> list[int]:
-    """The process and all that descend from it."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    found = [ancestor]
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
-    return found
 
 
 def test_data_stays_and_a_second_stack_in_the_folder_is_refused(data: Path):

@@ -185,8 +185,8 @@ def acknowledge_on_exception() -> None:
     worker.process = swallowing
 
 
-@bug
-def let_a_status_fall() -> None:
+def fall(statement: str) -> None:
+    """Now and then, behind a fold, this is done to the conversations that it was about."""
     from runtime.store.pool import connection
     from runtime.store.statuses import PostgresStatuses
 
@@ -196,34 +196,20 @@ def let_a_status_fall() -> None:
         moved = await fold(self, marks, *more)
         if now():
             async with connection(self.pool) as conn:
-                rooms = [mark.conversation_id for mark in marks]
-                await conn.execute(
-                    "UPDATE messages SET status = 1 WHERE conversation_id = ANY(%s::uuid[]) AND seq = 1", (rooms,)
-                )
+                await conn.execute(statement, ([mark.conversation_id for mark in marks],))
         return moved
 
     PostgresStatuses.fold = falling
+
+
+@bug
+def let_a_status_fall() -> None:
+    fall("UPDATE messages SET status = 1 WHERE conversation_id = ANY(%s::uuid[]) AND seq = 1")
 
 
 @bug
 def let_a_watermark_fall() -> None:
-    from runtime.store.pool import connection
-    from runtime.store.statuses import PostgresStatuses
-
-    fold, now = PostgresStatuses.fold, every(10)
-
-    async def falling(self: Any, marks: Any, *more: Any) -> Any:
-        moved = await fold(self, marks, *more)
-        if now():
-            async with connection(self.pool) as conn:
-                rooms = [mark.conversation_id for mark in marks]
-                await conn.execute(
-                    "UPDATE receipts SET read_seq = 0, delivered_seq = 0 WHERE conversation_id = ANY(%s::uuid[])",
-                    (rooms,),
-                )
-        return moved
-
-    PostgresStatuses.fold = falling
+    fall("UPDATE receipts SET read_seq = 0, delivered_seq = 0 WHERE conversation_id = ANY(%s::uuid[])")
 
 
 @bug
