@@ -1,7 +1,8 @@
 """``python -m ops.verify.clocked MODULE ARG…``: a Python module under a clock that can be stepped.
 
 MILLRACE_CLOCKS names a folder with one file for each node (MILLRACE_NODE), which says how many seconds its clock is
-ahead. libfaketime reads it; where that is not installed, nothing runs: a clock that does not step proves nothing.
+ahead. Only front doors have such a clock: libfaketime makes each look at a clock, and so each turn of an event loop,
+many times dearer. libfaketime reads it; where that is not installed, nothing runs: a clock that does not step proves nothing.
 The clock by which durations are measured stays true, else a step back would freeze every timer.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 CLOCKS = "MILLRACE_CLOCKS"
+STEPPED = ("ingest", "gateway")
 _PLACES = ("/usr/lib/*/faketime", "/usr/lib/faketime", "/usr/lib64/faketime", "/usr/local/lib/faketime")
 _LIBRARY = "libfaketimeMT.so.1"
 
@@ -49,8 +51,8 @@ def main() -> None:
     folder, node = Path(os.environ[CLOCKS]), os.environ["MILLRACE_NODE"]
     if not (folder / node).exists():
         set_clock(folder, node, 0)
-    env = {**os.environ, **environment(folder / node, shim)}
-    os.execve(sys.executable, [sys.executable, "-m", *sys.argv[1:]], env)
+    stepped = environment(folder / node, shim) if sys.argv[1] in STEPPED else {}
+    os.execve(sys.executable, [sys.executable, "-m", *sys.argv[1:]], {**os.environ, **stepped})
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ class Flow:
             if data is None:
                 raise ConnectionResetError
             if not data:
-                with suppress(OSError):
+                with suppress(OSError, RuntimeError):  # the latter is uvloop's word for a closed one
                     self.sink.write_eof()
                 return
             await self._pass(data)
