@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
@@ -92,6 +93,7 @@ async def run(name: str, settings: Settings) -> None:
         topics = [*(kind.TOPIC for kind in stage.reads), stage.dead_letters]
         await wait_for_topics(settings.kafka.bootstrap, topics, _WAIT_S)
         worker = Worker(stage, log, settings.kafka.bootstrap, settings.data_dir, PostgresEpochs(pool, name))
+        gc.freeze()  # what was imported stays: no collection looks at it again
         await worker.run(until_told_to_stop)
 
 

@@ -20,10 +20,12 @@ from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
 
+from runtime.errors import Unavailable
 from runtime.position import Epochs
 
 _LOOK_S = 0.02
 _COLLECT_EVERY = 25
+_ASK_AGAIN_S = 0.5
 
 
 class StageConsumer(driver.Consumer):  # type: ignore[misc]
@@ -114,7 +116,19 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
         self._acked.clear()
         self._acked_index.clear()
         await super().perform_seek()
-        await self._start_over()
+        await self._know_epoch()
+
+    async def _know_epoch(self) -> None:
+        """While the store is away nothing could be worked on anyway; Faust would take its error for the end."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 0.5 * self.app.conf.broker_rebalance_timeout
+        while True:
+            try:
+                return await self._start_over()
+            except Unavailable:
+                if loop.time() > end or self.app.should_stop:
+                    raise
+                await asyncio.sleep(_ASK_AGAIN_S)
 
     async def _start_over(self) -> None:
         """Positions that were reached before the log lost something lead nowhere: begin at the beginning."""

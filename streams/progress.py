@@ -14,8 +14,9 @@ class Progress:
     clock: Callable[[], float] = time.monotonic
     waiting: int = 0
     """Records that were taken and are not finished."""
-    lag: int = 0
-    """Records in Kafka that are not committed, when last asked."""
+    lag: int | None = 0
+    """Records in Kafka that are not committed, when last asked. None counts as some: a client may know no way to a
+    broker that everybody else reaches."""
     settled: bool = True
     """Whether the group has come to rest around us."""
     _since: float = field(init=False)
@@ -26,7 +27,7 @@ class Progress:
     @property
     def owes(self) -> bool:
         """Whether there is work, or partitions to get."""
-        return self.waiting > 0 or self.lag > 0 or not self.settled
+        return self.waiting > 0 or self.lag != 0 or not self.settled
 
     def took(self) -> None:
         """A record came."""
@@ -42,8 +43,8 @@ class Progress:
         """Records were left to whoever has their partitions now: that is no progress."""
         self.waiting -= count
 
-    def lags(self, records: int) -> None:
-        """The broker was asked."""
+    def lags(self, records: int | None) -> None:
+        """The broker was asked; None: it did not say."""
         self._begin()
         self.lag = records
 

@@ -112,8 +112,9 @@ class Worker:
         self._declare_agent()
         self.app.finalize()
         lanes = asyncio.create_task(self._lanes.run())
-        lanes.add_done_callback(_lanes_ended)
         watch = asyncio.create_task(self._watch())
+        for each in (lanes, watch):
+            each.add_done_callback(_ended)
         await self.app.start()
         await told
         watch.cancel()
@@ -121,7 +122,7 @@ class Worker:
         done, _ = await asyncio.wait({asyncio.ensure_future(self.app.stop())}, timeout=_STOP_S)
         if not done:
             _exit(EX_TEMPFAIL, "the worker did not stop in time")
-        lanes.remove_done_callback(_lanes_ended)
+        lanes.remove_done_callback(_ended)
         lanes.cancel()
 
     def _declare_agent(self) -> None:
@@ -201,14 +202,14 @@ class Worker:
             if began is not None and await self.epochs.current() != began:
                 _exit(EX_TEMPFAIL, "the log has lost records; it is read again from its beginning")
 
-    async def _lag(self) -> int:
-        """What the broker still has for us; nothing when it does not say, for then nobody could get on."""
-        lag = 0
+    async def _lag(self) -> int | None:
+        """What the broker still has for us; None when it does not say, or not to us."""
         with suppress(Exception):
             async with asyncio.timeout(_ASK_EVERY * _LOOK_S):
-                lag = await self.app.consumer.lag()
-        LAG.labels(self.stage.name).set(lag)
-        return lag
+                lag = int(await self.app.consumer.lag())
+                LAG.labels(self.stage.name).set(lag)
+                return lag
+        return None
 
 
 def _taken(message: Any) -> Taken:
@@ -217,7 +218,7 @@ def _taken(message: Any) -> Taken:
     return Taken(message.topic, message.partition, message.offset, message.key, message.value, tuple(pairs))
 
 
-def _lanes_ended(task: asyncio.Task[None]) -> None:
+def _ended(task: asyncio.Task[None]) -> None:
     if task.cancelled():
         return
     cause = _root(task.exception())

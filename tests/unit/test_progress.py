@@ -51,6 +51,18 @@ def test_whoever_finishes_something_is_not_stuck(progress, clock):
     assert not progress.stuck(60)
 
 
+def test_a_broker_that_says_nothing_to_us_counts_as_work(progress, clock):
+    clock.at = 3600
+    progress.lags(None)
+    clock.at += 50
+    progress.lags(None)
+    assert not progress.stuck(60)
+    clock.at += 11
+    assert progress.stuck(60)
+    progress.lags(0)
+    assert not progress.stuck(60)
+
+
 def test_records_that_stay_in_kafka_count_though_none_came(progress, clock):
     clock.at = 3600
     for _ in range(7):
