@@ -47,7 +47,7 @@ def verify(
     if against is not None:
         said = uvloop.run(trial.run_against(*front_doors(against)))
     else:
-        trial.plan = chosen(faults, seed, trial.seconds)
+        trial.plan = chosen(faults, seed, trial.seconds, cluster=cluster)
         said = uvloop.run(trial.run())
     print(json.dumps(said)) if as_json else show(said)
     if not said["kept"]:

@@ -20,6 +20,7 @@ def note_recoveries(blows: Sequence[Blow], deliveries: Sequence[Delivery]) -> No
 
     While others go on, or have just ended, it is not calm because of them: that is theirs.
     """
+    blows = [blow for blow in blows if not blow.impossible]
     waits = sorted((sent + LATE_S, shown) for sent, shown in deliveries if shown - sent > LATE_S)
     for blow in blows:
         until = blow.healed

@@ -49,11 +49,16 @@ _SELDOM = frozenset({"full-disk"})
 """What needs a machine made ready for it is broken only when it is named."""
 
 
-def chosen(names: str, seed: int, seconds: float) -> list[Planned]:
+_NOT_ON_CLUSTER = frozenset({"hole-valkey", "cut-valkey", "slow-valkey", "refuse-valkey"})
+"""Nodes of a Redis Cluster name each other to clients, which then go around any proxy."""
+
+
+def chosen(names: str, seed: int, seconds: float, *, cluster: bool = False) -> list[Planned]:
     """The schedule that a user asked for. Raises OperatorError."""
     if names == "none":
         return []
-    among = [name for name in FAULTS if name not in _SELDOM and (clocked.library() or not name.startswith("clock-"))]
+    left_out = _SELDOM | (_NOT_ON_CLUSTER if cluster else frozenset())
+    among = [name for name in FAULTS if name not in left_out and (clocked.library() or not name.startswith("clock-"))]
     wanted = None if names == "random" else [name.strip() for name in names.split(",")]
     try:
         return schedule(seed, wanted, seconds, among=among)
