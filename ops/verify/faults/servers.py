@@ -32,15 +32,15 @@ class WipeBroker:
         _, pid = world.choose("kafka")
         alone = len(world.living("kafka")) == 1
         storage, empty = await self._formatted(pid, alone)
-        supervisor = world.supervisor
-        send([supervisor], signal.SIGSTOP)  # or it would be started on what is half removed
-        try:
-            send(family(pid), signal.SIGKILL)
-            await _ended(pid)
-            shutil.rmtree(storage)
-            empty.rename(storage)
-        finally:
-            send([supervisor], signal.SIGCONT)
+        lost = storage.with_name(f"{storage.name}.lost")
+        shutil.rmtree(lost, ignore_errors=True)
+        broker = family(pid)
+        send(broker, signal.SIGSTOP)  # so that it writes nothing by name into the new one
+        storage.rename(lost)
+        empty.rename(storage)
+        send(broker, signal.SIGKILL)
+        await _ended(pid)
+        await asyncio.to_thread(shutil.rmtree, lost)
 
     async def heal(self, world: World) -> None:
         """Nothing: a supervisor does."""

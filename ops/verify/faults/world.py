@@ -53,14 +53,6 @@ class World:
     proxies: Mapping[str, FaultProxy] = field(default_factory=dict)
     clocks: Path | None = None
 
-    @property
-    def supervisor(self) -> int:
-        """Its process id. Raises NotPossible when nothing runs."""
-        holder = Folder(self.data).holder()
-        if holder is None:
-            raise NotPossible(f"nothing runs in {self.data}")
-        return holder
-
     def processes(self) -> list[Process]:
         """All of them, as they are now."""
         found = Folder(self.data).read(STATE).get("processes", [])
