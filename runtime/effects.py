@@ -85,8 +85,12 @@ class Notifications(Protocol):
     async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
         """The current members of each conversation, and up to which seq each has it. Raises Unavailable."""
 
-    async def add(self, notices: Sequence[Notice]) -> Sequence[Notice]:
-        """Store those that are not there yet; return all, as stored. Raises Unavailable."""
+    async def add(self, message_ids: Sequence[str], notices: Sequence[Notice]) -> Sequence[Notice]:
+        """Store those that are not there yet; return all notices of these messages, as stored.
+
+        Also those for members who have come back since: a crash may have kept them from being told. Raises
+        Unavailable.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,8 @@ class HandleNotification:
             for message in messages
             for user in recipients(message, members.get(message.conversation_id, {}), connected)
         ]
-        return [_sent(notice) for notice in await self.notifications.add(notices)] if notices else []
+        stored = await self.notifications.add([message.message_id for message in messages], notices)
+        return [_sent(notice) for notice in stored]
 
 
 def _sent(notice: Notice) -> NotificationSent:

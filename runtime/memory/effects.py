@@ -116,9 +116,11 @@ class MemoryNotifications:
             if id_ in members
         }
 
-    async def add(self, notices: Sequence[Notice]) -> Sequence[Notice]:
-        kept = [self.stored.setdefault((n.message_id, n.user_id, n.channel), n) for n in notices]
-        return sorted(kept, key=lambda n: (n.conversation_id, n.seq, n.user_id))
+    async def add(self, message_ids: Sequence[str], notices: Sequence[Notice]) -> Sequence[Notice]:
+        for notice in notices:
+            self.stored.setdefault((notice.message_id, notice.user_id, notice.channel), notice)
+        found = [notice for notice in self.stored.values() if notice.message_id in message_ids]
+        return sorted(found, key=lambda n: (n.conversation_id, n.seq, n.user_id))
 
 
 @dataclass(slots=True)

@@ -37,7 +37,7 @@ class PostgresNotifications:
             cursor = await conn.execute(_SQL["members"], {"ids": list(conversation_ids)})
             return {id_: dict(zip(users, seqs, strict=True)) for id_, users, seqs in await cursor.fetchall()}
 
-    async def add(self, notices: Sequence[Notice]) -> Sequence[Notice]:
+    async def add(self, message_ids: Sequence[str], notices: Sequence[Notice]) -> Sequence[Notice]:
         columns = {
             "ids": [n.notification_id for n in notices],
             "users": [n.user_id for n in notices],
@@ -47,8 +47,9 @@ class PostgresNotifications:
             "channels": [n.channel for n in notices],
         }
         async with transaction(self.pool) as conn:
-            await conn.execute(_SQL["add"], columns)
-            cursor = await conn.execute(_SQL["stored"], columns)
+            if notices:
+                await conn.execute(_SQL["add"], columns)
+            cursor = await conn.execute(_SQL["stored"], {"messages": list(message_ids)})
             return [Notice(*row) for row in await cursor.fetchall()]
 
     async def page(self, user_id: str, *, unseen: bool, before: str | None, limit: int) -> Sequence[Notification]:

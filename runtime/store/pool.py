@@ -72,7 +72,8 @@ async def open_pool(
         timeout=turn_s,
         max_waiting=1000,
         open=False,
-        reconnect_timeout=60,
+        # Attempts back off without a limit until this; later, whoever asks next makes a new one at once.
+        reconnect_timeout=2,
         kwargs={**CONNECT, "options": _options(statement_s, lock_s)},
     )
     async with pool:

@@ -188,10 +188,12 @@ async def test_a_notice_is_stored_once_for_each_recipient(world):
     def notice(user: str) -> Notice:
         return Notice(new_id(), message.message_id, world.room, message.seq, user)
 
-    first = await world.notifications.add([notice("bob"), notice("carol")])
-    again = await world.notifications.add([notice("bob"), notice("carol")])
+    first = await world.notifications.add([message.message_id], [notice("bob"), notice("carol")])
+    again = await world.notifications.add([message.message_id], [notice("bob")])
+    back = await world.notifications.add([message.message_id], [])
     assert [n.user_id for n in first] == ["bob", "carol"]
-    assert list(first) == list(again)
+    assert list(first) == list(again) == list(back)
+    assert await world.notifications.add([new_id()], []) == []
     await world.fold("bob", 1)
     members = await world.notifications.members([world.room])
     assert members == {world.room: {"alice": 0, "bob": 1, "carol": 0}}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from runtime.effects import Look, Media, Notice
-from runtime.memory.effects import MemoryBlobs, MemoryMedia
+from runtime.effects import Look, Media
+from runtime.memory.effects import MemoryBlobs, MemoryMedia, MemoryNotifications
+from runtime.memory.intake import MemoryConversations
 from runtime.memory.tables import ConversationRow, Tables
 from schemas.events import MediaProcessed, MessageSent, NotificationSent, ReceiptRecorded
 from streams.analytics import tick
@@ -58,30 +59,22 @@ def test_the_sender_the_connected_and_those_who_have_it_need_no_notification():
     assert recipients(message, members, frozenset({"bob"})) == ["carol"]
 
 
-class OneRoom:
-    """Members, and notices as they were stored."""
-
-    def __init__(self) -> None:
-        self.stored: dict[tuple[str, str], Notice] = {}
-
-    async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
-        return {id_: {"alice": 0, "bob": 0, "carol": 0} for id_ in conversation_ids}
-
-    async def add(self, notices: Sequence[Notice]) -> Sequence[Notice]:
-        return [self.stored.setdefault((n.message_id, n.user_id), n) for n in notices]
-
-
 class Connected:
-    """A registry in which only bob is connected."""
+    """A registry in which only these users are connected."""
+
+    def __init__(self, *users: str) -> None:
+        self.users = frozenset(users)
 
     async def connected(self, user_ids: Sequence[str]) -> frozenset[str]:
-        return frozenset({"bob"}) & set(user_ids)
+        return self.users & set(user_ids)
 
 
-async def test_a_repeated_message_gives_the_same_notification():
-    handle = HandleNotification(OneRoom(), Connected())
-    event = make.created()
-    [first], [again] = await handle([event]), await handle([event])
+async def test_a_repeated_message_gives_the_same_notification_also_when_its_recipient_has_come_back():
+    tables = Tables()
+    await MemoryConversations(tables).create(make.ROOM, None, "alice", ["bob", "carol"])
+    notifications, event = MemoryNotifications(tables), make.created()
+    [first] = await HandleNotification(notifications, Connected("bob"))([event])
+    [again] = await HandleNotification(notifications, Connected("bob", "carol"))([event])
     assert isinstance(first, NotificationSent)
     assert (first.user_id, first.notification_id) == ("carol", again.notification_id)
 

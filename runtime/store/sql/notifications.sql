@@ -12,9 +12,7 @@ ON CONFLICT (message_id, user_id, channel) DO NOTHING;
 
 -- name: stored
 SELECT n.notification_id::text, n.message_id::text, n.conversation_id::text, n.seq, n.user_id, n.channel
-FROM notifications n
-JOIN unnest(%(messages)s::uuid[], %(users)s::text[], %(channels)s::text[]) AS w (message_id, user_id, channel)
-    USING (message_id, user_id, channel)
+FROM notifications n WHERE n.message_id = ANY(%(messages)s::uuid[])
 ORDER BY n.conversation_id, n.seq, n.user_id;
 
 -- name: page
