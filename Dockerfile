@@ -7,6 +7,7 @@ COPY ingest ingest
 COPY streams streams
 COPY gateway gateway
 COPY ops ops
+COPY deploy/haproxy.cfg deploy/haproxy.cfg
 RUN pip install --no-cache-dir . && useradd --system millrace && mkdir /data && chown millrace /data
 USER millrace
 CMD ["millrace", "--help"]

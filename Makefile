@@ -9,11 +9,12 @@ up: $(VENV)/.installed
 	$(BIN)/millrace up --with-parent
 
 test: check
+	@sh tests/tools.sh haproxy nginx
 	$(BIN)/pytest
 
-# What a stack and a cluster must survive. HAProxy is taken along where it can be had.
+# What a stack and a cluster must survive.
 verify: $(VENV)/.installed
-	@sh tests/haproxy.sh
+	@sh tests/tools.sh haproxy nginx chromium
 	$(BIN)/pytest -m slow
 
 check: $(VENV)/.installed

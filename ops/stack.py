@@ -13,7 +13,7 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from ops.errors import OperatorError
-from ops.topology import STAGES, Topology, role
+from ops.topology import PROXY, STAGES, Topology, role
 from runtime.errors import Unavailable
 from runtime.stack.child import Child, answers
 from runtime.stack.folder import Folder
@@ -243,4 +243,11 @@ def proxy(plan: Plan) -> HAProxy:
     def behind(names: Sequence[str]) -> list[Backend]:
         return [Backend(name, ports[name], ports[f"{name}-ops"]) for name in names]
 
-    return HAProxy(plan.folder, ports["http"], ports["ws"], behind(topology.ingests), behind(topology.gateways))
+    return HAProxy(
+        plan.folder,
+        ports["http"],
+        ports["ws"],
+        ports[f"{PROXY}-ops"],
+        behind(topology.ingests),
+        behind(topology.gateways),
+    )

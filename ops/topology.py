@@ -56,7 +56,7 @@ class Topology:
         for broker in self.brokers:
             names += [broker, f"{broker}-controller"]
         names += [name for app in self.apps if (name := self.public(app)) and name not in names]
-        return (*names, *(f"{app}-ops" for app in self.apps))
+        return (*names, *(f"{name}-ops" for name in (*self.apps, *([PROXY] if self.is_proxied else []))))
 
 
 SINGLE = Topology("single", ("kafka",), ("valkey",), ("ingest",), ("gateway",), STAGES, False, False)

@@ -6,56 +6,16 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from runtime.stack.child import Child, answers
-from runtime.stack.folder import Folder, write_privately
+from runtime.stack.folder import Folder
 
-# No query strings (they may hold tokens) and no headers in the log.
-_CONFIG = """\
-global
-  log stdout format raw local0 info
-  maxconn 8000
-  hard-stop-after 30s
+_BESIDE = Path(__file__).with_name("haproxy.cfg")  # in a wheel
+_ROOT = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"  # in a checkout
 
-defaults
-  mode http
-  log global
-  option dontlognull
-  option dontlog-normal
-  option redispatch
-  retries 2
-  log-format "%ci %ft %b/%s %ST %Tr/%Ta ms %B bytes %ts %HM %[var(txn.path)]"
-  default-server check inter 500ms fall 2 rise 1
-  timeout connect 2s
-  timeout client 75s
-  timeout server 75s
-  timeout http-request 15s
-  timeout http-keep-alive 75s
-  timeout tunnel 60s
-  timeout check 2s
-
-frontend http
-  bind 127.0.0.1:{http}
-  option forwardfor
-  http-request set-var(txn.path) path
-  default_backend ingest
-
-frontend ws
-  bind 127.0.0.1:{ws}
-  option forwardfor
-  http-request set-var(txn.path) path
-  default_backend gateway
-
-backend ingest
-  balance leastconn
-  option httpchk GET /readyz
-{ingests}
-
-backend gateway
-  balance leastconn
-  option httpchk GET /readyz
-{gateways}
-"""
+# On one machine all clients come from one address, and who waits for an end does not wait for idle sockets.
+_HERE = {"FRONT_HANDSHAKES": "1000000", "FRONT_HARD_STOP": "30s"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,40 +29,53 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class HAProxy:
-    """One front for HTTP, one for WebSocket, on 127.0.0.1 only."""
+    """The front of production, on 127.0.0.1 only. HTTP and WebSocket have a port each; each serves both."""
 
     folder: Folder
     http_port: int
     ws_port: int
+    ops_port: int
     ingests: Sequence[Backend]
     gateways: Sequence[Backend]
 
     async def prepare(self) -> Child:
-        """Write its configuration, and say how to run it."""
-        write_privately(self.folder.path / "haproxy.cfg", self.config())
+        """Say how to run it."""
         return Child(
             name="haproxy",
             kind="proxy",
-            argv=[find_haproxy() or "haproxy", "-db", "-f", "haproxy.cfg"],
+            argv=[find_haproxy() or "haproxy", "-db", "-f", str(configuration())],
             log=self.folder.logs / "haproxy.log",
-            ready=lambda: answers(self.http_port),
-            env={"PATH": os.environ.get("PATH", "")},
+            ready=lambda: answers(self.ops_port, "/readyz"),
+            env={"PATH": os.environ.get("PATH", ""), **self.environment()},
             cwd=self.folder.path,
             ready_s=30,
             port=self.http_port,
+            ops_port=self.ops_port,
         )
 
-    def config(self) -> str:
-        """The proxy's configuration."""
-        return _CONFIG.format(
-            http=self.http_port, ws=self.ws_port, ingests=_lines(self.ingests), gateways=_lines(self.gateways)
-        )
+    def environment(self) -> dict[str, str]:
+        """What the configuration is told."""
+        nodes = (*self.ingests, *self.gateways)
+        binds = ",".join(f"127.0.0.1:{port}" for port in (self.http_port, self.ws_port))
+        return {
+            "FRONT_BIND": binds,
+            "FRONT_OPS_BIND": f"127.0.0.1:{self.ops_port}",
+            **{variable(node.name): f"127.0.0.1:{node.port}" for node in nodes},
+            **{f"{variable(node.name)}_OPS": str(node.ops_port) for node in nodes},
+            **_HERE,
+        }
+
+
+def configuration() -> Path:
+    """``deploy/haproxy.cfg``, the one that production runs."""
+    return _BESIDE if _BESIDE.exists() else _ROOT
+
+
+def variable(name: str) -> str:
+    """How the configuration calls a node: ``gateway-1`` is ``GATEWAY_1``."""
+    return name.upper().replace("-", "_")
 
 
 def find_haproxy() -> str | None:
     """The one in the PATH; Debian puts it where only root's PATH leads."""
     return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
-
-
-def _lines(backends: Sequence[Backend]) -> str:
-    return "\n".join(f"  server {b.name} 127.0.0.1:{b.port} port {b.ops_port}" for b in backends)

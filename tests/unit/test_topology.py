@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from runtime.stack.haproxy import find_haproxy
 from runtime.stack.kafka import Kafka
 
 CLUSTER = cluster(is_proxied=True)
+ROOT = Path(__file__).parents[2]
 VIA_PORTS = {"kafka-1-via": 22_001, "kafka-2-via": 22_002, "kafka-3-via": 22_003}
 
 
@@ -162,22 +162,18 @@ def test_a_folder_of_the_other_kind_is_refused(folder: Folder):
     assert _plan(folder, SINGLE, {}).ports == _plan(folder, SINGLE, {}).ports
 
 
-def test_the_proxy_checks_readiness_and_logs_no_query(folder: Folder):
+async def test_the_proxy_runs_the_file_of_production_and_is_told_of_each_node(folder: Folder):
     made = plan(folder, CLUSTER)
-    text = stack.proxy(made).config()
+    child = await stack.proxy(made).prepare()
+    assert child.argv[-1] == str(ROOT / "deploy" / "haproxy.cfg")
     for name in (*CLUSTER.ingests, *CLUSTER.gateways):
-        assert f"server {name} 127.0.0.1:{made.ports[name]} port {made.ports[f'{name}-ops']}" in text
-    assert text.count("httpchk GET /readyz") == 2
-    assert all(line.split()[1].startswith("127.0.0.1:") for line in text.splitlines() if line.startswith("  bind"))
-    [log] = [line for line in text.splitlines() if "log-format" in line]
-    assert not re.search(r"%r\b|%HU|%HQ|%hr", log)
-
-
-@pytest.mark.skipif(find_haproxy() is None, reason="HAProxy is not installed")
-async def test_the_proxy_accepts_its_configuration(folder: Folder):
-    child = await stack.proxy(plan(folder, CLUSTER)).prepare()
-    done = subprocess.run([child.argv[0], "-c", "-f", str(folder.path / "haproxy.cfg")], capture_output=True)  # noqa: ASYNC221
-    assert done.returncode == 0, done.stderr.decode()
+        called = name.upper().replace("-", "_")
+        assert child.env[called] == f"127.0.0.1:{made.ports[name]}"
+        assert child.env[f"{called}_OPS"] == str(made.ports[f"{name}-ops"])
+    assert child.env["FRONT_BIND"] == f"127.0.0.1:{made.ports['http']},127.0.0.1:{made.ports['ws']}"
+    assert child.ops_port == made.ports["haproxy-ops"]
+    asked = set(re.findall(r"\$\{(\w+)-", (ROOT / "deploy" / "haproxy.cfg").read_text()))
+    assert asked == child.env.keys() - {"PATH"}
 
 
 def test_all_slots_are_shared_out():
