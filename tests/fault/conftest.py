@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from ops.running import RunningStack
 from ops.verify.faults import World, world_of
 from tests.fault.processes import Extra
+from tests.fault.site import Site
 
 Beside = Callable[..., Awaitable[Extra]]
 
@@ -37,3 +39,29 @@ def beside(stack: RunningStack, tmp_path: Path) -> Iterator[Beside]:
 def world(stack: RunningStack) -> World:
     """The session's stack, as faults see it."""
     return world_of(stack, random.Random(1))
+
+
+@pytest.fixture(scope="module")
+def nodes(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Extra]]:
+    """What stands behind a front: three gateways and two ingests, for one test file."""
+    names = ("gateway-1", "gateway-2", "gateway-3", "ingest-1", "ingest-2")
+    folder = tmp_path_factory.mktemp("nodes")
+    made = [Extra(stack, folder, name.partition("-")[0], node=f"fronted-{name}") for name in names]
+    for node in made:
+        node.start()
+    yield made
+    for node in made:
+        node.end()
+
+
+@pytest.fixture
+async def site(nodes: list[Extra], tmp_path: Path) -> AsyncIterator[Site]:
+    """Those, all of them ready, and fronts before them."""
+    for node in nodes:
+        if not node.alive:
+            node.start()
+    await asyncio.gather(*(node.ready() for node in nodes))
+    made = Site(tmp_path, nodes)
+    yield made
+    for front in made.fronts:
+        front.end()
