@@ -11,7 +11,7 @@ from websockets.asyncio.server import ServerConnection
 
 from gateway.hub import Socket
 from gateway.session import TOKEN_ENDED, Close, Session
-from gateway.wire import Wire, encode
+from gateway.wire import ANSWERS, CLOSE_S, Wire, encode
 
 
 @dataclass(slots=True, eq=False)
@@ -28,8 +28,9 @@ class Connection:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def say(self, payload: bytes) -> None:
-        """Send a frame; one that does not fit is an answer that its asker did not wait for."""
-        self.wire.write(encode(payload))
+        """Send an answer. A client that leaves so many unread that it does not fit is cut."""
+        if not self.wire.write(encode(payload), ANSWERS):
+            self.cut()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do this beside, as long as the connection lives."""
@@ -46,9 +47,13 @@ class Connection:
         self._expiry = loop.call_later(max(0.0, expires_at - now), lambda: self.spawn(self.end(TOKEN_ENDED)))
 
     async def end(self, close: Close) -> None:
-        """Close it; what it was told before goes out before."""
+        """Close it; what it was told before goes out before. A client that does not take that in time is cut."""
         self.wire.flush()
-        await self.peer.close(close.code, close.reason)
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self.peer.close(close.code, close.reason)
+        except TimeoutError:
+            self.cut()
 
     def cut(self) -> None:
         """End it without a word."""

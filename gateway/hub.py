@@ -22,6 +22,15 @@ class Outbound(Protocol):
     def write(self, frame: bytes) -> bool:
         """Take an encoded frame; False when too much waits already."""
 
+    def spare(self, frame: bytes) -> None:
+        """Take an encoded frame that the client can do without, if little waits."""
+
+    def news(self, payload: bytes, encoded: bytes) -> None:
+        """Take a frame, or hold it in place of the one before it on the same subject until there is room."""
+
+    async def room(self) -> None:
+        """Return once little waits, or the connection has ended."""
+
 
 @dataclass(slots=True, eq=False)
 class Socket:

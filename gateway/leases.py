@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from gateway.connection import Connections
+from gateway.session import TOO_SLOW
 from runtime.errors import Unavailable
 from runtime.ports import Registry
 
@@ -32,9 +33,9 @@ class Leases:
         while True:
             await asyncio.sleep(_LOOK_S)
             for connection in list(self.connections.values()):
-                if connection.wire.stalled(clock()):
-                    _log.info("socket cut: it takes nothing")
-                    connection.cut()
+                if connection.wire.open and not connection.wire.tend(clock()):
+                    _log.info("socket cut: it takes too little")
+                    connection.spawn(connection.end(TOO_SLOW))
             if clock() >= renew_at:
                 renew_at = clock() + self.renew_s
                 leases = {id_: c.socket.user_id for id_, c in self.connections.items()}

@@ -41,10 +41,10 @@ class Listener:
         encoded = encode(payload)
         for socket in room.live:
             if socket.user_id != about:
-                socket.wire.write(encoded)  # a slow reader does without
+                socket.wire.spare(encoded)
 
     def _for_user(self, user_id: str, hint: Hint) -> None:
         about, payload = channels.opened(hint.data)
         encoded = encode(payload)
         for socket in self.hub.not_in(user_id, about):
-            socket.wire.write(encoded)
+            socket.wire.news(payload, encoded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +13,8 @@ import structlog
 
 from gateway import channels
 from gateway.feed import Numbered
-from gateway.hub import Hub, Place, Room
-from gateway.wire import LOW, Wire, encode
+from gateway.hub import Hub, Place, Room, Socket
+from gateway.wire import encode
 from runtime.errors import Invalid, NotFound, Unavailable
 from runtime.metrics import DELIVERIES, HOLES, LAGGING, REPLAYED
 from runtime.ports import Hint, History, Subscriptions
@@ -37,6 +38,7 @@ class Rooms:
     subscriptions: Subscriptions
     heads_every_s: float = 2.0
     _replays: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REPLAYS))
+    _lagging: dict[Socket, deque[Place]] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _compare: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -75,24 +77,27 @@ class Rooms:
 
     async def catch_up(self, place: Place) -> None:
         """Send what the place lacks, from the store, until it is in step with the feed. Raises Unavailable."""
-        room = place.room
-        async with self._replays:
-            while not room.settle(place):
-                target = room.feed.cursor or 0
-                changes = await self.history.changes(room.conversation_id, place.cursor, target, PAGE)
-                for change in changes:
-                    while not place.socket.wire.write(encode(frames.of_change(change))):
-                        await self._room_to_write(place)
-                        if place.gone:
-                            return
-                    place.cursor = change.seq
-                REPLAYED.inc(len(changes))
-                await self._room_to_write(place)
+        while not await self._step(place):
+            pass
 
-    async def _room_to_write(self, place: Place) -> None:
-        wire = place.socket.wire
-        while isinstance(wire, Wire) and wire.waiting > LOW and not place.gone:  # noqa: ASYNC110 - a socket has no event
-            await asyncio.sleep(TICK_S / 2)
+    async def _step(self, place: Place) -> bool:
+        """Send a page of it, as far as the socket takes it; True once it is in step, or gone. Raises Unavailable.
+
+        Nothing waits for a socket here but itself: the page is dropped, not kept, when the socket is full.
+        """
+        await place.socket.wire.room()
+        room = place.room
+        if room.settle(place):
+            return True
+        async with self._replays:
+            target = room.feed.cursor or 0
+            changes = await self.history.changes(room.conversation_id, place.cursor, target, PAGE)
+        for change in changes:
+            if place.gone or not place.socket.wire.write(encode(frames.of_change(change))):
+                break
+            place.cursor = change.seq
+            REPLAYED.inc()
+        return room.settle(place)
 
     async def close(self, room: Room) -> None:
         """Nobody is here any more."""
@@ -117,8 +122,7 @@ class Rooms:
         for seq, frame in numbered:
             DELIVERIES.inc(len(room.live))
             for place in room.give(seq, encode(frame)):
-                LAGGING.inc()
-                self._spawn(self._catch_up_later(place))
+                self._lag(place)
             if _REMOVED in frame:
                 self._remove(room, frame)
 
@@ -129,14 +133,29 @@ class Rooms:
                 if place.socket.user_id == said["userId"]:
                     self.hub.part(place)
 
-    async def _catch_up_later(self, place: Place) -> None:
-        while not place.gone:
-            await self._room_to_write(place)
+    def _lag(self, place: Place) -> None:
+        """Catch it up once the socket can be written to. One task for each socket, however many rooms it lags in."""
+        LAGGING.inc()
+        socket = place.socket
+        if socket in self._lagging:
+            self._lagging[socket].append(place)
+        else:
+            self._lagging[socket] = deque([place])
+            self._spawn(self._catch_up_later(socket))
+
+    async def _catch_up_later(self, socket: Socket) -> None:
+        """Page by page in turn, so that no busy room keeps the others waiting."""
+        places = self._lagging[socket]
+        while places:
+            place = places.popleft()
             try:
-                await self.catch_up(place)
-                return
+                settled = await self._step(place)
             except Unavailable:
+                settled = False
                 await asyncio.sleep(self.heads_every_s)
+            if not settled:
+                places.append(place)
+        del self._lagging[socket]
 
     # holes and heads
 

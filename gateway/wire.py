@@ -3,22 +3,40 @@
 Per delivery, one send() is what a server pays most for. So all frames of one turn of the event loop go out in one
 write. They go straight to the transport: every write of data passes here, so the frames of websockets' own
 (ping, close) stay whole between them.
+
+What waits for a socket that reads slowly is bounded, by what a frame is worth:
+
+    LITTLE   beyond it typing and presence are dropped
+    LIMIT    beyond it content is not taken (the room catches the socket up from the store) and news is held: of
+             each subject the latest
+    ANSWERS  beyond it not even answers are taken: the client asks and does not read
+    HIGH     beyond it the connection is cut where it is read (only answers to its own pings are left)
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
-LIMIT = 1024 * 1024
-"""Bytes that may wait for one socket; beyond that it is lagging."""
+from gateway.held import Held
+
 LOW = 64 * 1024
 """It is caught up when so few bytes wait."""
+LITTLE = 256 * 1024
+LIMIT = 768 * 1024
+"""Bytes that may wait for one socket; beyond that it is lagging."""
+ANSWERS = 896 * 1024
+HIGH = 1024 * 1024
 STALLED_S = 20.0
+CLOSE_S = 5.0
+"""So long a close may take; then the connection is cut."""
+_ITEMS = 256
+"""Frames of one turn that are joined; more go out earlier."""
 
 
 def encode(payload: bytes) -> bytes:
@@ -45,18 +63,32 @@ class Outlet:
 
 
 class Wire:
-    """One socket, written to without ever waiting."""
+    """One socket, written to without ever waiting. ``lagging_s``: how long more than LOW may wait; 0 is for ever."""
 
-    __slots__ = ("_handed", "_moved_at", "_outlet", "_pending", "_size", "_taken", "socket")
+    __slots__ = (
+        "_handed",
+        "_held",
+        "_low_at",
+        "_moved_at",
+        "_outlet",
+        "_pending",
+        "_size",
+        "_taken",
+        "lagging_s",
+        "socket",
+    )
 
-    def __init__(self, socket: ServerConnection, outlet: Outlet) -> None:
+    def __init__(self, socket: ServerConnection, outlet: Outlet, lagging_s: float = 0.0) -> None:
         self.socket = socket
+        self.lagging_s = lagging_s
         self._outlet = outlet
         self._pending: list[bytes] = []
         self._size = 0
+        self._held = Held()
         self._handed = 0
         self._taken = -1
         self._moved_at = 0.0
+        self._low_at: float | None = None
 
     @property
     def waiting(self) -> int:
@@ -68,15 +100,29 @@ class Wire:
         """Whether data may still be written."""
         return self.socket.protocol.state is State.OPEN
 
-    def write(self, frame: bytes) -> bool:
+    def write(self, frame: bytes, limit: int = LIMIT) -> bool:
         """Take an encoded frame; False when too much waits already, and the frame was not taken."""
-        if self._size + self.socket.transport.get_write_buffer_size() > LIMIT:
+        if self._size + self.socket.transport.get_write_buffer_size() > limit:
             return False
         if not self._pending:
             self._outlet.note(self)
         self._pending.append(frame)
         self._size += len(frame)
+        if len(self._pending) >= _ITEMS:
+            self.flush()
         return True
+
+    def spare(self, frame: bytes) -> None:
+        """Take an encoded frame that the client can do without, if little waits."""
+        self.write(frame, LITTLE)
+
+    def news(self, payload: bytes, encoded: bytes) -> None:
+        """Take a frame that replaces the one before it on the same subject. What does not fit is held, and written
+        by ``tend``; a socket for which too much is held is cut."""
+        if not self._held and self.write(encoded):
+            return
+        if not self._held.put(payload):
+            self.socket.transport.abort()
 
     def flush(self) -> None:
         """Hand over what was taken."""
@@ -85,10 +131,29 @@ class Wire:
             self._handed += sum(map(len, pending))
             self.socket.transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
 
-    def stalled(self, now: float) -> bool:
-        """Whether the peer has taken nothing for STALLED_S while something waited. Asked every second or so."""
+    async def room(self) -> None:
+        """Return once little waits, or the connection has ended."""
+        self.flush()
+        with suppress(OSError):  # ended
+            await self.socket.drain()
+
+    def tend(self, now: float) -> bool:
+        """Write what was held, if there is room; False when the peer is too slow to be kept. Asked every second."""
+        if self.waiting <= LOW:
+            for payload in self._held.take():
+                self.write(encode(payload), HIGH)
+        return not (self._stalled(now) or self._lags(now))
+
+    def _stalled(self, now: float) -> bool:
+        """Whether the peer has taken nothing for STALLED_S while something waited."""
         buffered = self.socket.transport.get_write_buffer_size()
         taken = self._handed - buffered
         if buffered == 0 or taken > self._taken:
             self._taken, self._moved_at = taken, now
         return now - self._moved_at > STALLED_S
+
+    def _lags(self, now: float) -> bool:
+        """Whether more than LOW has waited for ``lagging_s``: the peer may move, but never arrives."""
+        if self._low_at is None or self.waiting <= LOW:
+            self._low_at = now
+        return 0 < self.lagging_s < now - self._low_at

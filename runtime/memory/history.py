@@ -26,8 +26,8 @@ class MemoryHistory:
         return {id_: rows[id_].last_seq for id_ in conversation_ids if id_ in rows}
 
     async def changes(self, conversation_id: str, after: int, up_to: int, limit: int) -> Sequence[Change]:
-        log = self.tables.changes.get(conversation_id, [])
-        return [self._current(change) for change in log if after < change.seq <= up_to][:limit]
+        log = self.tables.changes.get(conversation_id, [])  # dense from 1
+        return [self._current(change) for change in log[after : min(up_to, after + limit)]]
 
     def _current(self, change: Change) -> Change:
         if change.message is None:

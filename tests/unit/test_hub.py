@@ -20,6 +20,15 @@ class Pipe:
             self.got.append(frame)
         return not self.full
 
+    def spare(self, frame: bytes) -> None:
+        self.write(frame)
+
+    def news(self, payload: bytes, encoded: bytes) -> None:
+        self.write(encoded)
+
+    async def room(self) -> None:
+        pass
+
 
 def socket(user: str = "bob") -> Socket:
     return Socket(f"c-{user}", user, Pipe())
