@@ -9,8 +9,10 @@ from contextlib import AsyncExitStack
 import structlog
 import uvloop
 
+from gateway.admission import Proxies
 from gateway.dispatcher import GROUP, READS, Dispatcher
 from gateway.drain import drain
+from gateway.limits import Limits
 from gateway.node import Habits, World, assemble
 from gateway.server import start_server
 from runtime.auth import Verifier
@@ -84,6 +86,19 @@ def _habits(asked: Asked) -> Habits:
         lease_s=asked.lease_s,
         presence_max_members=asked.presence_max_members,
         heads_every_s=asked.heads_every_s,
+        limits=Limits(
+            max_connections=asked.max_connections,
+            connections_per_user=asked.connections_per_user,
+            connections_per_address=asked.connections_per_address,
+            connects_per_s_user=asked.connects_per_s_user,
+            connects_per_s_address=asked.connects_per_s_address,
+            frames_per_s=asked.frames_per_s,
+            joins_per_s=asked.joins_per_s,
+            max_joined=asked.max_joined,
+            lagging_s=asked.lagging_s,
+            handshake_s=asked.handshake_s,
+        ),
+        proxies=Proxies.of(asked.trusted_proxies),
     )
 
 

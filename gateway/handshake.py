@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from http import HTTPStatus
+from math import ceil
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
@@ -13,22 +14,23 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from runtime.errors import Unauthenticated
+from runtime.errors import MillraceError, RateLimited, Unauthenticated
 from schemas.ids import DEVICE, NO_DEVICE
 
 PROTOCOL = Subprotocol("millrace.v1")
+_RETRY_S = 1.0
 _LOCAL = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?\Z")
 
 
 def refusal(request: Request, origins: Collection[str]) -> Response | None:
     """An answer to what is no WebSocket of ours. Without a list of origins only pages of this host may connect."""
     if urlsplit(request.path).path != "/ws":
-        return _problem(HTTPStatus.NOT_FOUND, "not_found", "the only path here is /ws")
+        return problem(HTTPStatus.NOT_FOUND, "not_found", "the only path here is /ws")
     origin = request.headers.get("Origin")
     if origin is not None and origin not in origins and not (_LOCAL.match(origin) and not origins):
-        return _problem(HTTPStatus.FORBIDDEN, "forbidden", "pages of this origin may not connect")
+        return problem(HTTPStatus.FORBIDDEN, "forbidden", "pages of this origin may not connect")
     if not DEVICE.match(device_of(request)):
-        return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", "device is 1-64 of A-Z a-z 0-9 _ . : -")
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", "device is 1-64 of A-Z a-z 0-9 _ . : -")
     return None
 
 
@@ -40,7 +42,7 @@ def device_of(request: Request | None) -> str:
 
 def ending() -> Response:
     """The answer of a node that sends its sockets away."""
-    return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "this node is ending; connect again")
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "this node is ending; connect again", _RETRY_S)
 
 
 def subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
@@ -67,7 +69,14 @@ def _protocols(headers: Headers) -> list[str]:
     return [part.strip() for part in headers.get("Sec-WebSocket-Protocol", "").split(",")]
 
 
-def _problem(status: HTTPStatus, code: str, detail: str) -> Response:
+def refused(error: MillraceError) -> Response:
+    """The answer of HTTP to an error of ours."""
+    retry_s = error.retry_after_s if isinstance(error, RateLimited) else _RETRY_S
+    return problem(HTTPStatus(error.status), error.code, str(error), retry_s)
+
+
+def problem(status: HTTPStatus, code: str, detail: str, retry_s: float | None = None) -> Response:
+    """A problem of RFC 9457, as the whole answer; ``retry_s`` is said in ``Retry-After``."""
     body = orjson.dumps(
         {
             "type": f"urn:millrace:problem:{code}",
@@ -79,4 +88,6 @@ def _problem(status: HTTPStatus, code: str, detail: str) -> Response:
     )
     headers = Headers({"Content-Type": "application/problem+json", "Content-Length": str(len(body))})
     headers["Connection"] = "close"
+    if retry_s is not None:
+        headers["Retry-After"] = str(max(1, ceil(retry_s)))
     return Response(status.value, status.phrase, headers, body)

@@ -11,6 +11,7 @@ import structlog
 from gateway.connection import Connections
 from gateway.session import TOO_SLOW
 from runtime.errors import Unavailable
+from runtime.metrics import SLOW
 from runtime.ports import Registry
 
 _log = structlog.get_logger()
@@ -35,6 +36,7 @@ class Leases:
             for connection in list(self.connections.values()):
                 if connection.wire.open and not connection.wire.tend(clock()):
                     _log.info("socket cut: it takes too little")
+                    SLOW.inc()
                     connection.spawn(connection.end(TOO_SLOW))
             if clock() >= renew_at:
                 renew_at = clock() + self.renew_s

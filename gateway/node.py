@@ -7,10 +7,12 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.admission import Admission, Proxies
 from gateway.commands import Commands
 from gateway.connection import Connections
 from gateway.hub import Hub
 from gateway.leases import Leases
+from gateway.limits import Limits
 from gateway.listener import Listener
 from gateway.presence import PresenceDesk
 from gateway.receipts import Receipts
@@ -41,6 +43,8 @@ class Habits:
     lease_s: float = 30.0
     presence_max_members: int = 64
     heads_every_s: float = 2.0
+    limits: Limits = field(default_factory=Limits)
+    proxies: Proxies = field(default_factory=Proxies)
 
 
 @dataclass(slots=True)
@@ -72,6 +76,7 @@ def assemble(world: World, habits: Habits) -> Node:
         origins=habits.origins,
         clock=time.time,
         connections=connections,
+        admission=Admission(habits.limits, habits.proxies),
     )
     works = [
         Listener(hub, rooms, world.subscriptions).run,

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import socket as sockets
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import Server
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from gateway import channels, handshake, session
+from gateway.admission import Admission
 from gateway.commands import Commands
 from gateway.connection import Connection, Connections
 from gateway.hub import Hub, Socket
+from gateway.peer import HEARTBEAT_S, Peer, listen
 from gateway.presence import PresenceDesk
 from gateway.rooms import Rooms
 from gateway.session import Close, Session
 from gateway.typing import TypingDesk
 from gateway.wire import Outlet, Wire
 from runtime.auth import Identity
-from runtime.errors import Unauthenticated, Unavailable
-from runtime.metrics import CONNECTIONS
+from runtime.errors import MillraceError, RateLimited, Unauthenticated, Unavailable
+from runtime.metrics import CONNECTIONS, REFUSED
 from runtime.ports import Registry, Subscriptions
 from schemas.clock import wire_seconds
 from schemas.frames import frame
 from schemas.ids import new_id
 
 _log = structlog.get_logger()
-
-HEARTBEAT_S = 20
-_USER_TIMEOUT_MS = 20_000
 
 
 @dataclass(slots=True)
@@ -51,24 +49,34 @@ class Gateway:
     origins: frozenset[str]
     clock: Callable[[], float]
     connections: Connections
+    admission: Admission = field(default_factory=Admission)
     draining: bool = False
     _outlet: Outlet = field(default_factory=Outlet)
 
-    def check(self, _: ServerConnection, request: Request) -> Response | None:
-        """Refuse what is no WebSocket of ours before anything is spent on it."""
+    def check(self, peer: Peer, request: Request) -> Response | None:
+        """Refuse what is no WebSocket of ours, or one too many, before anything is spent on it."""
         if self.draining:
             return handshake.ending()
+        if peer.visit is None:
+            return handshake.refused(Unavailable("this node has all the connections that it can take"))
+        try:
+            peer.visit.request(request.headers.get_all("X-Forwarded-For"), peer.loop.time())
+        except MillraceError as exc:
+            REFUSED.labels(exc.code).inc()
+            return handshake.refused(exc)
         return handshake.refusal(request, self.origins)
 
-    async def handle(self, peer: ServerConnection) -> None:
+    async def handle(self, peer: Peer) -> None:
         """One connection, from its first frame to its last."""
         try:
             identity = self.verify(handshake.token_of(peer.request))
+            assert peer.visit is not None
+            peer.visit.enter(identity.user_id, peer.loop.time())
         except Unauthenticated as exc:
-            # A browser never sees an HTTP status of a failed handshake; it sees this.
-            with suppress(ConnectionClosed):
-                await peer.send(session.error(exc, None).decode())
-            await peer.close(session.TOKEN_ENDED.code, session.TOKEN_ENDED.reason)
+            await self._refuse(peer, exc, session.TOKEN_ENDED)
+            return
+        except RateLimited as exc:
+            await self._refuse(peer, exc, session.TOO_MANY)
             return
         connection = self._open(peer, identity)
         try:
@@ -83,10 +91,19 @@ class Gateway:
         finally:
             await self._closed(connection)
 
-    def _open(self, peer: ServerConnection, identity: Identity) -> Connection:
-        wire = Wire(peer, self._outlet)
+    async def _refuse(self, peer: Peer, error: MillraceError, close: Close) -> None:
+        """A browser never sees an HTTP status of a failed handshake; it sees this."""
+        REFUSED.labels(error.code).inc()
+        with suppress(ConnectionClosed):
+            await peer.send(session.error(error, None).decode())
+        await peer.close(close.code, close.reason)
+
+    def _open(self, peer: Peer, identity: Identity) -> Connection:
+        limits = self.admission.limits
+        wire = Wire(peer, self._outlet, limits.lagging_s)
         socket = Socket(new_id(), identity.user_id, wire)
-        connection = Connection(peer, socket, wire, Session(identity.user_id), handshake.device_of(peer.request))
+        said = Session(identity.user_id, limits=limits)
+        connection = Connection(peer, socket, wire, said, handshake.device_of(peer.request))
         self.connections[socket.connection_id] = connection
         CONNECTIONS.inc()
         connection.expire(identity.expires_at, self.clock())
@@ -131,25 +148,8 @@ class Gateway:
 
 
 async def start_server(gateway: Gateway, host: str, port: int) -> Server:
-    """Listen. Each accepted socket dies when its peer acknowledges nothing for 20 s (TCP_USER_TIMEOUT)."""
-    listener = sockets.create_server((host, port), backlog=1024, reuse_port=False)
-    listener.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
-    listener.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
-    listener.setblocking(False)
-    return await serve(
-        gateway.handle,
-        sock=listener,
-        process_request=gateway.check,
-        select_subprotocol=handshake.subprotocol,
-        compression=None,
-        max_size=session.MAX_FRAME,
-        max_queue=16,
-        ping_interval=HEARTBEAT_S,
-        ping_timeout=HEARTBEAT_S,
-        close_timeout=5,
-        open_timeout=5,
-        server_header=None,
-    )
+    """Listen."""
+    return await listen(host, port, gateway.admission, gateway.handle, gateway.check, handshake.subprotocol)
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:

@@ -1,7 +1,7 @@
 """One socket's protocol: frames in, decisions out. No I/O.
 
 A client frame becomes an Effect for the server to carry out, or an ``error`` frame. One bad frame is an error;
-repeated ones end the connection.
+ten of them in short time end the connection, while one a minute never does.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.limits import BURST_S, Bucket, Limits
 from runtime.errors import Invalid, MillraceError, NotFound, RateLimited
 from schemas.frames import frame
 
 MAX_FRAME = 64 * 1024
-MAX_JOINED = 200
-FRAMES_PER_S, BURST = 50.0, 200.0
-BAD_FRAMES = 10
+BAD_FRAMES, BAD_FRAMES_PER_S = 10, 1 / 60
 
 Seq = Annotated[int, Meta(ge=0, le=2**53)]
 Ref = Annotated[str, Meta(max_length=128)] | int | None
@@ -114,34 +113,42 @@ class Session:
 
     user_id: str
     joined: set[str] = field(default_factory=set)
-    _bad: int = 0
-    _credit: float = BURST
-    _credited_at: float | None = None
+    limits: Limits = field(default_factory=Limits)
+    _bad: Bucket = field(init=False)
+    _frames: Bucket = field(init=False)
+    _joins: Bucket = field(init=False)
     _warned: bool = False
+
+    def __post_init__(self) -> None:
+        rate, joins = self.limits.frames_per_s, self.limits.joins_per_s
+        self._bad = Bucket(BAD_FRAMES_PER_S, BAD_FRAMES - 1)
+        self._frames = Bucket(rate, max(1.0, rate * BURST_S))
+        self._joins = Bucket(joins, max(self.limits.max_joined, joins * BURST_S))  # all of them after a reconnect
 
     def receive(self, raw: str | bytes, now: float) -> Effect:
         """What a frame asks for, checked as far as can be without I/O."""
-        if not self._within_rate(now):
+        if not self._frames.take(now):
             if self._warned:
                 return TOO_MANY
             self._warned = True
-            return Say(error(RateLimited("too many frames; send at most 50 a second", 1.0), None))
+            rate = self.limits.frames_per_s
+            return Say(error(RateLimited(f"too many frames; send at most {rate:g} a second", 1.0), None))
         self._warned = False
         try:
             command = _decoder.decode(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-            return self._bad_frame(Invalid(_described(exc)), _ref(raw))
+            return Say(error(Invalid(_described(exc)), _ref(raw))) if self._bad.take(now) else BAD_FRAME
         try:
-            return self._checked(command)
+            return self._checked(command, now)
         except MillraceError as exc:
             return Say(error(exc, command.ref))
 
-    def _checked(self, command: Command) -> Effect:
+    def _checked(self, command: Command, now: float) -> Effect:
         match command:
             case Ping(ref=ref):
                 return Say(frame("pong", ref=ref))
-            case Join(id=id_) if id_ not in self.joined and len(self.joined) >= MAX_JOINED:
-                raise RateLimited(f"a socket joins at most {MAX_JOINED} conversations; leave one first", 0)
+            case Join():
+                return self._join(command, now)
             case Leave(id=id_) if id_ not in self.joined:
                 raise NotFound("this conversation is not joined")
             case Ack() | Read():
@@ -150,6 +157,14 @@ class Session:
                 return self._typing(command)
             case _:
                 return command
+
+    def _join(self, command: Join, now: float) -> Join:
+        most = self.limits.max_joined
+        if most and command.id not in self.joined and len(self.joined) >= most:
+            raise RateLimited(f"a socket joins at most {most} conversations; leave one first", 0)
+        if not self._joins.take(now):
+            raise RateLimited(f"join at most {self.limits.joins_per_s:g} conversations a second", 1.0)
+        return command
 
     def _receipt(self, command: Ack | Read) -> Effect:
         if (command.seq is None) == (command.message_id is None):
@@ -173,19 +188,6 @@ class Session:
     def _must_be_joined(self, conversation_id: str) -> None:
         if conversation_id not in self.joined:
             raise NotFound("this conversation is not joined; send join_conversation first")
-
-    def _bad_frame(self, exc: Invalid, ref: Ref) -> Effect:
-        self._bad += 1
-        return BAD_FRAME if self._bad >= BAD_FRAMES else Say(error(exc, ref))
-
-    def _within_rate(self, now: float) -> bool:
-        since = 0.0 if self._credited_at is None else now - self._credited_at
-        self._credited_at = now
-        self._credit = min(BURST, self._credit + since * FRAMES_PER_S)
-        if self._credit < 1:
-            return False
-        self._credit -= 1
-        return True
 
 
 def error(exc: MillraceError, ref: Ref) -> bytes:

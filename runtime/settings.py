@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, TypeAlias
 
 from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+Rate: TypeAlias = Annotated[float, Field(ge=0)]
 
 
 class Kafka(BaseModel):
@@ -49,12 +53,27 @@ class RateLimits(BaseModel):
 
 
 class Gateway(BaseModel):
-    """``origins``: allowed ``Origin`` values, comma-separated; empty allows any page of this host only."""
+    """``origins``: allowed ``Origin`` values, comma-separated; empty allows any page of this host only.
+
+    Limits hold for one node; 0 turns one off. ``trusted_proxies``: addresses or networks, comma-separated, whose
+    ``X-Forwarded-For`` is taken for the client's address. ``lagging_s``: how long a socket may be behind.
+    """
 
     origins: str = ""
     lease_s: int = 30
     presence_max_members: int = 64
     heads_every_s: float = 2.0
+    trusted_proxies: str = "127.0.0.1,::1"
+    max_connections: Count = 20_000
+    connections_per_user: Count = 50
+    connections_per_address: Count = 500
+    connects_per_s_user: Rate = 5.0
+    connects_per_s_address: Rate = 50.0
+    frames_per_s: Rate = 50.0
+    joins_per_s: Rate = 20.0
+    max_joined: Count = 200
+    lagging_s: Rate = 120.0
+    handshake_s: Rate = 5.0
 
 
 class Audit(BaseModel):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 import pytest
@@ -40,13 +41,17 @@ class World:
 
     async def send(self, content: str = "hi", *, sender: str = "alice", told: bool = True) -> int:
         """A message that is in the store, and, if told, on the bus."""
-        [outcome] = await MemoryIntake(self.tables).accept([make.draft(content, sender=sender)])
+        return await self.send_to(make.ROOM, content, sender=sender, told=told)
+
+    async def send_to(self, room: str, content: str = "hi", *, sender: str = "alice", told: bool = True) -> int:
+        draft = make.draft(content, sender=sender, conversationId=room)
+        [outcome] = await MemoryIntake(self.tables).accept([draft])
         if told:
-            await self.tell(outcome.message.seq)
+            await self.tell(outcome.message.seq, room)
         return outcome.message.seq
 
-    async def tell(self, seq: int) -> None:
-        [change] = await MemoryHistory(self.tables).changes(make.ROOM, seq - 1, seq, 1)
+    async def tell(self, seq: int, room: str = make.ROOM) -> None:
+        [change] = await MemoryHistory(self.tables).changes(room, seq - 1, seq, 1)
         await self.bus.publish([to_room(change)])
 
     @asynccontextmanager
@@ -97,8 +102,9 @@ class Client:
         return caught.value.rcvd.code
 
 
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
+@asynccontextmanager
+async def open_world(**more: Any) -> AsyncIterator[World]:
+    """A node on twins, with these habits."""
     tables, bus, log = Tables(), MemoryBus(), MemoryLog()
     await MemoryConversations(tables).create(make.ROOM, None, "alice", ["bob", "carol"])
     around = node.World(
@@ -109,7 +115,7 @@ async def world() -> AsyncIterator[World]:
         registry=MemoryRegistry(),
         log=log,
     )
-    habits = node.Habits(origins=frozenset({"https://chat.example"}), heads_every_s=0.2)
+    habits = node.Habits(origins=frozenset({"https://chat.example"}), heads_every_s=0.2, **more)
     assembled = node.assemble(around, habits)
     gateway = assembled.gateway
     tasks = [asyncio.create_task(work()) for work in assembled.works]
@@ -119,3 +125,9 @@ async def world() -> AsyncIterator[World]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with open_world() as opened:
+        yield opened

@@ -5,8 +5,11 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from gateway.session import BAD_FRAME, BURST, TOO_MANY, Ack, Join, Leave, Read, Refresh, Say, Session, Typing
+from gateway.limits import BURST_S, Limits
+from gateway.session import BAD_FRAME, TOO_MANY, Ack, Join, Leave, Read, Refresh, Say, Session, Typing
 from tests import make
+
+BURST = int(Limits().frames_per_s * BURST_S)
 
 
 @pytest.fixture
@@ -76,14 +79,33 @@ def test_garbage_is_an_error_and_repeated_garbage_the_end(session, raw):
     assert effects[-1] == BAD_FRAME
 
 
+def test_a_bad_frame_now_and_then_is_no_end(session):
+    for minute in range(100):
+        assert refused(session.receive("x", minute * 60.0))["code"] == "invalid"
+    effects = [session.receive("x", 100 * 60.0) for _ in range(10)]
+    assert effects[-1] == BAD_FRAME
+
+
+def test_joins_are_bounded_in_a_second_but_all_come_back_at_once():
+    session = Session("bob", limits=Limits(joins_per_s=5, max_joined=40))
+    assert all(isinstance(say(session, type="join_conversation", id=str(n)), Join) for n in range(40))
+    assert refused(say(session, type="join_conversation", id="1"))["code"] == "rate_limited"
+    assert isinstance(say(session, now=0.2, type="join_conversation", id="1"), Join)
+
+
+def test_limits_of_zero_are_none():
+    session = Session("bob", {str(n) for n in range(300)}, Limits(frames_per_s=0, joins_per_s=0, max_joined=0))
+    assert all(isinstance(say(session, type="join_conversation", id="new"), Join) for _ in range(1000))
+
+
 def test_a_flood_is_warned_once_and_then_ended(session):
-    effects = [say(session, type="ping") for _ in range(int(BURST) + 2)]
+    effects = [say(session, type="ping") for _ in range(BURST + 2)]
     assert refused(effects[-2])["code"] == "rate_limited"
     assert effects[-1] == TOO_MANY
 
 
 def test_a_pause_restores_the_rate(session):
-    for _ in range(int(BURST)):
+    for _ in range(BURST):
         say(session, type="ping")
     assert orjson.loads(say(session, now=1.0, type="ping").payload)["type"] == "pong"
 

@@ -1,0 +1,159 @@
+"""Who may connect: counted from the moment a TCP connection is accepted until it has ended.
+
+    accepted ──► request ──► token ──► socket
+    node, address   node, address, rate   user, rate
+
+Somewhat more than the limit is accepted, so that an HTTP answer can say why; beyond that connections are cut unread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TypeAlias
+
+from gateway.limits import Counts, Limits, Rates
+from runtime.errors import RateLimited, Unavailable
+
+Address: TypeAlias = IPv4Address | IPv6Address
+
+_SPARE = 100
+_BURST_S = 10.0
+_RETRY_S = 10.0
+_V6_PREFIX = 64
+"""Who has one IPv6 address has all of its /64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """Those whose word on their clients' addresses is taken."""
+
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    @classmethod
+    def of(cls, listed: str) -> Proxies:
+        """From a list like ``10.0.0.0/8, ::1``. Raises ValueError."""
+        return cls(tuple(ip_network(text) for text in map(str.strip, listed.split(",")) if text))
+
+    def trusts(self, address: Address) -> bool:
+        """Whether this is one of them."""
+        return any(address in network for network in self.networks)
+
+    def client(self, forwarded: Sequence[str]) -> Address | None:
+        """The last address in ``X-Forwarded-For`` that is none of theirs: what stands before it, anybody may have
+        written. None when there is none."""
+        named = [part.strip() for value in forwarded for part in value.split(",")]
+        for text in reversed(named):
+            address = parsed(text)
+            if address is None or not self.trusts(address):
+                return address
+        return None
+
+
+def parsed(text: str) -> Address | None:
+    """An IPv4 address in whichever form it is written, or an IPv6 address; a port behind it does not matter."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+def key(address: Address) -> str:
+    """Under which it is counted."""
+    if isinstance(address, IPv4Address):
+        return str(address)
+    return str(IPv6Network((address, _V6_PREFIX), strict=False))
+
+
+def _rates(rate: float) -> Rates:
+    return Rates(rate, max(1.0, rate * _BURST_S))
+
+
+@dataclass(slots=True)
+class Admission:
+    """All connections of the node, those in their handshake too."""
+
+    limits: Limits = field(default_factory=Limits)
+    proxies: Proxies = field(default_factory=Proxies)
+    open: int = 0
+    addresses: Counts = field(init=False)
+    users: Counts = field(init=False)
+    from_address: Rates = field(init=False)
+    from_user: Rates = field(init=False)
+
+    def __post_init__(self) -> None:
+        given = self.limits
+        self.addresses, self.users = Counts(given.connections_per_address), Counts(given.connections_per_user)
+        self.from_address, self.from_user = map(_rates, (given.connects_per_s_address, given.connects_per_s_user))
+
+    @property
+    def full(self) -> bool:
+        """Whether the node has more than it should."""
+        return 0 < self.limits.max_connections < self.open
+
+    def accept(self, peer: str | None) -> Visit | None:
+        """A TCP connection from this address; None when it must be cut at once."""
+        limit, address = self.limits.max_connections, parsed(peer) if peer is not None else None
+        if limit and self.open >= limit + _SPARE:
+            return None
+        visit = Visit(self)
+        if address is not None and not self.proxies.trusts(address):
+            if not self.addresses.add(key(address), _SPARE):
+                return None
+            visit.address, visit.direct = key(address), True
+        self.open += 1
+        return visit
+
+
+@dataclass(slots=True)
+class Visit:
+    """One connection, and what it is counted under. ``address`` is None while nothing is known but the proxy's."""
+
+    admission: Admission
+    address: str | None = None
+    user: str | None = None
+    direct: bool = False
+
+    def request(self, forwarded: Sequence[str], now: float) -> None:
+        """Its HTTP request has come. Raises Unavailable when the node is full, RateLimited for its address."""
+        admission = self.admission
+        if admission.full:
+            raise Unavailable("this node has all the connections that it can take; connect again")
+        if not self.direct and (client := admission.proxies.client(forwarded)) is not None:
+            if not admission.addresses.add(key(client)):
+                raise self._crowd()
+            self.address = key(client)
+        if self.address is None:
+            return
+        if admission.addresses.over(self.address):
+            raise self._crowd()
+        if not admission.from_address.take(self.address, now):
+            rate = admission.from_address.rate
+            raise RateLimited(f"more than {rate:g} connections a second from this address", _RETRY_S)
+
+    def _crowd(self) -> RateLimited:
+        return RateLimited(f"more than {self.admission.addresses.limit} connections from this address", _RETRY_S)
+
+    def enter(self, user_id: str, now: float) -> None:
+        """Its token holds. Raises RateLimited."""
+        if not self.admission.from_user.take(user_id, now):
+            rate = self.admission.from_user.rate
+            raise RateLimited(f"more than {rate:g} connections a second of this user", _RETRY_S)
+        if not self.admission.users.add(user_id):
+            limit = self.admission.users.limit
+            raise RateLimited(f"more than {limit} connections of this user on this node; close one first", _RETRY_S)
+        self.user = user_id
+
+    def leave(self) -> None:
+        """It has ended."""
+        self.admission.open -= 1
+        if self.address is not None:
+            self.admission.addresses.remove(self.address)
+        if self.user is not None:
+            self.admission.users.remove(self.user)

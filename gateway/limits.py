@@ -1,0 +1,103 @@
+"""How much one socket, user or address may take up. Pure: time comes in as an argument.
+
+All of it is counted by each node for itself: a limit protects the node, so nothing is asked of Redis for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+BURST_S = 4.0
+"""So many seconds' worth may come at once, where a burst has no size of its own."""
+_KEYS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the names mean stands at the settings of the gateway. 0 turns a limit off."""
+
+    max_connections: int = 20_000
+    connections_per_user: int = 50
+    connections_per_address: int = 500
+    connects_per_s_user: float = 5.0
+    connects_per_s_address: float = 50.0
+    frames_per_s: float = 50.0
+    joins_per_s: float = 20.0
+    max_joined: int = 200
+    lagging_s: float = 120.0
+    handshake_s: float = 5.0
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Tokens that come back at ``rate`` a second, up to ``burst``. Without a rate there is no end of them."""
+
+    rate: float
+    burst: float
+    _credit: float = 0.0
+    _credited_at: float | None = None
+
+    def take(self, now: float) -> bool:
+        """Take one, if there is one."""
+        if self.rate <= 0:
+            return True
+        self._refill(now)
+        if self._credit < 1:
+            return False
+        self._credit -= 1
+        return True
+
+    def full(self, now: float) -> bool:
+        """Whether nothing is known of it any more that a new one would not know."""
+        self._refill(now)
+        return self._credit >= self.burst
+
+    def _refill(self, now: float) -> None:
+        since = self.burst / self.rate if self._credited_at is None else max(0.0, now - self._credited_at)
+        self._credit = min(self.burst, self._credit + since * self.rate)
+        self._credited_at = now
+
+
+@dataclass(slots=True)
+class Rates:
+    """A bucket for each key, forgotten once it is full again."""
+
+    rate: float
+    burst: float
+    _buckets: dict[str, Bucket] = field(default_factory=dict)
+    _prune_at: int = _KEYS
+
+    def take(self, key: str, now: float) -> bool:
+        """Take one of this key's tokens, if there is one."""
+        if self.rate <= 0:
+            return True
+        if len(self._buckets) >= self._prune_at:
+            self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.full(now)}
+            self._prune_at = max(_KEYS, 2 * len(self._buckets))
+        return self._buckets.setdefault(key, Bucket(self.rate, self.burst)).take(now)
+
+
+@dataclass(slots=True)
+class Counts:
+    """How many live, by key."""
+
+    limit: int
+    _counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, key: str, spare: int = 0) -> bool:
+        """Count one more; False when that is over the limit and ``spare``, and it was not counted."""
+        if self.limit and self._counts[key] >= self.limit + spare:
+            return False
+        self._counts[key] += 1
+        return True
+
+    def over(self, key: str) -> bool:
+        """Whether more than the limit are counted."""
+        return 0 < self.limit < self._counts[key]
+
+    def remove(self, key: str) -> None:
+        """One less."""
+        self._counts[key] -= 1
+        if self._counts[key] <= 0:
+            del self._counts[key]
