@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+import uvloop
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -131,3 +132,8 @@ async def open_world(**more: Any) -> AsyncIterator[World]:
 async def world() -> AsyncIterator[World]:
     async with open_world() as opened:
         yield opened
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Any]:
+    """The loop of production: how transports pause, end and fail is a part of what is tested."""
+    return {"uvloop": uvloop.new_event_loop}
