@@ -22,7 +22,7 @@ from .raw import Raw, until
 
 FAT = "\N{WATER WAVE}" * 4000
 """16 kB, the largest message there is."""
-MANY = Limits(connections_per_user=0, connects_per_s_user=0)
+MANY = Limits(connections_per_user=0, connects_per_s_user=0, connections_per_address=0, connects_per_s_address=0)
 
 
 @asynccontextmanager
