@@ -12,6 +12,7 @@ from gateway.receipts import Receipts
 from gateway.rooms import Rooms
 from gateway.session import Ack, Close, Effect, Join, Leave, Read, Refresh, Say, Typing, error
 from gateway.typing import TypingDesk
+from gateway.wire import encode
 from runtime.auth import Identity
 from runtime.errors import Invalid, MillraceError, NotFound, Unauthenticated
 from schemas.clock import wire_seconds
@@ -74,7 +75,7 @@ class Commands:
             return
         connection.say(frame("joined", id=command.id, seq=seq, ref=command.ref))
         for said in await self.presence.others(command.id, connection.socket.user_id):
-            connection.say(said)
+            connection.wire.spare(encode(said))
 
     async def _leave(self, connection: Connection, command: Leave) -> None:
         connection.session.joined.discard(command.id)

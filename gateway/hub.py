@@ -29,7 +29,7 @@ class Outbound(Protocol):
         """Take a frame, or hold it in place of the one before it on the same subject until there is room."""
 
     async def room(self) -> None:
-        """Return once little waits, or the connection has ended."""
+        """Return once little waits; of a connection that is closing, once it has ended."""
 
 
 @dataclass(slots=True, eq=False)

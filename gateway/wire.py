@@ -35,6 +35,8 @@ HIGH = 1024 * 1024
 STALLED_S = 20.0
 CLOSE_S = 5.0
 """So long a close may take; then the connection is cut."""
+_LOOK_S = 2.0
+"""What passed between two looks counts for at most so much: a node that was frozen blames nobody."""
 _ITEMS = 256
 """Frames of one turn that are joined; more go out earlier."""
 
@@ -66,14 +68,15 @@ class Wire:
     """One socket, written to without ever waiting. ``lagging_s``: how long more than LOW may wait; 0 is for ever."""
 
     __slots__ = (
+        "_behind",
         "_handed",
         "_held",
-        "_low_at",
-        "_moved_at",
+        "_idle",
         "_outlet",
         "_pending",
         "_size",
         "_taken",
+        "_tended_at",
         "lagging_s",
         "socket",
     )
@@ -87,8 +90,9 @@ class Wire:
         self._held = Held()
         self._handed = 0
         self._taken = -1
-        self._moved_at = 0.0
-        self._low_at: float | None = None
+        self._tended_at: float | None = None
+        self._idle = 0.0
+        self._behind = 0.0
 
     @property
     def waiting(self) -> int:
@@ -132,28 +136,34 @@ class Wire:
             self.socket.transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
 
     async def room(self) -> None:
-        """Return once little waits, or the connection has ended."""
+        """Return once little waits; of a connection that is closing, once it has ended."""
         self.flush()
         with suppress(OSError):  # ended
             await self.socket.drain()
+        if not self.open:
+            await self.socket.wait_closed()
 
     def tend(self, now: float) -> bool:
         """Write what was held, if there is room; False when the peer is too slow to be kept. Asked every second."""
+        passed = 0.0 if self._tended_at is None else min(now - self._tended_at, _LOOK_S)
+        self._tended_at = now
         if self.waiting <= LOW:
             for payload in self._held.take():
                 self.write(encode(payload), HIGH)
-        return not (self._stalled(now) or self._lags(now))
+        stalled, lags = self._stalled(passed), self._lags(passed)
+        return not (stalled or lags)
 
-    def _stalled(self, now: float) -> bool:
+    def _stalled(self, passed: float) -> bool:
         """Whether the peer has taken nothing for STALLED_S while something waited."""
         buffered = self.socket.transport.get_write_buffer_size()
         taken = self._handed - buffered
-        if buffered == 0 or taken > self._taken:
-            self._taken, self._moved_at = taken, now
-        return now - self._moved_at > STALLED_S
+        moved = buffered == 0 or taken > self._taken
+        self._idle = 0.0 if moved else self._idle + passed
+        if moved:
+            self._taken = taken
+        return self._idle > STALLED_S
 
-    def _lags(self, now: float) -> bool:
+    def _lags(self, passed: float) -> bool:
         """Whether more than LOW has waited for ``lagging_s``: the peer may move, but never arrives."""
-        if self._low_at is None or self.waiting <= LOW:
-            self._low_at = now
-        return 0 < self.lagging_s < now - self._low_at
+        self._behind = 0.0 if self.waiting <= LOW else self._behind + passed
+        return 0 < self.lagging_s < self._behind
