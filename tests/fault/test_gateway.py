@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx2
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from ops.running import RunningStack
 from ops.verify.proxy import open_proxy
@@ -20,6 +22,7 @@ from tests.fault.sockets import deaf, open_socket
 
 FAT = "\N{WATER WAVE}" * 4000
 """16 kB, the largest message there is."""
+DEAF = 20
 CLOGGED_S = 25
 """The kernel's buffers fill, then 20 s without progress."""
 
@@ -81,19 +84,22 @@ async def leaves(chat: Chat, gateway: Extra) -> None:
         assert await gateway.ended(25 - (time.monotonic() - began)) == 0
 
 
-async def test_row_39_a_client_that_never_reads_is_cut_and_costs_no_memory(stack: RunningStack, beside: Beside):
-    async with open_chat(stack, rooms=1, watched=False) as chat:
+async def test_row_39_clients_that_never_read_are_cut_and_cost_a_mebibyte_each(stack: RunningStack, beside: Beside):
+    async with open_chat(stack, rooms=1, watched=False) as chat, AsyncExitStack() as sockets:
         gateway = await beside("gateway")
         [(room, users)] = chat.rooms.items()
-        await chat.watch(users[0], room, gateway.ws_url)
-        async with deaf(gateway.ws_url, chat.token(users[1]), room):
-            before = rss_mb(gateway.pid)
-            await asyncio.gather(*(chat.post(room, FAT) for _ in range(700)))
-            async with asyncio.timeout(CLOGGED_S):
-                while await gateway.metric("millrace_connections") > 1:
-                    assert rss_mb(gateway.pid) - before < 40
+        watcher = await chat.watch(users[0], room, gateway.ws_url)
+        await asyncio.gather(*(chat.post(room, FAT) for _ in range(50)))  # what a load costs without them
+        before = rss_mb(gateway.pid)
+        for n in range(DEAF):
+            await sockets.enter_async_context(deaf(gateway.ws_url, chat.token(users[1 + n % 2]), room))
+        await asyncio.gather(*(chat.post(room, FAT) for _ in range(700)))
+        async with asyncio.timeout(CLOGGED_S):
+            while await gateway.metric("millrace_connections") > 1:
+                assert rss_mb(gateway.pid) - before < 20 + DEAF
         await chat.settled(60)
         await chat.verdict()
+        assert watcher.live.reconnects == 0, "who reads was cut, too"
 
 
 async def test_row_40_a_node_that_froze_at_the_last_message_delivers_it(stack: RunningStack, beside: Beside):
@@ -108,6 +114,22 @@ async def test_row_40_a_node_that_froze_at_the_last_message_delivers_it(stack: R
         await asyncio.sleep(3)  # the fault itself
         gateway.signal(signal.SIGCONT)
         await chat.settled(5, stages=False)
+        await chat.verdict()
+
+
+@pytest.mark.slow
+async def test_row_40_a_node_that_froze_for_longer_than_it_waits_for_its_peers(stack: RunningStack, beside: Beside):
+    async with open_chat(stack, watched=False) as chat:
+        gateway = await beside("gateway")
+        for room, users in chat.rooms.items():
+            await chat.watch(users[0], room, gateway.ws_url)
+        await asyncio.gather(*(chat.post(room, FAT) for room in chat.rooms for _ in range(20)))
+        gateway.signal(signal.SIGSTOP)
+        await asyncio.gather(*(chat.post(room, FAT) for room in chat.rooms for _ in range(20)))
+        await asyncio.sleep(25)  # the fault itself
+        gateway.signal(signal.SIGCONT)
+        await chat.settled(30, stages=False)
+        assert await gateway.metric("millrace_slow_sockets_total") == 0
         await chat.verdict()
 
 
@@ -184,3 +206,44 @@ async def test_row_41_a_socket_that_says_too_much_is_told_and_then_closed(stack:
         said = await socket.next("error")
         assert said["code"] == "rate_limited"
         assert await socket.closed() == 4429
+
+
+@pytest.mark.slow
+async def test_row_41_replays_that_nobody_reads_hold_up_no_join(stack: RunningStack, beside: Beside):
+    async with open_chat(stack, rooms=1, members=4, watched=False) as chat, AsyncExitStack() as sockets:
+        gateway = await beside("gateway")
+        [(room, users)] = chat.rooms.items()
+        await asyncio.gather(*(chat.post(room, FAT) for _ in range(500)))
+        before = rss_mb(gateway.pid)
+        for n in range(40):  # more than may read from the store at once
+            await sockets.enter_async_context(deaf(gateway.ws_url, chat.token(users[n % 2]), room, 0))
+        for _ in range(3):
+            began = time.monotonic()
+            async with open_socket(gateway.ws_url, chat.token(users[2])) as socket:
+                await socket.join(room, after=490)
+            assert time.monotonic() - began < 5
+            assert rss_mb(gateway.pid) - before < 20 + 40
+        async with asyncio.timeout(CLOGGED_S):
+            while await gateway.metric("millrace_connections") > 0:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+
+@pytest.mark.slow
+async def test_row_41_a_user_who_reconnects_without_end_is_slowed_down(stack: RunningStack, beside: Beside):
+    gateway = await beside("gateway")
+    token = issue(stack.jwt_secret, "restless", ttl_s=300)
+    codes = []
+    for _ in range(200):  # more than 200 a minute
+        try:
+            async with open_socket(gateway.ws_url, token):
+                codes.append(1000)
+        except ConnectionClosed as exc:
+            assert exc.rcvd is not None
+            codes.append(exc.rcvd.code)
+        if codes[-1] == 4429:
+            break
+    assert codes[-1] == 4429
+    assert codes.count(1000) >= 50
+    await asyncio.sleep(1)  # five more a second
+    async with open_socket(gateway.ws_url, token):
+        pass
