@@ -98,12 +98,9 @@ class Commands:
         places = connection.socket.places
         if command.seq is not None and command.conversation_id in places:
             return places[command.conversation_id], command.seq
-        wanted = [command.conversation_id] if command.conversation_id else list(places)
-        for conversation_id in wanted:
-            if command.message_id is not None and conversation_id in places:
-                seq = await self.rooms.history.seq_of(conversation_id, command.message_id)
-                if seq is not None and conversation_id in places:
-                    return places[conversation_id], seq
+        found = await self.rooms.history.place_of(command.message_id) if command.message_id is not None else None
+        if found is not None and found[0] in places and command.conversation_id in (None, found[0]):
+            return places[found[0]], found[1]
         raise NotFound("no such message in a conversation that is joined")
 
     def _refresh(self, connection: Connection, command: Refresh) -> None:

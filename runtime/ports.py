@@ -42,8 +42,8 @@ class History(Protocol):
         Raises Unavailable.
         """
 
-    async def seq_of(self, conversation_id: str, message_id: str) -> int | None:
-        """The seq of a message of this conversation. Raises Unavailable."""
+    async def place_of(self, message_id: str) -> tuple[str, int] | None:
+        """The conversation of a message, and its seq there. Raises Unavailable."""
 
     async def small_conversations(self, user_id: str, max_members: int) -> Sequence[str]:
         """The user's conversations with at most so many members. Raises Unavailable."""

@@ -39,9 +39,9 @@ class MemoryHistory:
             message=self.tables.messages[change.message.message_id],
         )
 
-    async def seq_of(self, conversation_id: str, message_id: str) -> int | None:
+    async def place_of(self, message_id: str) -> tuple[str, int] | None:
         message = self.tables.messages.get(message_id)
-        return message.seq if message and message.conversation_id == conversation_id else None
+        return (message.conversation_id, message.seq) if message else None
 
     async def small_conversations(self, user_id: str, max_members: int) -> Sequence[str]:
         return [

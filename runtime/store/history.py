@@ -39,12 +39,11 @@ class PostgresHistory:
         wanted = {"conversation_id": conversation_id, "after": after, "up_to": up_to, "limit": limit}
         return [_change(row) for row in await self._all("changes", wanted)]
 
-    async def seq_of(self, conversation_id: str, message_id: str) -> int | None:
-        if not (is_uuid(conversation_id) and is_uuid(message_id)):
+    async def place_of(self, message_id: str) -> tuple[str, int] | None:
+        if not is_uuid(message_id):
             return None
-        wanted = {"conversation_id": conversation_id, "message_id": message_id}
-        found = await self._all("seq_of", wanted)
-        return found[0][0] if found else None
+        found = await self._all("place_of", {"message_id": message_id})
+        return (found[0][0], found[0][1]) if found else None
 
     async def small_conversations(self, user_id: str, max_members: int) -> Sequence[str]:
         wanted = {"user_id": user_id, "max_members": max_members}

@@ -308,11 +308,11 @@ async def test_the_list_is_newest_first_with_unread_counts(world):
     assert world.room not in [s.conversation_id for s in after]
 
 
-async def test_a_message_is_found_in_its_own_conversation_only(world):
+async def test_a_message_is_found_by_its_id(world):
     [made] = await world.intake.accept([world.draft()])
-    assert await world.history.seq_of(world.room, made.message.message_id) == 1
-    assert await world.history.seq_of(new_id(), made.message.message_id) is None
-    assert await world.history.seq_of(world.room, "nonsense") is None
+    assert await world.history.place_of(made.message.message_id) == (world.room, 1)
+    assert await world.history.place_of(new_id()) is None
+    assert await world.history.place_of("nonsense") is None
 
 
 async def test_small_conversations_are_told_from_large_ones(world):

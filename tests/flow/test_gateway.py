@@ -200,3 +200,22 @@ async def test_presence_is_told_to_those_who_share_a_small_conversation(world):
             assert (await bob.next("presence"))["userId"] == "alice"
         said = await alice.next("presence")
         assert (said["userId"], said["online"]) == ("bob", False)
+
+
+async def test_a_receipt_by_message_is_for_its_own_conversation_where_it_is_joined(world):
+    other = "01900000-0000-7000-8000-000000000002"
+    await MemoryConversations(world.tables).create(other, None, "alice", ["bob"])
+    await world.send_to(other)
+    [foreign] = [m.message_id for m in world.tables.messages.values()]
+    async with world.client() as bob:
+        await bob.join()
+        for fields in ({"messageId": foreign}, {"messageId": foreign, "conversationId": make.ROOM}):
+            await bob.say(type="ack", **fields)
+            assert (await bob.next("error"))["code"] == "not_found"
+        await bob.say(type="join_conversation", id=other, after=0)
+        await bob.next("joined")
+        await bob.say(type="ack", messageId=foreign)
+        await bob.say(type="ping")
+        await bob.next("pong")
+        await world.gateway.commands.receipts.flush()
+    assert [(e.conversation_id, e.delivered_seq) for e in world.log.events("receipt.recorded")] == [(other, 1)]

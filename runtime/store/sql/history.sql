@@ -18,9 +18,8 @@ WHERE c.conversation_id = %(conversation_id)s::uuid AND c.seq > %(after)s AND c.
 ORDER BY c.seq
 LIMIT %(limit)s;
 
--- name: seq_of
-SELECT seq FROM messages
-WHERE message_id = %(message_id)s::uuid AND conversation_id = %(conversation_id)s::uuid;
+-- name: place_of
+SELECT conversation_id::text, seq FROM messages WHERE message_id = %(message_id)s::uuid;
 
 -- name: small_conversations
 SELECT conversation_id::text
