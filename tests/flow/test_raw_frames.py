@@ -88,3 +88,10 @@ async def test_a_close_without_a_code_is_echoed(world):
         bob.send(frame(CLOSE))
         assert await bob.frame() == (CLOSE, b"")
         assert await bob.ended() == b""
+
+
+@pytest.mark.slow
+async def test_a_client_that_never_ends_its_side_is_cut_after_5_s(world):
+    async with raw.open_raw(world.port) as bob:
+        bob.send(frame(TEXT, b"{}", masked=False))
+        await raw.until(lambda: world.gateway.admission.open == 0, 8)
