@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import AsyncExitStack
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
 
 import structlog
 import uvloop
 
 from gateway.admission import Proxies
 from gateway.dispatcher import GROUP, READS, Dispatcher
-from gateway.drain import drain
+from gateway.drain import OVER_S, Drain
 from gateway.limits import Limits
 from gateway.node import Habits, World, assemble
 from gateway.server import start_server
 from runtime.auth import Verifier
+from runtime.errors import Unavailable
 from runtime.kafka.admin import wait_for_topics
 from runtime.kafka.consumer import open_consumer
 from runtime.kafka.log import open_log
@@ -23,7 +25,9 @@ from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
 from runtime.operator import operator_server
 from runtime.redis.fanout import open_fanout
+from runtime.redis.nodes import RedisAnswers
 from runtime.redis.registry import open_registry
+from runtime.redis.signs import RedisSigns
 from runtime.redis.subscriptions import open_subscriptions
 from runtime.settings import Gateway as Asked
 from runtime.settings import Settings
@@ -34,6 +38,7 @@ _log = structlog.get_logger()
 
 _WAIT_S = 60.0
 _POOL = 8
+_LAST_S = 1.0
 EX_TEMPFAIL = 75
 
 
@@ -60,24 +65,32 @@ async def run(settings: Settings) -> int:
             fanout=fanout,
             subscriptions=subscriptions,
             registry=registry,
+            signs=RedisSigns(fanout.servers, settings.node),
+            answers=RedisAnswers(fanout.servers),
             log=log,
         )
         node = assemble(world, _habits(settings.gateway))
         works = [Dispatcher(consumer, fanout, history).run, *node.works]
         tasks = [asyncio.create_task(work()) for work in works]
-        told = asyncio.create_task(until_told_to_stop())
+        told, asked = asyncio.create_task(until_told_to_stop()), asyncio.create_task(node.control.until_drained())
         server = await start_server(node.gateway, settings.ws.host, settings.ws.port)
         ready = True
-        done, _ = await asyncio.wait({told, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({told, asked, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         ready = False
-        node.gateway.draining = True
+        node.gateway.draining = True  # who comes all the same is told so: a 503
+        await node.leases.say_draining()
+        await Drain(node.gateway.connections, told).run(asked.result() if asked in done else OVER_S)
         server.close(close_connections=False)
-        await drain(node.gateway.connections)
-        for task in tasks:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_S):
+                await server.wait_closed()
+        for task in (*tasks, asked):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, asked, return_exceptions=True)
+        with suppress(Unavailable):
+            await registry.leave()
         await node.receipts.flush()
-        return _verdict(done - {told})
+        return _verdict([task for task in tasks if task in done])
 
 
 def _habits(asked: Asked) -> Habits:
@@ -102,7 +115,7 @@ def _habits(asked: Asked) -> Habits:
     )
 
 
-def _verdict(ended: set[asyncio.Task[None]]) -> int:
+def _verdict(ended: Sequence[asyncio.Task[None]]) -> int:
     """None of the works ends by itself; if one did, the supervisor starts the process again."""
     for task in ended:
         _log.error("a part of the gateway ended", error=type(task.exception()).__name__, exc_info=task.exception())

@@ -4,6 +4,7 @@
 * ``conversation:{id}:events``    ``<userId> <frame>``: typing and presence of that user
 * ``user:{id}:messages``          ``<conversationId or -> <frame>``: hints for sockets that have not joined it, or all
 * ``user:{id}:notifications``     ``- <frame>``
+* ``node:{id}``                   what an operator asks of a node: see ``gateway.control``
 """
 
 from __future__ import annotations

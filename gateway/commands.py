@@ -46,7 +46,7 @@ class Commands:
                 case Ack() | Read():
                     await self._receipt(connection, effect)
                 case Typing(conversation_id=str() as id_):
-                    connection.spawn(self.typing.sign(id_, connection.socket.user_id, effect.is_typing))
+                    self.typing.sign(_place(connection, id_), effect.is_typing)
                 case Refresh():
                     self._refresh(connection, effect)
         except MillraceError as exc:
@@ -110,3 +110,10 @@ class Commands:
         connection.expire(max(connection.expires_at, identity.expires_at), self.clock())
         said = frame("auth.refreshed", expiresAt=wire_seconds(connection.expires_at), ref=command.ref)
         connection.say(said)
+
+
+def _place(connection: Connection, conversation_id: str) -> Place:
+    """Where the socket is. The session does not hear of it when its user is put out."""
+    if conversation_id not in connection.socket.places:
+        raise NotFound("this conversation is not joined any more")
+    return connection.socket.places[conversation_id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -12,11 +13,15 @@ from websockets.asyncio.server import ServerConnection
 from gateway.hub import Socket
 from gateway.session import TOKEN_ENDED, Close, Session
 from gateway.wire import ANSWERS, CLOSE_S, Wire, encode
+from runtime.ports import Entry
 
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A socket of the hub, with its session. ``expires_at``: when its token ends, Unix seconds."""
+    """A socket of the hub, with its session. ``expires_at``: when its token ends, Unix seconds.
+
+    ``leaving``: it was told to connect elsewhere, and is being closed.
+    """
 
     peer: ServerConnection
     socket: Socket
@@ -24,8 +29,15 @@ class Connection:
     session: Session
     device: str
     expires_at: float = 0.0
+    leaving: bool = False
+    since_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     _expiry: asyncio.TimerHandle | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def entry(self) -> Entry:
+        """As the registry knows it."""
+        return Entry(self.socket.connection_id, self.socket.user_id, self.device, self.since_ms)
 
     def say(self, payload: bytes) -> None:
         """Send an answer. A client that leaves so many unread that it does not fit is cut."""

@@ -1,29 +1,64 @@
-"""Sending every socket away, spread over some time, so that other nodes can take them in."""
+"""Sending every socket away, spread evenly over some time, so that other nodes can take them in."""
 
 from __future__ import annotations
 
 import asyncio
-import random
+from dataclasses import dataclass, field
+from typing import Any
 
 from gateway.connection import Connection, Connections
 from gateway.session import RESTART
+from runtime.metrics import SENT_AWAY
 from schemas.frames import frame
 
 OVER_S = 2.0
-_GRACE_S = 5.0
+"""How long it takes when nobody says otherwise: on SIGTERM."""
+GRACE_S = 2.0
+"""How long the last sockets have to answer the close; then they are cut."""
 
 
-async def drain(connections: Connections, over_s: float = OVER_S) -> None:
-    """Say ``reconnect``, then close; a client that does not read is cut in the end."""
-    closing = [asyncio.create_task(_send_away(connection, over_s)) for connection in list(connections.values())]
-    if closing:
-        await asyncio.wait(closing, timeout=over_s + _GRACE_S)
-    for connection in list(connections.values()):
-        connection.cut()
+@dataclass(slots=True)
+class Drain:
+    """One way out of the node. When ``hurry`` is done, what is left is sent away within OVER_S."""
 
+    connections: Connections
+    hurry: asyncio.Future[Any]
+    _closing: set[asyncio.Task[None]] = field(default_factory=set)
 
-async def _send_away(connection: Connection, over_s: float) -> None:
-    wait = random.uniform(0, over_s)
-    connection.say(frame("reconnect", afterMs=int(wait * 1000), reason=RESTART.reason))
-    await asyncio.sleep(wait)
-    await connection.end(RESTART)
+    async def run(self, over_s: float) -> None:
+        """Say ``reconnect`` to all, and close each in its turn; returns when none is left."""
+        if not await self._send_away(over_s, in_haste=self.hurry.done()):
+            await self._send_away(min(over_s, OVER_S), in_haste=True)
+        await self._send_away(0, in_haste=True)  # those whose handshake was under way when this began
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=GRACE_S)
+        for connection in list(self.connections.values()):
+            connection.cut()
+
+    async def _send_away(self, over_s: float, *, in_haste: bool) -> bool:
+        """False when there was not the time."""
+        clock = asyncio.get_running_loop().time
+        leaving = [connection for connection in self.connections.values() if not connection.leaving]
+        turns = [(over_s * number / len(leaving), connection) for number, connection in enumerate(leaving)]
+        for after_s, connection in turns:
+            connection.say(frame("reconnect", afterMs=int(after_s * 1000), reason=RESTART.reason))
+        began = clock()
+        for after_s, connection in turns:
+            wait = began + after_s - clock()
+            if wait > 0 and await self._is_told(wait, in_haste=in_haste):
+                return False
+            self._close(connection)
+        return True
+
+    async def _is_told(self, wait_s: float, *, in_haste: bool) -> bool:
+        if in_haste:
+            await asyncio.sleep(wait_s)
+            return False
+        await asyncio.wait({self.hurry}, timeout=wait_s)
+        return self.hurry.done()
+
+    def _close(self, connection: Connection) -> None:
+        if connection.socket.connection_id in self.connections and not connection.leaving:
+            connection.leaving = True
+            SENT_AWAY.inc()
+            self._closing.add(asyncio.create_task(connection.end(RESTART)))

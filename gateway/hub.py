@@ -9,7 +9,7 @@ nothing has to be kept for it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -96,6 +96,12 @@ class Room:
         for group in (self.live, self.ahead, self.behind):
             group.pop(place.socket, None)
 
+    def tell(self, about: str, frame: bytes) -> None:
+        """An (encoded) event about a user, to the sockets of others; a slow reader does without."""
+        for socket in self.live:
+            if socket.user_id != about:
+                socket.wire.spare(frame)
+
     def everybody(self) -> list[Place]:
         """All places, live or not."""
         return [*self.live.values(), *self.ahead.values(), *self.behind.values()]
@@ -103,10 +109,11 @@ class Room:
 
 @dataclass(slots=True)
 class Hub:
-    """All rooms and sockets of the node."""
+    """All rooms and sockets of the node. ``parted`` is told of each place that is given up, for whatever reason."""
 
     rooms: dict[str, Room] = field(default_factory=dict)
     users: defaultdict[str, set[Socket]] = field(default_factory=lambda: defaultdict(set))
+    parted: Callable[[Place], None] = lambda _: None
 
     def enter(self, socket: Socket) -> bool:
         """A connection opened; True when it is the user's first here."""
@@ -137,6 +144,7 @@ class Hub:
         """Take the socket out of the room; returns the room when it is empty now."""
         place.room.drop(place)
         place.socket.places.pop(place.room.conversation_id, None)
+        self.parted(place)
         if place.room.empty:
             self.rooms.pop(place.room.conversation_id, None)
             return place.room

@@ -1,18 +1,20 @@
-"""What time does to connections: their leases are renewed, and those that take nothing are cut."""
+"""What time does to connections: their leases are renewed, what dead nodes left is cleared, the stalled are cut."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
 from gateway.connection import Connections
+from gateway.presence import PresenceDesk
 from gateway.session import TOO_SLOW
 from runtime.errors import Unavailable
-from runtime.metrics import SLOW
-from runtime.ports import Registry
+from runtime.metrics import GHOSTS, SLOW
+from runtime.ports import Entry, Registry
 
 _log = structlog.get_logger()
 
@@ -21,16 +23,23 @@ _LOOK_S = 1.0
 
 @dataclass(slots=True)
 class Leases:
-    """Of the connections of this node."""
+    """Of this node and its connections."""
 
     connections: Connections
     registry: Registry
-    renew_s: float
+    presence: PresenceDesk
+    lease_s: float
+    draining: bool = False
 
     async def run(self) -> None:
         """For ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._cut_stalled())
+            group.create_task(self._keep())
+            group.create_task(self._clear())
+
+    async def _cut_stalled(self) -> None:
         clock = asyncio.get_running_loop().time
-        renew_at = 0.0
         while True:
             await asyncio.sleep(_LOOK_S)
             for connection in list(self.connections.values()):
@@ -38,8 +47,39 @@ class Leases:
                     _log.info("socket cut: it takes too little")
                     SLOW.inc()
                     connection.spawn(connection.end(TOO_SLOW))
-            if clock() >= renew_at:
-                renew_at = clock() + self.renew_s
-                leases = {id_: c.socket.user_id for id_, c in self.connections.items()}
-                with suppress(Unavailable):
-                    await self.registry.renew(leases)
+
+    async def _keep(self) -> None:
+        while True:
+            with suppress(Unavailable):
+                await self._renew()
+            await asyncio.sleep(self.lease_s / 3)
+
+    async def _renew(self) -> None:
+        renewed: list[Entry] = []
+        if await self.registry.renew(self._entries(renewed), draining=self.draining):
+            for connection in list(self.connections.values()):
+                self.presence.came(connection.socket.user_id)
+        for entry in renewed:
+            if entry.connection_id not in self.connections:  # it ended while its lease was under way
+                await self.registry.unregister(entry.connection_id, entry.user_id)
+
+    def _entries(self, renewed: list[Entry]) -> Iterator[Entry]:
+        for id_ in list(self.connections):
+            if id_ in self.connections:
+                renewed.append(self.connections[id_].entry)
+                yield renewed[-1]
+
+    async def _clear(self) -> None:
+        while True:
+            with suppress(Unavailable):
+                away = await self.registry.clear()
+                GHOSTS.inc(len(away))
+                for user in away:
+                    self.presence.went(user)
+            await asyncio.sleep(min(_LOOK_S, self.lease_s / 3))
+
+    async def say_draining(self) -> None:
+        """Operators see at once that this node sends its sockets away."""
+        self.draining = True
+        with suppress(Unavailable):
+            await self.registry.renew((), draining=True)

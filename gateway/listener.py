@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway import channels
+from gateway.control import Control
 from gateway.hub import Hub
 from gateway.rooms import Rooms
+from gateway.typing import Heard
 from gateway.wire import encode
 from runtime.ports import Hint, Subscriptions
 
@@ -17,6 +19,8 @@ class Listener:
 
     hub: Hub
     rooms: Rooms
+    heard: Heard
+    control: Control
     subscriptions: Subscriptions
 
     async def run(self) -> None:
@@ -32,16 +36,16 @@ class Listener:
                     self._event(id_, hint)
                 case ("user", id_, "messages" | "notifications"):
                     self._for_user(id_, hint)
+                case ("node", _, _):
+                    self.control.asked(hint.data)
 
     def _event(self, conversation_id: str, hint: Hint) -> None:
         room = self.hub.rooms.get(conversation_id)
         if room is None:
             return
         about, payload = channels.opened(hint.data)
-        encoded = encode(payload)
-        for socket in room.live:
-            if socket.user_id != about:
-                socket.wire.spare(encoded)
+        room.tell(about, encode(payload))
+        self.heard.note(conversation_id, about, payload)
 
     def _for_user(self, user_id: str, hint: Hint) -> None:
         about, payload = channels.opened(hint.data)

@@ -10,6 +10,7 @@ from typing import Any
 from gateway.admission import Admission, Proxies
 from gateway.commands import Commands
 from gateway.connection import Connections
+from gateway.control import Answers, Control
 from gateway.hub import Hub
 from gateway.leases import Leases
 from gateway.limits import Limits
@@ -18,9 +19,9 @@ from gateway.presence import PresenceDesk
 from gateway.receipts import Receipts
 from gateway.rooms import Rooms
 from gateway.server import Gateway
-from gateway.typing import TypingDesk
+from gateway.typing import Heard, TypingDesk
 from runtime.auth import Identity
-from runtime.ports import EventLog, Fanout, History, Registry, Subscriptions
+from runtime.ports import EventLog, Fanout, History, Registry, Signs, Subscriptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,8 @@ class World:
     fanout: Fanout
     subscriptions: Subscriptions
     registry: Registry
+    signs: Signs
+    answers: Answers
     log: EventLog
 
 
@@ -53,23 +56,26 @@ class Node:
 
     gateway: Gateway
     receipts: Receipts
+    leases: Leases
+    control: Control
     works: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
 
 
 def assemble(world: World, habits: Habits) -> Node:
     """A node that does nothing yet."""
     connections: Connections = {}
-    hub = Hub()
+    typing = TypingDesk(world.fanout, world.signs)
+    hub = Hub(parted=typing.parted)
     rooms = Rooms(hub, world.history, world.subscriptions, habits.heads_every_s)
     receipts = Receipts(world.log)
-    typing = TypingDesk(world.fanout, world.registry)
-    presence = PresenceDesk(world.fanout, world.history, world.registry, habits.presence_max_members)
+    presence = PresenceDesk(world.fanout, world.history, world.registry, world.signs, habits.presence_max_members)
+    leases = Leases(connections, world.registry, presence, habits.lease_s)
+    control = Control(connections, world.answers)
     gateway = Gateway(
         verify=world.verify,
         hub=hub,
         rooms=rooms,
         commands=Commands(world.verify, hub, rooms, receipts, typing, presence, time.time),
-        typing=typing,
         presence=presence,
         registry=world.registry,
         subscriptions=world.subscriptions,
@@ -79,9 +85,9 @@ def assemble(world: World, habits: Habits) -> Node:
         admission=Admission(habits.limits, habits.proxies),
     )
     works = [
-        Listener(hub, rooms, world.subscriptions).run,
-        Leases(connections, world.registry, habits.lease_s / 3).run,
+        Listener(hub, rooms, Heard(hub), control, world.subscriptions).run,
+        leases.run,
         rooms.run,
         receipts.run,
     ]
-    return Node(gateway, receipts, works)
+    return Node(gateway, receipts, leases, control, works)

@@ -1,4 +1,8 @@
-"""Presence: online with the first connection, offline after the last; told in small conversations. Lossy."""
+"""Presence: online with the first connection, offline after the last; told in small conversations. Lossy.
+
+What is told is what the registry says at that moment, so it does not matter which node noticed the change, nor
+whether several did.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,14 @@ from dataclasses import dataclass, field
 
 from gateway import channels
 from runtime.errors import Unavailable
-from runtime.ports import Fanout, History, Registry
-from schemas.clock import now
+from runtime.ports import Fanout, History, Registry, Signs
+from schemas.clock import now, wire_seconds
 from schemas.frames import frame
 
 GRACE_S = 2.0
 """A reconnect within this time is no absence."""
+_AT_ONCE = 4
+"""When a node ends, thousands of users go; the store is asked about so many at the same time."""
 
 
 @dataclass(slots=True)
@@ -22,54 +28,80 @@ class PresenceDesk:
     fanout: Fanout
     history: History
     registry: Registry
+    signs: Signs
     max_members: int
     _leaving: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _looking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _again: set[str] = field(default_factory=set)
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     def came(self, user_id: str) -> None:
-        """The user's first connection."""
+        """The user has a connection."""
         timer = self._leaving.pop(user_id, None)
         if timer is not None:
             timer.cancel()
-            return
-        self._spawn(user_id, True)
+        self._look(user_id)
 
     def went(self, user_id: str) -> None:
-        """The user's last connection ended."""
-        loop = asyncio.get_running_loop()
-        self._leaving[user_id] = loop.call_later(GRACE_S, self._gone, user_id)
+        """The user may have no connection any more."""
+        if self.max_members and user_id not in self._leaving:
+            self._leaving[user_id] = asyncio.get_running_loop().call_later(GRACE_S, self._gone, user_id)
 
     def _gone(self, user_id: str) -> None:
         del self._leaving[user_id]
-        self._spawn(user_id, False)
+        self._look(user_id)
 
-    def _spawn(self, user_id: str, online: bool) -> None:
-        if self.max_members:
-            task = asyncio.create_task(self._tell(user_id, online))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _look(self, user_id: str) -> None:
+        if user_id in self._looking:
+            self._again.add(user_id)
+        elif self.max_members:
+            self._looking[user_id] = asyncio.create_task(self._follow(user_id))
+
+    async def _follow(self, user_id: str) -> None:
+        """One at a time for each user, so that what is told last is what is so."""
+        try:
+            while True:
+                self._again.discard(user_id)
+                await self._bring(user_id)
+                if user_id not in self._again:
+                    return
+        except Unavailable:
+            self._again.discard(user_id)
+        finally:
+            del self._looking[user_id]
+
+    async def _bring(self, user_id: str) -> None:
+        """Tell of a change, once it may be told; by then it may be none."""
+        while True:
+            online = bool(await self.registry.connected([user_id]))
+            wait = await self.signs.may_tell(user_id, online)
+            if wait <= 0:
+                break
+            await asyncio.sleep(wait)
+        if wait == 0:
+            async with self._turns:
+                await self._tell(user_id, online)
 
     async def _tell(self, user_id: str, online: bool) -> None:
-        try:
-            if not online and await self.registry.connected([user_id]):
-                return  # connected elsewhere meanwhile
-            shared = await self.history.small_conversations(user_id, self.max_members)
-            envelope = channels.envelope(user_id, said(user_id, online))
-            await self.fanout.publish([(channels.events(id_), envelope) for id_ in shared])
-        except Unavailable:
-            return
+        seen = {} if online else await self.registry.last_seen([user_id])
+        shared = await self.history.small_conversations(user_id, self.max_members)
+        envelope = channels.envelope(user_id, said(user_id, online, seen.get(user_id)))
+        await self.fanout.publish([(channels.events(id_), envelope) for id_ in shared])
 
     async def others(self, conversation_id: str, user_id: str) -> list[bytes]:
-        """Frames for somebody who has just joined: who else of a small conversation is online."""
+        """Frames for somebody who has just joined: who else of a small conversation is, or was, online."""
         try:
             members = [user for user in await self.history.members(conversation_id) if user != user_id]
             if not self.max_members or len(members) >= self.max_members:
                 return []
-            return [said(user, True) for user in sorted(await self.registry.connected(members))]
+            online, seen = await asyncio.gather(self.registry.connected(members), self.registry.last_seen(members))
+            known = [user for user in sorted(members) if user in online or user in seen]
+            return [said(user, user in online, seen.get(user)) for user in known]
         except Unavailable:
             return []
 
 
-def said(user_id: str, online: bool) -> bytes:
-    """A ``presence`` frame; ``lastSeen`` is now, as the user was here until now."""
-    return frame("presence", userId=user_id, online=online, lastSeen=now())
+def said(user_id: str, online: bool, seen_ms: int | None) -> bytes:
+    """A ``presence`` frame. ``lastSeen`` is now for who is online, and null where nobody knows it."""
+    at = now() if online else None if seen_ms is None else wire_seconds(seen_ms / 1000)
+    return frame("presence", userId=user_id, online=online, lastSeen=at)

@@ -52,6 +52,8 @@ class Rooms:
         room, user = place.room, place.socket.user_id
         if not await self.history.is_member(room.conversation_id, user):
             raise NotFound("no such conversation, or you are not a member of it")
+        if place.gone:
+            return 0
         await self._open(room)
         head = (await self.history.heads([room.conversation_id])).get(room.conversation_id, 0)
         if after is not None and after > head:
@@ -101,9 +103,9 @@ class Rooms:
 
     async def close(self, room: Room) -> None:
         """Nobody is here any more."""
-        if room.conversation_id not in self.hub.rooms:
-            await self.subscriptions.unsubscribe(channels.messages(room.conversation_id))
-            await self.subscriptions.unsubscribe(channels.events(room.conversation_id))
+        for channel in (channels.messages(room.conversation_id), channels.events(room.conversation_id)):
+            if room.conversation_id not in self.hub.rooms:  # somebody may have come meanwhile
+                await self.subscriptions.unsubscribe(channel)
 
     # what arrives
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,7 +22,6 @@ from gateway.peer import HEARTBEAT_S, Peer, listen
 from gateway.presence import PresenceDesk
 from gateway.rooms import Rooms
 from gateway.session import Close, Session
-from gateway.typing import TypingDesk
 from gateway.wire import Outlet, Wire
 from runtime.auth import Identity
 from runtime.errors import MillraceError, RateLimited, Unauthenticated, Unavailable
@@ -42,7 +42,6 @@ class Gateway:
     hub: Hub
     rooms: Rooms
     commands: Commands
-    typing: TypingDesk
     presence: PresenceDesk
     registry: Registry
     subscriptions: Subscriptions
@@ -52,6 +51,7 @@ class Gateway:
     admission: Admission = field(default_factory=Admission)
     draining: bool = False
     _outlet: Outlet = field(default_factory=Outlet)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def check(self, peer: Peer, request: Request) -> Response | None:
         """Refuse what is no WebSocket of ours, or one too many, before anything is spent on it."""
@@ -112,10 +112,10 @@ class Gateway:
     async def _greet(self, connection: Connection) -> None:
         socket, user = connection.socket, connection.socket.user_id
         if self.hub.enter(socket):
-            for channel in (channels.user_messages(user), channels.user_notifications(user)):
-                connection.spawn(_quietly(self.subscriptions.subscribe(channel)))
+            for channel in _channels_of(user):
+                self._spawn(self._follow(user, channel))
         try:
-            if await self.registry.register(socket.connection_id, user):
+            if await self.registry.register(connection.entry):
                 self.presence.came(user)
         except Unavailable:
             _log.warning("connection not registered: redis is away")
@@ -130,18 +130,28 @@ class Gateway:
             )
         )
 
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """The user's other sockets need it too, so it does not end with the connection."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _follow(self, user_id: str, channel: str) -> None:
+        with suppress(Unavailable):
+            if user_id in self.hub.users:
+                await self.subscriptions.subscribe(channel)
+
     async def _closed(self, connection: Connection) -> None:
         socket = connection.socket
         self.connections.pop(socket.connection_id, None)
         CONNECTIONS.dec()
         connection.ended()
-        emptied, last_here = self.hub.leave(socket)
-        self.typing.died(socket.user_id)
+        emptied, _ = self.hub.leave(socket)
         for room in emptied:
             await self.rooms.close(room)
-        if last_here:
-            await self.subscriptions.unsubscribe(channels.user_messages(socket.user_id))
-            await self.subscriptions.unsubscribe(channels.user_notifications(socket.user_id))
+        for channel in _channels_of(socket.user_id):
+            if socket.user_id not in self.hub.users:  # another may have come meanwhile
+                await self.subscriptions.unsubscribe(channel)
         with suppress(Unavailable):
             if await self.registry.unregister(socket.connection_id, socket.user_id):
                 self.presence.went(socket.user_id)
@@ -152,6 +162,5 @@ async def start_server(gateway: Gateway, host: str, port: int) -> Server:
     return await listen(host, port, gateway.admission, gateway.handle, gateway.check, handshake.subprotocol)
 
 
-async def _quietly(work: Coroutine[Any, Any, None]) -> None:
-    with suppress(Unavailable):
-        await work
+def _channels_of(user_id: str) -> tuple[str, str]:
+    return channels.user_messages(user_id), channels.user_notifications(user_id)

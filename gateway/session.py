@@ -103,6 +103,7 @@ REMOVED = Close(4403, "removed")
 TOO_SLOW = Close(4408, "the client takes nothing")
 TOO_MANY = Close(4429, "too many frames")
 RESTART = Close(1012, "the server restarts")
+BY_OPERATOR = Close(4410, "closed by an operator")
 
 _decoder = msgspec.json.Decoder(Command)
 

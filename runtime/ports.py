@@ -5,7 +5,7 @@ Ports that only one stage needs stand in that stage's file.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,23 +81,61 @@ class Subscriptions(Protocol):
         """Everything that arrives. A repeated confirmation (a reconnect) is a Hint with ``gap``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A connection, as the registry has it. ``since_ms``: when it was made, Unix milliseconds."""
+
+    connection_id: str
+    user_id: str
+    device: str
+    since_ms: int
+
+
 class Registry(Protocol):
-    """Who is connected where: leases in Redis, advisory only."""
+    """Who is connected where: leases in Redis, advisory only.
+
+    A connection counts while its own lease lives and that of its node does, in the life that it was made in.
+    """
 
     async def connected(self, user_ids: Sequence[str]) -> frozenset[str]:
         """Those of the users that hold at least one live connection. Raises Unavailable."""
 
-    async def register(self, connection_id: str, user_id: str) -> bool:
+    async def last_seen(self, user_ids: Sequence[str]) -> Mapping[str, int]:
+        """When each user's last connection ended, Unix milliseconds, as far as known. Raises Unavailable."""
+
+    async def register(self, entry: Entry) -> bool:
         """Note a connection under a lease; True when it is the user's first. Raises Unavailable."""
 
-    async def renew(self, connections: Mapping[str, str]) -> None:
-        """Renew the leases of all (connection id → user id) of this node. Raises Unavailable."""
+    async def renew(self, entries: Iterable[Entry], *, draining: bool = False) -> bool:
+        """Renew the lease of this node, and then those of its connections, which are read as they are needed.
+
+        True when the registry did not know this node (any more). Raises Unavailable.
+        """
 
     async def unregister(self, connection_id: str, user_id: str) -> bool:
-        """Forget a connection; True when it was the user's last. Raises Unavailable."""
+        """Forget a connection, which has ended now; True when it was the user's last. Raises Unavailable."""
+
+    async def clear(self) -> Sequence[str]:
+        """Forget the connections of nodes whose lease has ended, and those of this node's former lives.
+
+        Returns the users that have none now. Raises Unavailable.
+        """
+
+    async def leave(self) -> None:
+        """This node ends, and all of its connections with it. Raises Unavailable."""
+
+
+class Signs(Protocol):
+    """What is told of typing and presence, and when: the same for all nodes. Advisory only."""
 
     async def may_type(self, conversation_id: str, user_id: str) -> bool:
-        """Whether this user's typing was told nowhere for 3 s; if so, that starts now. Raises Unavailable."""
+        """Whether this user's typing was told nowhere for 3 s; if so, this node tells it now. Raises Unavailable."""
 
-    async def stopped_typing(self, conversation_id: str, user_id: str) -> None:
-        """The next sign of typing may be told at once. Raises Unavailable."""
+    async def types_elsewhere(self, conversation_id: str, user_id: str) -> bool:
+        """Whether another node was the last to tell, within 3 s, that the user types here. Raises Unavailable."""
+
+    async def may_tell(self, user_id: str, online: bool) -> float:
+        """In how many seconds this change may be told; 0 means now, and that it counts as told.
+
+        Negative: it was told before. Raises Unavailable.
+        """

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runtime.errors import Unavailable
-from runtime.ports import Hint
+from runtime.ports import Entry, Hint
+from runtime.signs import TYPING_S, told, wait_s
+from schemas.ids import new_id
 
 
 @dataclass(slots=True)
@@ -27,9 +30,9 @@ class MemoryBus:
                 if channel in node.channels:
                     node.queue.put_nowait(Hint(channel, data))
 
-    def subscriptions(self) -> MemorySubscriptions:
-        """Those of one more node."""
-        node = MemorySubscriptions(self)
+    def subscriptions(self, home: str = "") -> MemorySubscriptions:
+        """Those of one more node, which always has its home channel."""
+        node = MemorySubscriptions(self, {home})
         self.nodes.append(node)
         return node
 
@@ -46,9 +49,11 @@ class MemorySubscriptions:
         if self.bus.down:
             raise Unavailable("Redis did not confirm the subscription")
         self.channels.add(channel)
+        await asyncio.sleep(0)  # a server takes its time, too
 
     async def unsubscribe(self, channel: str) -> None:
         self.channels.discard(channel)
+        await asyncio.sleep(0)
 
     async def hints(self) -> AsyncIterator[Hint]:
         while True:
@@ -56,32 +61,117 @@ class MemorySubscriptions:
 
 
 @dataclass(slots=True)
-class MemoryRegistry:
-    """A Registry whose leases do not end."""
+class MemoryPlaces:
+    """What all registries of one Redis see. ``now`` in Unix seconds; ``held``: life → connection → user."""
 
-    users: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    typing: set[tuple[str, str]] = field(default_factory=set)
+    now: Callable[[], float] = time.time
+    lives: dict[str, float] = field(default_factory=dict)
+    held: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    seen: dict[str, int] = field(default_factory=dict)
+
+    def alive(self) -> list[str]:
+        """Lives whose lease has not ended."""
+        return [life for life, ends in self.lives.items() if ends > self.now()]
+
+    def count(self, user_id: str, lives: Iterable[str]) -> int:
+        """How many connections a user has in these lives."""
+        return sum(list(self.held[life].values()).count(user_id) for life in lives)
+
+
+@dataclass(slots=True)
+class MemoryRegistry:
+    """A Registry. The lease of a connection is that of its node."""
+
+    places: MemoryPlaces = field(default_factory=MemoryPlaces)
+    node: str = "n1"
+    lease_s: float = 30.0
+    life: str = ""
+    _took_over: bool = False
+
+    def __post_init__(self) -> None:
+        self.life = self.life or f"{self.node}/{new_id()}"
 
     async def connected(self, user_ids: Sequence[str]) -> frozenset[str]:
-        return frozenset(user for user in user_ids if self.users.get(user))
+        alive = self.places.alive()
+        return frozenset(user for user in user_ids if self.places.count(user, alive))
 
-    async def register(self, connection_id: str, user_id: str) -> bool:
-        self.users[user_id].add(connection_id)
-        return len(self.users[user_id]) == 1
+    async def last_seen(self, user_ids: Sequence[str]) -> Mapping[str, int]:
+        return {user: self.places.seen[user] for user in user_ids if user in self.places.seen}
 
-    async def renew(self, connections: Mapping[str, str]) -> None:
-        for connection_id, user_id in connections.items():
-            self.users[user_id].add(connection_id)
+    async def register(self, entry: Entry) -> bool:
+        self.put(entry.connection_id, entry.user_id)
+        return self.places.count(entry.user_id, list(self.places.held)) == 1
+
+    def put(self, connection_id: str, user_id: str) -> None:
+        """Note a connection of this node."""
+        self.places.lives[self.life] = self.places.now() + self.lease_s
+        self.places.held[self.life][connection_id] = user_id
+
+    async def renew(self, entries: Iterable[Entry], *, draining: bool = False) -> bool:
+        known = self.life in self.places.lives
+        self.places.lives[self.life] = self.places.now() + self.lease_s
+        for entry in entries:
+            self.put(entry.connection_id, entry.user_id)
+        return not known
 
     async def unregister(self, connection_id: str, user_id: str) -> bool:
-        self.users[user_id].discard(connection_id)
-        return not self.users[user_id]
+        self.places.held[self.life].pop(connection_id, None)
+        self.places.seen[user_id] = int(self.places.now() * 1000)
+        return not self.places.count(user_id, list(self.places.held))
+
+    async def clear(self) -> Sequence[str]:
+        ended = self.places.lives.keys() - set(self.places.alive())
+        if not self._took_over:
+            ended |= {life for life in self.places.lives if life.startswith(f"{self.node}/")}
+        self._took_over = True
+        return [user for life in sorted(ended - {self.life}) for user in self._clear(life, self.lease_s)]
+
+    async def leave(self) -> None:
+        self.places.lives[self.life] = self.places.now()
+        self._clear(self.life, 0)
+
+    def _clear(self, life: str, ago_s: float) -> list[str]:
+        seen = int((self.places.lives.pop(life) - ago_s) * 1000)
+        users = sorted(set(self.places.held.pop(life, {}).values()))
+        for user in users:
+            self.places.seen[user] = max(seen, self.places.seen.get(user, 0))
+        return [user for user in users if not self.places.count(user, self.places.alive())]
+
+
+@dataclass(slots=True)
+class MemorySigns:
+    """Signs of all nodes that share ``typing`` and ``told``."""
+
+    node: str = "n1"
+    typing: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
 
     async def may_type(self, conversation_id: str, user_id: str) -> bool:
-        if (conversation_id, user_id) in self.typing:
+        if self._teller(conversation_id, user_id) is not None:
             return False
-        self.typing.add((conversation_id, user_id))
+        self.typing[conversation_id, user_id] = (self.node, time.monotonic() + TYPING_S)
         return True
 
-    async def stopped_typing(self, conversation_id: str, user_id: str) -> None:
-        self.typing.discard((conversation_id, user_id))
+    async def types_elsewhere(self, conversation_id: str, user_id: str) -> bool:
+        return self._teller(conversation_id, user_id) not in (None, self.node)
+
+    def _teller(self, conversation_id: str, user_id: str) -> str | None:
+        node, until = self.typing.get((conversation_id, user_id), (None, 0.0))
+        return node if time.monotonic() < until else None
+
+    async def may_tell(self, user_id: str, online: bool) -> float:
+        now = time.time_ns() // 1_000_000
+        wait = wait_s(self.told.get(user_id, ""), online, now)
+        if wait == 0:
+            self.told[user_id] = told(online, now)
+        return wait
+
+
+@dataclass(slots=True)
+class MemoryAnswers:
+    """Where operators wait for answers."""
+
+    given: dict[str, bytes] = field(default_factory=dict)
+
+    async def answer(self, reply: str, data: bytes) -> None:
+        self.given[reply] = data

@@ -48,6 +48,8 @@ class _Line:
     all: RedisSubscriptions
     pubsub: PubSub | None = None
     task: asyncio.Task[None] | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """What is decided last is also written last."""
 
     async def run(self) -> None:
         failures = 0
@@ -83,15 +85,17 @@ class _Line:
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
 
     async def ask(self, name: str) -> None:
-        """Subscribe, if connected; else that is done once it is."""
-        if self.pubsub is not None:
-            await (self.pubsub.ssubscribe if self.all.servers.is_cluster else self.pubsub.subscribe)(name)
+        """Subscribe, if connected and the channel is still wanted here; else that is done once it is."""
+        async with self.turn:
+            if self.pubsub is not None and self.all.wants(self, name):
+                await (self.pubsub.ssubscribe if self.all.servers.is_cluster else self.pubsub.subscribe)(name)
 
     async def leave(self, name: str) -> None:
-        """Unsubscribe, best effort."""
-        if self.pubsub is not None:
-            with suppress(*OUTAGES):
-                await (self.pubsub.sunsubscribe if self.all.servers.is_cluster else self.pubsub.unsubscribe)(name)
+        """Unsubscribe, best effort, unless the channel is wanted here again."""
+        async with self.turn:
+            if self.pubsub is not None and not self.all.wants(self, name):
+                with suppress(*OUTAGES):
+                    await (self.pubsub.sunsubscribe if self.all.servers.is_cluster else self.pubsub.unsubscribe)(name)
 
 
 @dataclass(slots=True)
@@ -170,7 +174,13 @@ class RedisSubscriptions:
             self._look.set()
         elif line is not channel.line:
             channel.line = line
-            await line.ask(name)
+            try:
+                await line.ask(name)
+            except (Exception, asyncio.CancelledError):
+                if channel.line is line:  # it may not have been asked for: somebody else does it
+                    channel.line = None
+                    self._look.set()
+                raise
 
     def _strand(self, line: _Line, names: Iterable[str]) -> None:
         """These have no place on the connection any more."""
@@ -182,6 +192,11 @@ class RedisSubscriptions:
         self._look.set()
 
     # what the lines say
+
+    def wants(self, line: _Line, name: str) -> bool:
+        """Whether the channel's place is on this connection."""
+        channel = self._channels.get(name)
+        return channel is not None and channel.line is line
 
     def wanted_on(self, line: _Line) -> list[str]:
         """The channels of this connection."""

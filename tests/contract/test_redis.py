@@ -1,9 +1,10 @@
-"""Pub/sub and registry: the twins, Valkey alone and a Redis Cluster keep the same promises."""
+"""Pub/sub: the twins, Valkey alone and a Redis Cluster keep the same promises."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
@@ -14,8 +15,8 @@ import uvloop
 from redis.crc import key_slot
 
 from runtime.errors import RateLimited, Unavailable
-from runtime.memory.redis import MemoryBus, MemoryRegistry
-from runtime.ports import Fanout, Hint, Registry, Subscriptions
+from runtime.memory.redis import MemoryBus
+from runtime.ports import Entry, Fanout, Hint, Subscriptions
 from runtime.redis.client import connect, target
 from runtime.redis.cluster import shares
 from runtime.redis.fanout import open_fanout
@@ -24,6 +25,7 @@ from runtime.redis.registry import open_registry
 from runtime.redis.servers import tagged
 from runtime.redis.subscriptions import open_subscriptions
 from schemas.ids import new_id
+from tests.contract.conftest import real_url
 from tests.rediscluster import RedisCluster
 
 
@@ -36,6 +38,10 @@ class Node:
         async with asyncio.timeout(10):
             return await self.got.get()
 
+    def rest(self) -> list[Hint]:
+        """What has arrived besides."""
+        return [self.got.get_nowait() for _ in range(self.got.qsize())]
+
 
 async def listen(subscriptions: Subscriptions) -> tuple[Node, asyncio.Task[None]]:
     node = Node(subscriptions, asyncio.Queue())
@@ -45,12 +51,6 @@ async def listen(subscriptions: Subscriptions) -> tuple[Node, asyncio.Task[None]
             node.got.put_nowait(hint)
 
     return node, asyncio.create_task(pump())
-
-
-def real_url(request: pytest.FixtureRequest) -> str:
-    if request.param == "cluster":
-        return str(request.getfixturevalue("redis_cluster").url)
-    return str(request.getfixturevalue("redis_url"))
 
 
 @pytest.fixture(params=["valkey", "cluster"])
@@ -94,6 +94,40 @@ async def test_nothing_arrives_that_is_not_subscribed_any_more(world):
     assert await one.next() == Hint(kept, b"2")
 
 
+async def test_a_channel_that_is_left_and_wanted_again_all_the_time_is_subscribed_once_or_not_at_all(world):
+    fanout, one, two = world
+    channels = [f"conversation:{new_id()}:events" for _ in range(8)]
+    wanted = dict.fromkeys(channels, 0)
+
+    async def come_and_go(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(60):
+            channel = rng.choice(channels)
+            wanted[channel] += 1
+            if wanted[channel] == 1:
+                await one.subscriptions.subscribe(channel)
+            await asyncio.sleep(rng.choice((0, 0, 0.001)))
+            wanted[channel] -= 1
+            if wanted[channel] == 0:
+                await one.subscriptions.unsubscribe(channel)
+
+    staying = channels[:4]
+    await asyncio.gather(*(come_and_go(seed) for seed in range(12)))
+    await asyncio.gather(*(one.subscriptions.subscribe(channel) for channel in staying))
+    await two.subscriptions.subscribe(channels[0])
+    await fanout.publish([(channel, b"x") for channel in reversed(channels)])
+    heard = []
+    while len(heard) < len(staying):
+        hint = await one.next()
+        if not hint.gap:
+            heard.append(hint)
+    assert sorted(heard, key=lambda hint: hint.channel) == sorted(
+        (Hint(channel, b"x") for channel in staying), key=lambda hint: hint.channel
+    )
+    assert await two.next() == Hint(channels[0], b"x")
+    assert all(hint.gap for hint in one.rest())
+
+
 async def test_a_cut_connection_comes_back_and_says_that_there_was_a_gap(url: str):
     channel = f"conversation:{new_id()}:messages"
     async with open_fanout(url) as fanout, open_subscriptions(url, "test-gap") as subscriptions:
@@ -128,48 +162,6 @@ async def test_without_redis_everything_is_unavailable_and_nothing_hangs(url: st
     async with open_registry(url, node="n", lease_s=1) as registry:
         with pytest.raises(Unavailable):
             await registry.connected(["bob"])
-
-
-@pytest.fixture(params=["memory", "valkey", "cluster"])
-async def registry(request: pytest.FixtureRequest) -> AsyncIterator[Registry]:
-    if request.param == "memory":
-        yield MemoryRegistry()
-        return
-    async with open_registry(real_url(request), node="n1", lease_s=30) as opened:
-        yield opened
-
-
-async def test_a_user_is_connected_from_the_first_connection_to_the_last(registry):
-    user, one, two = new_id(), new_id(), new_id()
-    assert await registry.connected([user]) == frozenset()
-    assert await registry.register(one, user)
-    assert not await registry.register(two, user)
-    assert await registry.connected([user, "nobody"]) == frozenset({user})
-    assert not await registry.unregister(one, user)
-    assert await registry.unregister(two, user)
-    assert await registry.connected([user]) == frozenset()
-
-
-async def test_typing_is_told_once_until_it_stops(registry):
-    room = new_id()
-    assert await registry.may_type(room, "bob")
-    assert not await registry.may_type(room, "bob")
-    assert await registry.may_type(room, "carol")
-    await registry.stopped_typing(room, "bob")
-    assert await registry.may_type(room, "bob")
-
-
-async def test_a_ghost_ends_with_its_lease_and_a_renewed_one_does_not(url: str):
-    ghost, alive = new_id(), new_id()
-    async with open_registry(url, node="dead", lease_s=1) as dead:
-        await dead.register(new_id(), ghost)
-        connection = new_id()
-        await dead.register(connection, alive)
-        async with asyncio.timeout(10):
-            while ghost in await dead.connected([ghost]):
-                await dead.renew({connection: alive})
-                await asyncio.sleep(0.05)
-        assert await dead.connected([alive]) == frozenset({alive})
 
 
 @pytest.fixture(params=["valkey", "cluster", *NOBODY])
@@ -274,24 +266,15 @@ async def move(cluster: RedisCluster, slot: int, port: int) -> None:
         await node.aclose()
 
 
-async def test_one_user_is_found_on_any_node_and_the_keys_of_one_lie_together(redis_cluster: RedisCluster):
-    users = [new_id() for _ in range(30)]
-    async with open_registry(redis_cluster.url, node="n1", lease_s=30) as registry:
-        for user in users:
-            assert await registry.register(new_id(), user)
-        assert await registry.connected([*users, "nobody"]) == frozenset(users)
-    assert key_slot(tagged("user:a:b:connected").encode()) == key_slot(tagged("user:a:b:messages").encode())
-
-
 def test_a_connection_that_died_unnoticed_is_an_outage_under_uvloop_too(redis_url: str):
     async def register_on_a_dead_connection() -> None:
         async with open_registry(redis_url, node="n1", lease_s=30) as registry:
-            await registry.register(new_id(), "alice")
+            await registry.register(Entry(new_id(), "alice", "-", 0))
             for client in registry.servers._clients.values():
                 for connection in client.connection_pool._available_connections:
                     connection._writer.transport.abort()
             with pytest.raises(Unavailable):
-                await registry.register(new_id(), "alice")
-            await registry.register(new_id(), "alice")
+                await registry.register(Entry(new_id(), "alice", "-", 0))
+            await registry.register(Entry(new_id(), "alice", "-", 0))
 
     uvloop.run(register_on_a_dead_connection())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -21,12 +21,12 @@ from runtime.auth import Verifier, issue
 from runtime.memory.history import MemoryHistory
 from runtime.memory.intake import MemoryConversations, MemoryIntake
 from runtime.memory.log import MemoryLog
-from runtime.memory.redis import MemoryBus, MemoryRegistry
+from runtime.memory.redis import MemoryAnswers, MemoryBus, MemoryPlaces, MemoryRegistry, MemorySigns
 from runtime.memory.tables import Tables
-from schemas.messages import Message
 from tests import make
 
 SECRET = "s" * 40
+LEASE_S = 1.5
 
 
 @dataclass
@@ -38,7 +38,8 @@ class World:
     tables: Tables
     bus: MemoryBus
     log: MemoryLog
-    sent: list[Message] = field(default_factory=list)
+    parts: node.Node
+    tasks: list[asyncio.Task[None]]
 
     async def send(self, content: str = "hi", *, sender: str = "alice", told: bool = True) -> int:
         """A message that is in the store, and, if told, on the bus."""
@@ -103,35 +104,71 @@ class Client:
         return caught.value.rcvd.code
 
 
-@asynccontextmanager
-async def open_world(**more: Any) -> AsyncIterator[World]:
-    """A node on twins, with these habits."""
-    tables, bus, log = Tables(), MemoryBus(), MemoryLog()
-    await MemoryConversations(tables).create(make.ROOM, None, "alice", ["bob", "carol"])
-    around = node.World(
-        verify=Verifier(SECRET, "millrace", "millrace").verify,
-        history=MemoryHistory(tables),
-        fanout=bus,
-        subscriptions=bus.subscriptions(),
-        registry=MemoryRegistry(),
-        log=log,
-    )
-    habits = node.Habits(origins=frozenset({"https://chat.example"}), heads_every_s=0.2, **more)
-    assembled = node.assemble(around, habits)
-    gateway = assembled.gateway
-    tasks = [asyncio.create_task(work()) for work in assembled.works]
-    async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(await start_server(gateway, "127.0.0.1", 0))
-        yield World(gateway, server.sockets[0].getsockname()[1], tables, bus, log)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+@dataclass
+class Behind:
+    """What several nodes share."""
+
+    tables: Tables = field(default_factory=Tables)
+    bus: MemoryBus = field(default_factory=MemoryBus)
+    log: MemoryLog = field(default_factory=MemoryLog)
+    places: MemoryPlaces = field(default_factory=MemoryPlaces)
+    signs: MemorySigns = field(default_factory=MemorySigns)
+    answers: MemoryAnswers = field(default_factory=MemoryAnswers)
+
+    @asynccontextmanager
+    async def node(self, name: str, *, life: str = "", **habits: Any) -> AsyncIterator[World]:
+        """One node, which serves."""
+        around = node.World(
+            verify=Verifier(SECRET, "millrace", "millrace").verify,
+            history=MemoryHistory(self.tables),
+            fanout=self.bus,
+            subscriptions=self.bus.subscriptions(f"node:{name}"),
+            registry=MemoryRegistry(self.places, name, LEASE_S, life),
+            signs=replace(self.signs, node=name),
+            answers=self.answers,
+            log=self.log,
+        )
+        asked = node.Habits(
+            **{"origins": frozenset({"https://chat.example"}), "heads_every_s": 0.2, "lease_s": LEASE_S, **habits}
+        )
+        assembled = node.assemble(around, asked)
+        tasks = [asyncio.create_task(work()) for work in assembled.works]
+        async with AsyncExitStack() as stack:
+            server = await stack.enter_async_context(await start_server(assembled.gateway, "127.0.0.1", 0))
+            port = server.sockets[0].getsockname()[1]
+            yield World(assembled.gateway, port, self.tables, self.bus, self.log, parts=assembled, tasks=tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with open_world() as opened:
+async def behind() -> Behind:
+    made = Behind()
+    await MemoryConversations(made.tables).create(make.ROOM, None, "alice", ["bob", "carol"])
+    return made
+
+
+@asynccontextmanager
+async def open_world(**habits: Any) -> AsyncIterator[World]:
+    """A node on twins, with these habits."""
+    made = Behind()
+    await MemoryConversations(made.tables).create(make.ROOM, None, "alice", ["bob", "carol"])
+    async with made.node("one", **habits) as opened:
         yield opened
+
+
+@pytest.fixture
+async def world(behind: Behind) -> AsyncIterator[World]:
+    async with behind.node("one") as made:
+        yield made
+
+
+@pytest.fixture
+async def other(behind: Behind) -> AsyncIterator[World]:
+    """A second node on the same servers."""
+    async with behind.node("two") as made:
+        yield made
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Any]:

@@ -169,39 +169,6 @@ async def test_receipts_name_their_device(world):
     assert {(e.device, e.delivered_seq) for e in world.log.events("receipt.recorded")} == {("phone", 1), ("-", 1)}
 
 
-async def test_typing_is_told_to_others_once_and_ended_by_the_server(world):
-    async with world.client() as bob, world.client("alice") as alice:
-        await bob.join()
-        await alice.join()
-        for _ in range(3):
-            await bob.say(type="typing", isTyping=True)
-        assert (await alice.next("typing"))["isTyping"] is True
-        said = await alice.next("typing")
-        assert (said["userId"], said["isTyping"]) == ("bob", False)
-
-
-async def test_typing_ends_with_the_socket(world):
-    async with world.client("alice") as alice:
-        await alice.join()
-        async with world.client() as bob:
-            await bob.join()
-            await bob.say(type="typing", isTyping=True)
-            assert (await alice.next("typing"))["isTyping"] is True
-        assert (await alice.next("typing"))["isTyping"] is False
-
-
-async def test_presence_is_told_to_those_who_share_a_small_conversation(world):
-    async with world.client("alice") as alice:
-        await alice.join()
-        async with world.client() as bob:
-            said = await alice.next("presence")
-            assert (said["userId"], said["online"]) == ("bob", True)
-            await bob.join()
-            assert (await bob.next("presence"))["userId"] == "alice"
-        said = await alice.next("presence")
-        assert (said["userId"], said["online"]) == ("bob", False)
-
-
 async def test_a_receipt_by_message_is_for_its_own_conversation_where_it_is_joined(world):
     other = "01900000-0000-7000-8000-000000000002"
     await MemoryConversations(world.tables).create(other, None, "alice", ["bob"])

@@ -66,7 +66,7 @@ class Mill:
         place = self.hub.place(Socket(user, user, screen), make.ROOM)
         place.room.feed.start(0, 0)
         place.room.settle(place)
-        self.registry.users[user].add(user)
+        self.registry.put(user, user)
         return screen
 
     async def turn(self) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import orjson
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from gateway.drain import drain
 from runtime.auth import issue
 
 from .conftest import SECRET, Client
@@ -80,16 +77,3 @@ async def test_a_frame_that_is_too_large_ends_the_connection(world):
     async with world.client() as bob:
         await bob.socket.send("x" * 70_000)
         assert await bob.closed() == 1009
-
-
-async def test_draining_sends_everybody_away_in_time(world):
-    async with world.client() as bob, world.client("carol", max_queue=1):
-        world.gateway.draining = True
-        draining = asyncio.create_task(drain(world.gateway.connections))
-        said = await bob.next("reconnect")
-        assert 0 <= said["afterMs"] <= 2000
-        assert await bob.closed() == 1012
-        async with asyncio.timeout(10):
-            await draining
-    with pytest.raises(InvalidStatus):
-        await connect(f"ws://127.0.0.1:{world.port}/ws")

@@ -1,0 +1,160 @@
+"""Presence: who learns of whom, when, and what a dead node leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway import presence as desk
+from runtime import signs
+from runtime.memory.intake import MemoryConversations
+from runtime.memory.redis import MemoryRegistry
+from schemas.ids import new_id
+
+from .conftest import LEASE_S
+
+EVERY_S = 1.5
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less time than in earnest."""
+    monkeypatch.setattr(desk, "GRACE_S", 0.4)
+    monkeypatch.setattr(signs, "PRESENCE_S", EVERY_S)
+
+
+def seconds(said: dict) -> float:
+    """How long ago ``lastSeen`` is."""
+    return time.time() - datetime.fromisoformat(said["lastSeen"]).timestamp()
+
+
+async def quiet(client) -> bool:
+    """Whether nothing about presence has come, of all that was said before now."""
+    await client.say(type="ping")
+    return (await client.next("presence", "pong"))["type"] == "pong"
+
+
+async def test_coming_and_going_is_told_over_nodes_with_the_time_of_the_end(world, other):
+    async with world.client("alice") as alice:
+        await alice.join()
+        async with other.client() as bob:
+            said = await alice.next("presence")
+            assert (said["userId"], said["online"]) == ("bob", True)
+            await bob.join()
+            assert (await bob.next("presence"))["userId"] == "alice"
+        gone = time.time()
+        said = await alice.next("presence")
+        assert (said["userId"], said["online"]) == ("bob", False)
+        assert abs(time.time() - seconds(said) - gone) < 1
+        assert datetime.fromisoformat(said["lastSeen"]).tzinfo == UTC
+
+
+async def test_who_joins_learns_who_is_online_and_when_the_others_were(world):
+    async with world.client("carol"):
+        pass
+    gone = time.time()
+    async with world.client("alice"), world.client() as bob:
+        await bob.join()
+        alice, carol = await bob.next("presence"), await bob.next("presence")
+        assert (alice["userId"], alice["online"]) == ("alice", True)
+        assert (carol["userId"], carol["online"]) == ("carol", False)
+        assert abs(time.time() - seconds(carol) - gone) < 1
+
+
+async def test_a_second_device_is_no_news_and_a_quick_return_no_absence(world, other):
+    async with world.client("alice") as alice:
+        await alice.join()
+        async with world.client():
+            assert (await alice.next("presence"))["online"] is True
+            async with other.client():
+                pass
+        async with other.client():
+            await asyncio.sleep(desk.GRACE_S + 0.3)
+            assert await quiet(alice)
+
+
+async def test_who_comes_and_goes_all_the_time_is_told_of_once_in_a_while(world, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(desk, "GRACE_S", 0.01)
+    async with world.client("alice") as alice:
+        await alice.join()
+        began, told = time.monotonic(), []
+
+        async def watch() -> None:
+            while True:
+                told.append((await alice.next("presence"))["online"])
+
+        watching = asyncio.create_task(watch())
+        while time.monotonic() - began < EVERY_S + 0.5:
+            async with world.client():
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)
+        async with asyncio.timeout(5 * EVERY_S):
+            while not told or told[-1]:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        watching.cancel()
+        assert len(told) <= 2 + (time.monotonic() - began) / EVERY_S
+
+
+async def test_who_shares_nothing_learns_nothing(world):
+    stranger = new_id()
+    await MemoryConversations(world.tables).create(stranger, None, "eve", ["mallory"])
+    async with world.client("eve") as eve, world.client("alice") as alice:
+        await eve.say(type="join_conversation", id=stranger)
+        await eve.next("joined")
+        await alice.join()
+        async with world.client():
+            assert (await alice.next("presence"))["userId"] == "bob"
+        assert await quiet(eve)
+
+
+async def test_large_conversations_and_the_setting_turn_it_off(behind):
+    for most in (2, 0):  # the room has three members
+        async with behind.node(f"most-{most}", presence_max_members=most) as world, world.client("alice") as alice:
+            await alice.join()
+            async with world.client() as bob:
+                await bob.join()
+                assert await quiet(bob)
+            await asyncio.sleep(desk.GRACE_S + 0.3)
+            assert await quiet(alice)
+
+
+async def test_a_node_that_was_killed_takes_its_users_offline_within_a_lease(world, behind):
+    ghosts = MemoryRegistry(behind.places, "killed", lease_s=LEASE_S)
+    async with world.client("alice") as alice:
+        await ghosts.renew([])
+        ghosts.put("c1", "bob")
+        ghosts.put("c2", "alice")
+        last = time.time()
+        await alice.join()
+        said = await alice.next("presence")
+        assert (said["userId"], said["online"]) == ("bob", True)
+        said = await alice.next("presence")
+        assert (said["userId"], said["online"]) == ("bob", False)
+        assert time.time() - last < LEASE_S + 1 + desk.GRACE_S + 1
+        assert abs(time.time() - seconds(said) - last) < 0.5, "the last renewal is what was seen of him"
+        assert await quiet(alice), "alice has another connection"
+
+
+async def test_a_node_that_comes_back_under_its_name_does_not_revive_its_ghosts(behind):
+    ghosts = MemoryRegistry(behind.places, "again", lease_s=30)
+    await ghosts.renew([])
+    ghosts.put("c1", "bob")
+    async with behind.node("again") as world, world.client("alice") as alice:
+        await alice.join()
+        async with asyncio.timeout(3):
+            while await world.gateway.registry.connected(["bob"]):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def test_a_registry_that_forgot_everything_is_told_again(world, behind):
+    async with world.client("alice"), world.client():
+        behind.places.lives.clear()
+        behind.places.held.clear()
+        began = time.monotonic()
+        async with asyncio.timeout(5):
+            while await world.gateway.registry.connected(["alice", "bob"]) != {"alice", "bob"}:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert time.monotonic() - began < world.parts.leases.lease_s / 3 + 1
