@@ -16,11 +16,15 @@ from schemas.ids import new_id
 
 @dataclass(slots=True)
 class MemoryBus:
-    """A Fanout to all subscriptions made with it. Set ``losing`` to lose everything, ``down`` to refuse."""
+    """A Fanout to all subscriptions made with it. Set ``losing`` to lose everything, ``down`` to refuse.
+
+    ``slow_s``: how long subscribing and unsubscribing take.
+    """
 
     nodes: list[MemorySubscriptions] = field(default_factory=list)
     losing: bool = False
     down: bool = False
+    slow_s: float = 0.0
 
     async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
         if self.down:
@@ -49,11 +53,11 @@ class MemorySubscriptions:
         if self.bus.down:
             raise Unavailable("Redis did not confirm the subscription")
         self.channels.add(channel)
-        await asyncio.sleep(0)  # a server takes its time, too
+        await asyncio.sleep(self.bus.slow_s)
 
     async def unsubscribe(self, channel: str) -> None:
         self.channels.discard(channel)
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.bus.slow_s)
 
     async def hints(self) -> AsyncIterator[Hint]:
         while True:
@@ -62,10 +66,14 @@ class MemorySubscriptions:
 
 @dataclass(slots=True)
 class MemoryPlaces:
-    """What all registries of one Redis see. ``now`` in Unix seconds; ``held``: life → connection → user."""
+    """What all registries of one Redis see. ``now`` in Unix seconds; ``held``: life → connection → user.
+
+    ``lives``: by the end of their lease; ``last``: by their last renewal.
+    """
 
     now: Callable[[], float] = time.time
     lives: dict[str, float] = field(default_factory=dict)
+    last: dict[str, float] = field(default_factory=dict)
     held: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     seen: dict[str, int] = field(default_factory=dict)
 
@@ -102,14 +110,18 @@ class MemoryRegistry:
         self.put(entry.connection_id, entry.user_id)
         return self.places.count(entry.user_id, list(self.places.held)) == 1
 
+    def _alive(self) -> None:
+        self.places.last[self.life] = self.places.now()
+        self.places.lives[self.life] = self.places.now() + self.lease_s
+
     def put(self, connection_id: str, user_id: str) -> None:
         """Note a connection of this node."""
-        self.places.lives[self.life] = self.places.now() + self.lease_s
+        self._alive()
         self.places.held[self.life][connection_id] = user_id
 
     async def renew(self, entries: Iterable[Entry], *, draining: bool = False) -> bool:
         known = self.life in self.places.lives
-        self.places.lives[self.life] = self.places.now() + self.lease_s
+        self._alive()
         for entry in entries:
             self.put(entry.connection_id, entry.user_id)
         return not known
@@ -124,14 +136,15 @@ class MemoryRegistry:
         if not self._took_over:
             ended |= {life for life in self.places.lives if life.startswith(f"{self.node}/")}
         self._took_over = True
-        return [user for life in sorted(ended - {self.life}) for user in self._clear(life, self.lease_s)]
+        return [user for life in sorted(ended - {self.life}) for user in self._clear(life)]
 
     async def leave(self) -> None:
-        self.places.lives[self.life] = self.places.now()
-        self._clear(self.life, 0)
+        self._alive()
+        self._clear(self.life)
 
-    def _clear(self, life: str, ago_s: float) -> list[str]:
-        seen = int((self.places.lives.pop(life) - ago_s) * 1000)
+    def _clear(self, life: str) -> list[str]:
+        del self.places.lives[life]
+        seen = int(self.places.last.pop(life) * 1000)
         users = sorted(set(self.places.held.pop(life, {}).values()))
         for user in users:
             self.places.seen[user] = max(seen, self.places.seen.get(user, 0))

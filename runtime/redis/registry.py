@@ -2,7 +2,7 @@
 
 * ``user:{userId}:connected``       connection ids by the end of their lease (Unix milliseconds)
 * ``connection:{connectionId}``     user, node, device, since, lease, and the life of the node
-* ``gateways``                      lives of nodes by the end of their lease
+* ``gateways``, ``gateways:seen``   lives of nodes by the end of their lease, and by their last renewal
 * ``node:{gatewayId}``              what its last life says of itself; gone with its lease
 * ``node:{life}:connections``       connection id → user: what is to be cleared when that life has ended
 * ``user:{userId}:seen``            when the user's last connection ended
@@ -22,7 +22,7 @@ from runtime.ports import Entry
 from runtime.redis.servers import Command, Servers, open_servers
 from schemas.ids import new_id
 
-LIVES = "gateways"
+LIVES, _LAST = "gateways", "gateways:seen"
 _CHUNK = 100
 """Connections in one pipeline: about 10 ms of this process."""
 _CLEARING_MS = 10_000
@@ -100,7 +100,7 @@ class RedisRegistry:
 
     async def register(self, entry: Entry) -> bool:
         now, key = now_ms(), self._user(entry.user_id)
-        await self.servers.run([("ZADD", LIVES, self._ends(now), self.life), *self._lease([entry], now)])
+        await self.servers.run([*self._alive(now), *self._lease([entry], now)])
         clear: Command = ("ZREMRANGEBYSCORE", key, "-inf", now)
         answers = await self.servers.atomic([clear, *self._place(entry, now), ("ZCARD", key)])
         return bool(answers[-1] == 1)
@@ -110,7 +110,7 @@ class RedisRegistry:
         said = ("life", self.life, "since", self._began_ms, "draining", int(draining), "lease", self._ends(now))
         added, *_ = await self.servers.run(
             [
-                ("ZADD", LIVES, self._ends(now), self.life),
+                *self._alive(now),
                 ("HSET", key, *said),
                 ("PEXPIREAT", key, self._ends(now)),
             ]
@@ -154,17 +154,17 @@ class RedisRegistry:
         [claimed] = await self.servers.run([("SET", f"{key}:clearing", self.life, "NX", "PX", _CLEARING_MS)])
         if not claimed:
             return []
-        held, ends, said = await self.servers.run(
-            [("HGETALL", key), ("ZSCORE", LIVES, life), ("HGET", node_key(node_of(life)), "life")]
+        held, last, said = await self.servers.run(
+            [("HGETALL", key), ("ZSCORE", _LAST, life), ("HGET", node_key(node_of(life)), "life")]
         )
-        # The last renewal is the last time that anybody has seen them. All nodes have leases of one length.
-        seen = now_ms() if life == self.life or ends is None else int(float(ends) - self.lease_s * 1000)
+        # The last renewal is the last time that anybody has seen them.
+        seen = now_ms() if life == self.life or last is None else int(float(last))
         away: list[str] = []
         source = iter(held.items())
         while chunk := list(islice(source, _CHUNK)):
             away += await self._forget({id_.decode(): user.decode() for id_, user in chunk}, seen)
         tail: list[Command] = [("DEL", node_key(node_of(life)))] if said == life.encode() else []
-        await self.servers.run([("DEL", key), ("ZREM", LIVES, life), *tail])
+        await self.servers.run([("DEL", key), ("ZREM", LIVES, life), ("ZREM", _LAST, life), *tail])
         return away
 
     async def _forget(self, held: Mapping[str, str], seen: int) -> Sequence[str]:
@@ -182,6 +182,10 @@ class RedisRegistry:
 
     def _ends(self, now: int) -> int:
         return now + int(self.lease_s * 1000)
+
+    def _alive(self, now: int) -> list[Command]:
+        """The lease of this life; the first of them says whether it was there."""
+        return [("ZADD", LIVES, self._ends(now), self.life), ("ZADD", _LAST, now, self.life)]
 
     def _user(self, user_id: str) -> str:
         return user_key(self.servers, user_id)

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
+from runtime.memory import redis as memory
 from runtime.memory.redis import MemoryPlaces, MemoryRegistry, MemorySigns
 from runtime.ports import Entry, Registry, Signs
 from runtime.redis import nodes
+from runtime.redis import signs as redis_signs
 from runtime.redis.client import connect, target
 from runtime.redis.fanout import open_fanout
 from runtime.redis.registry import RedisRegistry, open_registry
@@ -289,7 +291,9 @@ async def signs(request: pytest.FixtureRequest) -> AsyncIterator[Two]:
         yield Two(RedisSigns(fanout.servers, "one"), RedisSigns(fanout.servers, "two"))
 
 
-async def test_typing_is_told_by_one_node_once_in_three_seconds(signs):
+async def test_typing_is_told_by_one_node_once_in_a_while(signs, monkeypatch: pytest.MonkeyPatch):
+    for twin in (redis_signs, memory):
+        monkeypatch.setattr(twin, "TYPING_S", 0.8)
     room = new_id()
     assert await signs.one.may_type(room, "bob")
     assert not await signs.one.may_type(room, "bob")

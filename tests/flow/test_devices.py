@@ -1,0 +1,181 @@
+"""Several devices and several nodes: one subscription for all, and what one device does the others learn."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import AsyncExitStack
+
+import pytest
+
+from gateway import channels
+from gateway.dispatcher import direct, to_room, to_users
+from runtime.memory.effects import MemoryStatuses
+from runtime.memory.history import MemoryHistory
+from schemas import frames
+from schemas.events import ReceiptRecorded
+from streams.stage import Patience, Taken, process
+from streams.status import status_stage
+from tests import make
+
+from .conftest import World
+
+
+async def publish(world: World, seq: int) -> None:
+    """As the dispatcher does it, whichever node it is on."""
+    [change] = await MemoryHistory(world.tables).changes(make.ROOM, seq - 1, seq, 1)
+    hints = to_users(make.ROOM, frames.of_change(change), ["alice", "bob", "carol"])
+    await world.bus.publish([to_room(change), *hints])
+
+
+async def fold(world: World) -> None:
+    """The status stage, and what the dispatcher makes of it."""
+    receipts = [one for one in world.log.records if one.topic == ReceiptRecorded.TOPIC]
+    batch = [Taken(r.topic, 0, n, r.key, r.value, r.headers) for n, r in enumerate(receipts)]
+    await process(status_stage(MemoryStatuses(world.tables)), batch, world.log, Patience())
+    await world.bus.publish([one for event in world.log.events("message.status") for one in direct(event)])
+
+
+async def test_what_one_device_sends_the_users_other_devices_get_on_any_node(world, other):
+    async with AsyncExitStack() as stack:
+        there, here, elsewhere = [
+            await stack.enter_async_context(node.client("alice", query=f"?device={name}"))
+            for node, name in ((world, "phone"), (other, "laptop"), (other, "tablet"))
+        ]
+        await there.join()
+        await here.join()
+        await publish(world, await world.send(told=False))
+        for device in (there, here, elsewhere):
+            said = await device.next("new_message")
+            assert (said["seq"], said["message"]["senderId"]) == (1, "alice")
+
+
+@pytest.mark.parametrize("what", ["read", "ack"])
+async def test_what_one_device_reads_the_users_other_devices_and_the_sender_learn(world, other, what):
+    async with (
+        world.client(query="?device=phone") as phone,
+        other.client(query="?device=laptop") as laptop,
+        other.client("alice") as alice,
+        world.client("carol") as carol,
+    ):
+        for client in (phone, laptop, alice, carol):
+            await client.join(after=0)
+        await publish(world, await world.send(told=False))
+        await phone.seqs(1)
+        await phone.say(type=what, conversationId=make.ROOM, seq=1)
+        await phone.say(type="ping")
+        await phone.next("pong")
+        await world.gateway.commands.receipts.flush()
+        await fold(world)
+        for client in (laptop, alice, phone):
+            said = await client.next("message_status")
+            assert (said["userId"], said["deliveredSeq"], said["readSeq"]) == ("bob", 1, int(what == "read"))
+        # One device of one recipient is enough.
+        assert world.tables.changes[make.ROOM][0].message is not None
+        [message] = world.tables.messages.values()
+        assert message.status == ("read" if what == "read" else "delivered")
+        await carol.say(type="ping")
+        assert (await carol.next("message_status", "pong"))["type"] == "pong"
+
+
+ROOM = {channels.messages(make.ROOM), channels.events(make.ROOM)}
+BOB = {channels.user_messages("bob"), channels.user_notifications("bob")}
+SLOW_S = 0.05
+
+
+async def until_subscribed(world: World, wanted: set[str]) -> None:
+    """Until the node is subscribed to just these, and stays so while everything under way comes to its end."""
+    [node] = world.bus.nodes
+    still = 0
+    async with asyncio.timeout(5):
+        while still < 10:
+            still = still + 1 if node.channels - {"node:one"} == wanted else 0
+            await asyncio.sleep(SLOW_S / 2)
+
+
+async def test_sockets_of_a_node_share_one_subscription(world):
+    async with world.client() as one, world.client() as two:
+        await one.join()
+        await two.join()
+        await until_subscribed(world, BOB | ROOM)
+        await one.socket.close()
+        await until_subscribed(world, BOB | ROOM)
+        await world.send()
+        assert await two.seqs(1) == [1]
+    await until_subscribed(world, set())
+
+
+async def test_who_comes_while_the_last_one_goes_is_subscribed(world):
+    world.bus.slow_s = SLOW_S
+    async with world.client() as last:
+        await last.join()
+    async with asyncio.timeout(5):
+        while world.gateway.connections:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    async with world.client() as next_one:  # while the channels of the last one are being given up
+        assert await next_one.join() == []
+        await until_subscribed(world, BOB | ROOM)
+    await until_subscribed(world, set())
+
+
+async def test_who_joins_while_the_last_one_leaves_is_subscribed(world):
+    async with world.client() as bob, world.client("alice") as alice:
+        await bob.join()
+        world.bus.slow_s = SLOW_S
+        await bob.say(type="leave_conversation", id=make.ROOM)
+        async with asyncio.timeout(5):
+            while channels.messages(make.ROOM) in world.bus.nodes[0].channels:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        await alice.join()
+        await until_subscribed(world, BOB | ROOM | {c.replace("bob", "alice") for c in BOB})
+
+
+async def test_who_leaves_before_he_has_joined_leaves_nothing(world, monkeypatch: pytest.MonkeyPatch):
+    is_member = MemoryHistory.is_member
+
+    async def slowly(self: MemoryHistory, conversation_id: str, user_id: str) -> bool:
+        await asyncio.sleep(SLOW_S)
+        return await is_member(self, conversation_id, user_id)
+
+    monkeypatch.setattr(MemoryHistory, "is_member", slowly)
+    async with world.client() as bob:
+        await bob.say(type="join_conversation", id=make.ROOM)
+        await bob.say(type="leave_conversation", id=make.ROOM)
+        await bob.next("left")
+        await until_subscribed(world, BOB)
+
+
+async def test_the_first_socket_of_a_user_may_end_at_once(world):
+    world.bus.slow_s = SLOW_S
+    async with world.client() as first:
+        first.socket.transport.abort()
+        async with world.client():
+            await until_subscribed(world, BOB)
+    await until_subscribed(world, set())
+
+
+async def test_whoever_comes_and_goes_what_is_left_is_subscribed_and_nothing_else(world):
+    world.bus.slow_s = 0.002
+
+    async def come_and_go(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(6):
+            async with world.client() as bob:
+                for _ in range(rng.randrange(3)):
+                    await bob.say(type="join_conversation", id=make.ROOM)
+                    if rng.random() < 0.5:
+                        await bob.next("joined", "error")
+                    await bob.say(type="leave_conversation", id=make.ROOM)
+                if rng.random() < 0.5:
+                    await bob.say(type="join_conversation", id=make.ROOM)
+                await asyncio.sleep(rng.choice((0, 0, 0.002)))
+
+    going = asyncio.gather(*(come_and_go(seed) for seed in range(6)))
+    await asyncio.sleep(0.05)
+    async with world.client() as staying:
+        await staying.join()
+        await going
+        await until_subscribed(world, BOB | ROOM)
+        await world.send()
+        assert await staying.seqs(1) == [1]
+    await until_subscribed(world, set())
