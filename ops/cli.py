@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ops import agents, demo, dlq, replay_irc, topics
+from ops import agents, connections, demo, dlq, gateways, replay_irc, topics
 from ops.audit.command import audit
 from ops.errors import OperatorError
 from ops.running import data_folder, running_stack
@@ -27,6 +27,8 @@ app = typer.Typer(
 )
 app.add_typer(topics.app, name="topics")
 app.add_typer(agents.app, name="agents")
+app.add_typer(connections.app, name="connections")
+app.add_typer(gateways.app, name="gateways")
 app.command("audit")(audit)
 app.add_typer(dlq.app, name="dlq")
 app.command("demo")(demo.demo)

@@ -18,6 +18,10 @@ _POLL_S = 0.05
 _ANSWER_MS = 60_000
 
 
+class NoAnswer(Unavailable):
+    """A node that was asked says nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """A node whose lease lives. Times are Unix milliseconds."""
@@ -95,19 +99,19 @@ async def connection(servers: Servers, connection_id: str) -> Held:
 async def ask(servers: Servers, node: str, asked: Mapping[str, Any], within_s: float = 5.0) -> Any:
     """Say something on a node's channel, with the key under which its answer is to be left, and wait for that.
 
-    Raises Unavailable when Redis or the node does not answer.
+    Raises NoAnswer when the node does not, Unavailable when Redis does not.
     """
     reply = f"reply:{new_id()}"
     [heard] = await servers.run([("PUBLISH", node_key(node), orjson.dumps({**asked, "reply": reply}))])
     if not heard:
-        raise Unavailable(f"{node} does not listen: is it up, and on this Redis?")
+        raise NoAnswer(f"{node} does not listen: is it up, and on this Redis?")
     deadline = asyncio.get_running_loop().time() + within_s
     while asyncio.get_running_loop().time() < deadline:
         [answer] = await servers.run([("LPOP", reply)])
         if answer is not None:
             return orjson.loads(answer)
         await asyncio.sleep(_POLL_S)
-    raise Unavailable(f"{node} has not answered in {within_s:.0f} s; it may have ended just now")
+    raise NoAnswer(f"{node} has not answered in {within_s:.0f} s; it may have ended just now")
 
 
 async def _lives(servers: Servers) -> list[str]:
