@@ -78,8 +78,8 @@ async def run(settings: Settings) -> int:
         done, _ = await asyncio.wait({told, asked, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         ready = False
         node.gateway.draining = True  # who comes all the same is told so: a 503
-        await node.leases.say_draining()
-        await Drain(node.gateway.connections, told).run(asked.result() if asked in done else OVER_S)
+        over_s = asked.result() if asked in done else OVER_S
+        await asyncio.gather(node.leases.say_draining(), Drain(node.gateway.connections, told).run(over_s))
         server.close(close_connections=False)
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_S):

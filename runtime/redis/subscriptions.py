@@ -28,6 +28,8 @@ CONFIRM_S = 2.0
 _READ_S = 1.0
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _SETTLE_S = 0.1
+_LOOK_S = 5.0
+"""Slots are read so often without any reason: a node that stands still does not say that a replica has taken over."""
 _WAITING = 10_000
 
 
@@ -142,9 +144,11 @@ class RedisSubscriptions:
             self._lines.clear()
 
     async def _keep_in_place(self) -> None:
-        """Whenever there is reason to: read who has which slots, and move the channels there."""
+        """Whenever there is reason to, and now and then: read who has which slots, and move the channels there."""
         while True:
-            await self._look.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._look.wait()
             self._look.clear()
             try:
                 await self.servers.refresh()

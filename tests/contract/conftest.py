@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
+
 import pytest
+
+from runtime.ports import Hint, Subscriptions
 
 
 def real_url(request: pytest.FixtureRequest) -> str:
@@ -10,3 +15,27 @@ def real_url(request: pytest.FixtureRequest) -> str:
     if request.param == "cluster":
         return str(request.getfixturevalue("redis_cluster").url)
     return str(request.getfixturevalue("redis_url"))
+
+
+@dataclass
+class Node:
+    subscriptions: Subscriptions
+    got: asyncio.Queue[Hint]
+
+    async def next(self) -> Hint:
+        async with asyncio.timeout(10):
+            return await self.got.get()
+
+    def rest(self) -> list[Hint]:
+        """What has arrived besides."""
+        return [self.got.get_nowait() for _ in range(self.got.qsize())]
+
+
+async def listen(subscriptions: Subscriptions) -> tuple[Node, asyncio.Task[None]]:
+    node = Node(subscriptions, asyncio.Queue())
+
+    async def pump() -> None:
+        async for hint in subscriptions.hints():
+            node.got.put_nowait(hint)
+
+    return node, asyncio.create_task(pump())

@@ -3,54 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 import uvloop
-from redis.crc import key_slot
 
 from runtime.errors import RateLimited, Unavailable
 from runtime.memory.redis import MemoryBus
-from runtime.ports import Entry, Fanout, Hint, Subscriptions
+from runtime.ports import Entry, Fanout, Hint
 from runtime.redis.client import connect, target
-from runtime.redis.cluster import shares
 from runtime.redis.fanout import open_fanout
 from runtime.redis.rates import open_rate_limiter
 from runtime.redis.registry import open_registry
-from runtime.redis.servers import tagged
 from runtime.redis.subscriptions import open_subscriptions
 from schemas.ids import new_id
-from tests.contract.conftest import real_url
-from tests.rediscluster import RedisCluster
-
-
-@dataclass
-class Node:
-    subscriptions: Subscriptions
-    got: asyncio.Queue[Hint]
-
-    async def next(self) -> Hint:
-        async with asyncio.timeout(10):
-            return await self.got.get()
-
-    def rest(self) -> list[Hint]:
-        """What has arrived besides."""
-        return [self.got.get_nowait() for _ in range(self.got.qsize())]
-
-
-async def listen(subscriptions: Subscriptions) -> tuple[Node, asyncio.Task[None]]:
-    node = Node(subscriptions, asyncio.Queue())
-
-    async def pump() -> None:
-        async for hint in subscriptions.hints():
-            node.got.put_nowait(hint)
-
-    return node, asyncio.create_task(pump())
+from tests.contract.conftest import Node, listen, real_url
 
 
 @pytest.fixture(params=["valkey", "cluster"])
@@ -180,90 +149,6 @@ async def test_a_rate_holds_with_redis_and_without(url_or_nobody: str):
             assert caught.value.retry_after_s > 0
             await rates.hit("messages", new_id(), 3)
             await rates.hit("other", user, 0)
-
-
-# what only a cluster can do
-
-
-def channels_by_node(cluster: RedisCluster) -> dict[int, str]:
-    """For each node's port a channel that belongs there."""
-    found: dict[int, str] = {}
-    owners = [
-        node.port for node, share in zip(cluster.nodes, shares(3), strict=True) for _ in range(share[0], share[1] + 1)
-    ]
-    while len(found) < 3:
-        channel = f"conversation:{new_id()}:messages"
-        found[owners[key_slot(tagged(channel).encode())]] = channel
-    return found
-
-
-async def test_a_killed_node_is_silent_the_others_go_on_and_it_comes_back_with_a_gap(redis_cluster: RedisCluster):
-    url = redis_cluster.url
-    async with open_fanout(url) as fanout, open_subscriptions(url, "test-killed") as subscriptions:
-        node, task = await listen(subscriptions)
-        channels = channels_by_node(redis_cluster)
-        for channel in channels.values():
-            await subscriptions.subscribe(channel)
-        (port, silent), *others = channels.items()
-        with frozen(redis_cluster, port):  # it neither answers nor refuses
-            for _, channel in others:
-                async with asyncio.timeout(5):
-                    with suppress(Unavailable):
-                        await fanout.publish([(silent, b"lost"), (channel, b"goes on")])
-                    assert await node.next() == Hint(channel, b"goes on")
-        redis_cluster.kill(port)
-        while (hint := await node.next()) != Hint(silent, b"", gap=True):
-            assert hint.gap or hint.data == b"lost"
-        async with asyncio.timeout(10):
-            while True:
-                with suppress(Unavailable):
-                    await fanout.publish([(silent, b"back")])
-                    break
-        while (hint := await node.next()).gap:
-            pass
-        assert hint == Hint(silent, b"back")
-        task.cancel()
-
-
-@contextmanager
-def frozen(cluster: RedisCluster, port: int) -> Iterator[None]:
-    pid = cluster.pid(port)
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
-async def test_a_channel_moves_with_its_slot(redis_cluster: RedisCluster):
-    url = redis_cluster.url
-    async with open_fanout(url) as fanout, open_subscriptions(url, "test-moved") as subscriptions:
-        node, task = await listen(subscriptions)
-        (port, channel), (other, _), *_ = channels_by_node(redis_cluster).items()
-        await subscriptions.subscribe(channel)
-        await fanout.publish([(channel, b"before")])
-        assert await node.next() == Hint(channel, b"before")
-        slot = key_slot(tagged(channel).encode())
-        for place in (other, port):  # and home again, for the other tests
-            await move(redis_cluster, slot, place)
-            assert await node.next() == Hint(channel, b"", gap=True)
-            await fanout.publish([(channel, b"after")])
-            while (hint := await node.next()).gap:
-                pass
-            assert hint == Hint(channel, b"after")
-        task.cancel()
-
-
-async def move(cluster: RedisCluster, slot: int, port: int) -> None:
-    """As an operator does it who moves an empty slot."""
-    nodes = [connect(target(cluster.url), address) for address in target(cluster.url).nodes]
-    new = next(node for node, address in zip(nodes, target(cluster.url).nodes, strict=True) if address.port == port)
-    name = (await new.execute_command("CLUSTER", "MYID")).decode()
-    for node in (new, *(node for node in nodes if node is not new)):
-        await node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", name)
-    for node in nodes:
-        await node.aclose()
 
 
 def test_a_connection_that_died_unnoticed_is_an_outage_under_uvloop_too(redis_url: str):

@@ -22,6 +22,7 @@ from runtime.stack.folder import Folder
 from runtime.stack.ports import allot
 from runtime.stack.postgres import Postgres
 from runtime.stack.replica import NAME as REPLICA
+from tests.fault.chat import open_chat
 from tests.folders import open_folder
 
 from .conftest import ROOT, Person, kill, millrace, person_of, process, status, until
@@ -142,6 +143,27 @@ def test_a_day_of_chat_survives_kills_of_nodes_of_every_kind(cluster: RunningSta
     assert said["delivered"] == said["expected"] > 10_000
     assert {name: process(cluster, name)["restarts"] - head[name] for name in victims} == dict.fromkeys(victims, 1)
     until(lambda: status(cluster)["state"] == "ready", 60)
+
+
+async def test_row_38_all_gateways_drained_one_after_the_other_show_on_no_screen(cluster: RunningStack):
+    names = [node.name for node in cluster.nodes("gateway")]
+    before = {name: process(cluster, name)["restarts"] for name in names}
+    async with open_chat(cluster, rooms=5) as chat:
+        load = asyncio.create_task(chat.say(1000, at_once=4, pace_s=0.1))
+        for name in names:
+            words = ("gateways", "drain", name, "--over", "4s", "--until-back", "--json", "--data", str(cluster.data))
+            done = await asyncio.to_thread(millrace, *words)
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout)["state"] == "has ended and is back"
+        await load
+        await chat.settled(60)
+        assert sum(watcher.live.reconnects for watcher in chat.watchers) >= len(chat.watchers)
+        told = [said for watcher in chat.watchers for said in watcher.screen.others if said["type"] == "reconnect"]
+        assert len(told) >= len(chat.watchers)
+        await chat.verdict()
+    assert {name: process(cluster, name)["restarts"] - before[name] for name in names} == dict.fromkeys(names, 1)
+    rows = json.loads(millrace("gateways", "list", "--json", "--data", str(cluster.data)).stdout)
+    assert {row["node"]: row["state"] for row in rows} == dict.fromkeys(names, "serving")
 
 
 def test_the_replica_has_what_the_primary_has(cluster: RunningStack):

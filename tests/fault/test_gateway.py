@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -12,9 +13,11 @@ import httpx2
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from gateway.drain import OVER_S
 from ops.running import RunningStack
 from ops.verify.proxy import open_proxy
 from runtime.auth import issue
+from tests.e2e.conftest import millrace
 from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
 from tests.fault.processes import Extra, rss_mb, through
@@ -58,10 +61,10 @@ async def test_row_38_nodes_that_leave_send_their_clients_away_whoever_does_not_
         url = f"ws://127.0.0.1:{balancer.port}/ws"
         await asyncio.gather(*(chat.watch(user, room, url) for room, users in chat.rooms.items() for user in users))
         load = asyncio.create_task(chat.say(200, at_once=4, pace_s=0.1))
-        for leaving, following in ((one, other.http_url), (other, stack.ws_url)):
+        for leaving, following, how in ((one, other.http_url, by_signal), (other, stack.ws_url, by_command)):
             through(following, balancer)
             before = len(frames(chat, "connected"))
-            await leaves(chat, leaving)
+            await leaves(chat, leaving, how)
             async with asyncio.timeout(15):
                 while len(frames(chat, "connected")) < before + len(chat.watchers):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
@@ -73,15 +76,25 @@ async def test_row_38_nodes_that_leave_send_their_clients_away_whoever_does_not_
         await chat.verdict()
 
 
-async def leaves(chat: Chat, gateway: Extra) -> None:
-    """SIGTERM: 1012 to each socket, and the end within 25 s, although one takes nothing."""
+async def by_signal(gateway: Extra) -> None:
+    gateway.signal(signal.SIGTERM)
+
+
+async def by_command(gateway: Extra) -> None:
+    words = ("gateways", "drain", gateway.node, "--over", f"{OVER_S:.0f}s", "--no-wait")
+    done = await asyncio.to_thread(millrace, *words, "--data", str(gateway.stack.data))
+    assert done.returncode == 0, done.stderr
+
+
+async def leaves(chat: Chat, gateway: Extra, how: Callable[[Extra], Awaitable[None]]) -> None:
+    """1012 to each socket, and the end in time, although one takes nothing."""
     room, users = next(iter(chat.rooms.items()))
     async with deaf(gateway.ws_url, chat.token(users[0]), room, 0):
         async with open_socket(gateway.ws_url, chat.token(users[1])) as socket:
+            await how(gateway)
             began = time.monotonic()
-            gateway.signal(signal.SIGTERM)
             assert await socket.closed() == 1012
-        assert await gateway.ended(25 - (time.monotonic() - began)) == 0
+        assert await gateway.ended(OVER_S + 5 - (time.monotonic() - began)) == 0
 
 
 async def test_row_39_clients_that_never_read_are_cut_and_cost_a_mebibyte_each(stack: RunningStack, beside: Beside):

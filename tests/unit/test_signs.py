@@ -1,0 +1,26 @@
+"""How often changes of presence are told."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime.signs import PRESENCE_S, told, wait_s
+
+NOW = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("last", "online", "wait"),
+    [
+        ("", True, 0),
+        ("", False, 0),
+        (told(True, NOW), True, -1),
+        (told(False, NOW - 60_000), False, -1),
+        (told(True, NOW), False, PRESENCE_S),
+        (told(True, NOW - 2000), False, PRESENCE_S - 2),
+        (told(True, NOW - 60_000), False, 0),
+        (told(False, NOW - 60_000), True, 0),
+    ],
+)
+def test_a_change_waits_for_its_turn_and_what_is_no_change_is_not_told(last: str, online: bool, wait: float):
+    assert wait_s(last, online, NOW) == wait
