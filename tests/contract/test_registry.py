@@ -26,7 +26,7 @@ from schemas.ids import new_id
 from tests.contract.conftest import real_url
 from tests.rediscluster import RedisCluster
 
-LEASE_S = 0.6
+LEASE_S = 0.5
 
 
 def entry(user: str = "", device: str = "phone") -> Entry:
@@ -113,11 +113,11 @@ async def test_what_a_dead_node_held_counts_no_more_and_is_cleared_by_another(op
     assert ghost.user_id not in await other.clear()
 
 
-async def test_what_is_renewed_outlives_many_leases(open_node):
+async def test_what_is_renewed_outlives_its_lease(open_node):
     node, other = await open_node(lease_s=LEASE_S), await open_node(lease_s=LEASE_S)
     one = entry()
     await node.register(one)
-    until = time.monotonic() + 3 * LEASE_S
+    until = time.monotonic() + 2 * LEASE_S
     while time.monotonic() < until:
         await node.renew([one])
         assert one.user_id not in await other.clear()
@@ -245,6 +245,7 @@ async def test_entries_are_read_as_they_are_renewed(url: str):
         await registry.leave()
 
 
+@pytest.mark.slow
 async def test_five_thousand_renewals_do_not_hold_up_the_rest_of_the_process(redis_url: str):
     async with open_registry(redis_url, node=f"large-{new_id()}", lease_s=30) as registry:
         many = [entry(f"user-{n % 4000}") for n in range(5000)]

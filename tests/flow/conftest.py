@@ -26,7 +26,7 @@ from runtime.memory.tables import Tables
 from tests import make
 
 SECRET = "s" * 40
-LEASE_S = 1.5
+LEASE_S = 0.9
 
 
 @dataclass

@@ -16,13 +16,13 @@ from schemas.ids import new_id
 
 from .conftest import LEASE_S
 
-EVERY_S = 1.5
+EVERY_S = 0.8
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less time than in earnest."""
-    monkeypatch.setattr(desk, "GRACE_S", 0.4)
+    monkeypatch.setattr(desk, "GRACE_S", 0.3)
     monkeypatch.setattr(signs, "PRESENCE_S", EVERY_S)
 
 
