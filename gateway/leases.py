@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -30,6 +31,33 @@ class Leases:
     presence: PresenceDesk
     lease_s: float
     draining: bool = False
+    _unsaid: set[str] = field(default_factory=set)
+    _owed: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    async def began(self, entry: Entry) -> None:
+        """A connection was made. Without Redis it is told of at the next renewal."""
+        try:
+            if await self.registry.register(entry):
+                self.presence.came(entry.user_id)
+        except Unavailable:
+            self._unsaid.add(entry.user_id)
+            _log.warning("connection not registered: redis is away")
+
+    async def ended(self, entry: Entry) -> None:
+        """A connection has ended. Without Redis that is told as soon as it answers."""
+        self._owe(entry)
+        with suppress(Unavailable):
+            await self._unregister(entry.connection_id)
+
+    def _owe(self, entry: Entry) -> None:
+        self._owed[entry.connection_id] = (entry.user_id, time.time_ns() // 1_000_000)
+
+    async def _unregister(self, connection_id: str) -> None:
+        if connection_id in self._owed:
+            user, ended_ms = self._owed[connection_id]
+            if await self.registry.unregister(connection_id, user, ended_ms):
+                self.presence.went(user)
+            self._owed.pop(connection_id, None)
 
     async def run(self) -> None:
         """For ever."""
@@ -57,11 +85,12 @@ class Leases:
     async def _renew(self) -> None:
         renewed: list[Entry] = []
         if await self.registry.renew(self._entries(renewed), draining=self.draining):
-            for connection in list(self.connections.values()):
-                self.presence.came(connection.socket.user_id)
+            self._unsaid.update(connection.socket.user_id for connection in self.connections.values())
+        while self._unsaid:
+            self.presence.came(self._unsaid.pop())
         for entry in renewed:
             if entry.connection_id not in self.connections:  # it ended while its lease was under way
-                await self.registry.unregister(entry.connection_id, entry.user_id)
+                self._owe(entry)
 
     def _entries(self, renewed: list[Entry]) -> Iterator[Entry]:
         for id_ in list(self.connections):
@@ -76,6 +105,8 @@ class Leases:
                 GHOSTS.inc(len(away))
                 for user in away:
                     self.presence.went(user)
+                for connection_id in list(self._owed):
+                    await self._unregister(connection_id)
             await asyncio.sleep(min(_LOOK_S, self.lease_s / 3))
 
     async def say_draining(self) -> None:

@@ -18,15 +18,15 @@ from gateway.admission import Admission
 from gateway.commands import Commands
 from gateway.connection import Connection, Connections
 from gateway.hub import Hub, Socket
+from gateway.leases import Leases
 from gateway.peer import HEARTBEAT_S, Peer, listen
-from gateway.presence import PresenceDesk
 from gateway.rooms import Rooms
 from gateway.session import Close, Session
 from gateway.wire import Outlet, Wire
 from runtime.auth import Identity
 from runtime.errors import MillraceError, RateLimited, Unauthenticated, Unavailable
 from runtime.metrics import CONNECTIONS, REFUSED
-from runtime.ports import Registry, Subscriptions
+from runtime.ports import Subscriptions
 from schemas.clock import wire_seconds
 from schemas.frames import frame
 from schemas.ids import new_id
@@ -42,8 +42,7 @@ class Gateway:
     hub: Hub
     rooms: Rooms
     commands: Commands
-    presence: PresenceDesk
-    registry: Registry
+    leases: Leases
     subscriptions: Subscriptions
     origins: frozenset[str]
     clock: Callable[[], float]
@@ -114,11 +113,7 @@ class Gateway:
         if self.hub.enter(socket):
             for channel in _channels_of(user):
                 self._spawn(self._follow(user, channel))
-        try:
-            if await self.registry.register(connection.entry):
-                self.presence.came(user)
-        except Unavailable:
-            _log.warning("connection not registered: redis is away")
+        await self.leases.began(connection.entry)
         connection.say(
             frame(
                 "connected",
@@ -152,9 +147,7 @@ class Gateway:
         for channel in _channels_of(socket.user_id):
             if socket.user_id not in self.hub.users:  # another may have come meanwhile
                 await self.subscriptions.unsubscribe(channel)
-        with suppress(Unavailable):
-            if await self.registry.unregister(socket.connection_id, socket.user_id):
-                self.presence.went(socket.user_id)
+        await self.leases.ended(connection.entry)
 
 
 async def start_server(gateway: Gateway, host: str, port: int) -> Server:

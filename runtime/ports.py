@@ -112,8 +112,11 @@ class Registry(Protocol):
         True when the registry did not know this node (any more). Raises Unavailable.
         """
 
-    async def unregister(self, connection_id: str, user_id: str) -> bool:
-        """Forget a connection, which has ended now; True when it was the user's last. Raises Unavailable."""
+    async def unregister(self, connection_id: str, user_id: str, ended_ms: int) -> bool:
+        """Forget a connection, which ended then (Unix milliseconds); True when it was the user's last.
+
+        Raises Unavailable.
+        """
 
     async def clear(self) -> Sequence[str]:
         """Forget the connections of nodes whose lease has ended, and those of this node's former lives.

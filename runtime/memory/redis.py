@@ -76,6 +76,12 @@ class MemoryPlaces:
     last: dict[str, float] = field(default_factory=dict)
     held: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     seen: dict[str, int] = field(default_factory=dict)
+    down: bool = False
+
+    def answer(self) -> None:
+        """Raises Unavailable while it is down."""
+        if self.down:
+            raise Unavailable("Redis does not answer")
 
     def alive(self) -> list[str]:
         """Lives whose lease has not ended."""
@@ -100,13 +106,16 @@ class MemoryRegistry:
         self.life = self.life or f"{self.node}/{new_id()}"
 
     async def connected(self, user_ids: Sequence[str]) -> frozenset[str]:
+        self.places.answer()
         alive = self.places.alive()
         return frozenset(user for user in user_ids if self.places.count(user, alive))
 
     async def last_seen(self, user_ids: Sequence[str]) -> Mapping[str, int]:
+        self.places.answer()
         return {user: self.places.seen[user] for user in user_ids if user in self.places.seen}
 
     async def register(self, entry: Entry) -> bool:
+        self.places.answer()
         self.put(entry.connection_id, entry.user_id)
         return self.places.count(entry.user_id, list(self.places.held)) == 1
 
@@ -120,18 +129,21 @@ class MemoryRegistry:
         self.places.held[self.life][connection_id] = user_id
 
     async def renew(self, entries: Iterable[Entry], *, draining: bool = False) -> bool:
+        self.places.answer()
         known = self.life in self.places.lives
         self._alive()
         for entry in entries:
             self.put(entry.connection_id, entry.user_id)
         return not known
 
-    async def unregister(self, connection_id: str, user_id: str) -> bool:
+    async def unregister(self, connection_id: str, user_id: str, ended_ms: int) -> bool:
+        self.places.answer()
         self.places.held[self.life].pop(connection_id, None)
-        self.places.seen[user_id] = int(self.places.now() * 1000)
+        self.places.seen[user_id] = ended_ms
         return not self.places.count(user_id, list(self.places.held))
 
     async def clear(self) -> Sequence[str]:
+        self.places.answer()
         ended = self.places.lives.keys() - set(self.places.alive())
         if not self._took_over:
             ended |= {life for life in self.places.lives if life.startswith(f"{self.node}/")}
@@ -139,6 +151,7 @@ class MemoryRegistry:
         return [user for life in sorted(ended - {self.life}) for user in self._clear(life)]
 
     async def leave(self) -> None:
+        self.places.answer()
         self._alive()
         self._clear(self.life)
 

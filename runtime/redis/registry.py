@@ -18,9 +18,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
+import structlog
+
 from runtime.ports import Entry
 from runtime.redis.servers import Command, Servers, open_servers
 from schemas.ids import new_id
+
+_log = structlog.get_logger()
 
 LIVES, _LAST = "gateways", "gateways:seen"
 _CHUNK = 100
@@ -71,6 +75,7 @@ class RedisRegistry:
     life: str = ""
     _began_ms: int = field(default_factory=now_ms)
     _life_of: dict[bytes, bytes] = field(default_factory=dict)
+    _renewed: bool = False
     _took_over: bool = False
 
     def __post_init__(self) -> None:
@@ -108,25 +113,28 @@ class RedisRegistry:
     async def renew(self, entries: Iterable[Entry], *, draining: bool = False) -> bool:
         now, key = now_ms(), node_key(self.node)
         said = ("life", self.life, "since", self._began_ms, "draining", int(draining), "lease", self._ends(now))
-        added, *_ = await self.servers.run(
+        added, _, before, *_ = await self.servers.run(
             [
                 *self._alive(now),
+                ("HGET", key, "life"),
                 ("HSET", key, *said),
                 ("PEXPIREAT", key, self._ends(now)),
             ]
         )
-        source = iter(entries)
+        if self._renewed and before not in (None, self.life.encode()):
+            _log.warning("another gateway has the same name; give each a MILLRACE_NODE of its own")
+        self._renewed, source = True, iter(entries)
         while chunk := list(islice(source, _CHUNK)):
             now = now_ms()
             places = [command for entry in chunk for command in self._place(entry, now)]
             await self.servers.run([*self._lease(chunk, now), *places])
         return bool(added)
 
-    async def unregister(self, connection_id: str, user_id: str) -> bool:
+    async def unregister(self, connection_id: str, user_id: str, ended_ms: int) -> bool:
         key, now = self._user(user_id), now_ms()
         await self.servers.run(
             [
-                ("SET", self._seen(user_id), now, "PX", _SEEN_MS),
+                ("SET", self._seen(user_id), ended_ms, "PX", _SEEN_MS),
                 ("DEL", connection_key(connection_id)),
                 ("HDEL", held_key(self.servers, self.life), connection_id),
             ]

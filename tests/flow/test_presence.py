@@ -145,7 +145,7 @@ async def test_a_node_that_comes_back_under_its_name_does_not_revive_its_ghosts(
     async with behind.node("again") as world, world.client("alice") as alice:
         await alice.join()
         async with asyncio.timeout(3):
-            while await world.gateway.registry.connected(["bob"]):  # noqa: ASYNC110
+            while await world.parts.leases.registry.connected(["bob"]):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
 
@@ -155,6 +155,22 @@ async def test_a_registry_that_forgot_everything_is_told_again(world, behind):
         behind.places.held.clear()
         began = time.monotonic()
         async with asyncio.timeout(5):
-            while await world.gateway.registry.connected(["alice", "bob"]) != {"alice", "bob"}:  # noqa: ASYNC110
+            while await world.parts.leases.registry.connected(["alice", "bob"]) != {"alice", "bob"}:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert time.monotonic() - began < world.parts.leases.lease_s / 3 + 1
+
+
+async def test_who_came_and_went_while_redis_was_away_is_told_of_when_it_is_back(world, behind):
+    async with world.client("alice") as alice:
+        await alice.join()
+        async with world.client():
+            assert (await alice.next("presence"))["online"] is True
+            behind.places.down = True
+        async with world.client("carol"):
+            await asyncio.sleep(0.1)
+            behind.places.down = False
+            told = {}
+            while len(told) < 2:
+                said = await alice.next("presence")
+                told[said["userId"]] = said["online"]
+            assert told == {"bob": False, "carol": True}
