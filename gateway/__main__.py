@@ -17,7 +17,6 @@ from gateway.limits import Limits
 from gateway.node import Habits, World, assemble
 from gateway.server import start_server
 from runtime.auth import Verifier
-from runtime.errors import Unavailable
 from runtime.kafka.admin import wait_for_topics
 from runtime.kafka.consumer import open_consumer
 from runtime.kafka.log import open_log
@@ -87,8 +86,7 @@ async def run(settings: Settings) -> int:
         for task in (*tasks, asked):
             task.cancel()
         await asyncio.gather(*tasks, asked, return_exceptions=True)
-        with suppress(Unavailable):
-            await registry.leave()
+        await node.leases.leave()
         await node.receipts.flush()
         return _verdict([task for task in tasks if task in done])
 

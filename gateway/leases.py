@@ -109,6 +109,11 @@ class Leases:
                     await self._unregister(connection_id)
             await asyncio.sleep(min(_LOOK_S, self.lease_s / 3))
 
+    async def leave(self) -> None:
+        """The node ends. Whom it was still about to tell of, another one tells of."""
+        with suppress(Unavailable):
+            await self.registry.leave(self.presence.pending)
+
     async def say_draining(self) -> None:
         """Operators see at once that this node sends its sockets away."""
         self.draining = True

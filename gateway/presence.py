@@ -35,6 +35,11 @@ class PresenceDesk:
     _again: set[str] = field(default_factory=set)
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
+    @property
+    def pending(self) -> frozenset[str]:
+        """Users of whose coming or going the others may not know yet."""
+        return frozenset((*self._leaving, *self._looking))
+
     def came(self, user_id: str) -> None:
         """The user has a connection."""
         timer = self._leaving.pop(user_id, None)

@@ -5,7 +5,7 @@ Ports that only one stage needs stand in that stage's file.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -124,8 +124,11 @@ class Registry(Protocol):
         Returns the users that have none now. Raises Unavailable.
         """
 
-    async def leave(self) -> None:
-        """This node ends, and all of its connections with it. Raises Unavailable."""
+    async def leave(self, away: Collection[str]) -> None:
+        """This node ends, and all of its connections with it.
+
+        Some other node's ``clear`` returns those of the users ``away`` that are not connected. Raises Unavailable.
+        """
 
 
 class Signs(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runtime.errors import Unavailable
@@ -150,14 +150,16 @@ class MemoryRegistry:
         self._took_over = True
         return [user for life in sorted(ended - {self.life}) for user in self._clear(life)]
 
-    async def leave(self) -> None:
+    async def leave(self, away: Collection[str]) -> None:
         self.places.answer()
-        self._alive()
-        self._clear(self.life)
+        self.places.lives[self.life] = 0.0
+        self.places.held[self.life].update({f"away:{number}": user for number, user in enumerate(away)})
+        if not self.places.held[self.life]:
+            self._clear(self.life)
 
     def _clear(self, life: str) -> list[str]:
         del self.places.lives[life]
-        seen = int(self.places.last.pop(life) * 1000)
+        seen = int(self.places.last.pop(life, 0) * 1000)
         users = sorted(set(self.places.held.pop(life, {}).values()))
         for user in users:
             self.places.seen[user] = max(seen, self.places.seen.get(user, 0))

@@ -153,11 +153,17 @@ class RedisRegistry:
         self._took_over = True
         return away
 
-    async def leave(self) -> None:
-        await self._clear(self.life)
+    async def leave(self, away: Collection[str]) -> None:
+        key, node = held_key(self.servers, self.life), node_key(self.node)
+        pairs = [word for number, user in enumerate(away) for word in (f"away:{number}", user)]
+        if pairs:
+            await self.servers.run([("HSET", key, *pairs), ("PEXPIRE", key, _KEPT_MS)])
+        left, said, _ = await self.servers.run([("HLEN", key), ("HGET", node, "life"), ("ZADD", LIVES, 0, self.life)])
+        tail: list[Command] = [] if left else [("ZREM", LIVES, self.life), ("ZREM", _LAST, self.life)]
+        await self.servers.run([*tail, *([("DEL", node)] if said == self.life.encode() else [])])
 
     async def _clear(self, life: str) -> Sequence[str]:
-        """Forget all that this life holds; users that have no connection now. Once more, if it is not ended here."""
+        """Forget all that this life held; users that have no connection now. Begun anew when it was not ended."""
         key = held_key(self.servers, life)
         [claimed] = await self.servers.run([("SET", f"{key}:clearing", self.life, "NX", "PX", _CLEARING_MS)])
         if not claimed:
@@ -165,8 +171,7 @@ class RedisRegistry:
         held, last, said = await self.servers.run(
             [("HGETALL", key), ("ZSCORE", _LAST, life), ("HGET", node_key(node_of(life)), "life")]
         )
-        # The last renewal is the last time that anybody has seen them.
-        seen = now_ms() if life == self.life or last is None else int(float(last))
+        seen = int(float(last or 0))  # the last renewal is the last time that anybody has seen them
         away: list[str] = []
         source = iter(held.items())
         while chunk := list(islice(source, _CHUNK)):

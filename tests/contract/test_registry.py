@@ -153,8 +153,8 @@ async def test_two_nodes_under_one_name_do_not_clear_each_other_for_ever(open_no
     for node in (two, one, two):
         assert held.user_id not in await node.clear()
     assert await two.connected([held.user_id]) == {held.user_id}
-    await one.leave()
-    await two.leave()
+    await one.leave([])
+    await two.leave([])
 
 
 async def test_a_node_that_was_forgotten_is_told_so_and_puts_everything_back(open_node):
@@ -173,10 +173,30 @@ async def test_a_node_that_leaves_leaves_nothing(open_node):
     one = entry()
     await leaving.renew([])
     await leaving.register(one)
-    await leaving.leave()
+    await leaving.leave([])
     assert await other.connected([one.user_id]) == frozenset()
+    await cleared(other, one.user_id)
     assert one.user_id in await other.last_seen([one.user_id])
     assert await leaving.renew([]), "it was gone"
+    await leaving.leave([])
+
+
+async def test_whom_a_node_that_leaves_could_not_tell_of_another_one_hears_of(open_node):
+    leaving, other = await open_node(), await open_node()
+    gone, elsewhere = entry(), entry()
+    await leaving.renew([])
+    for one in (gone, elsewhere):
+        await leaving.register(one)
+        await leaving.unregister(one.connection_id, one.user_id, now())
+    ended = await other.last_seen([gone.user_id])
+    await other.register(replace(entry(), user_id=elsewhere.user_id))
+    await leaving.leave([gone.user_id, elsewhere.user_id])
+    away: list[str] = []
+    async with asyncio.timeout(5):
+        while gone.user_id not in away:
+            away += await other.clear()
+    assert elsewhere.user_id not in away
+    assert await other.last_seen([gone.user_id]) == ended
 
 
 # what operators see, and what only a real server can lose
@@ -209,7 +229,7 @@ async def test_operators_see_gateways_and_connections(url: str):
             mine.since_ms,
         )
         assert await nodes.connection(servers, mine.connection_id) == one
-        await registry.leave()
+        await registry.leave([])
         assert await nodes.connections(servers, node=registry.node) == []
         assert registry.node not in {one.node for one in await nodes.gateways(servers)}
 
@@ -225,7 +245,7 @@ async def test_after_a_flush_one_renewal_tells_all_again(url: str):
         assert await registry.connected([one.user_id for one in many]) == frozenset()
         assert await registry.renew(many)
         assert len(await registry.connected([one.user_id for one in many])) == len(many)
-        await registry.leave()
+        await registry.leave([])
 
 
 async def test_entries_are_read_as_they_are_renewed(url: str):
@@ -244,7 +264,7 @@ async def test_entries_are_read_as_they_are_renewed(url: str):
         assert len(read) < len(many)
         await renewing
         assert len(read) == len(many)
-        await registry.leave()
+        await registry.leave([])
 
 
 @pytest.mark.slow
@@ -259,7 +279,7 @@ async def test_five_thousand_renewals_do_not_hold_up_the_rest_of_the_process(red
         await renewing
         assert worst < 0.25, f"held up for {worst:.3f} s"
         assert len(await registry.connected([f"user-{n}" for n in range(4000)])) == 4000
-        await registry.leave()
+        await registry.leave([])
         assert await registry.connected([f"user-{n}" for n in range(4000)]) == frozenset()
 
 
@@ -269,7 +289,7 @@ async def test_one_user_is_found_on_any_node_and_the_keys_of_one_lie_together(re
         for user in users:
             assert await registry.register(entry(user))
         assert await registry.connected([*users, "nobody"]) == frozenset(users)
-        await registry.leave()
+        await registry.leave([])
     assert key_slot(tagged("user:a:b:connected").encode()) == key_slot(tagged("user:a:b:messages").encode())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from datetime import datetime
 from typing import Any
@@ -140,10 +141,16 @@ async def test_without_redis_the_commands_say_so(stack: RunningStack, monkeypatc
 async def test_row_38_the_way_out_takes_no_longer_than_it_was_given(stack: RunningStack, beside: Beside):
     gateway = await beside("gateway", node="leaving")
     async with open_chat(stack, rooms=1, watched=False) as chat:
-        [(_, (alice, *_))] = chat.rooms.items()
-        async with open_socket(gateway.ws_url, chat.token(alice)) as socket:
-            began = time.monotonic()
-            gateway.process.terminate()
-            assert await socket.closed() == 1012
-            assert await gateway.ended(OVER_S + 5) == 0
-            assert time.monotonic() - began < OVER_S + 5
+        [(room, (alice, bob, _))] = chat.rooms.items()
+        async with open_socket(stack.ws_url, chat.token(bob)) as watching:
+            await watching.join(room)
+            async with open_socket(gateway.ws_url, chat.token(alice)) as socket:
+                assert (await watching.next("presence"))["online"] is True
+                began = time.monotonic()
+                gateway.signal(signal.SIGTERM)
+                assert await socket.closed() == 1012
+                assert await gateway.ended(OVER_S + 5) == 0
+                assert time.monotonic() - began < OVER_S + 5
+            # She does not come back, and the node that knew is no more.
+            said = await watching.next("presence", seconds=15)
+            assert (said["userId"], said["online"]) == (alice, False)
