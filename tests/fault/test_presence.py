@@ -88,6 +88,7 @@ async def test_row_37_the_typing_of_a_killed_gateway_ends(stack: RunningStack, b
             assert time.monotonic() - died < SILENT_S + 1
 
 
+@pytest.mark.slow
 async def test_row_37_a_gateway_that_comes_back_under_its_name_revives_no_ghost(stack: RunningStack, beside: Beside):
     async with open_chat(stack, rooms=1, watched=False) as chat:
         gateway = await beside("gateway", node="same")  # its lease is 30 s
