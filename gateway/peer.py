@@ -24,6 +24,8 @@ _log = structlog.get_logger()
 HEARTBEAT_S = 20
 MAX_HEADERS = 32 * 1024
 """Bytes of a request, with all its headers."""
+_UNSENT = 128 * 1024
+"""Bytes that the kernel takes beyond what is on its way; else it keeps megabytes for each peer that does not read."""
 _USER_TIMEOUT_MS = 20_000
 _FRAGMENTS = 4
 """A message may come in so many frames on average, with pings and pongs."""
@@ -107,6 +109,7 @@ async def listen(
     listener = sockets.create_server((host, port), backlog=1024, reuse_port=False)
     listener.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
     listener.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
+    listener.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NOTSENT_LOWAT, _UNSENT)
     listener.setblocking(False)
     return await serve(
         handler,  # type: ignore[arg-type]
