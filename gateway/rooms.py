@@ -49,18 +49,24 @@ class Rooms:
 
         Raises NotFound for a non-member, Invalid for an ``after`` beyond the head, Unavailable.
         """
-        room, user = place.room, place.socket.user_id
-        if not await self.history.is_member(room.conversation_id, user):
-            raise NotFound("no such conversation, or you are not a member of it")
+        room = place.room
+        opens = room.feed.cursor is None
+        await self._check_member(place)
         if place.gone:
             return 0
         await self._open(room)
+        if opens:  # a removal since then may lie before the head, where the feed does not give it out
+            await self._check_member(place)
         head = (await self.history.heads([room.conversation_id])).get(room.conversation_id, 0)
         if after is not None and after > head:
             raise Invalid(f"after is beyond the last seq, which is {head}")
         place.cursor = head if after is None else after
         await self.catch_up(place)
         return place.cursor if place.socket not in room.live else room.feed.cursor or place.cursor
+
+    async def _check_member(self, place: Place) -> None:
+        if not await self.history.is_member(place.room.conversation_id, place.socket.user_id):
+            raise NotFound("no such conversation, or you are not a member of it")
 
     async def _open(self, room: Room) -> None:
         """Subscribe, wait for the confirmation, and only then read the head: what comes after it is live."""
@@ -133,7 +139,19 @@ class Rooms:
         if said.get("type") == "conversation_changed" and said.get("change") == ChangeKind.MEMBER_REMOVED:
             for place in room.everybody():
                 if place.socket.user_id == said["userId"]:
-                    self.hub.part(place)
+                    self._put_out(place)
+
+    def _put_out(self, place: Place) -> None:
+        """The connection goes on for its other conversations."""
+        emptied = self.hub.part(place)
+        self._spawn(self._say_left(place))
+        if emptied is not None:
+            self._spawn(self.close(emptied))
+
+    async def _say_left(self, place: Place) -> None:
+        left = encode(frames.frame("left", id=place.room.conversation_id, reason="removed"))
+        while not place.socket.wire.write(left):
+            await place.socket.wire.room()
 
     def _lag(self, place: Place) -> None:
         """Catch it up once the socket can be written to. One task for each socket, however many rooms it lags in."""

@@ -76,8 +76,10 @@ class Device:
                 self.out.set()
 
     def other(self, said: dict[str, Any]) -> None:
-        """It was put out while it was away: what it has is what it was owed."""
-        if said["type"] == "error" and said["code"] == "not_found" and self.screen.until is None:
+        """It was put out while it was away, or behind: what it has is what it was owed."""
+        is_out = said["type"] == "error" and said["code"] == "not_found"
+        is_out |= said["type"] == "left" and said["id"] == self.room.conversation_id
+        if is_out and self.screen.until is None:
             self.screen.until = self.cursor
             self.out.set()
 
