@@ -15,8 +15,11 @@ from gateway.dispatcher import GROUP, READS, Dispatcher
 from gateway.drain import OVER_S, Drain
 from gateway.limits import Limits
 from gateway.node import Habits, World, assemble
+from gateway.origins import allowed
 from gateway.server import start_server
-from runtime.auth import Verifier
+from runtime.auth.keys import BadKeys
+from runtime.auth.opening import open_verifier
+from runtime.errors import Invalid
 from runtime.kafka.admin import wait_for_topics
 from runtime.kafka.consumer import open_consumer
 from runtime.kafka.log import open_log
@@ -28,25 +31,28 @@ from runtime.redis.nodes import RedisAnswers
 from runtime.redis.registry import open_registry
 from runtime.redis.signs import RedisSigns
 from runtime.redis.subscriptions import open_subscriptions
-from runtime.settings import Gateway as Asked
+from runtime.revocations import RevokedTokens
 from runtime.settings import Settings
 from runtime.store.history import PostgresHistory
 from runtime.store.pool import open_pool
+from runtime.store.revocations import PostgresRevocations
+from runtime.store.tickets import PostgresTickets
 
 _log = structlog.get_logger()
 
 _WAIT_S = 60.0
 _POOL = 8
 _LAST_S = 1.0
-EX_TEMPFAIL = 75
+EX_TEMPFAIL, EX_CONFIG = 75, 78
 
 
 async def run(settings: Settings) -> int:
     """Serve until told to stop; returns the exit code."""
-    ready = False
+    ready, habits, revoked = False, _habits(settings), RevokedTokens()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         await enter(operator_server(settings.ops, lambda: ready))
+        verifier = await enter(open_verifier(settings.auth, revoked, wait_s=_WAIT_S))
         url, bootstrap = settings.redis.url.get_secret_value(), settings.kafka.bootstrap
         pool = await enter(open_pool(settings.pg.dsn.get_secret_value(), size=_POOL, wait_s=_WAIT_S))
         history = PostgresHistory(pool)
@@ -57,9 +63,11 @@ async def run(settings: Settings) -> int:
         await wait_for_topics(bootstrap, topics, _WAIT_S)
         log = await enter(open_log(bootstrap, client_id=f"millrace-{settings.node}"))
         consumer = await enter(open_consumer(bootstrap, topics=topics, group=GROUP))
-        auth = settings.auth
         world = World(
-            verify=Verifier(auth.secret.get_secret_value(), auth.issuer, auth.audience).verify,
+            verify=verifier.verify,
+            revoked=revoked,
+            revocations=PostgresRevocations(pool),
+            tickets=PostgresTickets(pool),
             history=history,
             fanout=fanout,
             subscriptions=subscriptions,
@@ -68,7 +76,8 @@ async def run(settings: Settings) -> int:
             answers=RedisAnswers(fanout.servers),
             log=log,
         )
-        node = assemble(world, _habits(settings.gateway))
+        node = assemble(world, habits)
+        await node.revocations.read()
         works = [Dispatcher(consumer, fanout, history).run, *node.works]
         tasks = [asyncio.create_task(work()) for work in works]
         told, asked = asyncio.create_task(until_told_to_stop()), asyncio.create_task(node.control.until_drained())
@@ -91,9 +100,10 @@ async def run(settings: Settings) -> int:
         return _verdict([task for task in tasks if task in done])
 
 
-def _habits(asked: Asked) -> Habits:
+def _habits(settings: Settings) -> Habits:
+    asked = settings.gateway
     return Habits(
-        origins=frozenset(filter(None, map(str.strip, asked.origins.split(",")))),
+        origins=allowed(filter(None, map(str.strip, asked.origins.split(",")))),
         lease_s=asked.lease_s,
         presence_max_members=asked.presence_max_members,
         heads_every_s=asked.heads_every_s,
@@ -110,6 +120,7 @@ def _habits(asked: Asked) -> Habits:
             handshake_s=asked.handshake_s,
         ),
         proxies=Proxies.of(asked.trusted_proxies),
+        revocations_every_s=settings.auth.revocations_every_s,
     )
 
 
@@ -124,7 +135,11 @@ def main() -> None:
     """The process."""
     settings = Settings()
     configure(settings.node, settings.log_level)
-    sys.exit(uvloop.run(run(settings)))
+    try:
+        sys.exit(uvloop.run(run(settings)))
+    except (BadKeys, Invalid) as exc:
+        _log.error("the settings cannot work", why=str(exc))
+        sys.exit(EX_CONFIG)
 
 
 if __name__ == "__main__":

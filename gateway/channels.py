@@ -5,9 +5,24 @@
 * ``user:{id}:messages``          ``<conversationId or -> <frame>``: hints for sockets that have not joined it, or all
 * ``user:{id}:notifications``     ``- <frame>``
 * ``node:{id}``                   what an operator asks of a node: see ``gateway.control``
+* ``revocations``                 empty: look for new ones in the store
 """
 
 from __future__ import annotations
+
+from runtime.revocations import CHANNEL as REVOCATIONS
+
+__all__ = [
+    "EVERY_SOCKET",
+    "REVOCATIONS",
+    "envelope",
+    "events",
+    "messages",
+    "opened",
+    "parsed",
+    "user_messages",
+    "user_notifications",
+]
 
 EVERY_SOCKET = "-"
 

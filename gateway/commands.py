@@ -13,7 +13,7 @@ from gateway.rooms import Rooms
 from gateway.session import Ack, Close, Effect, Join, Leave, Read, Refresh, Say, Typing, error
 from gateway.typing import TypingDesk
 from gateway.wire import encode
-from runtime.auth import Identity
+from runtime.auth import Verify
 from runtime.errors import Invalid, MillraceError, NotFound, Unauthenticated
 from schemas.clock import wire_seconds
 from schemas.frames import frame
@@ -23,7 +23,7 @@ from schemas.frames import frame
 class Commands:
     """One for all connections of the node."""
 
-    verify: Callable[[str], Identity]
+    verify: Verify
     hub: Hub
     rooms: Rooms
     receipts: Receipts
@@ -46,9 +46,9 @@ class Commands:
                 case Ack() | Read():
                     await self._receipt(connection, effect)
                 case Typing(conversation_id=str() as id_):
-                    self.typing.sign(_place(connection, id_), effect.is_typing)
+                    self.typing.sign(connection.socket.places[id_], effect.is_typing)
                 case Refresh():
-                    self._refresh(connection, effect)
+                    await self._refresh(connection, effect)
         except MillraceError as exc:
             connection.say(error(exc, getattr(effect, "ref", None)))
 
@@ -57,7 +57,6 @@ class Commands:
         if before is not None:
             self.hub.part(before)
         place = self.hub.place(connection.socket, command.id)
-        connection.session.joined.add(command.id)
         connection.spawn(self._join(connection, place, command))
 
     async def _join(self, connection: Connection, place: Place, command: Join) -> None:
@@ -67,7 +66,6 @@ class Commands:
                 raise NotFound("you were removed from this conversation, or joined it again meanwhile")
         except MillraceError as exc:
             if connection.socket.places.get(command.id) is place:
-                connection.session.joined.discard(command.id)
                 room = self.hub.part(place)
                 if room is not None:
                     await self.rooms.close(room)
@@ -78,7 +76,6 @@ class Commands:
             connection.wire.spare(encode(said))
 
     async def _leave(self, connection: Connection, command: Leave) -> None:
-        connection.session.joined.discard(command.id)
         place = connection.socket.places.get(command.id)
         room = self.hub.part(place) if place is not None else None
         if room is not None:
@@ -103,17 +100,10 @@ class Commands:
             return places[found[0]], found[1]
         raise NotFound("no such message in a conversation that is joined")
 
-    def _refresh(self, connection: Connection, command: Refresh) -> None:
-        identity = self.verify(command.token)
+    async def _refresh(self, connection: Connection, command: Refresh) -> None:
+        identity = await self.verify(command.token)
         if identity.user_id != connection.socket.user_id:
             raise Unauthenticated("the token is of another user; open another connection for it")
-        connection.expire(max(connection.expires_at, identity.expires_at), self.clock())
-        said = frame("auth.refreshed", expiresAt=wire_seconds(connection.expires_at), ref=command.ref)
-        connection.say(said)
-
-
-def _place(connection: Connection, conversation_id: str) -> Place:
-    """Where the socket is. The session does not hear of it when its user is put out."""
-    if conversation_id not in connection.socket.places:
-        raise NotFound("this conversation is not joined any more")
-    return connection.socket.places[conversation_id]
+        connection.live_by(identity, self.clock())
+        ends = wire_seconds(connection.identity.expires_at)
+        connection.say(frame("auth.refreshed", expiresAt=ends, ref=command.ref))

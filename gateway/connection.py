@@ -13,12 +13,13 @@ from websockets.asyncio.server import ServerConnection
 from gateway.hub import Socket
 from gateway.session import TOKEN_ENDED, Close, Session
 from gateway.wire import ANSWERS, CLOSE_S, Wire, encode
+from runtime.auth import Identity
 from runtime.ports import Entry
 
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A socket of the hub, with its session. ``expires_at``: when its token ends, Unix seconds.
+    """A socket of the hub, with its session. It lives by ``identity``, and ends when that does.
 
     ``leaving``: it was told to connect elsewhere, and is being closed.
     """
@@ -28,7 +29,7 @@ class Connection:
     wire: Wire
     session: Session
     device: str
-    expires_at: float = 0.0
+    identity: Identity
     leaving: bool = False
     since_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     _expiry: asyncio.TimerHandle | None = None
@@ -50,13 +51,14 @@ class Connection:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def expire(self, expires_at: float, now: float) -> None:
-        """End it then (Unix seconds), unless a later end is said before."""
+    def live_by(self, identity: Identity, now: float) -> None:
+        """From now on by this one, unless the one it has ends later (``now``: Unix seconds)."""
+        if identity.expires_at >= self.identity.expires_at:
+            self.identity = identity
         if self._expiry is not None:
             self._expiry.cancel()
-        self.expires_at = expires_at
-        loop = asyncio.get_running_loop()
-        self._expiry = loop.call_later(max(0.0, expires_at - now), lambda: self.spawn(self.end(TOKEN_ENDED)))
+        left = max(0.0, self.identity.expires_at - now)
+        self._expiry = asyncio.get_running_loop().call_later(left, lambda: self.spawn(self.end(TOKEN_ENDED)))
 
     async def end(self, close: Close) -> None:
         """Close it; what it was told before goes out before. A client that does not take that in time is cut."""

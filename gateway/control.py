@@ -128,7 +128,7 @@ def _shown(connection: Connection) -> dict[str, Any]:
     """Live, as no registry has it. No content."""
     places = connection.socket.places.values()
     return {
-        "expiresAt": wire_seconds(connection.expires_at),
+        "expiresAt": wire_seconds(connection.identity.expires_at),
         "waitingBytes": connection.wire.waiting,
         "leaving": connection.leaving,
         "joined": [

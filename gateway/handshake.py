@@ -1,9 +1,9 @@
-"""The handshake: which requests become sockets, and whose token they carry."""
+"""The handshake: which requests become sockets, and by whose token or ticket."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from math import ceil
 from urllib.parse import parse_qs, urlsplit
@@ -14,24 +14,34 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from gateway.origins import Origin, may_connect
+from runtime.auth import Identity, Revoked, Verify, refused
 from runtime.errors import MillraceError, RateLimited, Unauthenticated
+from runtime.tickets import Tickets
 from schemas.ids import DEVICE, NO_DEVICE
 
 PROTOCOL = Subprotocol("millrace.v1")
 _RETRY_S = 1.0
-_LOCAL = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?\Z")
+_ONCE = ("Origin", "Authorization")
 
 
-def refusal(request: Request, origins: Collection[str]) -> Response | None:
+def refusal(request: Request, origins: frozenset[Origin]) -> Response | None:
     """An answer to what is no WebSocket of ours. Without a list of origins only pages of this host may connect."""
     if urlsplit(request.path).path != "/ws":
         return problem(HTTPStatus.NOT_FOUND, "not_found", "the only path here is /ws")
-    origin = request.headers.get("Origin")
-    if origin is not None and origin not in origins and not (_LOCAL.match(origin) and not origins):
+    if any(len(request.headers.get_all(name)) > 1 for name in _ONCE):
+        return problem(HTTPStatus.BAD_REQUEST, "invalid", "send one Origin and one Authorization header")
+    origin = origin_text(request)
+    if origin is not None and not may_connect(origin, origins):
         return problem(HTTPStatus.FORBIDDEN, "forbidden", "pages of this origin may not connect")
     if not DEVICE.match(device_of(request)):
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", "device is 1-64 of A-Z a-z 0-9 _ . : -")
     return None
+
+
+def origin_text(request: Request) -> str | None:
+    """Its ``Origin``, as it was said."""
+    return next(iter(request.headers.get_all("Origin")), None)
 
 
 def device_of(request: Request | None) -> str:
@@ -50,26 +60,65 @@ def subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subproto
     return PROTOCOL if PROTOCOL in offered else None
 
 
-def token_of(request: Request | None) -> str:
-    """The token of a handshake: header, subprotocol, or query. Raises Unauthenticated when there is none."""
-    if request is not None:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and token:
-            return token.strip()
-        for offered in _protocols(request.headers):
-            if offered.startswith("bearer."):
-                return offered.removeprefix("bearer.")
-        given = parse_qs(urlsplit(request.path).query).get("token")
-        if given:
-            return given[0]
-    raise Unauthenticated("send your token: Authorization: Bearer, subprotocol bearer.<token>, or ?token=")
+@dataclass(frozen=True, slots=True)
+class Identification:
+    """Whose a handshake is."""
+
+    verify: Verify
+    tickets: Tickets
+    revoked: Revoked
+
+    async def identity_of(self, request: Request | None) -> Identity:
+        """The first that it brings counts: header, ticket, subprotocol, query.
+
+        Raises Unauthenticated, Unavailable. Nothing is awaited after the question whether it was revoked.
+        """
+        if request is None:
+            raise _without()
+        brought = credential_of(request)
+        if not brought.is_ticket:
+            return await self.verify(brought.text)
+        identity = await self.tickets.redeem(brought.text, origin_text(request))
+        if identity is None or self.revoked.holds(identity):
+            raise refused()
+        return identity
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A token or a ticket."""
+
+    text: str = field(repr=False)
+    is_ticket: bool = False
+
+
+def credential_of(request: Request) -> Credential:
+    """What a handshake brings. Raises Unauthenticated when it brings nothing."""
+    scheme, _, token = next(iter(request.headers.get_all("Authorization")), "").partition(" ")
+    if scheme.lower() == "bearer" and token:
+        return Credential(token.strip())
+    query = parse_qs(urlsplit(request.path).query)
+    if ticket := query.get("ticket"):
+        return Credential(ticket[0], is_ticket=True)
+    for offered in _protocols(request.headers):
+        if offered.startswith("bearer."):
+            return Credential(offered.removeprefix("bearer."))
+    if given := query.get("token"):
+        return Credential(given[0])
+    raise _without()
+
+
+def _without() -> Unauthenticated:
+    return Unauthenticated(
+        "send your token: Authorization: Bearer, subprotocol bearer.<token>, or ?token=; or a ?ticket= for it"
+    )
 
 
 def _protocols(headers: Headers) -> list[str]:
-    return [part.strip() for part in headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    return [part.strip() for line in headers.get_all("Sec-WebSocket-Protocol") for part in line.split(",")]
 
 
-def refused(error: MillraceError) -> Response:
+def refusing(error: MillraceError) -> Response:
     """The answer of HTTP to an error of ours."""
     retry_s = error.retry_after_s if isinstance(error, RateLimited) else _RETRY_S
     return problem(HTTPStatus(error.status), error.code, str(error), retry_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from gateway import channels
@@ -11,6 +12,7 @@ from gateway.rooms import Rooms
 from gateway.typing import Heard
 from gateway.wire import encode
 from runtime.ports import Hint, Subscriptions
+from runtime.revocations import Watch, subscribe
 
 
 @dataclass(slots=True)
@@ -22,22 +24,35 @@ class Listener:
     heard: Heard
     control: Control
     subscriptions: Subscriptions
+    revocations: Watch
 
     async def run(self) -> None:
         """For ever."""
+        subscribing = asyncio.create_task(subscribe(self.subscriptions))
+        try:
+            await self._pass_on()
+        finally:
+            subscribing.cancel()
+
+    async def _pass_on(self) -> None:
         async for hint in self.subscriptions.hints():
-            if hint.gap:
+            if hint.channel == channels.REVOCATIONS:
+                self.revocations.look()
+            elif hint.gap:
                 self.rooms.arrived(hint)
-                continue
-            match channels.parsed(hint.channel):
-                case ("conversation", _, "messages"):
-                    self.rooms.arrived(hint)
-                case ("conversation", id_, "events"):
-                    self._event(id_, hint)
-                case ("user", id_, "messages" | "notifications"):
-                    self._for_user(id_, hint)
-                case ("node", _, _):
-                    self.control.asked(hint.data)
+            else:
+                self._message(hint)
+
+    def _message(self, hint: Hint) -> None:
+        match channels.parsed(hint.channel):
+            case ("conversation", _, "messages"):
+                self.rooms.arrived(hint)
+            case ("conversation", id_, "events"):
+                self._event(id_, hint)
+            case ("user", id_, "messages" | "notifications"):
+                self._for_user(id_, hint)
+            case ("node", _, _):
+                self.control.asked(hint.data)
 
     def _event(self, conversation_id: str, hint: Hint) -> None:
         room = self.hub.rooms.get(conversation_id)

@@ -11,24 +11,32 @@ from gateway.admission import Admission, Proxies
 from gateway.commands import Commands
 from gateway.connection import Connections
 from gateway.control import Answers, Control
+from gateway.handshake import Identification
 from gateway.hub import Hub
 from gateway.leases import Leases
 from gateway.limits import Limits
 from gateway.listener import Listener
+from gateway.origins import Origin
 from gateway.presence import PresenceDesk
 from gateway.receipts import Receipts
+from gateway.revocations import Closing
 from gateway.rooms import Rooms
 from gateway.server import Gateway
 from gateway.typing import Heard, TypingDesk
-from runtime.auth import Identity
+from runtime.auth import Verify
 from runtime.ports import EventLog, Fanout, History, Registry, Signs, Subscriptions
+from runtime.revocations import Revocations, RevokedTokens, Watch
+from runtime.tickets import Tickets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """What a node talks to."""
 
-    verify: Callable[[str], Identity]
+    verify: Verify
+    revoked: RevokedTokens
+    revocations: Revocations
+    tickets: Tickets
     history: History
     fanout: Fanout
     subscriptions: Subscriptions
@@ -42,12 +50,13 @@ class World:
 class Habits:
     """How a node behaves; what the names mean stands at the settings of the gateway."""
 
-    origins: frozenset[str] = frozenset()
+    origins: frozenset[Origin] = frozenset()
     lease_s: float = 30.0
     presence_max_members: int = 64
     heads_every_s: float = 2.0
     limits: Limits = field(default_factory=Limits)
     proxies: Proxies = field(default_factory=Proxies)
+    revocations_every_s: float = 5.0
 
 
 @dataclass(slots=True)
@@ -58,6 +67,7 @@ class Node:
     receipts: Receipts
     leases: Leases
     control: Control
+    revocations: Watch
     works: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
 
 
@@ -71,8 +81,10 @@ def assemble(world: World, habits: Habits) -> Node:
     presence = PresenceDesk(world.fanout, world.history, world.registry, world.signs, habits.presence_max_members)
     leases = Leases(connections, world.registry, presence, habits.lease_s)
     control = Control(connections, world.answers)
+    closing = Closing(connections, world.revocations)
+    revocations = Watch(world.revocations, world.revoked, habits.revocations_every_s, closing)
     gateway = Gateway(
-        verify=world.verify,
+        identification=Identification(world.verify, world.tickets, world.revoked),
         hub=hub,
         rooms=rooms,
         commands=Commands(world.verify, hub, rooms, receipts, typing, presence, time.time),
@@ -84,9 +96,10 @@ def assemble(world: World, habits: Habits) -> Node:
         admission=Admission(habits.limits, habits.proxies),
     )
     works = [
-        Listener(hub, rooms, Heard(hub), control, world.subscriptions).run,
+        Listener(hub, rooms, Heard(hub), control, world.subscriptions, revocations).run,
         leases.run,
         rooms.run,
         receipts.run,
+        revocations.run,
     ]
-    return Node(gateway, receipts, leases, control, works)
+    return Node(gateway, receipts, leases, control, revocations, works)

@@ -17,8 +17,10 @@ from gateway import channels, handshake, session
 from gateway.admission import Admission
 from gateway.commands import Commands
 from gateway.connection import Connection, Connections
+from gateway.handshake import Identification
 from gateway.hub import Hub, Socket
 from gateway.leases import Leases
+from gateway.origins import Origin
 from gateway.peer import HEARTBEAT_S, Peer, listen
 from gateway.rooms import Rooms
 from gateway.session import Close, Session
@@ -38,13 +40,13 @@ _log = structlog.get_logger()
 class Gateway:
     """Serves sockets of one node."""
 
-    verify: Callable[[str], Identity]
+    identification: Identification
     hub: Hub
     rooms: Rooms
     commands: Commands
     leases: Leases
     subscriptions: Subscriptions
-    origins: frozenset[str]
+    origins: frozenset[Origin]
     clock: Callable[[], float]
     connections: Connections
     admission: Admission = field(default_factory=Admission)
@@ -57,22 +59,25 @@ class Gateway:
         if self.draining:
             return handshake.ending()
         if peer.visit is None:
-            return handshake.refused(Unavailable("this node has all the connections that it can take"))
+            return handshake.refusing(Unavailable("this node has all the connections that it can take"))
         try:
             peer.visit.request(request.headers.get_all("X-Forwarded-For"), peer.loop.time())
         except MillraceError as exc:
             REFUSED.labels(exc.code).inc()
-            return handshake.refused(exc)
+            return handshake.refusing(exc)
         return handshake.refusal(request, self.origins)
 
     async def handle(self, peer: Peer) -> None:
         """One connection, from its first frame to its last."""
         try:
-            identity = self.verify(handshake.token_of(peer.request))
+            identity = await self.identification.identity_of(peer.request)
             assert peer.visit is not None
             peer.visit.enter(identity.user_id, peer.loop.time())
         except Unauthenticated as exc:
             await self._refuse(peer, exc, session.TOKEN_ENDED)
+            return
+        except Unavailable as exc:
+            await self._refuse(peer, exc, session.UNAVAILABLE)
             return
         except RateLimited as exc:
             await self._refuse(peer, exc, session.TOO_MANY)
@@ -101,11 +106,11 @@ class Gateway:
         limits = self.admission.limits
         wire = Wire(peer, self._outlet, limits.lagging_s)
         socket = Socket(new_id(), identity.user_id, wire)
-        said = Session(identity.user_id, limits=limits)
-        connection = Connection(peer, socket, wire, said, handshake.device_of(peer.request))
+        said = Session(identity.user_id, socket.places.keys(), limits)
+        connection = Connection(peer, socket, wire, said, handshake.device_of(peer.request), identity)
         self.connections[socket.connection_id] = connection
         CONNECTIONS.inc()
-        connection.expire(identity.expires_at, self.clock())
+        connection.live_by(identity, self.clock())
         return connection
 
     async def _greet(self, connection: Connection) -> None:
@@ -121,7 +126,7 @@ class Gateway:
                 userId=user,
                 heartbeatMs=HEARTBEAT_S * 1000,
                 maxFrame=session.MAX_FRAME,
-                expiresAt=wire_seconds(connection.expires_at),
+                expiresAt=wire_seconds(connection.identity.expires_at),
             )
         )
 

@@ -6,6 +6,7 @@ ten of them in short time end the connection, while one a minute never does.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Annotated, TypeAlias
 
@@ -99,7 +100,8 @@ Effect: TypeAlias = Join | Leave | Ack | Read | Typing | Refresh | Say | Close
 
 BAD_FRAME = Close(4400, "too many frames that are not of this protocol")
 TOKEN_ENDED = Close(4401, "the token is missing, malformed or has ended")
-REMOVED = Close(4403, "removed")
+REVOKED = Close(4401, "the token was revoked")
+UNAVAILABLE = Close(1013, "try again later")
 TOO_SLOW = Close(4408, "the client takes nothing")
 TOO_MANY = Close(4429, "too many frames")
 RESTART = Close(1012, "the server restarts")
@@ -110,10 +112,10 @@ _decoder = msgspec.json.Decoder(Command)
 
 @dataclass(slots=True)
 class Session:
-    """The state of one connection. ``joined`` is kept current by the server."""
+    """The state of one connection. ``joined``: a view of the conversations that it has a place in now."""
 
     user_id: str
-    joined: set[str] = field(default_factory=set)
+    joined: Collection[str]
     limits: Limits = field(default_factory=Limits)
     _bad: Bucket = field(init=False)
     _frames: Bucket = field(init=False)

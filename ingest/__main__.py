@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
+import structlog
 import uvicorn
 import uvloop
 from starlette.routing import BaseRoute
@@ -20,9 +22,12 @@ from ingest.http.found import FoundCalls
 from ingest.http.media import MediaCalls
 from ingest.http.messages import MessageCalls
 from ingest.http.receipts import ReceiptCalls
+from ingest.http.tickets import TicketCalls
 from ingest.relay import Relay, wake_on_announcements
 from ingest.wakes import Wakes
-from runtime.auth import Verifier
+from runtime.auth import Verify
+from runtime.auth.keys import BadKeys
+from runtime.auth.opening import open_verifier
 from runtime.blobs import open_blobs
 from runtime.kafka.log import open_log
 from runtime.kafka.position import open_positions
@@ -32,6 +37,8 @@ from runtime.metrics import ACCEPTED, LOG_LOSSES, RELAYED, REPUBLISHED
 from runtime.operator import QuietServer, operator_server
 from runtime.outbox import Loss
 from runtime.redis.rates import open_rate_limiter
+from runtime.redis.subscriptions import open_subscriptions
+from runtime.revocations import RevokedTokens, Watch
 from runtime.settings import Settings
 from runtime.store.conversations import PostgresConversations
 from runtime.store.counts import PostgresCounts
@@ -43,9 +50,14 @@ from runtime.store.notifications import PostgresNotifications
 from runtime.store.outbox import announce, announcements, open_outbox
 from runtime.store.pool import Pool, open_pool
 from runtime.store.receipts import PostgresReceipts
+from runtime.store.revocations import PostgresRevocations
 from runtime.store.search import PostgresSearch
+from runtime.store.tickets import PostgresTickets
 from schemas.topics import load
 
+_log = structlog.get_logger()
+
+EX_CONFIG = 78
 _POOL = 10
 _WAIT_S = 60.0
 _TURN_S, _STATEMENT_S, _LOCK_S = 1.0, 2.0, 1.0
@@ -79,18 +91,28 @@ async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
 
 
 @asynccontextmanager
-async def open_routes(settings: Settings, pool: Pool, relay: Relay) -> AsyncIterator[Sequence[BaseRoute]]:
+async def open_revoked(settings: Settings, pool: Pool, revoked: RevokedTokens) -> AsyncIterator[None]:
+    """Keep what is revoked current while the block runs. Raises Unavailable."""
+    watch = Watch(PostgresRevocations(pool), revoked, settings.auth.revocations_every_s)
+    await watch.read()
+    url = settings.redis.url.get_secret_value()
+    async with open_subscriptions(url, settings.node) as subscriptions, asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work) for work in (watch.run(), watch.follow(subscriptions))]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+@asynccontextmanager
+async def open_routes(
+    settings: Settings, pool: Pool, relay: Relay, verify: Verify
+) -> AsyncIterator[Sequence[BaseRoute]]:
     """All public calls, wired to their adapters."""
-    auth = settings.auth
-    verifier = Verifier(auth.secret.get_secret_value(), auth.issuer, auth.audience)
     wakes = Wakes(relay, partial(announce, pool))
     async with open_rate_limiter(settings.redis.url.get_secret_value()) as rates:
-        edge = Edge(
-            lambda token: verifier.verify(token).user_id,
-            rates,
-            settings.limits.messages_per_minute,
-            settings.limits.requests_per_minute,
-        )
+        edge = Edge(verify, rates, settings.limits.messages_per_minute, settings.limits.requests_per_minute)
         history, folder = PostgresHistory(pool), settings.data_dir / "media"
         accept = Accept(PostgresIntake(pool), wakes.stored, ACCEPTED.inc)
         yield [
@@ -100,6 +122,7 @@ async def open_routes(settings: Settings, pool: Pool, relay: Relay) -> AsyncIter
             *FoundCalls(
                 edge, history, PostgresSearch(pool), PostgresNotifications(pool), PostgresCounts(pool)
             ).routes(),
+            *TicketCalls(edge, PostgresTickets(pool)).routes(),
             *MediaCalls(edge, PostgresMedia(pool), open_blobs(folder), folder).routes(),
         ]
         await accept.drain()
@@ -107,15 +130,17 @@ async def open_routes(settings: Settings, pool: Pool, relay: Relay) -> AsyncIter
 
 async def run(settings: Settings) -> None:
     """Serve until told to stop."""
-    ready = False
+    ready, revoked = False, RevokedTokens()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(operator_server(settings.ops, lambda: ready))
+        verifier = await stack.enter_async_context(open_verifier(settings.auth, revoked, wait_s=_WAIT_S))
         dsn = settings.pg.dsn.get_secret_value()
         pool = await stack.enter_async_context(
             open_pool(dsn, size=_POOL, wait_s=_WAIT_S, turn_s=_TURN_S, statement_s=_STATEMENT_S, lock_s=_LOCK_S)
         )
+        await stack.enter_async_context(open_revoked(settings, pool, revoked))
         relay = await stack.enter_async_context(open_relay(settings))
-        routes = await stack.enter_async_context(open_routes(settings, pool, relay))
+        routes = await stack.enter_async_context(open_routes(settings, pool, relay, verifier.verify))
         config = uvicorn.Config(
             create_app(routes),
             host=settings.http.host,
@@ -141,7 +166,11 @@ def main() -> None:
     """The process."""
     settings = Settings()
     configure(settings.node, settings.log_level)
-    uvloop.run(run(settings))
+    try:
+        uvloop.run(run(settings))
+    except BadKeys as exc:
+        _log.error("the settings cannot work", why=str(exc))
+        sys.exit(EX_CONFIG)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,10 @@ REFUSED = Counter("millrace_refused_connections_total", "WebSocket connections r
 SLOW = Counter("millrace_slow_sockets_total", "Sockets closed because they took too little")
 SENT_AWAY = Counter("millrace_sent_away_connections_total", "Connections that a node closed because it ends")
 GHOSTS = Counter("millrace_ghost_users_total", "Users whose last connections were cleared after their node")
+KEYS_FETCHED = Gauge(
+    "millrace_keys_last_fetched_timestamp", "When the issuer's keys were last fetched, in Unix seconds"
+)
+REVOKED = Counter("millrace_revoked_connections_total", "Connections closed because their token was revoked")
 DELIVERIES = Counter("millrace_deliveries_total", "Content frames handed to sockets live")
 REPLAYED = Counter("millrace_replayed_frames_total", "Content frames sent from the store")
 HOLES = Counter("millrace_holes_total", "Holes of feeds that were filled from the store")

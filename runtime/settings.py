@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -31,11 +31,16 @@ class RedisServer(BaseModel):
 
 
 class Auth(BaseModel):
-    """How tokens are checked. ``secret`` has at least 32 bytes."""
+    """How tokens are checked: HS256 by ``secret`` (at least 32 bytes), or RS256 or ES256 by the keys at ``jwks_url``,
+    which are fetched every ``jwks_ttl_s``. Revocations are looked up every ``revocations_every_s`` at the latest."""
 
+    algorithm: Literal["HS256", "RS256", "ES256"] = "HS256"
     secret: SecretStr = SecretStr("")
+    jwks_url: str = ""
+    jwks_ttl_s: Annotated[float, Field(ge=1)] = 300
     issuer: str = "millrace"
     audience: str = "millrace"
+    revocations_every_s: Annotated[float, Field(gt=0, le=25)] = 5
 
 
 class Listen(BaseModel):

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.http.problems import problem
+from runtime.auth import Identity, Verify
 from runtime.errors import Invalid, TooLarge, Unauthenticated, UnsupportedType
 
 MAX_BODY = 64 * 1024
@@ -22,13 +23,6 @@ class Rates(Protocol):
         """Count one. Raises RateLimited."""
 
 
-class Verify(Protocol):
-    """Tokens to user ids."""
-
-    def __call__(self, token: str) -> str:
-        """The user. Raises Unauthenticated."""
-
-
 @dataclass(frozen=True, slots=True)
 class Edge:
     """Who calls, and how often."""
@@ -39,22 +33,27 @@ class Edge:
     requests_per_minute: int
 
     async def caller(self, request: Request) -> str:
-        """The user of a call. Raises Unauthenticated, RateLimited."""
-        user = self._user(request)
-        await self.rates.hit("requests", user, self.requests_per_minute)
-        return user
+        """The user of a call. Raises Unauthenticated, RateLimited, Unavailable."""
+        return (await self.bearer(request)).user_id
+
+    async def bearer(self, request: Request) -> Identity:
+        """The token's identity. Raises Unauthenticated, RateLimited, Unavailable."""
+        identity = await self._identity(request)
+        await self.rates.hit("requests", identity.user_id, self.requests_per_minute)
+        return identity
 
     async def sender(self, request: Request) -> str:
-        """The user of a call that stores a message. Raises Unauthenticated, RateLimited."""
-        user = self._user(request)
+        """The user of a call that stores a message. Raises Unauthenticated, RateLimited, Unavailable."""
+        user = (await self._identity(request)).user_id
         await self.rates.hit("messages", user, self.messages_per_minute)
         return user
 
-    def _user(self, request: Request) -> str:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    async def _identity(self, request: Request) -> Identity:
+        given = request.headers.getlist("authorization")
+        scheme, _, token = (given[0] if len(given) == 1 else "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("send your token: Authorization: Bearer <token>")
-        return self.verify(token.strip())
+        return await self.verify(token.strip())
 
 
 async def json_body(request: Request) -> bytes:

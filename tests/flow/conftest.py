@@ -16,13 +16,17 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway import node
 from gateway.dispatcher import to_room
+from gateway.origins import allowed
 from gateway.server import Gateway, start_server
 from runtime.auth import Verifier, issue
+from runtime.auth.keys import Secret
 from runtime.memory.history import MemoryHistory
+from runtime.memory.identity import MemoryRevocations, MemoryTickets
 from runtime.memory.intake import MemoryConversations, MemoryIntake
 from runtime.memory.log import MemoryLog
 from runtime.memory.redis import MemoryAnswers, MemoryBus, MemoryPlaces, MemoryRegistry, MemorySigns
 from runtime.memory.tables import Tables
+from runtime.revocations import RevokedTokens
 from tests import make
 
 SECRET = "s" * 40
@@ -40,6 +44,8 @@ class World:
     log: MemoryLog
     parts: node.Node
     tasks: list[asyncio.Task[None]]
+    revocations: MemoryRevocations
+    tickets: MemoryTickets
 
     async def send(self, content: str = "hi", *, sender: str = "alice", told: bool = True) -> int:
         """A message that is in the store, and, if told, on the bus."""
@@ -114,12 +120,21 @@ class Behind:
     places: MemoryPlaces = field(default_factory=MemoryPlaces)
     signs: MemorySigns = field(default_factory=MemorySigns)
     answers: MemoryAnswers = field(default_factory=MemoryAnswers)
+    revocations: MemoryRevocations = field(default_factory=MemoryRevocations)
+    tickets: MemoryTickets = field(default_factory=MemoryTickets)
 
     @asynccontextmanager
-    async def node(self, name: str, *, life: str = "", **habits: Any) -> AsyncIterator[World]:
-        """One node, which serves."""
+    async def node(
+        self, name: str, *, life: str = "", verifier: Verifier | None = None, **habits: Any
+    ) -> AsyncIterator[World]:
+        """One node, which serves. Its verifier, if given, asks ``revoked`` of type RevokedTokens."""
+        verifier = verifier or Verifier(Secret(SECRET), "millrace", "millrace", RevokedTokens())
+        assert isinstance(verifier.revoked, RevokedTokens)
         around = node.World(
-            verify=Verifier(SECRET, "millrace", "millrace").verify,
+            verify=verifier.verify,
+            revoked=verifier.revoked,
+            revocations=self.revocations,
+            tickets=self.tickets,
             history=MemoryHistory(self.tables),
             fanout=self.bus,
             subscriptions=self.bus.subscriptions(f"node:{name}"),
@@ -128,15 +143,24 @@ class Behind:
             answers=self.answers,
             log=self.log,
         )
-        asked = node.Habits(
-            **{"origins": frozenset({"https://chat.example"}), "heads_every_s": 0.2, "lease_s": LEASE_S, **habits}
-        )
+        usual = {"heads_every_s": 0.2, "revocations_every_s": 0.5, "lease_s": LEASE_S}
+        asked = node.Habits(origins=allowed(["https://chat.example"]), **{**usual, **habits})
         assembled = node.assemble(around, asked)
         tasks = [asyncio.create_task(work()) for work in assembled.works]
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(await start_server(assembled.gateway, "127.0.0.1", 0))
             port = server.sockets[0].getsockname()[1]
-            yield World(assembled.gateway, port, self.tables, self.bus, self.log, parts=assembled, tasks=tasks)
+            yield World(
+                gateway=assembled.gateway,
+                port=port,
+                tables=self.tables,
+                bus=self.bus,
+                log=self.log,
+                parts=assembled,
+                tasks=tasks,
+                revocations=self.revocations,
+                tickets=self.tickets,
+            )
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -150,11 +174,11 @@ async def behind() -> Behind:
 
 
 @asynccontextmanager
-async def open_world(**habits: Any) -> AsyncIterator[World]:
+async def open_world(verifier: Verifier | None = None, **habits: Any) -> AsyncIterator[World]:
     """A node on twins, with these habits."""
     made = Behind()
     await MemoryConversations(made.tables).create(make.ROOM, None, "alice", ["bob", "carol"])
-    async with made.node("one", **habits) as opened:
+    async with made.node("one", verifier=verifier, **habits) as opened:
         yield opened
 
 

@@ -79,6 +79,7 @@ async def test_what_one_device_reads_the_users_other_devices_and_the_sender_lear
 
 
 ROOM = {channels.messages(make.ROOM), channels.events(make.ROOM)}
+OWN = {"node:one", channels.REVOCATIONS}
 BOB = {channels.user_messages("bob"), channels.user_notifications("bob")}
 SLOW_S = 0.05
 
@@ -89,7 +90,7 @@ async def until_subscribed(world: World, wanted: set[str]) -> None:
     still = 0
     async with asyncio.timeout(5):
         while still < 10:
-            still = still + 1 if node.channels - {"node:one"} == wanted else 0
+            still = still + 1 if node.channels - OWN == wanted else 0
             await asyncio.sleep(SLOW_S / 2)
 
 

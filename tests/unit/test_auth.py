@@ -1,89 +1,69 @@
-"""Tokens: what python-jose alone would let pass is refused."""
+"""Tokens: what python-jose alone would let pass is refused, and what holds is remembered only while it does."""
 
 from __future__ import annotations
 
 import time
 
 import pytest
-from jose import jwt
 
-from runtime.auth import BadSecret, Verifier, issue
+from runtime.auth import Verifier, issue
+from runtime.auth.keys import BadKeys, Secret
 from runtime.errors import Unauthenticated
+from runtime.revocations import Revocation, RevokedTokens
+from tests.issuers import SECRET, Issuer, attacks
 
-SECRET = "s" * 40
-NOW = int(time.time())
-CLAIMS = {"sub": "alice", "iss": "millrace", "aud": "millrace", "iat": NOW, "exp": NOW + 60, "jti": "1"}
+ISSUER = Issuer()
 
 
 @pytest.fixture
 def verifier() -> Verifier:
-    return Verifier(SECRET, "millrace", "millrace")
+    return Verifier(Secret(SECRET), "millrace", "millrace", RevokedTokens())
 
 
-def token(headers: dict[str, object] | None = None, algorithm: str = "HS256", **changes: object) -> str:
-    claims = {k: v for k, v in {**CLAIMS, **changes}.items() if v is not None}
-    return jwt.encode(claims, SECRET, algorithm=algorithm, headers=headers)
-
-
-def test_a_token_that_was_issued_names_its_user(verifier):
-    identity = verifier.verify(issue(SECRET, "alice", ttl_s=60))
+async def test_a_token_that_was_issued_names_its_user(verifier):
+    identity = await verifier.verify(issue(SECRET, "alice", ttl_s=60))
     assert identity.user_id == "alice"
     assert 55 < identity.expires_at - time.time() <= 60
-
-
-@pytest.mark.parametrize("claim", ["sub", "iss", "aud", "iat", "exp", "jti"])
-def test_every_claim_is_required(verifier, claim):
-    with pytest.raises(Unauthenticated):
-        verifier.verify(token(**{claim: None}))
+    assert identity.issued_at == identity.expires_at - 60
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {"aud": "other"},
-        {"iss": "other"},
-        {"exp": NOW - 60},
-        {"iat": NOW + 3600, "exp": NOW + 7200},
-        {"exp": NOW + 10**9},
-        {"sub": "a b"},
-        {"sub": "x" * 65},
-        {"exp": float(NOW + 60)},
-    ],
+    "good",
+    [{"aud": ["other", "millrace"]}, {"nbf": int(time.time())}, {"scope": "chat"}, {"jti": "x" * 255}],
 )
-def test_a_claim_that_does_not_hold_is_refused(verifier, changes):
-    with pytest.raises(Unauthenticated):
-        verifier.verify(token(**changes))
+async def test_what_a_good_issuer_says_holds(verifier, good):
+    assert (await verifier.verify(ISSUER.token(**good))).user_id == "bob"
 
 
-@pytest.mark.parametrize("header", [{"crit": ["exp"]}, {"jku": "https://evil"}, {"typ": "x"}, {"zip": "DEF"}])
-def test_headers_that_change_the_meaning_are_refused(verifier, header):
-    with pytest.raises(Unauthenticated):
-        verifier.verify(token(header))
-
-
-def test_the_algorithm_is_ours_not_the_tokens(verifier):
-    with pytest.raises(Unauthenticated):
-        verifier.verify(token(algorithm="HS512"))
-
-
-@pytest.mark.parametrize("raw", ["", "x", "a.b.c", "é.é.é", "a.b.c=", "x" * 5000, ".." * 10])
-def test_garbage_is_refused_with_the_same_words(verifier, raw):
+@pytest.mark.parametrize("name", attacks(ISSUER))
+async def test_an_attack_is_refused_with_the_same_words(verifier, name):
     with pytest.raises(Unauthenticated, match="the token is missing, malformed"):
-        verifier.verify(raw)
+        await verifier.verify(attacks(ISSUER)[name])
 
 
-def test_a_remembered_token_still_expires(verifier, monkeypatch):
+async def test_a_remembered_token_still_expires(verifier, monkeypatch):
     good = issue(SECRET, "alice", ttl_s=60)
-    verifier.verify(good)
+    await verifier.verify(good)
     later = time.time() + 120
     monkeypatch.setattr(time, "time", lambda: later)
     with pytest.raises(Unauthenticated):
-        verifier.verify(good)
+        await verifier.verify(good)
 
 
-def test_a_short_secret_stops_the_start():
-    with pytest.raises(BadSecret):
-        Verifier("short", "millrace", "millrace")
+async def test_a_remembered_token_that_is_revoked_is_refused(verifier):
+    one, other = ISSUER.token(jti="one"), ISSUER.token(jti="other")
+    await verifier.verify(one)
+    await verifier.verify(other)
+    verifier.revoked.add(Revocation(1, "bob", "one", time.time(), time.time() + 60))
+    await verifier.verify(other)
+    with pytest.raises(Unauthenticated):
+        await verifier.verify(one)
+
+
+@pytest.mark.parametrize("secret", ["short", "-----BEGIN PUBLIC KEY-----\n" + "A" * 40])
+def test_a_secret_that_is_none_stops_the_start(secret):
+    with pytest.raises(BadKeys, match="MILLRACE_AUTH__SECRET"):
+        Secret(secret)
 
 
 def test_the_secret_is_not_in_the_repr(verifier):

@@ -1,0 +1,10 @@
+"""Whose a request is: tokens, the keys that they are checked with, and what was revoked.
+
+Nothing but this package knows python-jose.
+"""
+
+from __future__ import annotations
+
+from runtime.auth.tokens import Identity, Revoked, Verifier, Verify, issue, refused
+
+__all__ = ["Identity", "Revoked", "Verifier", "Verify", "issue", "refused"]

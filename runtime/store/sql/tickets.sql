@@ -1,0 +1,14 @@
+-- name: issue
+-- What has ended goes on the way.
+WITH ended AS (
+    DELETE FROM tickets WHERE ticket_hash IN (
+        SELECT ticket_hash FROM tickets WHERE ends < now() ORDER BY ends LIMIT 100 FOR UPDATE SKIP LOCKED)
+)
+INSERT INTO tickets (ticket_hash, user_id, jti, issued_at, token_expires_at, origin, ends)
+VALUES (%(hash)s, %(user_id)s, %(jti)s, %(issued_at)s, %(token_expires_at)s, %(origin)s,
+        least(now() + make_interval(secs => %(ttl_s)s), to_timestamp(%(token_expires_at)s)))
+RETURNING extract(epoch FROM ends)::float8;
+
+-- name: redeem
+DELETE FROM tickets WHERE ticket_hash = %(hash)s
+RETURNING user_id, token_expires_at, jti, issued_at, origin, ends > clock_timestamp();
