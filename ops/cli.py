@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ops import agents, connections, demo, dlq, gateways, replay_irc, topics
+from ops import agents, connections, demo, dlq, gateways, replay_irc, topics, users
 from ops.audit.command import audit
 from ops.errors import OperatorError
 from ops.running import data_folder, running_stack
@@ -31,6 +31,7 @@ app.add_typer(connections.app, name="connections")
 app.add_typer(gateways.app, name="gateways")
 app.command("audit")(audit)
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(users.app, name="users")
 app.command("demo")(demo.demo)
 app.command("replay-irc")(replay_irc.replay_irc)
 app.command("verify")(verify.verify)
@@ -107,10 +108,12 @@ def token(
     data: Data = None,
 ) -> None:
     """A token for the stack that runs."""
-    from ops.tokens import seconds
+    from ops.tokens import are_ours, seconds
     from runtime.auth import issue
 
     stack = running_stack(data)
+    if not are_ours():
+        raise OperatorError("tokens come from the issuer of MILLRACE_AUTH__JWKS_URL")
     try:
         print(issue(stack.jwt_secret, user, ttl_s=seconds(ttl)))
     except ValueError as exc:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.stack import Given
+from ops.tokens import are_ours
 from runtime.stack.child import Child
 from runtime.stack.folder import Folder
 
@@ -39,13 +40,14 @@ def _short(path: str) -> str:
 
 
 def show_next(folder: Folder, urls: dict[str, str]) -> None:
-    """Two tokens, and what to try."""
+    """Two tokens, if they are ours to give, and what to try."""
     from runtime.auth import issue
 
     out, secret = Console(), folder.secret("jwt")
-    out.print("\ntwo tokens, valid for a day:", highlight=False)
-    for user in ("alice", "bob"):
-        print(f"  {user:6}{issue(secret, user, ttl_s=86_400)}")
+    if are_ours():
+        out.print("\ntwo tokens, valid for a day:", highlight=False)
+        for user in ("alice", "bob"):
+            print(f"  {user:6}{issue(secret, user, ttl_s=86_400)}")
     command = _short(str(Path(sys.executable).with_name("millrace")))
     extra = "" if folder.path.name == ".millrace" else f" --data {_short(str(folder.path))}"
     out.print("\ntry next, in a second terminal:", highlight=False)

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from ops.errors import OperatorError
+from ops.tokens import are_ours
 from ops.topology import PROXY, STAGES, Topology, role
 from runtime.errors import Unavailable
 from runtime.stack.child import Child, answers
@@ -201,7 +202,7 @@ def apps(plan: Plan, where: Where) -> list[Child]:
         "MILLRACE_PG__DSN": where.pg,
         "MILLRACE_KAFKA__BOOTSTRAP": where.kafka,
         "MILLRACE_REDIS__URL": where.redis,
-        "MILLRACE_AUTH__SECRET": plan.folder.secret("jwt"),
+        **({"MILLRACE_AUTH__SECRET": plan.folder.secret("jwt")} if are_ours() else {}),
         "MILLRACE_HTTP__HOST": "127.0.0.1",
         "MILLRACE_WS__HOST": "127.0.0.1",
         "MILLRACE_OPS__HOST": "127.0.0.1",

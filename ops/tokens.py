@@ -1,6 +1,8 @@
-"""Durations as operators write them."""
+"""Tokens of a stack: whether it has its own, and how long they hold, as operators write it."""
 
 from __future__ import annotations
+
+import os
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -11,3 +13,8 @@ def seconds(text: str) -> int:
     if not (number.isascii() and number.isdigit() and unit in _UNITS and int(number) > 0):
         raise ValueError(f"{text!r} is no duration; write for example 30m, 1h or 7d")
     return int(number) * _UNITS[unit]
+
+
+def are_ours() -> bool:
+    """Whether the stack's own secret signs them, and no issuer with keys of its own."""
+    return os.environ.get("MILLRACE_AUTH__ALGORITHM", "HS256") == "HS256"
