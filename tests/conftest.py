@@ -34,7 +34,8 @@ def stack() -> Iterator[RunningStack]:
     with open_folder("stack") as data:
         command = [sys.executable, "-m", "ops.cli", "up", "--data", str(data), "--with-parent", "--json"]
         with (data / "up.log").open("wb") as log:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+            env = {**os.environ, "MILLRACE_LOG_LEVEL": "debug"}  # what no log may hold is in none of these
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=env)
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

@@ -55,13 +55,20 @@ class Socket:
 
 
 @asynccontextmanager
-async def open_socket(url: str, token: str) -> AsyncIterator[Socket]:
-    """A connection that was greeted."""
-    headers = {"Authorization": f"Bearer {token}"}
+async def open_socket(url: str, token: str = "") -> AsyncIterator[Socket]:
+    """A connection that was greeted; the token may be in the URL, too."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with connect(url, additional_headers=headers, compression=None, proxy=None, close_timeout=1) as made:
         opened = Socket(made)
         await opened.next("connected")
         yield opened
+
+
+async def first_word(url: str) -> str:
+    """The type, or the error's code, of the first frame that a connection gets."""
+    async with connect(url, compression=None, proxy=None, close_timeout=1) as made:
+        said = orjson.loads(await made.recv())
+        return str(said.get("code") or said["type"])
 
 
 @asynccontextmanager

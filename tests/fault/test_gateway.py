@@ -15,13 +15,15 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway.drain import OVER_S
 from ops.running import RunningStack
+from ops.users import end_tokens
 from ops.verify.proxy import open_proxy
 from runtime.auth import issue
+from schemas.ids import new_id
 from tests.e2e.conftest import millrace
 from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
 from tests.fault.processes import Extra, rss_mb, through
-from tests.fault.sockets import deaf, open_socket
+from tests.fault.sockets import deaf, first_word, open_socket
 
 FAT = "\N{WATER WAVE}" * 4000
 """16 kB, the largest message there is."""
@@ -157,6 +159,48 @@ async def test_row_42_a_socket_ends_with_its_token_without_redis(stack: RunningS
         assert time.monotonic() - began < 8
 
 
+WITHIN_S = {"up": 2.0, "away": 30.0}
+"""A revocation or a removal takes effect on every node, with Redis and without."""
+
+
+@pytest.mark.parametrize("redis", ["up", "away"])
+async def test_row_42_a_revoked_token_ends_its_sockets_and_opens_nothing(
+    stack: RunningStack, beside: Beside, redis: str
+):
+    async with open_proxy() as proxy, httpx2.AsyncClient() as client:
+        gateway, ingest = await asyncio.gather(beside("gateway", redis=proxy), beside("ingest", redis=proxy))
+        if redis == "away":
+            proxy.refuse()
+            proxy.reset()
+        user = f"revoked-{new_id()[-8:]}"
+        headers = {"authorization": f"Bearer {issue(stack.jwt_secret, user, ttl_s=900)}"}
+        token = headers["authorization"].removeprefix("Bearer ")
+        ticket, unused = [(await client.post(f"{ingest.http_url}/ws-ticket", headers=headers)).json()["ticket"]
+                          for _ in range(2)]  # fmt: skip
+
+        async def refused() -> None:
+            asked = f"{ingest.http_url}/conversations"
+            while (await client.get(asked, headers=headers)).status_code != 401:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+        async with (
+            open_socket(gateway.ws_url, token) as here,
+            open_socket(f"{gateway.ws_url}?ticket={ticket}") as by_ticket,
+            open_socket(stack.ws_url, token) as elsewhere,
+        ):
+
+            async def closed() -> float:
+                codes = await asyncio.gather(here.closed(), by_ticket.closed(), elsewhere.closed(), refused())
+                assert codes[:3] == [4401] * 3
+                return time.time()
+
+            said, ended = await asyncio.gather(end_tokens(stack.pg_dsn, stack.redis_url, user, None), closed())
+            assert ended - said.at < WITHIN_S[redis]
+            assert said.closed == (3 if redis == "up" else 1)  # when the command looked
+        for path in (f"?token={token}", f"?ticket={unused}"):
+            assert await first_word(gateway.ws_url + path) == "unauthenticated"
+
+
 @pytest.mark.parametrize("redis", ["up", "away"])
 async def test_row_42_a_removed_member_is_shown_nothing_more(stack: RunningStack, beside: Beside, redis: str):
     async with open_proxy() as proxy, open_chat(stack, rooms=1, watched=False) as chat:
@@ -174,12 +218,17 @@ async def test_row_42_a_removed_member_is_shown_nothing_more(stack: RunningStack
                 headers = {"authorization": f"Bearer {chat.token(owner)}"}
                 gone = await client.delete(f"/conversations/{room}/members/{removed}", headers=headers)
                 assert gone.status_code == 204
+            began = time.monotonic()
+            shown = await socket.until("left")
+            assert time.monotonic() - began < WITHIN_S[redis]
+            assert [said.get("change") for said in shown[-2:]] == ["member_removed", None]
             for n in range(20):
                 await chat.post(room, f"not for the removed: {n}")
             await chat.settled()
             await socket.say(type="ping")
-            seen = [said["seq"] for said in await socket.until("pong") if "seq" in said and said["type"] != "joined"]
-            assert set(seen) in ({*range(1, 11)}, {*range(1, 12)})  # the removal itself is the eleventh
+            shown += await socket.until("pong")
+            seen = [said["seq"] for said in shown if said["type"] in ("new_message", "conversation_changed")]
+            assert set(seen) == {*range(1, 12)}  # the removal itself is the eleventh
             await socket.say(type="join_conversation", id=room, after=0)
             assert (await socket.next("joined", "error"))["type"] == "error"
         await chat.verdict()
