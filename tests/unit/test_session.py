@@ -87,7 +87,7 @@ def test_a_bad_frame_now_and_then_is_no_end(session):
 
 
 def test_joins_are_bounded_in_a_second_but_all_come_back_at_once():
-    session = Session("bob", limits=Limits(joins_per_s=5, max_joined=40))
+    session = Session("bob", set(), Limits(joins_per_s=5, max_joined=40))
     assert all(isinstance(say(session, type="join_conversation", id=str(n)), Join) for n in range(40))
     assert refused(say(session, type="join_conversation", id="1"))["code"] == "rate_limited"
     assert isinstance(say(session, now=0.2, type="join_conversation", id="1"), Join)
