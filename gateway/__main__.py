@@ -23,7 +23,7 @@ from runtime.errors import Invalid
 from runtime.kafka.admin import wait_for_topics
 from runtime.kafka.consumer import open_consumer
 from runtime.kafka.log import open_log
-from runtime.lifecycle import until_told_to_stop
+from runtime.lifecycle import settled, until_told_to_stop
 from runtime.logs import configure
 from runtime.operator import operator_server
 from runtime.redis.fanout import open_fanout
@@ -82,6 +82,7 @@ async def run(settings: Settings) -> int:
         tasks = [asyncio.create_task(work()) for work in works]
         told, asked = asyncio.create_task(until_told_to_stop()), asyncio.create_task(node.control.until_drained())
         server = await start_server(node.gateway, settings.ws.host, settings.ws.port)
+        settled()
         ready = True
         done, _ = await asyncio.wait({told, asked, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         ready = False

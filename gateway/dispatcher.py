@@ -148,22 +148,37 @@ class Dispatcher:
     history: History
     _budget: Budget = field(default_factory=Budget)
     _members: dict[str, tuple[float, Sequence[str]]] = field(default_factory=dict)
+    _publishing: bool = False
+    _uncommitted: bool = False
+    _commit_at: float = 0.0
 
     async def run(self) -> None:
         """For ever. Raises Unavailable when Kafka is gone: the process starts again then."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._consume())
+            group.create_task(self._commit_when_idle())
             group.create_task(self._release())
 
     async def _consume(self) -> None:
-        clock = asyncio.get_running_loop().time
-        commit_at = clock() + COMMIT_S
         while True:
             records = await self.consumer.batch(BATCH)
+            self._publishing = self._uncommitted = True
             await self._publish([p async for p in self._messages(records)])
-            if clock() >= commit_at or len(records) < BATCH:
-                await self.consumer.commit()
-                commit_at = clock() + COMMIT_S
+            self._publishing = False
+            await self._commit_if_due()
+
+    async def _commit_when_idle(self) -> None:
+        while True:
+            await asyncio.sleep(COMMIT_S)
+            if not self._publishing:
+                await self._commit_if_due()
+
+    async def _commit_if_due(self) -> None:
+        """Not with each batch: a commit costs more than the few records it is about, and a repeat is harmless."""
+        now = asyncio.get_running_loop().time()
+        if self._uncommitted and now >= self._commit_at:
+            self._uncommitted, self._commit_at = False, now + COMMIT_S
+            await self.consumer.commit()
 
     async def _messages(self, records: Sequence[Raw]) -> AsyncIterator[Published]:
         for raw in records:
@@ -185,24 +200,27 @@ class Dispatcher:
         if isinstance(event, ConversationChanged):
             self._members.pop(change.conversation_id, None)
             return [to_room(change)]
-        members = await self._members_of(change.conversation_id)
-        hints = to_users(change.conversation_id, frames.of_change(change), members)
+        id_, frame = change.conversation_id, frames.of_change(change)
+        hint = channels.envelope(id_, frame)
+        hints = [(channel, hint) for channel in await self._channels_of(id_)]
         now = asyncio.get_running_loop().time()
-        return [to_room(change), *self._budget.spend(change.conversation_id, hints, now)]
+        room = (channels.messages(id_), channels.envelope(change.seq, frame))
+        return [room, *self._budget.spend(id_, hints, now)]
 
-    async def _members_of(self, conversation_id: str) -> Sequence[str]:
+    async def _channels_of(self, conversation_id: str) -> Sequence[str]:
+        """Those of the members."""
         now = asyncio.get_running_loop().time()
-        until, members = self._members.get(conversation_id, (0.0, ()))
+        until, found = self._members.get(conversation_id, (0.0, ()))
         if now < until:
-            return members
+            return found
         try:
-            members = await self.history.members(conversation_id)
+            found = [channels.user_messages(user) for user in await self.history.members(conversation_id)]
         except Unavailable:
-            return members  # a hint less; the rooms do not depend on it
+            return found  # a hint less; the rooms do not depend on it
         if len(self._members) > 10_000:
             self._members.clear()
-        self._members[conversation_id] = (now + MEMBERS_FOR_S, members)
-        return members
+        self._members[conversation_id] = (now + MEMBERS_FOR_S, found)
+        return found
 
     async def _release(self) -> None:
         while True:

@@ -24,6 +24,8 @@ _log = structlog.get_logger()
 HEARTBEAT_S = 20
 MAX_HEADERS = 32 * 1024
 """Bytes of a request, with all its headers."""
+_BACKLOG = 4096
+"""Handshakes that may wait; beyond it the kernel drops them, and the client tries again a second later."""
 _UNSENT = 128 * 1024
 """Bytes that the kernel takes beyond what is on its way; else it keeps megabytes for each peer that does not read."""
 _USER_TIMEOUT_MS = 20_000
@@ -106,7 +108,7 @@ async def listen(
     select: Select | None = None,
 ) -> Server:
     """Listen. Each accepted socket dies when its peer acknowledges nothing for 20 s (TCP_USER_TIMEOUT)."""
-    listener = sockets.create_server((host, port), backlog=1024, reuse_port=False)
+    listener = sockets.create_server((host, port), reuse_port=False)
     listener.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
     listener.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
     listener.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NOTSENT_LOWAT, _UNSENT)
@@ -114,6 +116,7 @@ async def listen(
     return await serve(
         handler,  # type: ignore[arg-type]
         sock=listener,
+        backlog=_BACKLOG,
         create_connection=lambda *args, **more: Peer(admission, *args, **more),  # type: ignore[arg-type]
         process_request=check,  # type: ignore[arg-type]
         select_subprotocol=select,

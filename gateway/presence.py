@@ -96,8 +96,10 @@ class PresenceDesk:
     async def others(self, conversation_id: str, user_id: str) -> list[bytes]:
         """Frames for somebody who has just joined: who else of a small conversation is, or was, online."""
         try:
-            members = [user for user in await self.history.members(conversation_id) if user != user_id]
-            if not self.max_members or len(members) >= self.max_members:
+            # One more than is told of is read: to know that a conversation is large, not all of it is needed.
+            found = await self.history.members(conversation_id, self.max_members + 1)
+            members = [user for user in found if user != user_id]
+            if len(members) >= self.max_members:
                 return []
             online, seen = await asyncio.gather(self.registry.connected(members), self.registry.last_seen(members))
             known = [user for user in sorted(members) if user in online or user in seen]

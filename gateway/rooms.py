@@ -57,10 +57,12 @@ class Rooms:
         await self._open(room)
         if opens:  # a removal since then may lie before the head, where the feed does not give it out
             await self._check_member(place)
-        head = (await self.history.heads([room.conversation_id])).get(room.conversation_id, 0)
-        if after is not None and after > head:
-            raise Invalid(f"after is beyond the last seq, which is {head}")
-        place.cursor = head if after is None else after
+        if after is None or after > (room.feed.cursor or 0):  # else the feed has shown that the head is beyond
+            head = (await self.history.heads([room.conversation_id])).get(room.conversation_id, 0)
+            if after is not None and after > head:
+                raise Invalid(f"after is beyond the last seq, which is {head}")
+            after = head if after is None else after
+        place.cursor = after
         await self.catch_up(place)
         return place.cursor if place.socket not in room.live else room.feed.cursor or place.cursor
 

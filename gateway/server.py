@@ -25,6 +25,7 @@ from gateway.peer import HEARTBEAT_S, Peer, listen
 from gateway.rooms import Rooms
 from gateway.session import Close, Session
 from gateway.wire import Outlet, Wire
+from gateway.writer import tried
 from runtime.auth import Identity
 from runtime.errors import MillraceError, RateLimited, Unauthenticated, Unavailable
 from runtime.metrics import CONNECTIONS, REFUSED
@@ -51,7 +52,7 @@ class Gateway:
     connections: Connections
     admission: Admission = field(default_factory=Admission)
     draining: bool = False
-    _outlet: Outlet = field(default_factory=Outlet)
+    outlet: Outlet = field(default_factory=Outlet)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def check(self, peer: Peer, request: Request) -> Response | None:
@@ -104,7 +105,7 @@ class Gateway:
 
     def _open(self, peer: Peer, identity: Identity) -> Connection:
         limits = self.admission.limits
-        wire = Wire(peer, self._outlet, limits.lagging_s)
+        wire = Wire(peer, self.outlet, limits.lagging_s)
         socket = Socket(new_id(), identity.user_id, wire)
         said = Session(identity.user_id, socket.places.keys(), limits)
         connection = Connection(peer, socket, wire, said, handshake.device_of(peer.request), identity)
@@ -157,6 +158,7 @@ class Gateway:
 
 async def start_server(gateway: Gateway, host: str, port: int) -> Server:
     """Listen."""
+    gateway.outlet.writer = await tried()
     return await listen(host, port, gateway.admission, gateway.handle, gateway.check, handshake.subprotocol)
 
 

@@ -1,8 +1,8 @@
 """Writing to sockets: a frame is encoded once, shared by all who get it, and joined with its neighbours.
 
 Per delivery, one send() is what a server pays most for. So all frames of one turn of the event loop go out in one
-write. They go straight to the transport: every write of data passes here, so the frames of websockets' own
-(ping, close) stay whole between them.
+write (writer.py). The first is handed over at once: uvloop itself writes only when the turn ends, and most turns have
+no second. The others are joined.
 
 What waits for a socket that reads slowly is bounded, by what a frame is worth:
 
@@ -20,10 +20,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from websockets.asyncio.server import ServerConnection
-from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
 from gateway.held import Held
+from gateway.writer import Writer, at_once, encode
+
+__all__ = ["ANSWERS", "CLOSE_S", "HIGH", "LIMIT", "LITTLE", "LOW", "STALLED_S", "Outlet", "Wire", "encode"]
 
 LOW = 64 * 1024
 """It is caught up when so few bytes wait."""
@@ -41,24 +43,26 @@ _ITEMS = 256
 """Frames of one turn that are joined; more go out earlier."""
 
 
-def encode(payload: bytes) -> bytes:
-    """A whole WebSocket text frame, as a server sends it (RFC 6455 §5)."""
-    return Frame(Opcode.TEXT, payload).serialize(mask=False)
-
-
 @dataclass(slots=True)
 class Outlet:
-    """The wires with something to write in this turn of the loop."""
+    """The wires with something to write in this turn of the loop, and how it is written."""
 
+    writer: Writer = at_once
+    turn: object | None = None
     _dirty: list[Wire] = field(default_factory=list)
 
+    def begin(self) -> object:
+        """A turn in which something is written."""
+        self.turn = object()
+        asyncio.get_running_loop().call_soon(self._end)
+        return self.turn
+
     def note(self, wire: Wire) -> None:
-        """This wire has something."""
-        if not self._dirty:
-            asyncio.get_running_loop().call_soon(self._flush)
+        """This wire has more in this turn."""
         self._dirty.append(wire)
 
-    def _flush(self) -> None:
+    def _end(self) -> None:
+        self.turn = None
         dirty, self._dirty = self._dirty, []
         for wire in dirty:
             wire.flush()
@@ -69,6 +73,7 @@ class Wire:
 
     __slots__ = (
         "_behind",
+        "_buffered",
         "_handed",
         "_held",
         "_idle",
@@ -77,17 +82,20 @@ class Wire:
         "_size",
         "_taken",
         "_tended_at",
+        "_turn",
         "lagging_s",
         "socket",
     )
 
     def __init__(self, socket: ServerConnection, outlet: Outlet, lagging_s: float = 0.0) -> None:
         self.socket = socket
+        self._buffered = socket.transport.get_write_buffer_size
         self.lagging_s = lagging_s
         self._outlet = outlet
         self._pending: list[bytes] = []
         self._size = 0
         self._held = Held()
+        self._turn: object | None = None
         self._handed = 0
         self._taken = -1
         self._tended_at: float | None = None
@@ -97,7 +105,7 @@ class Wire:
     @property
     def waiting(self) -> int:
         """Bytes that the peer has not taken yet."""
-        return self._size + self.socket.transport.get_write_buffer_size()
+        return self._size + self._buffered()
 
     @property
     def open(self) -> bool:
@@ -106,8 +114,14 @@ class Wire:
 
     def write(self, frame: bytes, limit: int = LIMIT) -> bool:
         """Take an encoded frame; False when too much waits already, and the frame was not taken."""
-        if self._size + self.socket.transport.get_write_buffer_size() > limit:
+        if self._size + self._buffered() > limit:
             return False
+        turn = self._outlet.turn or self._outlet.begin()
+        if self._turn is not turn:
+            self._turn = turn
+            if self._outlet.writer(self.socket, (frame,)):
+                self._handed += len(frame)
+            return True
         if not self._pending:
             self._outlet.note(self)
         self._pending.append(frame)
@@ -130,10 +144,10 @@ class Wire:
 
     def flush(self) -> None:
         """Hand over what was taken."""
-        pending, self._pending, self._size = self._pending, [], 0
-        if pending and self.open:
-            self._handed += sum(map(len, pending))
-            self.socket.transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
+        pending, size = self._pending, self._size
+        self._pending, self._size = [], 0
+        if pending and self._outlet.writer(self.socket, pending):
+            self._handed += size
 
     async def room(self) -> None:
         """Return once little waits; of a connection that is closing, once it has ended."""
@@ -155,7 +169,7 @@ class Wire:
 
     def _stalled(self, passed: float) -> bool:
         """Whether the peer has taken nothing for STALLED_S while something waited."""
-        buffered = self.socket.transport.get_write_buffer_size()
+        buffered = self._buffered()
         taken = self._handed - buffered
         moved = buffered == 0 or taken > self._taken
         self._idle = 0.0 if moved else self._idle + passed

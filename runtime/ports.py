@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from schemas.codec import Record
 from schemas.messages import Change
 
@@ -30,8 +32,8 @@ class History(Protocol):
     async def is_member(self, conversation_id: str, user_id: str) -> bool:
         """Whether the user is a member now. Raises Unavailable."""
 
-    async def members(self, conversation_id: str) -> Sequence[str]:
-        """All current members. Raises Unavailable."""
+    async def members(self, conversation_id: str, limit: int | None = None) -> Sequence[str]:
+        """All current members, or so many of them, by name. Raises Unavailable."""
 
     async def heads(self, conversation_ids: Sequence[str]) -> Mapping[str, int]:
         """The last seq of each conversation that exists, in one query. Raises Unavailable."""
@@ -49,9 +51,11 @@ class History(Protocol):
         """The user's conversations with at most so many members. Raises Unavailable."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
-    """What came over a channel. ``gap`` means: something may have been lost; ``data`` is empty."""
+class Hint(Struct, frozen=True):
+    """What came over a channel. ``gap`` means: something may have been lost; ``data`` is empty.
+
+    A Struct, as one is made for each message of each node: a frozen dataclass costs five times as much.
+    """
 
     channel: str
     data: bytes

@@ -18,8 +18,8 @@ class MemoryHistory:
     async def is_member(self, conversation_id: str, user_id: str) -> bool:
         return user_id in self.tables.members.get(conversation_id, {})
 
-    async def members(self, conversation_id: str) -> Sequence[str]:
-        return sorted(self.tables.members.get(conversation_id, {}))
+    async def members(self, conversation_id: str, limit: int | None = None) -> Sequence[str]:
+        return sorted(self.tables.members.get(conversation_id, {}))[:limit]
 
     async def heads(self, conversation_ids: Sequence[str]) -> Mapping[str, int]:
         rows = self.tables.conversations

@@ -21,6 +21,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from runtime.errors import Unavailable
 from runtime.redis.client import OUTAGES, Address, Target, ask, connect, target, unavailable_on_outage
+from runtime.redis.talk import Talk, open_talk
 
 _REST_S = 2.0
 _FRESH_S = 0.5
@@ -49,6 +50,8 @@ class Servers:
 
     target: Target
     _clients: dict[Address, Redis] = field(default_factory=dict)
+    _talks: dict[Address, Talk] = field(default_factory=dict)
+    _opening: defaultdict[Address, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _owners: dict[int, Address] = field(default_factory=dict)
     _read_at: float = _NEVER
     _asked: Address | None = None
@@ -139,11 +142,13 @@ class Servers:
             address = self.owner(commands[0][1])
             if address is None:
                 raise Unavailable("nobody owns the slot")
-            pipeline = self.client(address).pipeline(transaction=True)
-            for command in commands:
-                pipeline.execute_command(*command)
             try:
-                return list(await pipeline.execute())
+                talk = await self._talk(address)
+                answers = await talk.ask([("MULTI",), *commands, ("EXEC",)])
+                for answer in (*answers[:-1], *(answers[-1] if isinstance(answers[-1], list) else answers[-1:])):
+                    if isinstance(answer, Exception):
+                        raise answer
+                return list(answers[-1])
             except (MovedError, *OUTAGES):
                 self._read_at = _NEVER
                 raise
@@ -165,14 +170,23 @@ class Servers:
             return LookupError("nobody owns the slot")
         if self._rests(address):
             return TimeoutError("it was slow a moment ago")
-        pipeline = self.client(address).pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
         try:
-            return list(await pipeline.execute(raise_on_error=False))
+            talk = await self._talk(address)
+            return await talk.ask(commands)
         except OUTAGES as exc:
             self._note(address, exc)
             return exc
+
+    async def _talk(self, address: Address) -> Talk:
+        """The connection for questions, made if need be."""
+        talk = self._talks.get(address)
+        if talk is not None and not talk.line.is_lost:
+            return talk
+        async with self._opening[address]:
+            talk = self._talks.get(address)
+            if talk is None or talk.line.is_lost:
+                talk = self._talks[address] = await open_talk(self.client(address))
+            return talk
 
     def _note(self, address: Address, exc: BaseException) -> None:
         """A node that keeps us waiting is left alone for a while, so that it does not hold up the others."""
@@ -190,6 +204,8 @@ class Servers:
 
     async def close(self) -> None:
         """Close all connections."""
+        for talk in self._talks.values():
+            talk.line.close()
         for client in self._clients.values():
             await client.aclose()
 

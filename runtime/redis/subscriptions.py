@@ -7,97 +7,101 @@ is told of as a gap.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from redis.asyncio.client import PubSub
 from redis.crc import key_slot
-from redis.exceptions import MovedError
+from redis.exceptions import MovedError, ResponseError
 
 from runtime.errors import Unavailable
 from runtime.ports import Hint
 from runtime.redis.client import OUTAGES, Address
-from runtime.redis.servers import Servers, open_servers, untagged
+from runtime.redis.line import Line, credentials, open_line
+from runtime.redis.servers import Servers, open_servers
 
 _log = structlog.get_logger()
 
 CONFIRM_S = 2.0
-_READ_S = 1.0
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _SETTLE_S = 0.1
 _LOOK_S = 5.0
 """Slots are read so often without any reason: a node that stands still does not say that a replica has taken over."""
 _WAITING = 10_000
+_AT_ONCE = 128
+"""Hints in one turn of the loop. What a turn brings to a socket is one write, but no turn may last for ever."""
 
 
 @dataclass(slots=True, eq=False)
 class _Channel:
-    """A channel that is wanted; ``confirmed`` while its server has said so last, ``before`` once it ever has."""
+    """A channel that is wanted; ``confirmed`` while its server has said so last, ``before`` once it ever has.
 
-    line: _Line | None = None
-    confirmed: asyncio.Event = field(default_factory=asyncio.Event)
+    ``told`` is there only while somebody waits for that: a node has two channels for each user.
+    """
+
+    known_as: str
+    server: _Server | None = None
+    confirmed: bool = False
     before: bool = False
+    told: asyncio.Event | None = None
 
 
 @dataclass(slots=True, eq=False)
-class _Line:
-    """The connection to one server. It is made again for ever."""
+class _Server:
+    """One of them, and the connection to it, which is made again for ever."""
 
     address: Address
     all: RedisSubscriptions
-    pubsub: PubSub | None = None
+    line: Line | None = None
     task: asyncio.Task[None] | None = None
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """What is decided last is also written last."""
+    _failures: int = 0
 
     async def run(self) -> None:
-        failures = 0
         while True:
             try:
-                async for said in self._connection():
-                    failures = 0
-                    await self.all.heard(self, said)
+                await self._serve()
             except OUTAGES as exc:
                 _log.warning("redis subscription lost", error=type(exc).__name__, port=self.address.port)
-            self.pubsub = None
             self.all.lost(self)
-            await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
-            failures += 1
+            await asyncio.sleep(_BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)])
+            self._failures += 1
 
-    async def _connection(self) -> AsyncIterator[dict[str, Any]]:
-        pubsub = self.all.servers.client(self.address).pubsub()
+    async def _serve(self) -> None:
+        line = await open_line(self.all.servers.client(self.address), self._heard)
         try:
-            await pubsub.subscribe(self.all.home)
-            self.pubsub = pubsub
-            for name in self.all.wanted_on(self):
-                await self.ask(name)
-            while True:
-                try:
-                    said = await pubsub.get_message(ignore_subscribe_messages=False, timeout=_READ_S)
-                except MovedError as exc:
-                    self.all.moved(self, exc)
-                    continue
-                if said is not None:
-                    yield said
+            user, password, _ = credentials(self.all.servers.client(self.address))
+            if password:
+                line.send(["AUTH", *filter(None, (user, password))])
+            line.send(["SUBSCRIBE", self.all.home])
+            self.line = line
+            self.ask(*self.all.wanted_on(self))
+            await line.until_lost()
         finally:
-            with suppress(*OUTAGES):
-                await pubsub.aclose()  # type: ignore[no-untyped-call]
+            self.line = None
+            line.close()
 
-    async def ask(self, name: str) -> None:
-        """Subscribe, if connected and the channel is still wanted here; else that is done once it is."""
-        async with self.turn:
-            if self.pubsub is not None and self.all.wants(self, name):
-                await (self.pubsub.ssubscribe if self.all.servers.is_cluster else self.pubsub.subscribe)(name)
+    def _heard(self, said: Any) -> None:
+        if isinstance(said, list):
+            self._failures = 0
+            self.all.heard(self, said)
+        elif isinstance(said, MovedError):
+            self.all.moved(self, said)
+        elif isinstance(said, ResponseError) and self.line is not None:
+            self.line.close()
 
-    async def leave(self, name: str) -> None:
-        """Unsubscribe, best effort, unless the channel is wanted here again."""
-        async with self.turn:
-            if self.pubsub is not None and not self.all.wants(self, name):
-                with suppress(*OUTAGES):
-                    await (self.pubsub.sunsubscribe if self.all.servers.is_cluster else self.pubsub.unsubscribe)(name)
+    def ask(self, *names: str) -> None:
+        """Subscribe, if connected; else that is done once it is."""
+        if self.line is not None and names:
+            verb = "SSUBSCRIBE" if self.all.servers.is_cluster else "SUBSCRIBE"
+            self.line.send(*([verb, name] for name in names))
+
+    def leave(self, name: str) -> None:
+        """Unsubscribe, best effort."""
+        if self.line is not None:
+            self.line.send(["SUNSUBSCRIBE" if self.all.servers.is_cluster else "UNSUBSCRIBE", name])
 
 
 @dataclass(slots=True)
@@ -106,42 +110,58 @@ class RedisSubscriptions:
 
     servers: Servers
     home: str
-    _channels: dict[str, _Channel] = field(default_factory=dict)
-    _lines: dict[Address, _Line] = field(default_factory=dict)
-    _hints: asyncio.Queue[Hint] = field(default_factory=lambda: asyncio.Queue(_WAITING))
+    _channels: dict[bytes, _Channel] = field(default_factory=dict)
+    _servers: dict[Address, _Server] = field(default_factory=dict)
+    _hints: deque[Hint] = field(default_factory=deque)
+    _some: asyncio.Event = field(default_factory=asyncio.Event)
     _look: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def subscribe(self, channel: str) -> None:
         """Return once it is confirmed. Raises Unavailable; it is subscribed all the same when Redis is back."""
         name = self.servers.name(channel)
-        wanted = self._channels.get(name)
+        wanted = self._channels.get(name.encode())
+        if wanted is None:
+            wanted = self._channels[name.encode()] = _Channel(channel)
+            self._place(name, wanted)
+        if wanted.confirmed:
+            return
+        wanted.told = wanted.told or asyncio.Event()
         try:
             async with asyncio.timeout(CONFIRM_S):
-                if wanted is None:
-                    wanted = self._channels[name] = _Channel()
-                    await self._place(name, wanted)
-                await wanted.confirmed.wait()
-        except OUTAGES as exc:
+                await wanted.told.wait()
+        except TimeoutError as exc:
             raise Unavailable("Redis did not confirm the subscription") from exc
 
     async def unsubscribe(self, channel: str) -> None:
         name = self.servers.name(channel)
-        wanted = self._channels.pop(name, None)
-        if wanted is not None and wanted.line is not None:
-            await wanted.line.leave(name)
+        wanted = self._channels.pop(name.encode(), None)
+        if wanted is not None and wanted.server is not None:
+            wanted.server.leave(name)
 
     async def hints(self) -> AsyncIterator[Hint]:
         """For ever. Every confirmation after a channel's first is a gap."""
         keeping = asyncio.create_task(self._keep_in_place())
         self._look.set()
+        waiting = self._hints
         try:
             while True:
-                yield await self._hints.get()
+                for _ in range(min(len(waiting), _AT_ONCE)):
+                    yield waiting.popleft()
+                if waiting:
+                    await asyncio.sleep(0)
+                    continue
+                self._some.clear()
+                for line in self._connected():
+                    line.go_on()
+                await self._some.wait()
         finally:
             keeping.cancel()
-            for line in self._lines.values():
-                _end(line)
-            self._lines.clear()
+            for server in self._servers.values():
+                _end(server)
+            self._servers.clear()
+
+    def _connected(self) -> list[Line]:
+        return [server.line for server in self._servers.values() if server.line is not None]
 
     async def _keep_in_place(self) -> None:
         """Whenever there is reason to, and now and then: read who has which slots, and move the channels there."""
@@ -152,92 +172,95 @@ class RedisSubscriptions:
             self._look.clear()
             try:
                 await self.servers.refresh()
-                await self._settle()
+                self._settle()
             except (Unavailable, *OUTAGES):
                 self._look.set()
                 await asyncio.sleep(_SETTLE_S * 5)
             await asyncio.sleep(_SETTLE_S)
 
-    async def _settle(self) -> None:
+    def _settle(self) -> None:
         owners = self.servers.owners
-        for address in self._lines.keys() - owners:
-            line = self._lines.pop(address)
-            _end(line)
-            self._strand(line, self.wanted_on(line))
-        for address in owners - self._lines.keys():
-            line = self._lines[address] = _Line(address, self)
-            line.task = asyncio.create_task(line.run())
-        for name, channel in list(self._channels.items()):
-            if not channel.confirmed.is_set():
-                await self._place(name, channel)
+        for address in self._servers.keys() - owners:
+            server = self._servers.pop(address)
+            _end(server)
+            self._strand(server, self.wanted_on(server))
+        for address in owners - self._servers.keys():
+            server = self._servers[address] = _Server(address, self)
+            server.task = asyncio.create_task(server.run())
+        for name, channel in self._channels.items():
+            if not channel.confirmed:
+                self._place(name.decode(), channel)
 
-    async def _place(self, name: str, channel: _Channel) -> None:
+    def _place(self, name: str, channel: _Channel) -> None:
         address = self.servers.owner(name)
-        line = self._lines.get(address) if address is not None else None
-        if line is None:
+        server = self._servers.get(address) if address is not None else None
+        if server is None:
             self._look.set()
-        elif line is not channel.line:
-            channel.line = line
-            try:
-                await line.ask(name)
-            except (Exception, asyncio.CancelledError):
-                if channel.line is line:  # it may not have been asked for: somebody else does it
-                    channel.line = None
-                    self._look.set()
-                raise
+        elif server is not channel.server:
+            channel.server = server
+            server.ask(name)
 
-    def _strand(self, line: _Line, names: Iterable[str]) -> None:
+    def _strand(self, server: _Server, names: Iterable[str]) -> None:
         """These have no place on the connection any more."""
         for name in names:
-            channel = self._channels.get(name)
-            if channel is not None and channel.line is line:
-                channel.confirmed.clear()
-                channel.line = None
+            channel = self._channels.get(name.encode())
+            if channel is not None and channel.server is server:
+                channel.confirmed = False
+                channel.server = None
         self._look.set()
 
-    # what the lines say
+    # what the servers say
 
-    def wants(self, line: _Line, name: str) -> bool:
-        """Whether the channel's place is on this connection."""
-        channel = self._channels.get(name)
-        return channel is not None and channel.line is line
+    def wanted_on(self, server: _Server) -> list[str]:
+        """The channels of this server."""
+        return [name.decode() for name, channel in self._channels.items() if channel.server is server]
 
-    def wanted_on(self, line: _Line) -> list[str]:
-        """The channels of this connection."""
-        return [name for name, channel in self._channels.items() if channel.line is line]
-
-    def lost(self, line: _Line) -> None:
+    def lost(self, server: _Server) -> None:
         """The connection has ended, and its server may have lost its slots."""
-        for name in self.wanted_on(line):
-            self._channels[name].confirmed.clear()
+        for channel in self._channels.values():
+            if channel.server is server:
+                channel.confirmed = False
         self._look.set()
 
-    def moved(self, line: _Line, error: MovedError) -> None:
+    def moved(self, server: _Server, error: MovedError) -> None:
         """A channel was asked of the wrong server."""
         self.servers.moved(error)
-        self._strand(line, [name for name in self.wanted_on(line) if key_slot(name.encode()) == error.slot_id])
+        self._strand(server, [name for name in self.wanted_on(server) if key_slot(name.encode()) == error.slot_id])
 
-    async def heard(self, line: _Line, said: dict[str, Any]) -> None:
+    def heard(self, server: _Server, said: list[Any]) -> None:
         """A message, a confirmation, or word that a channel's slot has gone to another server."""
-        kind, name = said["type"], said["channel"].decode() if said["channel"] is not None else ""
-        if kind in ("message", "smessage"):
-            await self._hints.put(Hint(untagged(name), said["data"]))
-            return
+        kind, name = said[0], said[1]
         channel = self._channels.get(name)
-        if channel is None or channel.line is not line:
+        if channel is None:
+            if kind == b"message" and name == self.home.encode():
+                self._keep(Hint(self.home, said[2]))
             return
-        if kind in ("subscribe", "ssubscribe"):
-            channel.confirmed.set()
+        if kind in (b"message", b"smessage"):
+            self._keep(Hint(channel.known_as, said[2]))
+        elif channel.server is not server:
+            return
+        elif kind in (b"subscribe", b"ssubscribe"):
+            channel.confirmed = True
+            if channel.told is not None:
+                channel.told.set()
+                channel.told = None
             if channel.before:
-                await self._hints.put(Hint(untagged(name), b"", gap=True))
+                self._keep(Hint(channel.known_as, b"", gap=True))
             channel.before = True
-        elif kind == "sunsubscribe" and channel.confirmed.is_set():
-            self._strand(line, [name])
+        elif kind == b"sunsubscribe" and channel.confirmed:
+            self._strand(server, [name.decode()])
+
+    def _keep(self, hint: Hint) -> None:
+        self._hints.append(hint)
+        self._some.set()
+        if len(self._hints) > _WAITING:
+            for line in self._connected():
+                line.rest()
 
 
-def _end(line: _Line) -> None:
-    if line.task is not None:
-        line.task.cancel()
+def _end(server: _Server) -> None:
+    if server.task is not None:
+        server.task.cancel()
 
 
 @asynccontextmanager

@@ -288,6 +288,7 @@ async def test_membership_changes_once_and_by_the_right_people(world):
     await world.conversations.remove(world.room, "carol", by="carol")
     assert not await world.history.is_member(world.room, "carol")
     assert list(await world.history.members(world.room)) == ["alice", "bob"]
+    assert list(await world.history.members(world.room, 1)) == ["alice"]
 
 
 async def test_a_conversation_id_is_taken_once(world):

@@ -1,8 +1,13 @@
--- name: is_member
-SELECT 1 FROM members WHERE conversation_id = %(conversation_id)s::uuid AND user_id = %(user_id)s;
+-- name: are_members
+SELECT conversation_id::text, user_id
+FROM members JOIN unnest(%(conversations)s::uuid[], %(users)s::text[]) AS asked (conversation_id, user_id)
+  USING (conversation_id, user_id);
 
 -- name: members
-SELECT user_id FROM members WHERE conversation_id = %(conversation_id)s::uuid ORDER BY user_id;
+SELECT asked.conversation_id::text, asked.most, found.user_id
+FROM unnest(%(conversations)s::uuid[], %(limits)s::int[]) AS asked (conversation_id, most),
+  LATERAL (SELECT user_id FROM members WHERE members.conversation_id = asked.conversation_id
+           ORDER BY user_id LIMIT asked.most) AS found;
 
 -- name: heads
 SELECT conversation_id::text, last_seq FROM conversations WHERE conversation_id = ANY(%(ids)s::uuid[]);
@@ -22,8 +27,8 @@ LIMIT %(limit)s;
 SELECT conversation_id::text, seq FROM messages WHERE message_id = %(message_id)s::uuid;
 
 -- name: small_conversations
-SELECT conversation_id::text
-FROM members JOIN conversations USING (conversation_id)
-WHERE user_id = %(user_id)s AND member_count <= %(max_members)s
-ORDER BY last_at DESC
-LIMIT 500;
+SELECT asked.user_id, asked.most, found.conversation_id::text
+FROM unnest(%(users)s::text[], %(limits)s::int[]) AS asked (user_id, most),
+  LATERAL (SELECT conversation_id FROM members JOIN conversations USING (conversation_id)
+           WHERE members.user_id = asked.user_id AND member_count <= asked.most
+           ORDER BY last_at DESC LIMIT 500) AS found;

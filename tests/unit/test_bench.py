@@ -1,0 +1,71 @@
+"""What is published about speed: how pairs become a figure, and a figure a picture."""
+
+from __future__ import annotations
+
+import os
+from xml.etree import ElementTree
+
+import pytest
+
+from bench.machine import cpu_s, family
+from bench.pairs import Pair, Result, in_turns, steady
+from bench.plot import drawn
+from bench.summary import table
+
+MACHINE = {"cpu": "a processor", "cores": 2, "python": "3.11"}
+
+
+def result(*pairs: Pair, **changes) -> Result:
+    fields = {"name": "n", "title": "a <title>", "unit": "u", "reference": "r", "included": "all"}
+    return Result(**{**fields, "target": 0.75, "wanted": "at least", "pairs": pairs, **changes})
+
+
+def test_a_pair_whose_reference_moved_is_left_out():
+    calm = [Pair(8, 10), Pair(9, 11), Pair(7, 9)]
+    assert steady([*calm, Pair(8, 14)]) == calm
+
+
+def test_the_figure_is_the_median_of_the_ratios_of_steady_pairs():
+    said = result(Pair(8, 10), Pair(9, 10), Pair(5, 10), Pair(1, 100)).as_json()
+    assert (said["ratio"], said["min"], said["max"]) == (0.8, 0.5, 0.9)
+    assert [pair["kept"] for pair in said["pairs"]] == [True, True, True, False]
+
+
+@pytest.mark.parametrize(("wanted", "reached"), [("at least", True), ("at most", False)])
+def test_a_target_is_a_least_or_a_most(wanted: str, reached: bool):
+    assert result(Pair(8, 10), wanted=wanted).reached is reached
+
+
+async def test_whoever_comes_first_changes():
+    order = []
+
+    def measure(name: str, value: float):
+        async def one() -> float:
+            order.append(name)
+            return value
+
+        return one
+
+    pairs = await in_turns(4, measure("a", 1.0), measure("b", 2.0))
+    assert "".join(order) == "abbaabba"
+    assert [(pair.ours, pair.reference) for pair in pairs] == [(1.0, 2.0)] * 4
+
+
+def test_a_picture_is_well_formed_whatever_the_title():
+    root = ElementTree.fromstring(drawn(result(Pair(8, 10), Pair(1, 100))))
+    assert root.tag.endswith("svg")
+    assert len(root.findall(".//{*}circle")) == 2
+
+
+def test_a_table_has_a_line_for_each_result_and_says_what_was_missed():
+    results = [{**result(Pair(ours, 10)).as_json(), "machine": MACHINE} for ours in (5, 9)]
+    said = table(results)
+    assert said.count("0.50") == 3
+    assert (said.count("| missed |"), said.count("| reached |")) == (1, 1)
+
+
+def test_cpu_time_is_that_of_the_process_and_grows_with_work():
+    before = cpu_s([os.getpid()])
+    sum(range(3_000_000))
+    assert cpu_s([os.getpid()]) > before
+    assert os.getpid() in family(os.getppid())

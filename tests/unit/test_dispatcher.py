@@ -1,0 +1,72 @@
+"""Committing what was published."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from gateway import dispatcher
+from gateway.dispatcher import Dispatcher
+from runtime.memory.history import MemoryHistory
+from runtime.memory.tables import Tables
+from schemas.codec import record
+from tests import make
+
+Log = asyncio.Queue[str]
+
+
+@dataclass
+class Records:
+    """A consumer that hands out what is put into it."""
+
+    log: Log
+    queue: asyncio.Queue = field(default_factory=asyncio.Queue)
+
+    async def batch(self, _: int) -> Sequence[object]:
+        return [await self.queue.get()]
+
+    async def commit(self) -> None:
+        self.log.put_nowait("commit")
+
+
+@dataclass
+class Slow:
+    """A fan-out that publishes when it is let."""
+
+    log: Log
+    go: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
+
+    async def publish(self, _: object) -> None:
+        self.log.put_nowait("publish")
+        await self.go.acquire()
+        self.log.put_nowait("published")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "COMMIT_S", 0.02)
+
+
+async def test_nothing_is_committed_before_it_is_published_and_all_of_it_when_it_is_quiet(quick):
+    log: Log = asyncio.Queue()
+    records, fanout = Records(log), Slow(log)
+    task = asyncio.create_task(Dispatcher(records, fanout, MemoryHistory(Tables())).run())
+
+    async def publish(seq: int) -> list[str]:
+        """Publish one record slowly; what happened until it was committed."""
+        records.queue.put_nowait(record(make.sent(seq=seq), producer="test"))
+        happened = [await log.get()]
+        with pytest.raises(TimeoutError):  # several times of committing pass
+            await asyncio.wait_for(log.get(), 0.1)
+        fanout.go.release()
+        while happened[-1] != "commit":
+            happened.append(await log.get())
+        return happened
+
+    async with asyncio.timeout(5):
+        for seq in (1, 2):
+            assert await publish(seq) == ["publish", "published", "commit"]
+    task.cancel()
