@@ -1,9 +1,9 @@
-# make up · make test · make verify · make check · make down · make clean
+# make up · make test · make verify · make bench · make check · make down · make clean
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: up test verify check down clean
+.PHONY: up test verify bench check down clean
 
 up: $(VENV)/.installed
 	$(BIN)/millrace up --with-parent
@@ -16,6 +16,10 @@ test: check
 verify: $(VENV)/.installed
 	@sh tests/tools.sh haproxy nginx chromium
 	$(BIN)/pytest -m slow
+
+# What it costs, each figure beside a reference of the same run; docs/performance.md. Wants the machine for itself.
+bench: $(VENV)/.installed
+	$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(SECONDS),--seconds $(SECONDS))
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

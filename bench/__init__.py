@@ -1,0 +1,1 @@
+"""Measuring: each figure beside a reference of the same run. docs/performance.md says what each means."""

@@ -1,0 +1,76 @@
+"""``python -m bench``: measure, and keep the results."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import orjson
+
+from bench import backlog, fanout, intake, machine, memory, plot, storm, summary, tail
+from bench.pairs import Result
+from bench.process import BenchError
+from bench.world import World, open_world
+from schemas.clock import now
+
+Metric: TypeAlias = Callable[[World, int, float], Awaitable[list[Result]]]
+
+METRICS: dict[str, Metric] = {
+    "fanout": fanout.measure,
+    "backlog": backlog.measure,
+    "memory": memory.measure,
+    "storm": storm.measure,
+    "tail": tail.measure,
+    "intake": intake.measure,
+}
+
+
+async def run(names: Sequence[str], pairs: int, seconds: float, into: Path) -> bool:
+    """Measure these; whether all of them could be."""
+    machine.allow_files()
+    complete = True
+    async with open_world() as world:
+        for name in names:
+            try:
+                for result in await METRICS[name](world, pairs, seconds):
+                    keep(result, into)
+            except (BenchError, OSError, TimeoutError) as exc:
+                complete = False
+                print(f"{name}: not measured: {exc or type(exc).__name__}", flush=True)
+    return complete
+
+
+def keep(result: Result, into: Path) -> None:
+    """A file, a plot and a line."""
+    said = {**result.as_json(), "at": now(), "machine": machine.description()}
+    into.mkdir(parents=True, exist_ok=True)
+    (into / f"{result.name}.json").write_bytes(orjson.dumps(said, option=orjson.OPT_INDENT_2) + b"\n")
+    (into / f"{result.name}.svg").write_text(plot.drawn(result))
+    summary.write(into)
+    mark = "reached" if result.reached else "MISSED"
+    line = f"{result.name:16} {said['ratio']:7.2f} ({said['min']:.2f}-{said['max']:.2f}) of {result.reference}"
+    print(
+        f"{line}; {result.wanted} {result.target}: {mark}; {len(result.kept)} of {len(result.pairs)} pairs", flush=True
+    )
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--only", default=",".join(METRICS), help=f"of {', '.join(METRICS)}")
+    parser.add_argument("--pairs", type=int, default=5, help="of measurements, ours and the reference")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--into", type=Path, default=Path("bench/results"), help="where results are kept")
+    asked = parser.parse_args()
+    names = [name.strip() for name in asked.only.split(",") if name.strip()]
+    if unknown := set(names) - METRICS.keys():
+        parser.error(f"no metric is called {', '.join(sorted(unknown))}; there are {', '.join(METRICS)}")
+    sys.exit(0 if asyncio.run(run(names, asked.pairs, asked.seconds, asked.into)) else 1)
+
+
+if __name__ == "__main__":
+    main()

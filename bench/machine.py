@@ -1,0 +1,80 @@
+"""What processes cost, as Linux counts it, and what they run on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+_PROC = Path("/proc")
+
+
+def cpu_s(pids: Iterable[int]) -> float:
+    """CPU time of these processes so far, all threads (schedstat: nanoseconds, not ticks)."""
+    total = 0
+    for pid in pids:
+        for task in (_PROC / str(pid) / "task").glob("*/schedstat"):
+            with suppress(OSError):
+                total += int(task.read_text().split()[0])
+    return total / 1e9
+
+
+def rss_kib(pid: int) -> int:
+    """Resident memory of its own, without what is shared with other processes (Pss)."""
+    for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    raise LookupError("no Pss")
+
+
+def family(root: int) -> list[int]:
+    """A process and all that it started."""
+    children = defaultdict(list)
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                children[parent].append(int(entry.name))
+    found, todo = [], [root]
+    while todo:
+        pid = todo.pop()
+        found.append(pid)
+        todo += children[pid]
+    return found
+
+
+def allow_files(wanted: int = 20_000) -> None:
+    """Open files for thousands of sockets. Raises OSError with what to do."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
+        except (ValueError, OSError) as exc:
+            raise OSError(f"{wanted} open files are needed, {hard} are allowed: raise `ulimit -Hn`") from exc
+
+
+def cores() -> tuple[int | None, int | None]:
+    """One for the server, one for the load; None where there is no choice."""
+    mine = sorted(os.sched_getaffinity(0))
+    return (mine[0], mine[1]) if len(mine) > 1 else (None, None)
+
+
+def description() -> dict[str, Any]:
+    """For the record."""
+    with suppress(OSError):
+        for line in (_PROC / "cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "load": [round(load, 2) for load in os.getloadavg()],
+    }

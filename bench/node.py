@@ -1,0 +1,78 @@
+"""``python -m bench.node``: a real gateway on a real Redis and PostgreSQL, alone.
+
+It is what ``python -m gateway`` runs, without the consumer of Kafka: what a room gets, Redis brings. Receipts, of
+which no metric here sends any, would stay in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import uvloop
+
+from gateway.limits import Limits
+from gateway.node import Habits, World, assemble
+from gateway.server import start_server
+from runtime.auth.opening import open_verifier
+from runtime.lifecycle import settled, until_told_to_stop
+from runtime.logs import configure
+from runtime.memory.log import MemoryLog
+from runtime.redis.fanout import open_fanout
+from runtime.redis.nodes import RedisAnswers
+from runtime.redis.registry import open_registry
+from runtime.redis.signs import RedisSigns
+from runtime.redis.subscriptions import open_subscriptions
+from runtime.revocations import RevokedTokens
+from runtime.settings import Settings
+from runtime.store.history import PostgresHistory
+from runtime.store.pool import open_pool
+from runtime.store.revocations import PostgresRevocations
+from runtime.store.tickets import PostgresTickets
+
+FROM_ONE_MACHINE = Limits(
+    max_connections=0,
+    connections_per_user=0,
+    connections_per_address=0,
+    connects_per_s_user=0,
+    connects_per_s_address=0,
+)
+"""All that come have the load's address, and few are the users."""
+
+
+async def run(settings: Settings) -> None:
+    """Serve until told to stop."""
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        url = settings.redis.url.get_secret_value()
+        pool = await enter(open_pool(settings.pg.dsn.get_secret_value(), size=8, wait_s=30))
+        fanout = await enter(open_fanout(url))
+        revoked = RevokedTokens()
+        verifier = await enter(open_verifier(settings.auth, revoked, wait_s=30))
+        world = World(
+            verify=verifier.verify,
+            revoked=revoked,
+            revocations=PostgresRevocations(pool),
+            tickets=PostgresTickets(pool),
+            history=PostgresHistory(pool),
+            fanout=fanout,
+            subscriptions=await enter(open_subscriptions(url, settings.node)),
+            registry=await enter(open_registry(url, node=settings.node, lease_s=settings.gateway.lease_s)),
+            signs=RedisSigns(fanout.servers, settings.node),
+            answers=RedisAnswers(fanout.servers),
+            log=MemoryLog(),
+        )
+        node = assemble(world, Habits(limits=FROM_ONE_MACHINE))
+        tasks = [asyncio.create_task(work()) for work in node.works]
+        await start_server(node.gateway, settings.ws.host, settings.ws.port)
+        settled()
+        print("ready", flush=True)
+        await until_told_to_stop()
+        for task in tasks:
+            task.cancel()
+
+
+if __name__ == "__main__":
+    asked = Settings()
+    configure(asked.node, "error")
+    uvloop.run(run(asked))

@@ -1,0 +1,95 @@
+"""Ours and the reference, measured in turns, so that what the machine does besides meets both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median, median_low
+from typing import Any, Literal, TypeAlias
+
+Measure: TypeAlias = Callable[[], Awaitable[float]]
+
+UNSTEADY = 0.25
+"""A pair is left out when its reference is further than this from the median of the references."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One measurement of each, taken one after the other. ``load``: the machine's load average of a minute, then."""
+
+    ours: float
+    reference: float
+    load: float = 0.0
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.reference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What is published: a ratio with its range, and the measurements that it comes from.
+
+    ``target`` is a ratio: at least, or at most, as ``wanted`` says.
+    """
+
+    name: str
+    title: str
+    unit: str
+    reference: str
+    included: str
+    target: float
+    wanted: Literal["at least", "at most"]
+    pairs: Sequence[Pair]
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> list[Pair]:
+        """The pairs whose reference was steady."""
+        return steady(self.pairs)
+
+    @property
+    def ratio(self) -> float:
+        """The median."""
+        return median(pair.ratio for pair in self.kept)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the target is."""
+        return self.ratio >= self.target if self.wanted == "at least" else self.ratio <= self.target
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file."""
+        ratios = [pair.ratio for pair in self.kept]
+        said = {key: value for key, value in asdict(self).items() if key != "pairs"}
+        return {
+            **said,
+            "ratio": round(self.ratio, 3),
+            "min": round(min(ratios), 3),
+            "max": round(max(ratios), 3),
+            "reached": self.reached,
+            "pairs": [
+                {**asdict(pair), "ratio": round(pair.ratio, 3), "kept": pair in self.kept} for pair in self.pairs
+            ],
+        }
+
+
+def steady(pairs: Sequence[Pair]) -> list[Pair]:
+    """Those whose reference did not move."""
+    middle = median_low(pair.reference for pair in pairs)
+    return [pair for pair in pairs if abs(pair.reference / middle - 1) <= UNSTEADY]
+
+
+async def in_turns(count: int, ours: Measure, reference: Measure) -> list[Pair]:
+    """Measure ABBAABBA…: who comes first changes, so that a drift favours nobody."""
+    pairs = []
+    for n in range(count):
+        if n % 2 == 0:
+            a = await ours()
+            b = await reference()
+        else:
+            b = await reference()
+            a = await ours()
+        pairs.append(Pair(a, b, round(os.getloadavg()[0], 2)))
+    return pairs

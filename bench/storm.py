@@ -1,0 +1,74 @@
+"""A reconnect storm: a gateway is killed, and everybody comes to the other one at once, to be made whole."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from bench.pairs import Measure, Result, in_turns
+from bench.process import load
+from bench.world import World
+
+SIZE = 5000
+AT_ONCE = 256
+MISSED = 20
+"""Messages that came while nobody was connected."""
+_MOST_MS = 3000.0
+
+
+async def measure(world: World, pairs: int, seconds: float) -> list[Result]:
+    """Clients made whole in a second. ``seconds`` does not matter here."""
+    storms: list[dict[str, float]] = []
+    taken = await in_turns(pairs, _ours(world, storms), _handshakes(world))
+    p99 = sorted(storm["p99_ms"] for storm in storms)
+    lost = sum(SIZE * MISSED - storm["frames"] + storm["gaps"] for storm in storms)
+    return [
+        Result(
+            name="storm",
+            title=f"{SIZE:,} clients reconnect after the kill of a gateway",
+            unit="clients per second",
+            reference="handshakes of the websockets library alone",
+            included=(
+                f"A client is done when it is authenticated, registered, joined, and has the {MISSED} messages that it "
+                f"missed, from PostgreSQL, in order. {AT_ONCE} connect at a time, to one other node. PostgreSQL and "
+                "Redis run beside it on the same two cores. The reference answers the WebSocket handshake, no more."
+            ),
+            target=0.4,
+            wanted="at least",
+            pairs=taken,
+            more={
+                "p99_resume_ms": [round(value) for value in p99],
+                "p99_at_most_ms": _MOST_MS,
+                "reached_p99": p99[len(p99) // 2] <= _MOST_MS,
+                "lost": int(lost),
+            },
+        )
+    ]
+
+
+def _ours(world: World, storms: list[dict[str, float]]) -> Measure:
+    async def measure() -> float:
+        room = await world.room(SIZE)
+        async with AsyncExitStack() as stack:
+            one, other = world.port(), world.port()
+            first = await stack.enter_async_context(world.gateway(one))
+            await stack.enter_async_context(world.gateway(other))
+            clients = await stack.enter_async_context(load(**world.clients(room, SIZE)))
+            await clients.do(f"open {SIZE} {AT_ONCE} {one} 0")
+            first.kill()
+            await world.send(room, MISSED)
+            await clients.do("shut")
+            said = await clients.do(f"open {SIZE} {AT_ONCE} {other} 0")
+            storms.append(said)
+            return float(SIZE / said["seconds"])
+
+    return measure
+
+
+def _handshakes(world: World) -> Measure:
+    async def measure() -> float:
+        port = world.port()
+        async with world.bare(port), load() as clients:
+            said = await clients.do(f"open {SIZE} {AT_ONCE} {port} -1")
+            return float(SIZE / said["seconds"])
+
+    return measure

@@ -1,0 +1,64 @@
+"""The tail: what those who read lose by those who do not."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from bench.machine import rss_kib
+from bench.pairs import Measure, Result, in_turns
+from bench.process import Process, load
+from bench.world import World
+
+SIZE, STALLED = 400, 4
+RATE = 100.0
+_CONTENT = 4000
+_MOST_KIB = 1024.0
+
+
+async def measure(world: World, pairs: int, seconds: float) -> list[Result]:
+    """The 99th percentile of the delay for those who read, with and without others who do not."""
+    port, grown = world.port(), list[float]()
+    async with world.gateway(port) as gateway:
+        await _run(world, port, gateway, 0, seconds, [])()  # buffers find their size
+        with_them = _run(world, port, gateway, STALLED, seconds, grown)
+        taken = await in_turns(pairs, with_them, _run(world, port, gateway, 0, seconds, []))
+    growth = sorted(grown)[len(grown) // 2] / STALLED
+    return [
+        Result(
+            name="tail",
+            title=f"p99 for {SIZE} sockets while {STALLED} more never read",
+            unit="ms",
+            reference="the same without the sockets that do not read",
+            included=(
+                f"{RATE:.0f} messages a second of {_CONTENT:,} bytes for all; the delay counts from the time at which "
+                "a message was due to be published, for each delivery."
+            ),
+            target=1.2,
+            wanted="at most",
+            pairs=taken,
+            more={
+                "kib_grown_per_stalled_socket": round(growth),
+                "at_most_kib": _MOST_KIB,
+                "reached_kib": growth <= _MOST_KIB,
+            },
+        )
+    ]
+
+
+def _run(world: World, port: int, gateway: Process, stalled: int, seconds: float, grown: list[float]) -> Measure:
+    async def measure() -> float:
+        room = await world.room(SIZE + STALLED)
+        env = {**world.clients(room, SIZE + STALLED), "WS_SIZE": str(_CONTENT)}
+        async with AsyncExitStack() as stack:
+            readers = await stack.enter_async_context(load(**env))
+            await readers.do(f"open {SIZE} 64 {port} 0")
+            if stalled:
+                others = await stack.enter_async_context(load(**env))
+                await others.do(f"open {stalled} 64 {port} 0")
+                await others.do(f"stall {stalled}")
+            before = rss_kib(gateway.pid)
+            said = await readers.do(f"paced {seconds} {RATE}")
+            grown.append(rss_kib(gateway.pid) - before)
+            return float(said["p99_ms"])
+
+    return measure

@@ -1,0 +1,122 @@
+"""The servers that a gateway needs: Valkey and PostgreSQL from wheels, in a folder that goes with the run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+
+from bench.machine import cores
+from bench.process import Process, python
+from ingest.drafts import draft
+from runtime.auth import issue
+from runtime.stack.folder import Folder
+from runtime.stack.ports import allot
+from runtime.stack.postgres import Postgres
+from runtime.stack.supervisor import Supervisor
+from runtime.stack.valkey import Valkey
+from runtime.store.conversations import PostgresConversations
+from runtime.store.intake import PostgresIntake
+from runtime.store.migrate import ensure_database, migrate
+from runtime.store.pool import Pool, open_pool
+from schemas.ids import new_id
+
+_TTL_S = 3600
+
+
+@dataclass(slots=True)
+class World:
+    """They run. Tokens and passwords stay out of its repr."""
+
+    folder: Folder
+    valkey: Valkey
+    postgres: Postgres
+    pool: Pool = field(repr=False)
+
+    def port(self) -> int:
+        """A free one."""
+        return allot(["one"], {}, {})["one"]
+
+    @asynccontextmanager
+    async def gateway(self, port: int) -> AsyncIterator[Process]:
+        """Our gateway, ready, on the servers' core."""
+        env = {
+            "MILLRACE_NODE": f"bench-{port}",
+            "MILLRACE_WS__PORT": str(port),
+            "MILLRACE_REDIS__URL": self.valkey.url,
+            "MILLRACE_PG__DSN": self.postgres.dsn,
+            "MILLRACE_AUTH__SECRET": self.folder.secret("jwt"),
+        }
+        async with python("bench.node", env=env, core=cores()[0]) as process:
+            yield process
+
+    @asynccontextmanager
+    async def bare(self, port: int) -> AsyncIterator[Process]:
+        """The library alone, in its place."""
+        async with python("bench.bare", str(port), core=cores()[0]) as process:
+            yield process
+
+    async def room(self, count: int) -> str:
+        """A conversation of as many users, u0 first."""
+        id_ = new_id()
+        users = [f"u{n}" for n in range(count)]
+        await PostgresConversations(self.pool).create(id_, None, users[0], users[1:])
+        return id_
+
+    async def send(self, room: str, count: int) -> None:
+        """So many messages into the store."""
+        said = {"conversationId": room, "type": "text", "content": "x" * 200}
+        for _ in range(count):
+            drafted = draft(orjson.dumps(said), sender_id="u0", idempotency_key=new_id())
+            await PostgresIntake(self.pool).accept([drafted], wait=True)
+
+    def clients(self, room: str, count: int) -> Mapping[str, str]:
+        """The environment of a load client that is these users, and publishes as our dispatcher does."""
+        tokens = self.folder.path / "tokens"
+        if not tokens.exists() or len(tokens.read_text().splitlines()) < count:
+            secret = self.folder.secret("jwt")
+            lines = [issue(secret, f"u{n}", ttl_s=_TTL_S) for n in range(count)]
+            tokens.touch(0o600)
+            tokens.write_text("".join(f"{line}\n" for line in lines))
+        return {
+            "WS_PATH": "/ws",
+            "WS_GREETED": "1",
+            "WS_TOKENS": str(tokens),
+            "WS_ROOM": room,
+            "WS_MARKER": '"type":"new_message"',
+            "PUBLISH": "redis",
+            "PUBLISH_PORT": str(self.valkey.port),
+            "REDIS_PASSWORD": self.folder.secret("redis"),
+        }
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder for one run, which any user may enter: as root, PostgreSQL runs under another one."""
+    with tempfile.TemporaryDirectory(prefix="millrace-bench-") as made:
+        path = Path(made)
+        path.chmod(0o755)
+        yield path
+
+
+@asynccontextmanager
+async def open_world() -> AsyncIterator[World]:
+    """Start them; end them."""
+    with open_folder() as path:
+        folder = Folder(path)
+        folder.prepare()
+        ports = allot(["valkey", "postgres"], {}, {})
+        valkey, postgres = Valkey(folder, ports["valkey"]), Postgres(folder, ports["postgres"])
+        supervisor = Supervisor()
+        try:
+            await supervisor.start([await valkey.prepare(), await postgres.prepare()])
+            ensure_database(postgres.dsn)
+            migrate(postgres.dsn)
+            async with open_pool(postgres.dsn, size=4, wait_s=30) as pool:
+                yield World(folder, valkey, postgres, pool)
+        finally:
+            await supervisor.stop()
