@@ -13,6 +13,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from runtime.errors import Unavailable
+from runtime.kafka.connections import mend
 from schemas.codec import Headers
 
 
@@ -71,6 +72,8 @@ class KafkaConsumer:
                 self._positions.next_offset[tp] = messages[-1].offset + 1
             if received:
                 return received
+            if self._consumer._fetcher._fetch_task.done():  # it has no way to tell
+                raise Unavailable("the consumer reads no more")
 
     async def commit(self) -> None:
         """Commit all that ``batch`` handed out. A commit lost to a rebalance costs only repeats.
@@ -95,6 +98,7 @@ async def open_consumer(
     bootstrap: str, *, topics: Sequence[str], group: str, client_id: str = "millrace"
 ) -> AsyncIterator[KafkaConsumer]:
     """Join a group; a new group starts at the beginning. Raises Unavailable."""
+    mend()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         group_id=group,

@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from runtime.errors import Unavailable
+from runtime.kafka.connections import mend
 from schemas.codec import Record
 
 _log = structlog.get_logger()
@@ -57,6 +58,7 @@ class KafkaLog:
     async def _ready(self) -> AIOKafkaProducer:
         async with self._lock:
             if self._producer is None:
+                mend()
                 producer = AIOKafkaProducer(
                     bootstrap_servers=self.bootstrap,
                     client_id=self.client_id,

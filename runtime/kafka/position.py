@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from runtime.errors import Unavailable
 from runtime.kafka.admin import apply
+from runtime.kafka.connections import mend
 from runtime.position import Position
 from schemas.topics import Topic
 
@@ -50,6 +51,7 @@ class KafkaPositions:
 
     async def _read(self) -> Position:
         if self._admin is None or self._consumer is None:
+            mend()
             self._admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=2000)
             await self._admin.start()
             self._consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, request_timeout_ms=2000)
