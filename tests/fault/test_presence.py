@@ -103,6 +103,7 @@ async def test_row_37_a_gateway_that_comes_back_under_its_name_revives_no_ghost(
                 await asyncio.sleep(0.1)
 
 
+@pytest.mark.slow
 async def test_operators_see_connections_close_them_and_drain_their_gateway(stack: RunningStack, beside: Beside):
     async with open_chat(stack, rooms=1, watched=False) as chat:
         gateway = await beside("gateway", node="drained")
