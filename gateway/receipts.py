@@ -18,6 +18,8 @@ from schemas.events import ReceiptRecorded
 _log = structlog.get_logger()
 
 EVERY_S = 1.0
+GATHER_S = 0.2
+"""Receipts of all members that come so soon after each other are told together."""
 PRODUCER = "millrace/gateway"
 
 Key: TypeAlias = tuple[str, str, str]
@@ -77,8 +79,8 @@ class Receipts:
             await self._woken.wait()
             self._woken.clear()
             await self._tell(self._merged.due(clock()))
+            await asyncio.sleep(GATHER_S)
             if self._merged.waiting:
-                await asyncio.sleep(EVERY_S / 20)
                 self._woken.set()
 
     async def flush(self) -> None:

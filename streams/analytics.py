@@ -14,6 +14,7 @@ from runtime.parking import Parking
 from schemas.clock import now
 from schemas.events import AnyEvent, ConversationCounted, MessageCreated
 from schemas.messages import Message
+from streams.lanes import IN_THE_BACKGROUND
 from streams.stage import Stage
 
 
@@ -40,4 +41,4 @@ class HandleAnalytics:
 
 def analytics_stage(counts: Counts, parking: Parking) -> Stage:
     """The stage ``analytics``. The cursor of a conversation passes over nothing, so what fails is not overtaken."""
-    return Stage("analytics", (MessageCreated,), HandleAnalytics(counts), parking)
+    return Stage("analytics", (MessageCreated,), HandleAnalytics(counts), parking, pace=IN_THE_BACKGROUND)

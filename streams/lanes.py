@@ -10,9 +10,22 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-LANES = 16
-BATCH = 200
-_WAITING = 2 * BATCH
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """At most ``lanes`` batches of at most ``batch`` items at the same time.
+
+    From one batch of a lane to its next at least ``gather_s`` pass; what comes after a rest is worked on at once.
+    """
+
+    lanes: int = 16
+    batch: int = 200
+    gather_s: float = 0.0
+
+
+AT_ONCE = Pace()
+IN_THE_BACKGROUND = Pace(lanes=1, batch=500, gather_s=0.2)
+"""What nobody waits for on a screen costs less in few batches."""
 
 
 @dataclass(slots=True)
@@ -23,16 +36,15 @@ class Lanes(Generic[T]):
     """
 
     work: Callable[[Sequence[T]], Awaitable[None]]
-    count: int = LANES
-    batch: int = BATCH
+    pace: Pace = AT_ONCE
     _queues: list[asyncio.Queue[T]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._queues = [asyncio.Queue(_WAITING) for _ in range(self.count)]
+        self._queues = [asyncio.Queue(2 * self.pace.batch) for _ in range(self.pace.lanes)]
 
     async def put(self, key: bytes | None, item: T) -> None:
         """Queue an item behind all others with its key."""
-        await self._queues[zlib.crc32(key or b"") % self.count].put(item)
+        await self._queues[zlib.crc32(key or b"") % self.pace.lanes].put(item)
 
     async def run(self) -> None:
         """Work for ever. Raises what ``work`` raises: then all lanes have stopped."""
@@ -41,8 +53,12 @@ class Lanes(Generic[T]):
                 group.create_task(self._lane(queue))
 
     async def _lane(self, queue: asyncio.Queue[T]) -> None:
+        clock, last = asyncio.get_running_loop().time, -self.pace.gather_s
         while True:
             batch = [await queue.get()]
-            while len(batch) < self.batch and not queue.empty():
+            if (wait := last + self.pace.gather_s - clock()) > 0:
+                await asyncio.sleep(wait)
+            last = clock()
+            while len(batch) < self.pace.batch and not queue.empty():
                 batch.append(queue.get_nowait())
             await self.work(batch)

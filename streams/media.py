@@ -13,6 +13,7 @@ from typing import TypeAlias
 from runtime.effects import Blobs, Look, Media, MediaFiles
 from schemas.events import AnyEvent, MessageCreated
 from schemas.messages import Message
+from streams.lanes import Pace
 from streams.stage import Stage
 
 LookAt: TypeAlias = Callable[[bytes, str], Awaitable[Look]]
@@ -67,4 +68,4 @@ class HandleMedia:
 def media_stage(files: MediaFiles, blobs: Blobs, look_at: LookAt) -> Stage:
     """The stage ``media``."""
     # Pictures are dear: few at a time, and one message for each attempt, so that an album fits its deadline.
-    return Stage("media", (MessageCreated,), HandleMedia(files, blobs, look_at), lanes=4, batch=1)
+    return Stage("media", (MessageCreated,), HandleMedia(files, blobs, look_at), pace=Pace(lanes=4, batch=1))

@@ -15,6 +15,7 @@ from schemas.clock import now
 from schemas.events import AnyEvent, MessageCreated, NotificationSent
 from schemas.ids import new_id
 from schemas.messages import Message
+from streams.lanes import IN_THE_BACKGROUND
 from streams.stage import Stage
 
 
@@ -62,4 +63,4 @@ def _sent(notice: Notice) -> NotificationSent:
 
 def notification_stage(notifications: Notifications, registry: Registry) -> Stage:
     """The stage ``notification``."""
-    return Stage("notification", (MessageCreated,), HandleNotification(notifications, registry))
+    return Stage("notification", (MessageCreated,), HandleNotification(notifications, registry), pace=IN_THE_BACKGROUND)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from runtime.effects import Index
 from schemas.clock import now
 from schemas.events import AnyEvent, MessageCreated, SearchIndexed
+from streams.lanes import IN_THE_BACKGROUND
 from streams.stage import Stage
 
 
@@ -36,4 +37,4 @@ class HandleSearch:
 
 def search_stage(index: Index) -> Stage:
     """The stage ``search``."""
-    return Stage("search", (MessageCreated,), HandleSearch(index))
+    return Stage("search", (MessageCreated,), HandleSearch(index), pace=IN_THE_BACKGROUND)

@@ -18,7 +18,7 @@ from runtime.ports import EventLog
 from schemas.codec import Malformed, Record, decode, record
 from schemas.events import AnyEvent
 from schemas.ids import is_uuid
-from streams.lanes import BATCH, LANES
+from streams.lanes import AT_ONCE, Pace
 from streams.letters import PARKED, Taken, dead_letter, replay_of
 
 T = TypeVar("T")
@@ -39,8 +39,6 @@ class Abandoned(MillraceError):
 class Stage:
     """A name (also the consumer group), what it reads, and its rule: events in, completions out.
 
-    At most ``lanes`` batches of at most ``batch`` events are worked on at the same time.
-
     ``handle`` may get a batch again, wholly or in part, after a crash: its effect is idempotent and it returns the
     same completions. It raises Unavailable for what may work later; anything else is taken for a record that can
     never work.
@@ -52,8 +50,7 @@ class Stage:
     parking: Parking | None = None
     """Where order matters: once a record of a conversation has failed, all later ones of it are set aside too, until
     they are replayed in order. None where each record stands for itself."""
-    lanes: int = LANES
-    batch: int = BATCH
+    pace: Pace = AT_ONCE
 
     @property
     def dead_letters(self) -> str:

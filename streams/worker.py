@@ -94,7 +94,7 @@ class Worker:
     _progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
-        self._lanes = Lanes(self._work, self.stage.lanes, self.stage.batch)
+        self._lanes = Lanes(self._work, self.stage.pace)
 
     @property
     def ready(self) -> bool:

@@ -11,7 +11,7 @@ from runtime.errors import Rejected, Unavailable
 from runtime.memory.log import MemoryLog
 from schemas.codec import record
 from schemas.events import AnyEvent, MessageCreated
-from streams.lanes import Lanes
+from streams.lanes import Lanes, Pace
 from streams.letters import Taken
 from streams.stage import Abandoned, GiveUp, Patience, Stage, process
 from tests import make
@@ -167,7 +167,7 @@ async def test_a_lane_keeps_the_order_of_a_key_and_takes_what_is_there():
         if sum(map(len, seen)) == 50:
             done.set()
 
-    lanes = Lanes(work, count=4, batch=100)
+    lanes = Lanes(work, Pace(lanes=4, batch=100))
     running = asyncio.create_task(lanes.run())
     for number in range(50):
         await lanes.put(b"same", number)
@@ -183,7 +183,29 @@ async def test_a_lane_that_fails_ends_all():
     async def work(_):
         raise GiveUp("trouble")
 
-    lanes = Lanes(work, count=4)
+    lanes = Lanes(work, Pace(lanes=4))
     await lanes.put(b"k", 1)
     with pytest.raises(BaseExceptionGroup):
         await lanes.run()
+
+
+async def test_what_comes_after_a_rest_is_worked_on_at_once_and_what_follows_is_gathered():
+    seen: list[list[int]] = []
+
+    async def work(batch):
+        seen.append(list(batch))
+
+    lanes = Lanes(work, Pace(lanes=1, batch=100, gather_s=0.2))
+    running = asyncio.create_task(lanes.run())
+    await lanes.put(b"a", 0)
+    async with asyncio.timeout(0.15):
+        while not seen:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    for number in range(1, 11):
+        await lanes.put(b"%d" % number, number)
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while len(seen) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    running.cancel()
+    assert seen == [[0], list(range(1, 11))]
