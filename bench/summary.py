@@ -22,7 +22,7 @@ def table(results: list[dict[str, Any]]) -> str:
     head = (
         "# Results\n\nWritten by `make bench`; [docs/performance.md](../../docs/performance.md) says what each line "
         "means. A ratio is the median of the pairs, with the least and the most.\n\n"
-        "| | ratio | wanted | | ours | reference | pairs | load |\n|---|---|---|---|---|---|---|---|\n"
+        "| | ratio | wanted | | ours | reference | pairs | load | at |\n|---|---|---|---|---|---|---|---|---|\n"
     )
     return head + "".join(map(_row, results)) + _on(results)
 
@@ -40,9 +40,10 @@ def _row(result: dict[str, Any]) -> str:
         f"{_short(reference)}: {result['reference']}",
         f"{len(kept)} of {len(result['pairs'])}",
         f"{min(loads):.1f}-{max(loads):.1f}",
+        result["at"][:16],
     )
     more = "; ".join(f"{key}: {value}" for key, value in result["more"].items())
-    return f"| {' | '.join(cells)} |\n" + (f"| | {more} | | | | | | |\n" if more else "")
+    return f"| {' | '.join(cells)} |\n" + (f"| | {more} | | | | | | | |\n" if more else "")
 
 
 def _short(value: float) -> str:

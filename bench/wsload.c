@@ -9,7 +9,8 @@
 //   seq N                           the last seq that the room has
 //
 // environment: WS_PATH, WS_TOKENS (a file, one a line), WS_GREETED (1: the server speaks first), WS_ROOM, WS_MARKER (what
-// a counted frame contains), WS_SIO (1: engine.io), WS_SIZE (bytes of content), PUBLISH (go, redis, http), PUBLISH_PORT,
+// a counted frame contains), WS_SIO (1: engine.io), WS_SIZE (bytes of content), WS_RCVBUF (bytes that the kernel takes for a
+// client), PUBLISH (go, redis, http), PUBLISH_PORT,
 // REDIS_PASSWORD, HTTP_TOKEN
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -26,8 +27,8 @@
 #define PREFIX 192
 #define MOST 20000
 #define POSTS 64
-#define FEW 64      // With so few events it naps: else the server, which shares the machine, pays for waking it once for
-#define NAP_US 100  // each frame, a cost that clients on other machines do not have.
+#define FEW 64      // With so few events it naps, so that it is not woken for each frame.
+#define NAP_US 100
 
 typedef struct {
   int fd, stage, header_len, prefix_len;
@@ -65,7 +66,8 @@ static void fail(const char *why) {
 
 static int dial(int port) {
   struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
-  int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+  int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1, small = getenv("WS_RCVBUF") ? atoi(getenv("WS_RCVBUF")) : 0;
+  if (small) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);  // before connect: it bounds the window
   inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   if (connect(fd, (void *)&to, sizeof to)) fail("cannot connect");

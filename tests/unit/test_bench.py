@@ -58,7 +58,9 @@ def test_a_picture_is_well_formed_whatever_the_title():
 
 
 def test_a_table_has_a_line_for_each_result_and_says_what_was_missed():
-    results = [{**result(Pair(ours, 10)).as_json(), "machine": MACHINE} for ours in (5, 9)]
+    results = [
+        {**result(Pair(ours, 10)).as_json(), "machine": MACHINE, "at": "2026-11-25T04:00:00.000Z"} for ours in (5, 9)
+    ]
     said = table(results)
     assert said.count("0.50") == 3
     assert (said.count("| missed |"), said.count("| reached |")) == (1, 1)
