@@ -160,8 +160,9 @@ class MemoryRegistry:
     def _clear(self, life: str) -> list[str]:
         del self.places.lives[life]
         seen = int(self.places.last.pop(life, 0) * 1000)
-        users = sorted(set(self.places.held.pop(life, {}).values()))
-        for user in users:
+        held = self.places.held.pop(life, {})
+        users = sorted(set(held.values()))
+        for user in {user for id_, user in held.items() if not id_.startswith("away:")}:
             self.places.seen[user] = max(seen, self.places.seen.get(user, 0))
         return [user for user in users if not self.places.count(user, self.places.alive())]
 

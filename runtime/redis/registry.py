@@ -28,6 +28,8 @@ _log = structlog.get_logger()
 
 LIVES, _LAST = "gateways", "gateways:seen"
 _CHUNK = 100
+_AWAY = "away:"
+"""In place of a connection id: a user whose connections have ended, and whom others are still to be told of."""
 """Connections in one pipeline: about 10 ms of this process."""
 _CLEARING_MS = 10_000
 _KEPT_MS = 24 * 3600 * 1000
@@ -155,7 +157,7 @@ class RedisRegistry:
 
     async def leave(self, away: Collection[str]) -> None:
         key, node = held_key(self.servers, self.life), node_key(self.node)
-        pairs = [word for number, user in enumerate(away) for word in (f"away:{number}", user)]
+        pairs = [word for number, user in enumerate(away) for word in (f"{_AWAY}{number}", user)]
         if pairs:
             await self.servers.run([("HSET", key, *pairs), ("PEXPIRE", key, _KEPT_MS)])
         left, said, _ = await self.servers.run([("HLEN", key), ("HGET", node, "life"), ("ZADD", LIVES, 0, self.life)])
@@ -186,7 +188,8 @@ class RedisRegistry:
         )
         users = sorted(set(held.values()))
         known, online = await self.last_seen(users), await self.connected(users)
-        later = [user for user in users if known.get(user, 0) < seen]
+        cut = {user for id_, user in held.items() if not id_.startswith(_AWAY)}  # of the others the end was noted
+        later = [user for user in sorted(cut) if known.get(user, 0) < seen]
         await self.servers.run([("SET", self._seen(user), seen, "PX", _SEEN_MS) for user in later])
         return [user for user in users if user not in online]
 
