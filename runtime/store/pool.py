@@ -30,6 +30,7 @@ def _options(statement_s: float, lock_s: float) -> str:
 
 
 STATEMENT_S, LOCK_S = 5.0, 2.0
+_RECONNECT_S = 2.0
 CONNECT: dict[str, Any] = {
     "autocommit": True,
     "prepare_threshold": 0,  # few statements, used again and again
@@ -72,13 +73,15 @@ async def open_pool(
         timeout=turn_s,
         max_waiting=1000,
         open=False,
-        # Attempts back off without a limit until this; later, whoever asks next makes a new one at once.
-        reconnect_timeout=2,
+        reconnect_timeout=wait_s,
         kwargs={**CONNECT, "options": _options(statement_s, lock_s)},
     )
     async with pool:
         with unavailable_on_outage():
             await pool.wait(wait_s)
+        # Attempts back off without limit until they are given up; then whoever asks next makes a new one at once. Not
+        # before the first connections are there: nobody asks for those.
+        pool.reconnect_timeout = _RECONNECT_S
         _measure(pool)
         yield pool
 
