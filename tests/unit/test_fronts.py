@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 import yaml
 
-from gateway.server import HEARTBEAT_S
+from gateway.admission import Proxies
+from gateway.peer import HEARTBEAT_S
 from ingest.http.deadline import ANSWER_S
 from ingest.http.media import MAX_UPLOAD
 from tests.fronts import FILES, KINDS, Front
@@ -79,4 +81,5 @@ def test_all_places_call_the_nodes_the_same():
         assert environment["MILLRACE_HTTP__PORT" if name.startswith("ingest") else "MILLRACE_WS__PORT"] == port
         assert (environment["MILLRACE_OPS__HOST"], environment["MILLRACE_OPS__PORT"]) == ("0.0.0.0", "9100")
         assert "ports" not in services[name], "clients come through the front"
+        assert Proxies.of(environment["MILLRACE_GATEWAY__TRUSTED_PROXIES"]).trusts(ip_address("172.18.0.5"))
     assert "./deploy/haproxy.cfg:/usr/local/etc/haproxy/haproxy.cfg:ro" in services["front"]["volumes"]
