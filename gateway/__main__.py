@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import fields
 
 import structlog
 import uvloop
@@ -108,18 +109,7 @@ def _habits(settings: Settings) -> Habits:
         lease_s=asked.lease_s,
         presence_max_members=asked.presence_max_members,
         heads_every_s=asked.heads_every_s,
-        limits=Limits(
-            max_connections=asked.max_connections,
-            connections_per_user=asked.connections_per_user,
-            connections_per_address=asked.connections_per_address,
-            connects_per_s_user=asked.connects_per_s_user,
-            connects_per_s_address=asked.connects_per_s_address,
-            frames_per_s=asked.frames_per_s,
-            joins_per_s=asked.joins_per_s,
-            max_joined=asked.max_joined,
-            lagging_s=asked.lagging_s,
-            handshake_s=asked.handshake_s,
-        ),
+        limits=Limits(**{limit.name: getattr(asked, limit.name) for limit in fields(Limits)}),
         proxies=Proxies.of(asked.trusted_proxies),
         revocations_every_s=settings.auth.revocations_every_s,
     )

@@ -26,6 +26,7 @@ _log = structlog.get_logger()
 PRODUCER = "millrace/relay"
 BATCH = 500
 SAFETY_POLL_S = 0.5
+LISTEN_AGAIN_S = 1.0
 PROBE_S = 0.5
 CLAIM_EVERY_S = 2.0
 PRUNE_EVERY_S = 600.0
@@ -124,4 +125,4 @@ async def wake_on_announcements(relay: Relay, announcements: Callable[[], AsyncI
         with suppress(Unavailable):
             async for _ in announcements():
                 relay.wake()
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(LISTEN_AGAIN_S)

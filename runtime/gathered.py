@@ -17,8 +17,8 @@ class Gathered(Generic[K, V]):
     """Asks at once when nothing is on its way; what is asked meanwhile is asked together, once that is answered.
 
     So it costs no time when it is quiet, and little of the server when thousands come: then each waits for some
-    milliseconds more. An answer is never older than
-    its question: whoever asks while another question is on its way gets the answer to the next.
+    milliseconds more. An answer is never older than its question: whoever asks while another question is on its way
+    gets the answer to the next.
     """
 
     def __init__(self, ask: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]], most: int = 500) -> None:
@@ -42,7 +42,7 @@ class Gathered(Generic[K, V]):
                 batch = {key: self._waiting.pop(key) for key in list(self._waiting)[: self._most]}
                 try:
                     answers = await self._ask(list(batch))
-                except Exception as exc:
+                except Exception as exc:  # whatever it is, each of those who asked is told
                     for future in batch.values():
                         future.set_exception(exc)
                         future.exception()  # it may be that nobody waits any more

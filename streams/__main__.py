@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
@@ -11,7 +10,7 @@ import uvloop
 
 from runtime.kafka.admin import wait_for_topics
 from runtime.kafka.log import open_log
-from runtime.lifecycle import until_told_to_stop
+from runtime.lifecycle import settled, until_told_to_stop
 from runtime.logs import configure
 from runtime.operator import operator_server
 from runtime.settings import Settings
@@ -93,7 +92,7 @@ async def run(name: str, settings: Settings) -> None:
         topics = [*(kind.TOPIC for kind in stage.reads), stage.dead_letters]
         await wait_for_topics(settings.kafka.bootstrap, topics, _WAIT_S)
         worker = Worker(stage, log, settings.kafka.bootstrap, settings.data_dir, PostgresEpochs(pool, name))
-        gc.freeze()  # what was imported stays: no collection looks at it again
+        settled()
         await worker.run(until_told_to_stop)
 
 

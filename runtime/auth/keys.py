@@ -36,17 +36,17 @@ class Secret:
     def __post_init__(self) -> None:
         if len(self.secret.encode()) < _MIN_SECRET_BYTES:
             raise BadKeys(f"MILLRACE_AUTH__SECRET must have at least {_MIN_SECRET_BYTES} bytes")
-        _made(self.secret, HS256)
+        _made(self.secret)
 
     async def find(self, _: object) -> Key:
         """There is one, whatever the token's header names."""
-        return _made(self.secret, HS256)
+        return _made(self.secret)
 
 
-def _made(secret: str, algorithm: str) -> Key:
+def _made(secret: str) -> Key:
     try:
-        return jwk.construct(secret, algorithm)
-    except Exception as exc:
+        return jwk.construct(secret, HS256)
+    except Exception as exc:  # jose has several errors for it, and would else take a public key for a secret
         raise BadKeys("MILLRACE_AUTH__SECRET is a public key or certificate; it must be a secret") from exc
 
 
@@ -92,7 +92,7 @@ def _unfit(entry: Mapping[str, Any], algorithm: str) -> str | None:
         return "private"
     try:
         return _weak_rsa(entry) if entry["kty"] == "RSA" else _bad_curve(entry)
-    except Exception:
+    except Exception:  # whatever jose and cryptography make of numbers that are none
         return "damaged"
 
 

@@ -113,7 +113,7 @@ class Verifier:
             header, claims, _ = map(_decoded, token.split("."))
             _check_header(_object(header), self.keys.algorithm)
             _object(claims)
-        except Exception as exc:
+        except Exception as exc:  # anybody may send anything here, and gets one answer
             raise refused() from exc
         key = await self.keys.find(_object(header).get("kid"))
         try:
