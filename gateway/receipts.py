@@ -18,7 +18,7 @@ from schemas.events import ReceiptRecorded
 _log = structlog.get_logger()
 
 EVERY_S = 1.0
-GATHER_S = 0.2
+GATHER_S = 0.05
 """Receipts of all members that come so soon after each other are told together."""
 PRODUCER = "millrace/gateway"
 
