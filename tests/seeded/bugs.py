@@ -35,7 +35,7 @@ def drop_a_frame() -> None:
     from gateway.wire import Wire
 
     write, now = Wire.write, every(40)
-    Wire.write = lambda self, frame: True if _CONTENT in frame and now() else write(self, frame)
+    Wire.write = lambda self, frame, *limit: True if _CONTENT in frame and now() else write(self, frame, *limit)
 
 
 @bug
@@ -44,11 +44,11 @@ def swap_two_frames() -> None:
 
     write, now, held = Wire.write, every(40), {}
 
-    def late(self: Any, frame: bytes) -> bool:
+    def late(self: Any, frame: bytes, *limit: int) -> bool:
         if _CONTENT in frame and self not in held and now():
             held[self] = frame
             return True
-        taken = write(self, frame)
+        taken = write(self, frame, *limit)
         if _CONTENT in frame and self in held:
             write(self, held.pop(self))
         return taken
