@@ -26,6 +26,9 @@ _log = structlog.get_logger()
 PRODUCER = "millrace/relay"
 BATCH = 500
 SAFETY_POLL_S = 0.5
+GATHER_S = 0.02
+"""From one batch to the next when rows come faster than they are published: few large batches cost the broker and all
+readers much less. A row that comes alone is published at once."""
 LISTEN_AGAIN_S = 1.0
 PROBE_S = 0.5
 CLAIM_EVERY_S = 2.0
@@ -82,7 +85,11 @@ class Relay:
                 prune_at = clock() + PRUNE_EVERY_S
                 await outbox.prune(KEEP_PUBLISHED_H)
             self._woken.clear()
-            if not await self.publish(outbox):
+            began = clock()
+            published = await self.publish(outbox)
+            if published > 1:
+                await asyncio.sleep(max(0.0, began + GATHER_S - clock()))
+            elif not published:
                 await self.continuity.sure(outbox, IDLE_S)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), SAFETY_POLL_S)

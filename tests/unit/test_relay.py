@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
 
 from ingest.continuity import Continuity
-from ingest.relay import Relay
+from ingest.relay import GATHER_S, Relay
 from runtime.errors import Unavailable
 from runtime.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
 from runtime.memory.log import MemoryLog
@@ -46,6 +47,48 @@ async def test_nothing_is_marked_when_the_broker_does_not_acknowledge(tables):
     with pytest.raises(Unavailable):
         await Relay(_never, log, Continuity(log)).publish(outbox)
     assert len(await outbox.unpublished(100)) == 6
+
+
+class _Noted(MemoryLog):
+    """Knows how many records each append brought."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.appended: list[int] = []
+
+    async def append(self, records):
+        self.appended.append(len(records))
+        return await super().append(records)
+
+
+async def test_rows_that_come_fast_are_gathered_and_one_alone_is_published_at_once(tables):
+    log, intake = _Noted(), MemoryIntake(tables)
+
+    @asynccontextmanager
+    async def outbox():
+        yield MemoryOutbox(tables)
+
+    async def stored(key: int) -> None:
+        await intake.accept([make.draft(str(key))])
+        relay.wake()
+
+    relay = Relay(outbox, log, Continuity(log))
+    running = asyncio.create_task(relay.run())
+    async with asyncio.timeout(5):
+        while log.appended != [6]:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        for key in range(10, 30):
+            await stored(key)
+            await asyncio.sleep(0)
+        while len(log.appended) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(2 * GATHER_S)
+    for key in (30, 31, 32):
+        await stored(key)
+        for _ in range(50):  # turns of the loop, in which no time passes
+            await asyncio.sleep(0)
+    running.cancel()
+    assert log.appended == [6, 20, 1, 1, 1]
 
 
 async def test_a_relay_publishes_only_shards_it_owns(tables):
