@@ -8,6 +8,8 @@ What it replaces in ``faust/transport/consumer.py``:
 * ``wait_empty`` waits without limit, which blocks SIGTERM and the whole group; here it is bounded.
 * ``perform_seek`` trusts what is committed; here not, if the log has lost records since.
 * ``_wait_next_records`` sleeps a second when all buffers are full; here it waits for room.
+
+And what ``faust/transport/drivers/aiokafka.py`` does not let through: how long the broker gathers records for a fetch.
 """
 
 from __future__ import annotations
@@ -26,6 +28,17 @@ from runtime.position import Epochs
 _LOOK_S = 0.02
 _COLLECT_EVERY = 25
 _ASK_AGAIN_S = 0.5
+_A_FULL_FETCH = 1024 * 1024
+
+
+class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Lets the broker gather records for as long as the stage's pace allows."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        client = super()._create_worker_consumer(transport)
+        if self.app.gather_s:
+            client._fetch_max_wait_ms, client._fetch_min_bytes = int(self.app.gather_s * 1000), _A_FULL_FETCH
+        return client
 
 
 class StageConsumer(driver.Consumer):  # type: ignore[misc]
@@ -37,6 +50,9 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
         self._n_acked = 0
         self.epoch: int | None = None
         super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> _Thread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     def _new_offset(self, tp: Any) -> int | None:
         ring, acked = self._ring[tp], self._acked_index[tp]
@@ -178,7 +194,7 @@ class StageTransport(driver.Transport):  # type: ignore[misc]
     Consumer = StageConsumer
 
 
-def install(app: Any, epochs: Epochs) -> None:
+def install(app: Any, epochs: Epochs, *, gather_s: float) -> None:
     """Make the app use StageConsumer. Before it starts."""
-    app.epochs = epochs
+    app.epochs, app.gather_s = epochs, gather_s
     app.transport = StageTransport(app.conf.broker_consumer, app)

@@ -75,7 +75,7 @@ def build_app(stage: Stage, bootstrap: str, data_dir: Path, epochs: Epochs) -> A
         producer_request_timeout=20,
         web_enabled=False,
     )
-    consumer.install(app, epochs)
+    consumer.install(app, epochs, gather_s=stage.pace.gather_s)
     return app
 
 
