@@ -36,8 +36,9 @@ async def ours(url: str, count: Callable[[], None]) -> None:
     async with open_subscriptions(url, "bench") as subscriptions:
 
         async def hear() -> None:
-            async for _ in subscriptions.hints():
-                count()
+            async for hints in subscriptions.hints():
+                for _ in hints:
+                    count()
 
         hearing = asyncio.create_task(hear())
         await subscriptions.subscribe(CHANNEL)

@@ -10,7 +10,7 @@ from gateway.control import Control
 from gateway.hub import Hub
 from gateway.rooms import Rooms
 from gateway.typing import Heard
-from gateway.wire import encode
+from gateway.wire import Outlet, encode
 from runtime.ports import Hint, Subscriptions
 from runtime.revocations import Watch, subscribe
 
@@ -25,6 +25,7 @@ class Listener:
     control: Control
     subscriptions: Subscriptions
     revocations: Watch
+    outlet: Outlet
 
     async def run(self) -> None:
         """For ever."""
@@ -35,13 +36,19 @@ class Listener:
             subscribing.cancel()
 
     async def _pass_on(self) -> None:
-        async for hint in self.subscriptions.hints():
-            if hint.channel == channels.REVOCATIONS:
-                self.revocations.look()
-            elif hint.gap:
-                self.rooms.arrived(hint)
-            else:
-                self._message(hint)
+        async for hints in self.subscriptions.hints():
+            if len({hint.channel for hint in hints}) < len(hints):  # the same sockets get several
+                self.outlet.join()
+            for hint in hints:
+                self._take(hint)
+
+    def _take(self, hint: Hint) -> None:
+        if hint.channel == channels.REVOCATIONS:
+            self.revocations.look()
+        elif hint.gap:
+            self.rooms.arrived(hint)
+        else:
+            self._message(hint)
 
     def _message(self, hint: Hint) -> None:
         match channels.parsed(hint.channel):

@@ -96,7 +96,7 @@ def assemble(world: World, habits: Habits) -> Node:
         admission=Admission(habits.limits, habits.proxies),
     )
     works = [
-        Listener(hub, rooms, Heard(hub), control, world.subscriptions, revocations).run,
+        Listener(hub, rooms, Heard(hub), control, world.subscriptions, revocations, gateway.outlet).run,
         leases.run,
         rooms.run,
         receipts.run,

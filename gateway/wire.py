@@ -2,7 +2,7 @@
 
 Per delivery, one send() is what a server pays most for. So all frames of one turn of the event loop go out in one
 write (writer.py). The first is handed over at once: uvloop itself writes only when the turn ends, and most turns have
-no second. The others are joined.
+no second. The others are joined; all of them, where it is known that many come together.
 
 What waits for a socket that reads slowly is bounded, by what a frame is worth:
 
@@ -49,6 +49,7 @@ class Outlet:
 
     writer: Writer = at_once
     turn: object | None = None
+    joining: bool = False
     _dirty: list[Wire] = field(default_factory=list)
 
     def begin(self) -> object:
@@ -57,12 +58,18 @@ class Outlet:
         asyncio.get_running_loop().call_soon(self._end)
         return self.turn
 
+    def join(self) -> None:
+        """Much is to be written in this turn: nothing is handed over before it ends."""
+        if self.turn is None:
+            self.begin()
+        self.joining = True
+
     def note(self, wire: Wire) -> None:
         """This wire has more in this turn."""
         self._dirty.append(wire)
 
     def _end(self) -> None:
-        self.turn = None
+        self.turn, self.joining = None, False
         dirty, self._dirty = self._dirty, []
         for wire in dirty:
             wire.flush()
@@ -119,9 +126,10 @@ class Wire:
         turn = self._outlet.turn or self._outlet.begin()
         if self._turn is not turn:
             self._turn = turn
-            if self._outlet.writer(self.socket, (frame,)):
-                self._handed += len(frame)
-            return True
+            if not self._outlet.joining:
+                if self._outlet.writer(self.socket, (frame,)):
+                    self._handed += len(frame)
+                return True
         if not self._pending:
             self._outlet.note(self)
         self._pending.append(frame)

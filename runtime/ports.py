@@ -81,8 +81,8 @@ class Subscriptions(Protocol):
     async def unsubscribe(self, channel: str) -> None:
         """Best effort."""
 
-    def hints(self) -> AsyncIterator[Hint]:
-        """Everything that arrives. A repeated confirmation (a reconnect) is a Hint with ``gap``."""
+    def hints(self) -> AsyncIterator[Sequence[Hint]]:
+        """All that arrives, as it comes together. A repeated confirmation (a reconnect) is a Hint with ``gap``."""
 
 
 @dataclass(frozen=True, slots=True)

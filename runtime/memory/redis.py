@@ -59,9 +59,12 @@ class MemorySubscriptions:
         self.channels.discard(channel)
         await asyncio.sleep(self.bus.slow_s)
 
-    async def hints(self) -> AsyncIterator[Hint]:
+    async def hints(self) -> AsyncIterator[Sequence[Hint]]:
         while True:
-            yield await self.queue.get()
+            hints = [await self.queue.get()]
+            while not self.queue.empty():
+                hints.append(self.queue.get_nowait())
+            yield hints
 
 
 @dataclass(slots=True)

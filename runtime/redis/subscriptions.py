@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -138,18 +138,16 @@ class RedisSubscriptions:
         if wanted is not None and wanted.server is not None:
             wanted.server.leave(name)
 
-    async def hints(self) -> AsyncIterator[Hint]:
+    async def hints(self) -> AsyncIterator[Sequence[Hint]]:
         """For ever. Every confirmation after a channel's first is a gap."""
         keeping = asyncio.create_task(self._keep_in_place())
         self._look.set()
         waiting = self._hints
         try:
             while True:
-                for _ in range(min(len(waiting), _AT_ONCE)):
-                    yield waiting.popleft()
-                if waiting:
+                while waiting:
+                    yield [waiting.popleft() for _ in range(min(len(waiting), _AT_ONCE))]
                     await asyncio.sleep(0)
-                    continue
                 self._some.clear()
                 for line in self._connected():
                     line.go_on()

@@ -35,7 +35,8 @@ async def listen(subscriptions: Subscriptions) -> tuple[Node, asyncio.Task[None]
     node = Node(subscriptions, asyncio.Queue())
 
     async def pump() -> None:
-        async for hint in subscriptions.hints():
-            node.got.put_nowait(hint)
+        async for hints in subscriptions.hints():
+            for hint in hints:
+                node.got.put_nowait(hint)
 
     return node, asyncio.create_task(pump())

@@ -148,6 +148,19 @@ async def test_a_peer_that_takes_a_byte_a_second_is_given_up_after_a_minute(wire
     assert not wire.tend(61.0)
 
 
+async def test_what_is_known_to_come_together_is_one_write(clogged):
+    outlet = Outlet()
+    wire = Wire(clogged, outlet)
+    for joined, writes in ((True, 1), (False, 2)):
+        clogged.buffer, clogged.writes = b"", 0
+        if joined:
+            outlet.join()
+        for frame_ in (b"a", b"b", b"c"):
+            assert wire.write(frame_)
+        await asyncio.sleep(0)
+        assert (clogged.buffer, clogged.writes) == (b"abc", writes)
+
+
 async def test_a_slow_peer_that_arrives_now_and_then_is_kept(wire, clogged):
     for second in range(300):
         if second % 50 == 0:
