@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from runtime.errors import Unavailable
@@ -112,8 +111,9 @@ async def open_consumer(
         fetch_max_wait_ms=500,
         max_partition_fetch_bytes=4 * 1024 * 1024,
         # A conversation is on the same partition of each topic: by range one member has them all, and what one topic
-        # tells it holds for the others. The second is what members of earlier versions know.
-        partition_assignment_strategy=(RangePartitionAssignor, RoundRobinPartitionAssignor),
+        # tells it holds for the others. One strategy only: aiokafka asks to join once for each, and members that are
+        # out of step then send each other back for ever.
+        partition_assignment_strategy=(RangePartitionAssignor,),
         metadata_max_age_ms=5_000,  # topics that a broker lost and has again are noticed
     )
     positions = _Positions()

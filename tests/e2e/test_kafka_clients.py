@@ -45,3 +45,12 @@ async def test_a_consumer_whose_reading_has_ended_says_so(stack: RunningStack):
             async with asyncio.timeout(10):
                 while True:
                     await consumer.batch(100)
+
+
+async def test_a_consumer_joins_once_for_one_assignment(stack: RunningStack):
+    """Else members that are out of step send each other back for ever: each second request ends the other's wait."""
+    async with open_consumer(stack.kafka, topics=["receipt.recorded"], group=f"test-{new_id()}") as consumer:
+        async with asyncio.timeout(30):
+            while not consumer.assigned:  # noqa: ASYNC110 - the group has no event for us
+                await asyncio.sleep(0.05)
+        assert consumer._consumer._coordinator.generation == 1
