@@ -66,6 +66,7 @@ def cores() -> tuple[int | None, int | None]:
 
 def description() -> dict[str, Any]:
     """For the record."""
+    model = platform.machine()
     with suppress(OSError):
         for line in (_PROC / "cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
