@@ -35,8 +35,9 @@ class Feed:
         self.head = max(self.head, seq)
         if self.cursor is not None and seq <= self.cursor:
             return []
-        if len(self._pending) < MAX_PENDING or seq in self._pending:
-            self._pending[seq] = frame  # what does not fit is fetched later
+        fits = len(self._pending) < MAX_PENDING or seq in self._pending
+        if fits or (self.cursor is not None and seq == self.cursor + 1):  # what closes the hole always fits
+            self._pending[seq] = frame  # what does not is fetched later
         return self._advance(now)
 
     def saw_head(self, head: int, now: float) -> None:

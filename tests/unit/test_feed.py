@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway import feed as feed_module
 from gateway.feed import REORDER_S, Feed
 
 
@@ -49,6 +51,18 @@ def test_a_hole_that_stays_is_named_exactly():
     feed.offer(4, b"4", 0)
     feed.offer(7, b"7", 0)
     assert feed.missing(REORDER_S) == (0, 3)
+
+
+def test_what_closes_a_hole_fits_even_when_no_more_does(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(feed_module, "MAX_PENDING", 3)
+    feed = Feed()
+    feed.start(0, 0)
+    for seq in (2, 3, 4, 5, 6):
+        assert feed.offer(seq, frame(seq), 0) == []
+    assert feed.missing(REORDER_S) == (0, 1)
+    assert [seq for seq, _ in feed.offer(1, b"1", 1)] == [1, 2, 3, 4]
+    assert feed.missing(1 + REORDER_S) == (4, 6)
+    assert [feed.offer(seq, frame(seq), 2) for seq in (5, 6)] == [[(5, b"5")], [(6, b"6")]]
 
 
 def test_the_loss_of_a_last_message_shows_in_the_head():
