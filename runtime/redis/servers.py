@@ -39,11 +39,6 @@ def tagged(name: str) -> str:
     return f"{kind}:{{{id_}}}:{topic}" if id_ else name
 
 
-def untagged(name: str) -> str:
-    """The name as it was. Ids hold no braces."""
-    return name.replace("{", "").replace("}", "")
-
-
 @dataclass(slots=True)
 class Servers:
     """Clients of all servers, and which of them has which slot."""
@@ -51,7 +46,7 @@ class Servers:
     target: Target
     _clients: dict[Address, Redis] = field(default_factory=dict)
     _talks: dict[Address, Talk] = field(default_factory=dict)
-    _opening: defaultdict[Address, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    _opening: dict[Address, asyncio.Task[Talk]] = field(default_factory=dict)
     _owners: dict[int, Address] = field(default_factory=dict)
     _read_at: float = _NEVER
     _asked: Address | None = None
@@ -143,8 +138,7 @@ class Servers:
             if address is None:
                 raise Unavailable("nobody owns the slot")
             try:
-                talk = await self._talk(address)
-                answers = await talk.ask([("MULTI",), *commands, ("EXEC",)])
+                answers = await self._ask(address, [("MULTI",), *commands, ("EXEC",)])
                 for answer in (*answers[:-1], *(answers[-1] if isinstance(answers[-1], list) else answers[-1:])):
                     if isinstance(answer, Exception):
                         raise answer
@@ -168,29 +162,41 @@ class Servers:
         """The answers, or what kept the server from answering."""
         if address is None:
             return LookupError("nobody owns the slot")
+        try:
+            return await self._ask(address, commands)
+        except OUTAGES as exc:
+            return exc
+
+    async def _ask(self, address: Address, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Raises one of OUTAGES."""
         if self._rests(address):
-            return TimeoutError("it was slow a moment ago")
+            raise TimeoutError("it was slow a moment ago")
         try:
             talk = await self._talk(address)
             return await talk.ask(commands)
         except OUTAGES as exc:
             self._note(address, exc)
-            return exc
+            raise
 
     async def _talk(self, address: Address) -> Talk:
-        """The connection for questions, made if need be."""
+        """The connection for questions, made if need be: once for all who wait, and in vain for all of them."""
         talk = self._talks.get(address)
         if talk is not None and not talk.line.is_lost:
             return talk
-        async with self._opening[address]:
-            talk = self._talks.get(address)
-            if talk is None or talk.line.is_lost:
-                talk = self._talks[address] = await open_talk(self.client(address))
+        if address not in self._opening:
+            self._opening[address] = asyncio.create_task(self._open(address))
+        return await asyncio.shield(self._opening[address])
+
+    async def _open(self, address: Address) -> Talk:
+        try:
+            talk = self._talks[address] = await open_talk(self.client(address))
             return talk
+        finally:
+            del self._opening[address]
 
     def _note(self, address: Address, exc: BaseException) -> None:
-        """A node that keeps us waiting is left alone for a while, so that it does not hold up the others."""
-        if self.is_cluster and isinstance(exc, RedisTimeoutError | TimeoutError):
+        """A server that keeps us waiting is left alone for a while, so that it holds nobody up."""
+        if isinstance(exc, RedisTimeoutError | TimeoutError):
             self._rest_until[address] = time.monotonic() + _REST_S
 
     def _rests(self, address: Address) -> bool:
@@ -204,6 +210,8 @@ class Servers:
 
     async def close(self) -> None:
         """Close all connections."""
+        for opening in self._opening.values():
+            opening.cancel()
         for talk in self._talks.values():
             talk.line.close()
         for client in self._clients.values():

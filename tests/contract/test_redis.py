@@ -142,6 +142,24 @@ async def test_without_redis_everything_is_unavailable_and_nothing_hangs(url: st
             await registry.connected(["bob"])
 
 
+async def test_a_server_that_takes_connections_and_says_nothing_holds_nobody_up_for_long():
+    """Else who comes waits for all who came before, each of whom finds it out anew."""
+    silent = await asyncio.start_server(lambda _, __: asyncio.Event().wait(), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    try:
+        async with open_registry(f"redis://127.0.0.1:{port}/0", node="n", lease_s=1) as registry:
+            async with asyncio.timeout(4):
+                asked = await asyncio.gather(
+                    *(registry.connected([f"u{n}"]) for n in range(50)), return_exceptions=True
+                )
+                assert {type(answer) for answer in asked} == {Unavailable}
+            async with asyncio.timeout(0.5):
+                with pytest.raises(Unavailable):
+                    await registry.connected(["later"])
+    finally:
+        silent.close()
+
+
 @pytest.fixture(params=["valkey", "cluster", *NOBODY])
 def url_or_nobody(request: pytest.FixtureRequest) -> str:
     return request.param if request.param in NOBODY else real_url(request)
