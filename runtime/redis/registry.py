@@ -28,9 +28,9 @@ _log = structlog.get_logger()
 
 LIVES, _LAST = "gateways", "gateways:seen"
 _CHUNK = 100
+"""Connections in one pipeline: about 10 ms of this process."""
 _AWAY = "away:"
 """In place of a connection id: a user whose connections have ended, and whom others are still to be told of."""
-"""Connections in one pipeline: about 10 ms of this process."""
 _CLEARING_MS = 10_000
 _KEPT_MS = 24 * 3600 * 1000
 _SEEN_MS = 30 * _KEPT_MS

@@ -7,7 +7,7 @@ is told of as a gap.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -85,11 +85,13 @@ class _Server:
 
     def _heard(self, said: Any) -> None:
         if isinstance(said, list):
-            self._failures = 0
+            if said[1] != self.all.home.encode():  # which is confirmed even where all others are refused
+                self._failures = 0
             self.all.heard(self, said)
         elif isinstance(said, MovedError):
             self.all.moved(self, said)
         elif isinstance(said, ResponseError) and self.line is not None:
+            _log.warning("redis refused a subscription", error=str(said).split(" ")[0], port=self.address.port)
             self.line.close()
 
     def ask(self, *names: str) -> None:
@@ -115,6 +117,7 @@ class RedisSubscriptions:
     _hints: deque[Hint] = field(default_factory=deque)
     _some: asyncio.Event = field(default_factory=asyncio.Event)
     _look: asyncio.Event = field(default_factory=asyncio.Event)
+    _moved: defaultdict[_Server, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     async def subscribe(self, channel: str) -> None:
         """Return once it is confirmed. Raises Unavailable; it is subscribed all the same when Redis is back."""
@@ -130,6 +133,7 @@ class RedisSubscriptions:
             async with asyncio.timeout(CONFIRM_S):
                 await wanted.told.wait()
         except TimeoutError as exc:
+            wanted.before = True  # who subscribes goes on without it, so what comes before the confirmation is a gap
             raise Unavailable("Redis did not confirm the subscription") from exc
 
     async def unsubscribe(self, channel: str) -> None:
@@ -223,7 +227,14 @@ class RedisSubscriptions:
     def moved(self, server: _Server, error: MovedError) -> None:
         """A channel was asked of the wrong server."""
         self.servers.moved(error)
-        self._strand(server, [name for name in self.wanted_on(server) if key_slot(name.encode()) == error.slot_id])
+        if not self._moved:  # thousands come in one read, from a server that is a replica now
+            asyncio.get_running_loop().call_soon(self._strand_moved)
+        self._moved[server].add(error.slot_id)
+
+    def _strand_moved(self) -> None:
+        for server, slots in self._moved.items():
+            self._strand(server, [name for name in self.wanted_on(server) if key_slot(name.encode()) in slots])
+        self._moved.clear()
 
     def heard(self, server: _Server, said: list[Any]) -> None:
         """A message, a confirmation, or word that a channel's slot has gone to another server."""
