@@ -84,9 +84,8 @@ class Commands:
 
     async def _receipt(self, connection: Connection, command: Ack | Read) -> None:
         place, seq = await self._pointed_at(connection, command)
-        has = place.cursor if place.socket not in place.room.live else place.room.feed.cursor or 0
-        if seq > has:
-            raise Invalid(f"seq is beyond what this socket was sent, which is {has}")
+        if seq > place.has:
+            raise Invalid(f"seq is beyond what this socket was sent, which is {place.has}")
         conversation_id, user = place.room.conversation_id, connection.socket.user_id
         read = seq if isinstance(command, Read) else 0
         self.receipts.note(conversation_id, user, connection.device, delivered=seq, read=read)

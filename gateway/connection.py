@@ -13,8 +13,9 @@ from websockets.asyncio.server import ServerConnection
 from gateway.hub import Socket
 from gateway.session import TOKEN_ENDED, Close, Session
 from gateway.wire import ANSWERS, CLOSE_S, Wire, encode
-from runtime.auth import Identity
+from runtime.auth import LEEWAY_S, Identity
 from runtime.ports import Entry
+from runtime.tasks import Tasks
 
 
 @dataclass(slots=True, eq=False)
@@ -33,7 +34,7 @@ class Connection:
     leaving: bool = False
     since_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     _expiry: asyncio.TimerHandle | None = None
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: Tasks = field(default_factory=Tasks)
 
     @property
     def entry(self) -> Entry:
@@ -46,10 +47,8 @@ class Connection:
             self.cut()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do this beside, as long as the connection lives."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        """Do this beside, as long as the connection lives, which does not outlive a failure of it."""
+        self._tasks.spawn(work, self.cut)
 
     def live_by(self, identity: Identity, now: float) -> None:
         """From now on by this one, unless the one it has ends later (``now``: Unix seconds)."""
@@ -57,7 +56,9 @@ class Connection:
             self.identity = identity
         if self._expiry is not None:
             self._expiry.cancel()
-        left = max(0.0, self.identity.expires_at - now)
+        left = self.identity.expires_at - now
+        if left <= 0:  # accepted all the same: the issuer's clock may be behind
+            left = max(0.0, left + LEEWAY_S)
         self._expiry = asyncio.get_running_loop().call_later(left, lambda: self.spawn(self.end(TOKEN_ENDED)))
 
     async def end(self, close: Close) -> None:
@@ -71,14 +72,13 @@ class Connection:
 
     def cut(self) -> None:
         """End it without a word."""
-        self.peer.transport.abort()
+        self.wire.cut()
 
     def ended(self) -> None:
         """Nothing that it started goes on."""
         if self._expiry is not None:
             self._expiry.cancel()
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
 
 
 Connections: TypeAlias = dict[str, Connection]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -20,6 +19,7 @@ from msgspec import Struct
 from gateway.connection import Connection, Connections
 from gateway.session import BY_OPERATOR
 from runtime.errors import Conflict, MillraceError, NotFound, Unavailable
+from runtime.tasks import Tasks
 from schemas.clock import wire_seconds
 
 _log = structlog.get_logger()
@@ -69,7 +69,7 @@ class Control:
     _drain: asyncio.Event = field(default_factory=asyncio.Event)
     _over_s: float = 0.0
     _heard: deque[str] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: Tasks = field(default_factory=Tasks)
 
     async def until_drained(self) -> float:
         """Return once the node is to send its sockets away: over how many seconds."""
@@ -85,7 +85,7 @@ class Control:
             return
         if asked.reply not in self._heard:
             self._heard.append(asked.reply)
-            self._spawn(self._answer(asked))
+            self._tasks.spawn(self._answer(asked))
 
     async def _answer(self, asked: Asked) -> None:
         try:
@@ -102,7 +102,7 @@ class Control:
             case ShowConnection(id=id_):
                 return {"connection": _shown(self._connection(id_))}
             case CloseConnection(id=id_):
-                self._spawn(self._connection(id_).end(BY_OPERATOR))
+                self._tasks.spawn(self._connection(id_).end(BY_OPERATOR))
                 _log.info("connection closed by an operator")
                 return {"closeCode": BY_OPERATOR.code}
             case DrainNode(over_s=over_s):
@@ -118,11 +118,6 @@ class Control:
             raise NotFound("this connection has ended")
         return self.connections[id_]
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
 
 def _shown(connection: Connection) -> dict[str, Any]:
     """Live, as no registry has it. No content."""
@@ -131,8 +126,5 @@ def _shown(connection: Connection) -> dict[str, Any]:
         "expiresAt": wire_seconds(connection.identity.expires_at),
         "waitingBytes": connection.wire.waiting,
         "leaving": connection.leaving,
-        "joined": [
-            {"id": p.room.conversation_id, "seq": p.room.feed.cursor if p.socket in p.room.live else p.cursor}
-            for p in places
-        ],
+        "joined": [{"id": place.room.conversation_id, "seq": place.has} for place in places],
     }

@@ -31,6 +31,9 @@ class Outbound(Protocol):
     async def room(self) -> None:
         """Return once little waits; of a connection that is closing, once it has ended."""
 
+    def cut(self) -> None:
+        """End the connection without a word."""
+
 
 @dataclass(slots=True, eq=False)
 class Socket:
@@ -50,6 +53,12 @@ class Place:
     room: Room
     cursor: int = 0
     gone: bool = False
+
+    @property
+    def has(self) -> int:
+        """The seq up to which the socket has been given everything."""
+        live = self.socket in self.room.live
+        return self.room.feed.cursor or 0 if live else self.cursor
 
 
 @dataclass(slots=True, eq=False)
@@ -121,14 +130,14 @@ class Hub:
         self.users[socket.user_id].add(socket)
         return first
 
-    def leave(self, socket: Socket) -> tuple[list[Room], bool]:
-        """A connection ended; returns rooms that are empty now, and whether it was the user's last here."""
+    def leave(self, socket: Socket) -> list[Room]:
+        """A connection ended; returns the rooms that are empty now."""
         emptied = [room for room in map(self.part, list(socket.places.values())) if room is not None]
         mine = self.users[socket.user_id]
         mine.discard(socket)
         if not mine:
             del self.users[socket.user_id]
-        return emptied, not mine
+        return emptied
 
     def place(self, socket: Socket, conversation_id: str) -> Place:
         """Put the socket behind in the room, which is made if need be."""

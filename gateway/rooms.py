@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 import structlog
@@ -18,6 +17,7 @@ from gateway.wire import encode
 from runtime.errors import Invalid, NotFound, Unavailable
 from runtime.metrics import DELIVERIES, HOLES, LAGGING, REPLAYED
 from runtime.ports import Hint, History, Subscriptions
+from runtime.tasks import Tasks
 from schemas import frames
 from schemas.messages import ChangeKind
 
@@ -39,7 +39,7 @@ class Rooms:
     heads_every_s: float = 2.0
     _replays: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REPLAYS))
     _lagging: dict[Socket, deque[Place]] = field(default_factory=dict)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: Tasks = field(default_factory=Tasks)
     _compare: asyncio.Event = field(default_factory=asyncio.Event)
 
     # joining and leaving
@@ -64,7 +64,7 @@ class Rooms:
             after = head if after is None else after
         place.cursor = after
         await self.catch_up(place)
-        return place.cursor if place.socket not in room.live else room.feed.cursor or place.cursor
+        return place.has
 
     async def _check_member(self, place: Place) -> None:
         if not await self.history.is_member(place.room.conversation_id, place.socket.user_id):
@@ -146,9 +146,9 @@ class Rooms:
     def _put_out(self, place: Place) -> None:
         """The connection goes on for its other conversations."""
         emptied = self.hub.part(place)
-        self._spawn(self._say_left(place))
+        self._tasks.spawn(self._say_left(place))
         if emptied is not None:
-            self._spawn(self.close(emptied))
+            self._tasks.spawn(self.close(emptied))
 
     async def _say_left(self, place: Place) -> None:
         left = encode(frames.frame("left", id=place.room.conversation_id, reason="removed"))
@@ -163,21 +163,23 @@ class Rooms:
             self._lagging[socket].append(place)
         else:
             self._lagging[socket] = deque([place])
-            self._spawn(self._catch_up_later(socket))
+            self._tasks.spawn(self._catch_up_later(socket), socket.wire.cut)
 
     async def _catch_up_later(self, socket: Socket) -> None:
         """Page by page in turn, so that no busy room keeps the others waiting."""
         places = self._lagging[socket]
-        while places:
-            place = places.popleft()
-            try:
-                settled = await self._step(place)
-            except Unavailable:
-                settled = False
-                await asyncio.sleep(self.heads_every_s)
-            if not settled:
-                places.append(place)
-        del self._lagging[socket]
+        try:
+            while places:
+                place = places.popleft()
+                try:
+                    settled = await self._step(place)
+                except Unavailable:
+                    settled = False
+                    await asyncio.sleep(self.heads_every_s)
+                if not settled:
+                    places.append(place)
+        finally:
+            del self._lagging[socket]
 
     # holes and heads
 
@@ -194,7 +196,7 @@ class Rooms:
             for room in list(self.hub.rooms.values()):
                 if not room.fetching and (hole := room.feed.missing(now)) is not None:
                     room.fetching = True
-                    self._spawn(self._fetch(room, *hole))
+                    self._tasks.spawn(self._fetch(room, *hole))
 
     async def _fetch(self, room: Room, after: int, up_to: int) -> None:
         HOLES.inc()
@@ -224,11 +226,6 @@ class Rooms:
             now = _now()
             for room in rooms:
                 room.feed.saw_head(heads.get(room.conversation_id, 0), now)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _now() -> float:

@@ -206,12 +206,14 @@ def _described(exc: Exception) -> str:
     return f"the frame is not of this protocol: {text[:150]}"
 
 
+class _Any(Struct):
+    """Any frame."""
+
+    ref: Ref = None
+
+
 def _ref(raw: str | bytes) -> Ref:
     """The ``ref`` of a frame that is otherwise wrong, so that the client knows which one it was."""
-
-    class _Any(Struct):
-        ref: Ref = None
-
     try:
         return msgspec.json.decode(raw, type=_Any).ref
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

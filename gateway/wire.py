@@ -148,7 +148,11 @@ class Wire:
         if not self._held and self.write(encoded):
             return
         if not self._held.put(payload):
-            self.socket.transport.abort()
+            self.cut()
+
+    def cut(self) -> None:
+        """End the connection without a word."""
+        self.socket.transport.abort()
 
     def flush(self) -> None:
         """Hand over what was taken."""

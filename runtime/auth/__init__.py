@@ -5,6 +5,6 @@ Nothing but this package knows python-jose.
 
 from __future__ import annotations
 
-from runtime.auth.tokens import Identity, Revoked, Verifier, Verify, issue, refused
+from runtime.auth.tokens import LEEWAY_S, Identity, Revoked, Verifier, Verify, issue, refused
 
-__all__ = ["Identity", "Revoked", "Verifier", "Verify", "issue", "refused"]
+__all__ = ["LEEWAY_S", "Identity", "Revoked", "Verifier", "Verify", "issue", "refused"]

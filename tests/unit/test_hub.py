@@ -77,8 +77,7 @@ def test_leaving_ends_everything_of_a_socket():
     one = socket()
     assert hub.enter(one)
     place = hub.place(one, make.ROOM)
-    emptied, last = hub.leave(one)
-    assert last
+    emptied = hub.leave(one)
     assert [room.conversation_id for room in emptied] == [make.ROOM]
     assert place.gone
     assert hub.rooms == {}

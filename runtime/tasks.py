@@ -1,0 +1,44 @@
+"""Work beside the caller's: kept until it has ended, and heard when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import structlog
+
+_log = structlog.get_logger()
+
+
+class Tasks:
+    """Those of one owner. The loop keeps no task from being collected, and nobody awaits these."""
+
+    __slots__ = ("_running",)
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        """How many run."""
+        return len(self._running)
+
+    def spawn(self, work: Coroutine[Any, Any, None], failed: Callable[[], None] | None = None) -> None:
+        """Start it. An exception that leaves it is logged, and ``failed`` is called then."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(partial(self._ended, failed))
+
+    def cancel(self) -> None:
+        """None of them goes on."""
+        for task in self._running:
+            task.cancel()
+
+    def _ended(self, failed: Callable[[], None] | None, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        exc = None if task.cancelled() else task.exception()
+        if exc is not None:
+            _log.error("a task failed", error=type(exc).__name__, exc_info=exc)
+            if failed is not None:
+                failed()
