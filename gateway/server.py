@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 from websockets.asyncio.server import Server
@@ -30,6 +28,7 @@ from runtime.auth import Identity
 from runtime.errors import MillraceError, RateLimited, Unauthenticated, Unavailable
 from runtime.metrics import CONNECTIONS, REFUSED
 from runtime.ports import Subscriptions
+from runtime.tasks import Tasks
 from schemas.clock import wire_seconds
 from schemas.frames import frame
 from schemas.ids import new_id
@@ -53,7 +52,8 @@ class Gateway:
     admission: Admission = field(default_factory=Admission)
     draining: bool = False
     outlet: Outlet = field(default_factory=Outlet)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: Tasks = field(default_factory=Tasks)
+    """The user's other sockets need them too, so they do not end with a connection."""
 
     def check(self, peer: Peer, request: Request) -> Response | None:
         """Refuse what is no WebSocket of ours, or one too many, before anything is spent on it."""
@@ -82,6 +82,9 @@ class Gateway:
             return
         except RateLimited as exc:
             await self._refuse(peer, exc, session.TOO_MANY)
+            return
+        if self.draining:  # since its handshake
+            await peer.close(session.RESTART.code, session.RESTART.reason)
             return
         connection = self._open(peer, identity)
         try:
@@ -115,11 +118,8 @@ class Gateway:
         return connection
 
     async def _greet(self, connection: Connection) -> None:
+        """``connected`` is the first frame: before it nothing can reach the socket."""
         socket, user = connection.socket, connection.socket.user_id
-        if self.hub.enter(socket):
-            for channel in _channels_of(user):
-                self._spawn(self._follow(user, channel))
-        await self.leases.began(connection.entry)
         connection.say(
             frame(
                 "connected",
@@ -130,12 +130,10 @@ class Gateway:
                 expiresAt=wire_seconds(connection.identity.expires_at),
             )
         )
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """The user's other sockets need it too, so it does not end with the connection."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if self.hub.enter(socket):
+            for channel in _channels_of(user):
+                self._tasks.spawn(self._follow(user, channel))
+        await self.leases.began(connection.entry)
 
     async def _follow(self, user_id: str, channel: str) -> None:
         with suppress(Unavailable):
@@ -147,8 +145,7 @@ class Gateway:
         self.connections.pop(socket.connection_id, None)
         CONNECTIONS.dec()
         connection.ended()
-        emptied, _ = self.hub.leave(socket)
-        for room in emptied:
+        for room in self.hub.leave(socket):
             await self.rooms.close(room)
         for channel in _channels_of(socket.user_id):
             if socket.user_id not in self.hub.users:  # another may have come meanwhile
