@@ -49,8 +49,10 @@ def envelope(about: str | int, frame: bytes) -> bytes:
 
 
 def opened(data: bytes) -> tuple[str, bytes]:
-    """The two parts of an envelope."""
+    """The two parts of an envelope. Raises ValueError for what is none."""
     about, _, frame = data.partition(b" ")
+    if not frame.startswith(b"{"):
+        raise ValueError("no frame")
     return about.decode(), frame
 
 

@@ -17,13 +17,14 @@ from schemas import frames
 from schemas.codec import Malformed, decode
 from schemas.events import (
     AnyEvent,
+    ConversationChange,
     ConversationChanged,
     MediaProcessed,
     MessageSent,
     MessageStatus,
     NotificationSent,
 )
-from schemas.messages import Change
+from schemas.messages import Change, ChangeKind
 
 _log = structlog.get_logger()
 
@@ -39,6 +40,8 @@ BATCH = 500
 COMMIT_S = 1.0
 HINTS_PER_S, HINTS_BURST_S = 100.0, 2.0
 MEMBERS_FOR_S = 5.0
+_MOST_KNOWN = 10_000
+"""Conversations of which something is remembered; then what is not needed is forgotten."""
 
 Published: TypeAlias = tuple[str, bytes]
 """(channel, envelope)."""
@@ -84,7 +87,7 @@ def direct(event: AnyEvent) -> list[Published]:
         case NotificationSent():
             envelope = channels.envelope(channels.EVERY_SOCKET, frames.notification(event))
             return [(channels.user_notifications(event.user_id), envelope)]
-        case ConversationChanged(change="created"):
+        case ConversationChanged(change=ConversationChange.CREATED):
             return to_users(event.conversation_id, _created(event), event.members)
         case ConversationChanged():
             change = frames.change_of(event)
@@ -123,14 +126,20 @@ class Budget:
             return []
         self._held.pop(conversation_id, None)
         self._free_at[conversation_id] = free_at + len(hints) / HINTS_PER_S
+        if len(self._free_at) > _MOST_KNOWN:
+            self._free_at = {id_: at for id_, at in self._free_at.items() if at > now or id_ in self._held}
         return hints
+
+    def without(self, conversation_id: str, channel: str) -> None:
+        """Its user is a member no more: what is held back is not for him."""
+        held = self._held.get(conversation_id)
+        if held is not None:
+            self._held[conversation_id] = [hint for hint in held if hint[0] != channel]
 
     def due(self, now: float) -> list[Published]:
         """Hints that were held back and may go now."""
         ready = [id_ for id_ in self._held if self._free_at[id_] <= now]
         due = [(id_, self._held.pop(id_)) for id_ in ready]
-        if len(self._free_at) > 10_000:
-            self._free_at = {id_: at for id_, at in self._free_at.items() if at > now or id_ in self._held}
         return [hint for id_, hints in due for hint in self.spend(id_, hints, now)]
 
     @property
@@ -199,6 +208,8 @@ class Dispatcher:
             return []
         if isinstance(event, ConversationChanged):
             self._members.pop(change.conversation_id, None)
+            if event.kind is ChangeKind.MEMBER_REMOVED:
+                self._budget.without(change.conversation_id, channels.user_messages(event.user_id))
             return [to_room(change)]
         id_, frame = change.conversation_id, frames.of_change(change)
         hint = channels.envelope(id_, frame)
@@ -217,7 +228,7 @@ class Dispatcher:
             found = [channels.user_messages(user) for user in await self.history.members(conversation_id)]
         except Unavailable:
             return found  # a hint less; the rooms do not depend on it
-        if len(self._members) > 10_000:
+        if len(self._members) > _MOST_KNOWN:
             self._members.clear()
         self._members[conversation_id] = (now + MEMBERS_FOR_S, found)
         return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+import structlog
+
 from gateway import channels
 from gateway.control import Control
 from gateway.hub import Hub
@@ -13,6 +15,8 @@ from gateway.typing import Heard
 from gateway.wire import Outlet, encode
 from runtime.ports import Hint, Subscriptions
 from runtime.revocations import Watch, subscribe
+
+_log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -40,7 +44,10 @@ class Listener:
             if len({hint.channel for hint in hints}) < len(hints):  # the same sockets get several
                 self.outlet.join()
             for hint in hints:
-                self._take(hint)
+                try:
+                    self._take(hint)
+                except ValueError:  # anybody who may publish can write anything there
+                    _log.warning("not understood: a message of Redis", kind=hint.channel.partition(":")[0])
 
     def _take(self, hint: Hint) -> None:
         if hint.channel == channels.REVOCATIONS:

@@ -6,12 +6,16 @@ readers dedupe by: the same fact published twice carries the same one.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import ClassVar, Protocol, TypeAlias
 
 from msgspec import Struct
 
 from schemas.ids import NO_DEVICE
 from schemas.messages import ChangeKind, Message
+
+MAX_NAMED = 1_000
+"""A first receipt may move thousands of messages, and a record has its bound."""
 
 
 class Event(Protocol):
@@ -68,6 +72,14 @@ class MessageSent(Struct, frozen=True, kw_only=True, rename="camel"):
         return f"{self.message.message_id}:sent"
 
 
+class ConversationChange(StrEnum):
+    """What happened to a conversation. All but the creation are a ChangeKind, too."""
+
+    CREATED = "created"
+    MEMBER_ADDED = ChangeKind.MEMBER_ADDED
+    MEMBER_REMOVED = ChangeKind.MEMBER_REMOVED
+
+
 class ConversationChanged(Struct, frozen=True, kw_only=True, rename="camel"):
     """A conversation was created (``seq`` 0, ``change`` "created") or its membership changed."""
 
@@ -76,8 +88,7 @@ class ConversationChanged(Struct, frozen=True, kw_only=True, rename="camel"):
 
     conversation_id: str
     seq: int
-    change: str
-    """``created`` or a ChangeKind of membership."""
+    change: ConversationChange
     user_id: str
     """Who was added or removed; for ``created`` the owner."""
     by: str
@@ -93,7 +104,7 @@ class ConversationChanged(Struct, frozen=True, kw_only=True, rename="camel"):
     @property
     def kind(self) -> ChangeKind | None:
         """The kind of the change log's entry; none for ``created``, which has no entry."""
-        return None if self.change == "created" else ChangeKind(self.change)
+        return None if self.change == ConversationChange.CREATED else ChangeKind(self.change)
 
 
 class ReceiptRecorded(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -131,7 +142,7 @@ class MessageStatus(Struct, frozen=True, kw_only=True, rename="camel"):
     read_seq: int
     at: str
     message_ids: tuple[str, ...] = ()
-    """Messages whose own status moved by this."""
+    """Messages whose own status moved by this; at most MAX_NAMED of them."""
     notify: tuple[str, ...] = ()
     """The senders who are told."""
 

@@ -13,7 +13,7 @@ import msgspec
 
 from runtime.effects import Mark, Moved, Statuses, furthest
 from schemas.clock import now
-from schemas.events import AnyEvent, MessageCreated, MessageSent, MessageStatus, ReceiptRecorded
+from schemas.events import MAX_NAMED, AnyEvent, MessageCreated, MessageSent, MessageStatus, ReceiptRecorded
 from schemas.messages import Status
 from streams.stage import Stage
 
@@ -58,7 +58,7 @@ def _told(moved: Moved, at: str) -> MessageStatus:
         delivered_seq=moved.delivered_seq,
         read_seq=moved.read_seq,
         at=at,
-        message_ids=moved.message_ids,
+        message_ids=moved.message_ids[:MAX_NAMED],
         notify=moved.notify,
     )
 

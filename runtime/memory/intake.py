@@ -14,7 +14,7 @@ from runtime.outbox import Loss, Owed, ReadAgain
 from runtime.position import Position, loss
 from schemas.clock import now
 from schemas.codec import record
-from schemas.events import ConversationChanged, MessageCreated
+from schemas.events import ConversationChange, ConversationChanged, MessageCreated
 from schemas.frames import membership_data
 from schemas.ids import OUTBOX_SHARDS, outbox_shard
 from schemas.messages import Change, ChangeKind
@@ -76,7 +76,7 @@ class MemoryConversations:
         event = ConversationChanged(
             conversation_id=conversation_id,
             seq=0,
-            change="created",
+            change=ConversationChange.CREATED,
             user_id=owner,
             by=owner,
             at=now(),
@@ -105,7 +105,7 @@ class MemoryConversations:
         event = ConversationChanged(
             conversation_id=conversation_id,
             seq=self.tables.conversations[conversation_id].last_seq + 1,
-            change=kind.value,
+            change=ConversationChange(kind),
             user_id=user_id,
             by=by,
             at=now(),
@@ -203,7 +203,7 @@ class MemoryOutbox:
     async def noted_replication(self) -> int | None:
         return None if self.tables.noted is None else self.tables.noted.replication
 
-    async def prune(self, older_than_h: int) -> int:
+    async def prune(self, older_than_h: int, limit: int) -> int:
         return 0
 
 

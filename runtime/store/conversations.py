@@ -16,7 +16,7 @@ from runtime.store.pool import Connection, Pool, connection, transaction
 from runtime.store.statements import load
 from schemas.clock import now
 from schemas.codec import record
-from schemas.events import ConversationChanged
+from schemas.events import ConversationChange, ConversationChanged
 from schemas.frames import membership_data
 from schemas.ids import is_uuid, outbox_shard
 from schemas.messages import ChangeKind
@@ -42,7 +42,7 @@ class PostgresConversations:
             event = ConversationChanged(
                 conversation_id=conversation_id,
                 seq=0,
-                change="created",
+                change=ConversationChange.CREATED,
                 user_id=owner,
                 by=owner,
                 at=now(),
@@ -73,7 +73,7 @@ class PostgresConversations:
             event = ConversationChanged(
                 conversation_id=conversation_id,
                 seq=head + 1,
-                change=kind.value,
+                change=ConversationChange(kind),
                 user_id=user_id,
                 by=by,
                 at=now(),

@@ -7,6 +7,7 @@ import asyncio
 from gateway import channels
 from runtime.memory.history import MemoryHistory
 from runtime.memory.intake import MemoryConversations
+from runtime.memory.redis import MemoryRegistry
 from schemas import frames
 from tests import make
 
@@ -186,3 +187,42 @@ async def test_a_receipt_by_message_is_for_its_own_conversation_where_it_is_join
         await bob.next("pong")
         await world.gateway.commands.receipts.flush()
     assert [(e.conversation_id, e.delivered_seq) for e in world.log.events("receipt.recorded")] == [(other, 1)]
+
+
+async def test_connected_is_the_first_frame_also_while_redis_takes_its_time(world, monkeypatch):
+    await world.send(told=False)
+    [change] = await MemoryHistory(world.tables).changes(make.ROOM, 0, 1, 1)
+    hint = channels.envelope(make.ROOM, frames.of_change(change))
+    register = MemoryRegistry.register
+
+    async def slowly(self, entry):
+        await world.bus.publish([(channels.user_messages("bob"), hint)])
+        for _ in range(50):
+            await asyncio.sleep(0)
+        return await register(self, entry)
+
+    async with world.client() as first:
+        await first.say(type="ping")
+        await first.next("pong")
+        monkeypatch.setattr(MemoryRegistry, "register", slowly)
+        async with world.client() as second:  # which looks at the first frame
+            assert (await second.next())["type"] == "new_message"
+
+
+async def test_what_is_no_message_of_ours_on_our_channels_is_passed_over(world):
+    async with world.client() as bob:
+        await bob.join()
+        for garbage in (b"hello", b"", b"\xff\xfe x", b"1"):
+            await world.bus.publish(
+                [
+                    (channel(id_), garbage)
+                    for channel, id_ in (
+                        (channels.messages, make.ROOM),
+                        (channels.events, make.ROOM),
+                        (channels.user_messages, "bob"),
+                    )
+                ]
+            )
+        await world.send()
+        assert await bob.seqs(1) == [1]
+    assert not any(task.done() for task in world.tasks)

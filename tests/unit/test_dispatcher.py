@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from gateway import dispatcher
-from gateway.dispatcher import Dispatcher
+from gateway.dispatcher import Budget, Dispatcher
 from runtime.memory.history import MemoryHistory
 from runtime.memory.tables import Tables
 from schemas.codec import record
@@ -70,3 +70,33 @@ async def test_nothing_is_committed_before_it_is_published_and_all_of_it_when_it
         for seq in (1, 2):
             assert await publish(seq) == ["publish", "published", "commit"]
     task.cancel()
+
+
+async def test_what_a_newer_version_says_is_passed_over_and_what_follows_is_not(quick):
+    log: Log = asyncio.Queue()
+    records, fanout = Records(log), Slow(log, asyncio.Semaphore(99))
+    task = asyncio.create_task(Dispatcher(records, fanout, MemoryHistory(Tables())).run())
+    renamed = record(make.member_added(1), producer="test")
+    records.queue.put_nowait(replace(renamed, value=renamed.value.replace(b"member_added", b"renamed")))
+    records.queue.put_nowait(record(make.sent(seq=1), producer="test"))
+    async with asyncio.timeout(5):
+        while await log.get() != "published":
+            pass
+    assert not task.done()
+    task.cancel()
+
+
+def test_hints_that_are_held_back_are_not_for_who_was_removed_meanwhile():
+    budget, hints = Budget(), [(f"user:{n}:messages", b"x") for n in range(500)]
+    assert budget.spend("c", hints, 0.0)
+    assert budget.spend("c", hints, 0.1) == []
+    budget.without("c", "user:7:messages")
+    assert budget.due(99.0) == [hint for hint in hints if hint[0] != "user:7:messages"]
+
+
+def test_small_conversations_are_forgotten_in_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dispatcher, "_MOST_KNOWN", 10)
+    budget = Budget()
+    for number in range(100):
+        assert budget.spend(str(number), [("user:a:messages", b"x")], float(number))
+    assert len(budget._free_at) <= 11

@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from runtime.effects import Look, Media
+from runtime.effects import Look, Media, Moved
 from runtime.memory.effects import MemoryBlobs, MemoryMedia, MemoryNotifications
 from runtime.memory.intake import MemoryConversations
 from runtime.memory.tables import ConversationRow, Tables
+from schemas.codec import record
 from schemas.events import MediaProcessed, MessageSent, NotificationSent, ReceiptRecorded
+from schemas.messages import Status
 from streams.analytics import tick
 from streams.media import HandleMedia, blob
 from streams.notification import HandleNotification, recipients
@@ -51,6 +53,31 @@ async def test_every_created_message_is_told_as_sent_also_on_a_repeat():
     told = await HandleStatus(NoStatuses())([*events, *events])
     assert [type(e) for e in told] == [MessageSent] * 4
     assert [(e.message.seq, e.message.status) for e in told] == [(1, "sent"), (2, "sent")] * 2
+
+
+class MovesMuch(NoStatuses):
+    """The first receipt of a conversation that nobody has read before."""
+
+    async def fold(self, marks, everybody_up_to):
+        ids = tuple(str(n) for n in range(30_000))
+        return [
+            Moved(
+                conversation_id=make.ROOM,
+                user_id="bob",
+                status=Status.READ,
+                seq=30_000,
+                delivered_seq=30_000,
+                read_seq=30_000,
+                message_ids=ids,
+                notify=("alice",),
+            )
+        ]
+
+
+async def test_a_receipt_that_moves_very_much_fits_into_a_record():
+    [told] = await HandleStatus(MovesMuch())([receipt("bob", 30_000, 30_000)])
+    assert len(record(told, producer="test").value) < 100_000
+    assert told.notify == ("alice",)
 
 
 def test_the_sender_the_connected_and_those_who_have_it_need_no_notification():
