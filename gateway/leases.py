@@ -20,6 +20,8 @@ from runtime.ports import Entry, Registry
 _log = structlog.get_logger()
 
 _LOOK_S = 1.0
+_AT_ONCE = 256
+"""Connections that are looked at in one turn of the loop."""
 
 
 @dataclass(slots=True)
@@ -70,7 +72,9 @@ class Leases:
         clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(_LOOK_S)
-            for connection in list(self.connections.values()):
+            for number, connection in enumerate(list(self.connections.values()), 1):
+                if not number % _AT_ONCE:
+                    await asyncio.sleep(0)
                 if connection.wire.open and not connection.wire.tend(clock()):
                     _log.info("socket cut: it takes too little")
                     SLOW.inc()

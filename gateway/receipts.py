@@ -95,6 +95,9 @@ class Receipts:
         except Unavailable:
             self._merged.put_back(due)
             _log.warning("receipts wait", count=len(due))
+        except asyncio.CancelledError:  # the node ends, and flushes
+            self._merged.put_back(due)
+            raise
 
 
 def _events(marks: Iterable[tuple[Key, tuple[int, int]]]) -> list[ReceiptRecorded]:

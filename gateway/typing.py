@@ -51,6 +51,8 @@ class TypingDesk:
             self._typing.setdefault(key, {})[place] = timer
         elif not self._typing.get(key):
             self._typing.pop(key, None)
+            if key not in self._works:
+                self._asked_at.pop(key, None)
         if key not in self._works and self._due(key) is not None:
             self._works[key] = asyncio.create_task(self._bring(key))
 

@@ -159,3 +159,14 @@ async def test_without_redis_nothing_is_told_and_nothing_breaks(world):
         await types(bob, False)
         world.bus.down = False
         assert await quiet(alice)
+
+
+async def test_nothing_is_remembered_of_who_types_no_more(world, quick):
+    desk = world.gateway.commands.typing
+    async with world.client() as bob:
+        await bob.join()
+        for is_typing in (True, False, True, False):
+            await types(bob, is_typing)
+            while desk._works:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert (desk._typing, desk._told_at, desk._asked_at) == ({}, {}, {})

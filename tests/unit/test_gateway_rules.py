@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import channels
 from gateway.dispatcher import Budget, direct, to_room
-from gateway.receipts import EVERY_S, Merged
+from gateway.receipts import EVERY_S, Merged, Receipts
+from runtime.memory.log import MemoryLog
 from schemas import frames
 from schemas.events import ConversationChanged, MessageStatus
 from tests import make
@@ -46,6 +49,28 @@ def test_merged_receipts_never_fall_and_read_implies_delivered(receipts):
             told = max(told[0], seqs[0]), max(told[1], seqs[1])
     assert told[1] == max((read for _, read in receipts), default=0)
     assert told[0] == max((max(pair) for pair in receipts), default=0)
+
+
+async def test_receipts_that_were_under_way_when_the_node_ends_are_told_by_the_flush():
+    class Stuck(MemoryLog):
+        stuck = True
+
+        async def append(self, records):
+            if self.stuck:
+                await asyncio.Event().wait()
+            return await super().append(records)
+
+    log = Stuck()
+    receipts = Receipts(log)
+    receipts.note(*KEY, delivered=3)
+    running = asyncio.create_task(receipts.run())
+    while receipts._merged.waiting:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait({running})
+    log.stuck = False
+    await receipts.flush()
+    assert [event.delivered_seq for event in log.events("receipt.recorded")] == [3]
 
 
 def hints(text: str, members: int) -> list[tuple[str, bytes]]:
