@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import httpx2
@@ -39,16 +38,17 @@ class FetchedKeys:
     version: int = 0
     _set: KeySet = field(default_factory=lambda: KeySet({}, {}, {}))
     _asked_at: float = _NEVER
+    _missed: bool = False
     _asking: asyncio.Task[None] | None = None
 
     async def find(self, kid: object) -> Key:
-        """The key of this id. Raises Unauthenticated."""
+        """The key of this id. Raises Unauthenticated, or Unavailable when it may be one that cannot be fetched."""
         if not isinstance(kid, str) or len(kid) > _MAX_KID:
             raise refused()
         if kid not in self._set.keys:
             await self._ask()
         if kid not in self._set.keys:
-            raise refused()
+            raise Unavailable("the issuer's keys cannot be fetched; try again") if self._missed else refused()
         return self._set.keys[kid]
 
     async def _ask(self) -> None:
@@ -64,8 +64,10 @@ class FetchedKeys:
         self._asking = None
 
     async def _quietly(self) -> None:
-        with suppress(Unavailable):
+        try:
             await self.refresh()
+        except Unavailable:
+            self._missed = True
 
     async def refresh(self) -> None:
         """Fetch the set; one that cannot be fetched or used changes nothing. Raises Unavailable."""
@@ -77,6 +79,7 @@ class FetchedKeys:
         except Unavailable as exc:
             _log.warning("key set not fetched", why=str(exc))
             raise
+        self._missed = False
         KEYS_FETCHED.set_to_current_time()
         if found.made_of != self._set.made_of:
             self._set = found

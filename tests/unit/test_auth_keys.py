@@ -147,6 +147,17 @@ async def test_a_set_that_cannot_be_had_leaves_the_old_one(outage):
         assert (await verifier.verify(OLD.token())).user_id == "bob"
 
 
+async def test_a_token_of_a_key_that_cannot_be_fetched_is_not_called_bad():
+    async with open_key_server(OLD) as server, checked_by(server) as verifier:
+        server.status = 500
+        for _ in range(2):  # also while it is not asked for again
+            with pytest.raises(Unavailable):
+                await verifier.verify(NEW.token())
+        server.status, server.keys = 200, [OLD.jwk(), NEW.jwk()]
+        await fetched(verifier).refresh()
+        await verifier.verify(NEW.token())
+
+
 async def test_unknown_kids_are_asked_for_once_a_minute_at_most():
     now = 0.0
     async with open_key_server(OLD) as server, checked_by(server) as verifier:
