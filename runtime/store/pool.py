@@ -43,12 +43,23 @@ CONNECT: dict[str, Any] = {
 
 @contextmanager
 def unavailable_on_outage() -> Iterator[None]:
-    """Outages, time-outs and lost races leave as Unavailable, so that no caller needs psycopg."""
+    """Whatever is not the fault of the values leaves as Unavailable: outages, time-outs, lost races, a server that is
+    read-only, a schema of another version. So no caller needs psycopg, and no record is blamed for the store."""
     try:
         yield
-    except (psycopg.OperationalError, PoolTimeout, TooManyRequests, OSError, TimeoutError) as exc:
-        # Also deadlocks, serialization failures, cancelled statements: OperationalErrors all.
+    except psycopg.Error as exc:
+        if _blames_values(exc):
+            raise
         raise Unavailable("PostgreSQL does not answer; try again") from exc
+    except (PoolTimeout, TooManyRequests, OSError, TimeoutError) as exc:
+        raise Unavailable("PostgreSQL does not answer; try again") from exc
+
+
+def _blames_values(exc: psycopg.Error) -> bool:
+    """A value that cannot be, a constraint, a row twice in one statement; or our own mistake before it was sent."""
+    if isinstance(exc, psycopg.ProgrammingError):
+        return exc.sqlstate is None or exc.sqlstate.startswith("21")
+    return isinstance(exc, psycopg.DataError | psycopg.IntegrityError)
 
 
 @asynccontextmanager
