@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias, TypeVar
 
 from runtime.errors import MillraceError, Rejected, Unavailable
@@ -22,6 +23,8 @@ from streams.lanes import AT_ONCE, Pace
 from streams.letters import PARKED, Taken, dead_letter, replay_of
 
 T = TypeVar("T")
+_APPENDED = 5_000
+"""Records of one append: a room of thousands makes as many notifications of one message."""
 _ATTEMPTS = 2  # a record that fails so often, the last time alone, can never work
 
 Handle: TypeAlias = Callable[[Sequence[AnyEvent]], Awaitable[Sequence[AnyEvent]]]
@@ -78,17 +81,24 @@ class Patience:
         clock = asyncio.get_running_loop().time
         deadline, wait = clock() + self.total_s, self.first_s
         while True:
-            if not self.ours():
-                raise Abandoned("the partition went elsewhere")
             try:
-                async with asyncio.timeout(attempt_s or self.attempt_s):
-                    return await attempt()
-            except (Unavailable, TimeoutError) as exc:
+                return await self.once(attempt, attempt_s)
+            except Unavailable as exc:
                 if clock() + wait > deadline:
-                    raise GiveUp(f"trouble lasted over {self.total_s:.0f} s: {exc or type(exc).__name__}") from exc
-            self.retried()
+                    raise GiveUp(f"trouble lasted over {self.total_s:.0f} s: {exc}") from exc
             await asyncio.sleep(wait * random.uniform(0.5, 1.5))
             wait = min(wait * 2, self.most_s)
+
+    async def once(self, attempt: Callable[[], Awaitable[T]], attempt_s: float | None = None) -> T:
+        """One try. Raises Unavailable, also when it takes too long, and Abandoned when the records are not ours."""
+        if not self.ours():
+            raise Abandoned("the partition went elsewhere")
+        try:
+            async with asyncio.timeout(attempt_s or self.attempt_s):
+                return await attempt()
+        except (Unavailable, TimeoutError) as exc:
+            self.retried()
+            raise Unavailable(str(exc) or "it took too long") from exc
 
 
 @dataclass(slots=True)
@@ -147,8 +157,11 @@ async def _process(stage: Stage, batch: Sequence[Taken], log: EventLog, patience
             result.letters.append(dead_letter(stage.name, taken, str(exc), attempts=1))
     await _handle(stage, await _not_parked(stage, items, patience, result), patience, result)
     completions = [record(event, producer=f"millrace/{stage.name}") for event in result.events]
-    # The log has a deadline of its own, at which it rebuilds its producer; ours must not cut that off.
-    await patience.call(lambda: log.append([*completions, *result.letters]), 1.4 * patience.attempt_s)
+    written = [*completions, *result.letters]
+    for begin in range(0, len(written), _APPENDED):
+        part = written[begin : begin + _APPENDED]
+        # The log has a deadline of its own, at which it rebuilds its producer; ours must not cut that off.
+        await patience.call(partial(log.append, part), 1.4 * patience.attempt_s)
     await _keep_order(stage, batch, patience, result)
     return result
 
@@ -193,9 +206,14 @@ async def _handle(
         return
     events = [event for _, event in items]
     try:
-        result.events += await patience.call(lambda: stage.handle(events))
+        # One record has all our patience. Of several it may be that they are too many for the time that they have.
+        result.events += await (patience.call if len(items) == 1 else patience.once)(lambda: stage.handle(events))
     except (GiveUp, Abandoned):
         raise
+    except Unavailable:
+        middle = len(items) // 2
+        await _handle(stage, items[:middle], patience, result, attempt=attempt)
+        await _handle(stage, items[middle:], patience, result, attempt=attempt)
     except Exception as exc:  # a bug, or one record that can never work: find it, spare the others
         if len(items) == 1 and attempt >= _ATTEMPTS:
             result.set_aside(stage, items[0], _cause(exc), attempts=attempt)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from ingest.drafts import draft as draft_of
 from runtime.intake import Draft
+from runtime.memory.log import MemoryLog
+from schemas.codec import Record
 from schemas.events import ConversationChanged, MessageCreated, MessageSent
 from schemas.ids import new_id
 from schemas.messages import Message
@@ -46,3 +49,15 @@ def member_added(seq: int, user_id: str = "carol", **changes: Any) -> Conversati
 def draft(content: str = "hi", *, sender: str = "alice", key: str | None = None, **body: Any) -> Draft:
     said = {"conversationId": ROOM, "type": "text", "content": content, **body}
     return draft_of(orjson.dumps(said), sender_id=sender, idempotency_key=key)
+
+
+class Noted(MemoryLog):
+    """A log that knows how many records each append brought."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.appended: list[int] = []
+
+    async def append(self, records: Sequence[Record]) -> Mapping[str, int]:
+        self.appended.append(len(records))
+        return await super().append(records)

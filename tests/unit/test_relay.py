@@ -49,20 +49,8 @@ async def test_nothing_is_marked_when_the_broker_does_not_acknowledge(tables):
     assert len(await outbox.unpublished(100)) == 6
 
 
-class _Noted(MemoryLog):
-    """Knows how many records each append brought."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.appended: list[int] = []
-
-    async def append(self, records):
-        self.appended.append(len(records))
-        return await super().append(records)
-
-
 async def test_rows_that_come_fast_are_gathered_and_one_alone_is_published_at_once(tables):
-    log, intake = _Noted(), MemoryIntake(tables)
+    log, intake = make.Noted(), MemoryIntake(tables)
 
     @asynccontextmanager
     async def outbox():

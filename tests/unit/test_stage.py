@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from runtime.errors import Rejected, Unavailable
 from runtime.memory.log import MemoryLog
 from schemas.codec import record
 from schemas.events import AnyEvent, MessageCreated
+from streams import stage as stages
 from streams.lanes import Lanes, Pace
 from streams.letters import Taken
 from streams.stage import Abandoned, GiveUp, Patience, Stage, process
@@ -125,6 +127,24 @@ async def test_transient_trouble_is_waited_out():
     log = MemoryLog()
     await process(stage(handle), [taken(make.created(seq=1))], log, QUICK)
     assert (tries, seqs(log)) == (4, [1])
+
+
+async def test_a_batch_that_is_too_large_for_its_time_is_done_in_parts_and_in_order():
+    async def handle(events):
+        if len(events) > 3:
+            await asyncio.Event().wait()
+        return await echo(events)
+
+    log, batch = MemoryLog(), [taken(make.created(seq=seq), seq) for seq in range(1, 11)]
+    await process(stage(handle), batch, log, replace(QUICK, attempt_s=0.02))
+    assert seqs(log) == list(range(1, 11))
+
+
+async def test_very_many_completions_are_appended_in_parts(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stages, "_APPENDED", 4)
+    log, batch = make.Noted(), [taken(make.created(seq=seq), seq) for seq in range(1, 11)]
+    await process(stage(echo), batch, log, QUICK)
+    assert (log.appended, seqs(log)) == ([4, 4, 2], list(range(1, 11)))
 
 
 async def test_long_trouble_gives_up_and_makes_no_dead_letter():
