@@ -32,7 +32,9 @@ readers much less. A row that comes alone is published at once."""
 LISTEN_AGAIN_S = 1.0
 PROBE_S = 0.5
 CLAIM_EVERY_S = 2.0
-PRUNE_EVERY_S = 600.0
+PRUNE = 5_000
+PRUNE_EVERY_S, PRUNE_MORE_S = 600.0, 1.0
+"""Old rows are deleted a few at a time, and so often that they do not grow in number."""
 KEEP_PUBLISHED_H = 48
 MIN_BACKOFF_S, MAX_BACKOFF_S = 0.1, 2.0
 
@@ -82,8 +84,8 @@ class Relay:
                 await outbox.claim()
                 self._shards = outbox.shards
             if clock() >= prune_at:
-                prune_at = clock() + PRUNE_EVERY_S
-                await outbox.prune(KEEP_PUBLISHED_H)
+                pruned = await outbox.prune(KEEP_PUBLISHED_H, PRUNE)
+                prune_at = clock() + (PRUNE_EVERY_S if pruned < PRUNE else PRUNE_MORE_S)
             self._woken.clear()
             began = clock()
             published = await self.publish(outbox)

@@ -64,5 +64,5 @@ class Outbox(Protocol):
     async def noted_replication(self) -> int | None:
         """How many replicas the log had when it was noted; None when it never was. Raises Unavailable."""
 
-    async def prune(self, older_than_h: int) -> int:
-        """Forget rows published longer ago; return how many. Raises Unavailable."""
+    async def prune(self, older_than_h: int, limit: int) -> int:
+        """Forget rows published longer ago, at most ``limit``; return how many. Raises Unavailable."""

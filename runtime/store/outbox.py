@@ -97,9 +97,9 @@ class PostgresOutbox:
             row = await (await self.conn.execute(_SQL["replication"])).fetchone()
             return None if row is None else int(row[0])
 
-    async def prune(self, older_than_h: int) -> int:
+    async def prune(self, older_than_h: int, limit: int) -> int:
         with unavailable_on_outage():
-            return (await self.conn.execute(_SQL["prune"], {"hours": older_than_h})).rowcount
+            return (await self.conn.execute(_SQL["prune"], {"hours": older_than_h, "limit": limit})).rowcount
 
 
 def _seen(found: Position) -> dict[str, Any]:

@@ -9,9 +9,14 @@ SELECT set_config('idle_session_timeout', '20s', false), set_config('tcp_keepali
 SELECT shard FROM unnest(%(shards)s::int[]) AS shard WHERE pg_try_advisory_lock(%(space)s, shard);
 
 -- name: unpublished
-SELECT conversation_id::text, seq, topic, value, event_id, part FROM outbox
-WHERE shard = ANY(%(shards)s::smallint[]) AND published_at IS NULL
-ORDER BY conversation_id, seq, part
+-- Shard by shard, so that the index gives the order: what is owed after a loss may be millions of rows.
+SELECT owed.conversation_id::text, owed.seq, owed.topic, owed.value, owed.event_id, owed.part
+FROM unnest(%(shards)s::smallint[]) AS owned (shard)
+CROSS JOIN LATERAL (
+    SELECT * FROM outbox WHERE outbox.shard = owned.shard AND outbox.published_at IS NULL
+    ORDER BY conversation_id, seq, part LIMIT %(limit)s
+) AS owed
+ORDER BY owed.conversation_id, owed.seq, owed.part
 LIMIT %(limit)s;
 
 -- name: mark
@@ -60,7 +65,7 @@ WHERE published_at IS NULL AND created_at <= %(until)s::timestamptz
 
 -- name: prune
 DELETE FROM outbox WHERE ctid IN (
-    SELECT ctid FROM outbox WHERE published_at < now() - make_interval(hours => %(hours)s) LIMIT 10000
+    SELECT ctid FROM outbox WHERE published_at < now() - make_interval(hours => %(hours)s) LIMIT %(limit)s
 );
 
 -- name: announce
