@@ -51,7 +51,7 @@ class Ground:
 
     heads: Mapping[str, int]
     held: Collection[str]
-    """Conversations that exist and whose lock somebody else has."""
+    """Conversations of members among the senders, whose lock somebody else has."""
     members: Collection[tuple[str, str]]
     """(conversation, user)."""
     known: Mapping[Key, tuple[Message, bytes]]

@@ -80,17 +80,16 @@ async def _ground(conn: Connection, drafts: Sequence[Draft], *, wait: bool) -> G
     users = [d.sender_id for d in drafts]
     distinct = {"conversations": sorted(set(conversations))}
     locked = await conn.execute(_SQL["lock_or_wait" if wait else "lock_or_pass"], distinct)
-    there = None if wait else await conn.execute(_SQL["existing"], distinct)
     members = await conn.execute(_SQL["members"], {"conversations": conversations, "users": users})
     known = await _maybe(conn, _SQL["known"], keyed, users=[u for u, _ in keyed], keys=[k for _, k in keyed])
     replied = await _maybe(conn, _SQL["replied"], replies, ids=replies)
     owners = await _maybe(conn, _SQL["media"], media, ids=media)
     heads: dict[str, int] = dict(await locked.fetchall())
-    existing = {row[0] for row in await there.fetchall()} if there else set[str]()
+    membership = set(await members.fetchall())
     return Ground(
         heads=heads,
-        held=existing - heads.keys(),
-        members=set(await members.fetchall()),
+        held={conversation for conversation, _ in membership} - heads.keys(),
+        members=membership,
         known=_by_key(await known.fetchall() if known else []),
         replied=dict(await replied.fetchall() if replied else []),
         media=dict(await owners.fetchall() if owners else []),

@@ -11,9 +11,6 @@ WHERE conversation_id = ANY(%(conversations)s::uuid[])
 ORDER BY conversation_id
 FOR UPDATE;
 
--- name: existing
-SELECT conversation_id::text FROM conversations WHERE conversation_id = ANY(%(conversations)s::uuid[]);
-
 -- name: members
 SELECT conversation_id::text, user_id
 FROM members
