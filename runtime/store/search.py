@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from runtime.store import rows
@@ -14,6 +15,8 @@ from schemas.messages import Message
 
 _SQL = load("search")
 _WORD = re.compile(r"\w+")
+AT_ONCE = 2
+"""Searches of one process. They may take a second, and whoever sends a message needs a connection, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,10 @@ class PostgresSearch:
     """The index, written by the stage and asked by members."""
 
     pool: Pool
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE), repr=False)
 
     async def put(self, messages: Sequence[Message]) -> None:
+        messages = list({m.message_id: m for m in messages}.values())  # one may have come twice
         columns = {
             "ids": [m.message_id for m in messages],
             "conversations": [m.conversation_id for m in messages],
@@ -69,7 +74,7 @@ class PostgresSearch:
             "limit": limit,
             "offset": offset,
         }
-        async with connection(self.pool) as conn:
+        async with self._turns, connection(self.pool) as conn:
             cursor = await conn.execute(_SQL["search"], params)
             return [Hit(rows.message(row), row[10], row[11]) for row in await cursor.fetchall()]
 

@@ -213,7 +213,7 @@ async def test_messages_are_counted_once_however_often_they_come(world):
 async def test_indexing_twice_changes_nothing(world):
     message = await world.send("a fox")
     await world.index.put([message])
-    await world.index.put([message])
+    await world.index.put([message, message])
 
 
 def upload(**changes: Any) -> Media:
