@@ -53,6 +53,7 @@ from runtime.store.receipts import PostgresReceipts
 from runtime.store.revocations import PostgresRevocations
 from runtime.store.search import PostgresSearch
 from runtime.store.tickets import PostgresTickets
+from runtime.tasks import Tasks
 from schemas.topics import load
 
 _log = structlog.get_logger()
@@ -115,7 +116,9 @@ async def open_routes(
         edge = Edge(verify, rates, settings.limits.messages_per_minute, settings.limits.requests_per_minute)
         history, folder = PostgresHistory(pool), settings.data_dir / "media"
         accept = Accept(PostgresIntake(pool), wakes.stored, ACCEPTED.inc)
-        yield [
+        media, tasks = MediaCalls(edge, PostgresMedia(pool), open_blobs(folder), folder), Tasks()
+        tasks.spawn(media.tidy())
+        routes = [
             *MessageCalls(edge, accept, PostgresMessages(pool), history).routes(),
             *ConversationCalls(edge, PostgresConversations(pool), wakes.changed).routes(),
             *ReceiptCalls(edge, PostgresReceipts(pool), wakes.changed).routes(),
@@ -123,8 +126,12 @@ async def open_routes(
                 edge, history, PostgresSearch(pool), PostgresNotifications(pool), PostgresCounts(pool)
             ).routes(),
             *TicketCalls(edge, PostgresTickets(pool)).routes(),
-            *MediaCalls(edge, PostgresMedia(pool), open_blobs(folder), folder).routes(),
+            *media.routes(),
         ]
+        try:
+            yield routes
+        finally:
+            tasks.cancel()
         await accept.drain()
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -22,6 +25,11 @@ from runtime.errors import NotFound
 from runtime.store.media import PostgresMedia
 
 MAX_UPLOAD = 32 * 1024 * 1024
+ABANDONED_S = 24 * 3600.0
+"""An upload that has not gone on for so long goes on no more."""
+_TIDY_EVERY_S = 3600.0
+_PARTS = ("uploads", "complete")
+"""Of the folder: what is under way, and what has all its bytes but is not taken up yet."""
 _OWNER = "millrace-owner"
 
 
@@ -36,7 +44,7 @@ class MediaCalls:
     tus: TUSApp = field(init=False)
 
     def __post_init__(self) -> None:
-        for part in ("uploads", "complete"):
+        for part in _PARTS:
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         tus = TUSApp(
             storage=FilesystemStorage(directory=self.folder / "uploads"),
@@ -55,6 +63,13 @@ class MediaCalls:
             Route("/media/{id}", self.get, methods=["GET"]),
             Route("/media/{id}/thumbnail", self.thumbnail, methods=["GET"]),
         ]
+
+    async def tidy(self) -> None:
+        """Delete uploads that were given up, now and every hour, for ever."""
+        while True:
+            for part in _PARTS:
+                await asyncio.to_thread(_tidy, self.folder / part, time.time() - ABANDONED_S)
+            await asyncio.sleep(_TIDY_EVERY_S)
 
     async def upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """tus 1.0: creation, and the upload itself in as many parts as it takes."""
@@ -134,6 +149,19 @@ class MediaCalls:
             "etag": f'"{media.sha256[:32]}-{part}"',
         }
         return Response(content, 200, headers, media_type=kind)
+
+
+def _tidy(folder: Path, before: float) -> None:
+    """Delete what was last written before that: a file and its ``.meta`` together. (tussi's own janitor takes one that
+    is being moved for an orphan.)"""
+    uploads: defaultdict[str, list[Path]] = defaultdict(list)
+    for file in folder.iterdir():
+        uploads[file.name.removesuffix(".meta")].append(file)
+    for files in uploads.values():
+        with suppress(FileNotFoundError):  # it has gone on meanwhile
+            if max(file.stat().st_mtime for file in files) < before:
+                for file in files:
+                    file.unlink()
 
 
 @dataclass(frozen=True, slots=True)

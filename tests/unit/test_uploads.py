@@ -1,0 +1,25 @@
+"""Uploads that were given up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from ingest.http.media import ABANDONED_S, MediaCalls
+
+
+async def test_what_was_given_up_is_deleted_and_what_goes_on_is_not(tmp_path: Path):
+    calls = MediaCalls(None, None, None, tmp_path)
+    ages = {"old": ABANDONED_S + 60, "old.meta": ABANDONED_S + 90, "new": 60, "new.meta": ABANDONED_S + 90}
+    files = {tmp_path / part / name: age for part in ("uploads", "complete") for name, age in ages.items()}
+    for file, age_s in files.items():
+        file.write_bytes(b"x")
+        os.utime(file, (time.time() - age_s, time.time() - age_s))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await calls.tidy()
+    assert {file.name for file in files if file.exists()} == {"new", "new.meta"}
