@@ -12,10 +12,11 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.structs import RecordMetadata
 
 from runtime.errors import Unavailable
@@ -26,7 +27,8 @@ _log = structlog.get_logger()
 
 APPEND_DEADLINE_S = 10.0
 _STOP_DEADLINE_S = 5.0
-_MAX_REQUEST_BYTES = 1_000_000
+_MAX_REQUEST_BYTES = 2_000_000
+"""More than a record may have, so that its dead letter, which carries it whole, has room."""
 
 
 @dataclass(slots=True)
@@ -113,9 +115,18 @@ async def _abort(producer: AIOKafkaProducer) -> None:
     sender = producer._sender and producer._sender.sender_task
     if sender is not None:
         sender.cancel()
+    producer.client._conns = _NoMore(producer.client._conns)
     with suppress(KafkaError, TimeoutError, OSError):
         async with asyncio.timeout(_STOP_DEADLINE_S):
             await producer.client.close()
+
+
+class _NoMore(dict[Any, Any]):
+    """A client's connections, once it was given up: one that comes about later would still write what it held."""
+
+    def __setitem__(self, key: Any, connection: Any) -> None:
+        connection.close()
+        raise KafkaConnectionError("the producer was given up")
 
 
 @asynccontextmanager

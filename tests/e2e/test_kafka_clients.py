@@ -54,3 +54,14 @@ async def test_a_consumer_joins_once_for_one_assignment(stack: RunningStack):
             while not consumer.assigned:  # noqa: ASYNC110 - the group has no event for us
                 await asyncio.sleep(0.05)
         assert consumer._consumer._coordinator.generation == 1
+
+
+async def test_a_producer_that_was_given_up_takes_no_new_connection(stack: RunningStack):
+    async with open_log(stack.kafka) as log:
+        record = Record("receipt.recorded", new_id().encode(), b"{}")
+        await log.append([record])
+        given_up = log._producer
+        await log._discard(given_up)
+        [node] = {broker.nodeId for broker in given_up.client.cluster.brokers()}
+        assert not await given_up.client.ready(node)
+        await log.append([record])
