@@ -67,6 +67,6 @@ class HandleMedia:
 
 def media_stage(files: MediaFiles, blobs: Blobs, look_at: LookAt) -> Stage:
     """The stage ``media``."""
-    # Pictures are dear: few at a time, and one message for each attempt, so that an album fits its deadline.
-    pace = Pace(lanes=4, batch=1, gather_s=0.2)
+    # Pictures are dear: few at a time. A batch that takes too long is tried in parts, and what was seen is remembered.
+    pace = Pace(lanes=4, batch=10, gather_s=0.2)
     return Stage("media", (MessageCreated,), HandleMedia(files, blobs, look_at), pace=pace)
