@@ -14,7 +14,7 @@ import orjson
 
 from ops.live import Live
 from ops.verify.evidence import Room, Screen
-from ops.verify.script import Kind, Seat
+from ops.verify.script import Kind
 
 _ACK_S = 3.0  # of a hundred devices and more: they are not what is to be stressed
 _READ_EVERY = 4
@@ -179,8 +179,3 @@ class Stranger:
 
     def other(self, said: dict[str, Any]) -> None:
         """``not_found``, as it should be."""
-
-
-def seat_of(user: str, device: str) -> Seat:
-    """A steady device."""
-    return Seat(user=user, device=device, kind=Kind.STEADY)
