@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 _PLACED = ("new_message", "conversation_changed", "media_ready")
-_JOIN, _LATER = "join", ("unavailable", "rate_limited")
+_LATER = ("unavailable", "rate_limited")
 _HINT = b'{"type":"new_message"'
 
 
@@ -76,6 +76,7 @@ class Live:
     """While it is cleared nothing is read."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     _socket: ClientConnection | None = None
+    _joins: int = 0
     _acked: int = 0
     _read: int = 0
     _resyncing: bool = False
@@ -130,7 +131,8 @@ class Live:
 
     async def _join(self, socket: ClientConnection) -> None:
         after = self.cursor if self.cursor is not None else self.after
-        asked: dict[str, Any] = {"type": "join_conversation", "id": self.conversation_id, "ref": _JOIN}
+        self._joins += 1  # a join ends the one before it, whose answer says nothing any more
+        asked: dict[str, Any] = {"type": "join_conversation", "id": self.conversation_id, "ref": self._joins}
         if after is not None:
             asked["after"] = after
         self._resyncing = self._in_step = False
@@ -146,10 +148,19 @@ class Live:
         said = orjson.loads(raw)
         if said["type"] == "joined":
             self._is_joined(said["seq"])
-        elif said["type"] == "error" and said.get("ref") == _JOIN and said["code"] in _LATER:
+        elif self._is_refused(said) and said["code"] in _LATER:
             asyncio.get_running_loop().call_later(random.uniform(0.2, 1.0), self._join_again)
         else:
             self.screen.other(said)
+
+    def _is_refused(self, said: dict[str, Any]) -> bool:
+        return bool(said["type"] == "error" and said.get("ref") == self._joins)
+
+    def is_out(self, said: dict[str, Any]) -> bool:
+        """Whether this says that its user is no member: the answer to its last join, or the end of its stay."""
+        if said["type"] == "left":
+            return bool(said["id"] == self.conversation_id)
+        return self._is_refused(said) and said["code"] == "not_found"
 
     def _is_joined(self, seq: int) -> None:
         if self.cursor is None:

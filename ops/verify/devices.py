@@ -38,7 +38,7 @@ class Device:
     trouble: asyncio.Task[None] | None = None
     acknowledging: asyncio.Task[None] | None = None
     out: asyncio.Event = field(default_factory=asyncio.Event)
-    """It has learned that its user is no member any more."""
+    """It was told that its user is no member any more."""
 
     def start(self) -> None:
         """Connect, stay connected, misbehave."""
@@ -76,10 +76,8 @@ class Device:
                 self.out.set()
 
     def other(self, said: dict[str, Any]) -> None:
-        """It was put out while it was away, or behind: what it has is what it was owed."""
-        is_out = said["type"] == "error" and said["code"] == "not_found"
-        is_out |= said["type"] == "left" and said["id"] == self.room.conversation_id
-        if is_out and self.screen.until is None:
+        """It was put out while it was away, or behind. Whether it had to be is judged later."""
+        if self.live.is_out(said) and self.screen.until is None:
             self.screen.until = self.cursor
             self.out.set()
 

@@ -24,7 +24,7 @@ _STUCK_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What there is to wait for. ``lags`` names groups that have records to work on."""
+    """What there is to wait for: all ``devices`` are of members. ``lags`` names groups that have records to work on."""
 
     evidence: Evidence
     store: Store
@@ -61,7 +61,7 @@ class Rest:
 
     async def _undelivered(self) -> list[str]:
         heads = await self.store.heads()
-        behind = [d for d in self.devices if d.cursor < heads[d.room.conversation_id] and not d.out.is_set()]
+        behind = [d for d in self.devices if d.cursor < heads[d.room.conversation_id]]
         unpublished, pending = await self.store.owed()
         return [
             *([f"{unpublished} outbox rows"] if unpublished else []),
@@ -72,7 +72,7 @@ class Rest:
     async def _unmarked(self) -> list[str]:
         """Members whose last acknowledgement has not arrived."""
         marks = {(conversation, user): delivered for conversation, user, delivered, _ in await self.store.marks()}
-        steady = [d for d in self.devices if d.screen.seat.kind is Kind.STEADY and not d.out.is_set() and d.screen.seqs]
+        steady = [d for d in self.devices if d.screen.seat.kind is Kind.STEADY and d.screen.seqs]
         return [
             f"the receipt of {d.screen.seat.user} for {d.cursor}"
             for d in steady

@@ -170,6 +170,11 @@ def show_the_removed(h: History) -> None:
     screen(h).times[COUNT - 1] = 1.0 + GRACE_S + 1
 
 
+def put_a_member_out(h: History) -> None:
+    del screen(h).seqs[6:], screen(h).times[6:]
+    screen(h).until = 6
+
+
 def mark_beyond_the_screen(h: History) -> None:
     h.marks[0] = Mark("alice", COUNT + 1, 0)
 
@@ -202,6 +207,7 @@ BREAKS: list[tuple[Callable[[History], None], list[tuple[str, str]]]] = [
     (show_different_things, [("I12", "wrong")]),
     (show_a_stranger, [("I11", "wrong")]),
     (show_the_removed, [("I11", "wrong")]),
+    (put_a_member_out, [("I10", "lost")]),
     (mark_beyond_the_screen, [("I13", "wrong")]),
     (stay_pending, [("I8", "wrong")]),
     (claim_too_much, [("I8", "wrong")]),
@@ -215,6 +221,13 @@ def test_each_way_to_break_it_is_found(damage, found):
     verdict = history.verdict()
     assert set(found) <= set(verdict)
     assert {sort for _, sort in verdict} <= {sort for _, sort in found} | {"wrong"}
+
+
+def test_who_was_removed_is_owed_what_it_had_until_then():
+    history = History()
+    put_a_member_out(history)
+    screen(history).removed_at = 6.5
+    assert history.verdict() == []
 
 
 def test_an_unknown_outcome_may_be_stored_or_not_but_not_otherwise():
