@@ -22,6 +22,11 @@ _SAY_EVERY_S = 2.0
 _STUCK_S = 20.0
 
 
+def is_over(waited_s: float, still_s: float) -> bool:
+    """Whether to give up: never within the time that is promised, and soon after it when nothing moves. Pure."""
+    return waited_s >= 2 * QUIET_S or (waited_s >= QUIET_S and still_s >= _STUCK_S)
+
+
 @dataclass(frozen=True, slots=True)
 class Rest:
     """What there is to wait for: all ``devices`` are of members. ``lags`` names groups that have records to work on."""
@@ -33,9 +38,9 @@ class Rest:
     say: Callable[[str], None]
 
     async def wait(self) -> None:
-        """Note how long it took, or what still waited when nothing moved or twice the time was over."""
+        """Note how long it took, or what still waited when it was given up."""
         began = said_at = moved_at = time.monotonic()
-        while time.monotonic() - began < 2 * QUIET_S and time.monotonic() - moved_at < _STUCK_S:
+        while not is_over(time.monotonic() - began, time.monotonic() - moved_at):
             before, self.evidence.waiting = self.evidence.waiting, await self._waiting()
             moved_at = time.monotonic() if self.evidence.waiting != before else moved_at
             took = time.monotonic() - began
