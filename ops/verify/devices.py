@@ -37,6 +37,8 @@ class Device:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     trouble: asyncio.Task[None] | None = None
     acknowledging: asyncio.Task[None] | None = None
+    calm: bool = False
+    """It makes no trouble any more, and reads nothing new."""
     out: asyncio.Event = field(default_factory=asyncio.Event)
     """It was told that its user is no member any more."""
 
@@ -88,7 +90,7 @@ class Device:
         while True:
             await asyncio.sleep(_ACK_S)
             rounds += 1
-            await self.live.acknowledge(read=not rounds % _READ_EVERY)
+            await self.live.acknowledge(read=not self.calm and not rounds % _READ_EVERY)
 
     async def loses_connections(self) -> None:
         """Every few seconds, without a word."""
@@ -118,7 +120,8 @@ class Device:
         self.screen.reconnects += self.live.reconnects
 
     def behave(self) -> None:
-        """From now on no trouble of its own making."""
+        """From now on no trouble of its own making, and nothing more to wait for than there is."""
+        self.calm = True
         if self.trouble is not None:
             self.trouble.cancel()
         self.live.awake.set()

@@ -75,14 +75,19 @@ class Rest:
         ]
 
     async def _unmarked(self) -> list[str]:
-        """Members whose last acknowledgement has not arrived."""
-        marks = {(conversation, user): delivered for conversation, user, delivered, _ in await self.store.marks()}
-        steady = [d for d in self.devices if d.screen.seat.kind is Kind.STEADY and d.screen.seqs]
-        return [
-            f"the receipt of {d.screen.seat.user} for {d.cursor}"
-            for d in steady
-            if marks.get((d.room.conversation_id, d.screen.seat.user), 0) < d.cursor
-        ]
+        """Members whose last receipt of each kind has not arrived."""
+        marks = {(conversation, user): told for conversation, user, *told in await self.store.marks()}
+        waiting = []
+        for d in self.devices:
+            if d.screen.seat.kind is not Kind.STEADY or not d.screen.seqs:
+                continue
+            user = d.screen.seat.user
+            delivered, read = marks.get((d.room.conversation_id, user), (0, 0))
+            if delivered < d.cursor:
+                waiting.append(f"the receipt of {user} for {d.cursor}")
+            if read < d.live.read:
+                waiting.append(f"the word of {user} that {d.live.read} was read")
+        return waiting
 
 
 async def lags_of(kafka: str) -> list[str]:

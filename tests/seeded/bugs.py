@@ -228,6 +228,14 @@ def let_a_watermark_fall() -> None:
 
 
 @bug
+def ignore_what_was_read() -> None:
+    from streams import status
+
+    merge = status.merge
+    status.merge = lambda receipts: [replace(mark, read_seq=0) for mark in merge(receipts)]
+
+
+@bug
 def count_twice() -> None:
     from runtime.store.counts import PostgresCounts
     from runtime.store.pool import connection

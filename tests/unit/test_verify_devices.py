@@ -60,3 +60,26 @@ async def test_only_the_answer_to_its_last_join_or_the_end_of_its_stay_puts_a_de
     assert [frame["ref"] for frame in wire.sent] == [1, 2]
     hear(mine.live, **said)
     assert (mine.out.is_set(), mine.screen.until) == (is_out, 0 if is_out else None)
+
+
+def told(wire: Wire) -> list[tuple[str, int]]:
+    return [(frame["type"], frame["seq"]) for frame in wire.sent if "seq" in frame]
+
+
+async def test_a_receipt_is_told_after_the_join_and_what_was_read_again_on_each_connection():
+    live = device().live
+    wire = await connect(live)
+    live.cursor = 5
+    await live.acknowledge(read=True)
+    assert (told(wire), live.read) == ([], 0)  # it would be refused
+    hear(live, type="joined", id=make.ROOM, seq=5)
+    await live.acknowledge(read=True)
+    live.cursor = 7
+    await live.acknowledge()
+    await live.acknowledge()
+    assert told(wire) == [("read", 5), ("ack", 7)]
+    again = await connect(live)
+    hear(live, type="joined", id=make.ROOM, seq=7)
+    await live.acknowledge()
+    assert told(again) == [("read", 5), ("ack", 7)]
+    assert live.read == 5

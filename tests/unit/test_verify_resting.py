@@ -50,11 +50,11 @@ def clock(monkeypatch) -> Clock:
     return clock
 
 
-def bob(cursor: int) -> Device:
+def bob(cursor: int, read: int) -> Device:
     script = RoomScript(owner="alice", members=(), leaver="carol", stranger="mallory", seats=(), sends=())
     made = Device(Room(script, make.ROOM), Screen(Seat(user="bob", device="desk", kind=Kind.STEADY)), (), "token")
     made.screen.seqs.extend(range(1, cursor + 1))
-    made.live = Live((), "token", make.ROOM, made, after=0)
+    made.live = Live((), "token", make.ROOM, made, after=0, read=read)
     return made
 
 
@@ -65,12 +65,18 @@ async def waited(shop: Shop, device: Device) -> Evidence:
 
 
 async def test_everything_is_there(clock):
-    evidence = await waited(Shop(clock, 5, (5, 3), 0, (5, 3)), bob(5))
+    evidence = await waited(Shop(clock, 5, (5, 3), 0, (5, 3)), bob(5, read=3))
     assert (evidence.quiet_s, evidence.waiting) == (0, [])
 
 
+async def test_what_was_read_and_is_not_stored_is_waited_for_and_missed(clock):
+    evidence = await waited(Shop(clock, 5, (5, 0), 0, (5, 0)), bob(5, read=3))
+    assert evidence.quiet_s is None
+    assert evidence.waiting == ["the word of bob that 3 was read"]
+
+
 async def test_a_member_who_was_put_out_is_waited_for(clock):
-    device = bob(4)
+    device = bob(4, read=0)
     device.out.set()
     evidence = await waited(Shop(clock, 5, (4, 0), 0, (4, 0)), device)
     assert evidence.quiet_s is None
@@ -78,7 +84,7 @@ async def test_a_member_who_was_put_out_is_waited_for(clock):
 
 
 async def test_nobody_gives_up_before_the_time_that_is_promised_is_over(clock):
-    evidence = await waited(Shop(clock, 5, (4, 0), QUIET_S - 1, (5, 0)), bob(5))
+    evidence = await waited(Shop(clock, 5, (4, 0), QUIET_S - 1, (5, 0)), bob(5, read=0))
     assert evidence.waiting == []
     assert QUIET_S - 1 <= evidence.quiet_s <= QUIET_S
 
