@@ -55,6 +55,11 @@ class Device:
         self.tasks.append(asyncio.create_task(self.live.run()))
 
     @property
+    def clients(self) -> Sequence[asyncio.Task[None] | None]:
+        """All that it does."""
+        return [*self.tasks, self.trouble, self.acknowledging]
+
+    @property
     def cursor(self) -> int:
         """The last contiguous seq on its screen."""
         return self.screen.seqs[-1] if self.screen.seqs else self.screen.after
@@ -157,18 +162,19 @@ class Stranger:
     room: Room
     urls: Sequence[str]
     token: str
+    live: Live = field(init=False)
 
     async def run(self) -> None:
         """Ask again and again, for ever."""
-        live = Live(tuple(self.urls), self.token, self.room.conversation_id, self, after=0)
-        listening = asyncio.create_task(live.run())
+        self.live = Live(tuple(self.urls), self.token, self.room.conversation_id, self, after=0)
         try:
-            while True:
-                await asyncio.sleep(random.uniform(*_TROUBLE_S))
-                live.cut()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.live.run())
+                while True:
+                    await asyncio.sleep(random.uniform(*_TROUBLE_S))
+                    self.live.cut()
         finally:
-            await live.close()
-            listening.cancel()
+            await self.live.close()
 
     def joined(self, seq: int) -> None:
         """Must not happen."""
@@ -180,3 +186,4 @@ class Stranger:
 
     def other(self, said: dict[str, Any]) -> None:
         """``not_found``, as it should be."""
+        self.room.refused += self.live.is_out(said)

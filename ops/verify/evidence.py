@@ -79,6 +79,8 @@ class Room:
     frames: Frames = field(default_factory=Frames)
     strange: int = 0
     """Content frames that reached somebody who is no member."""
+    refused: int = 0
+    """How often that person was told so."""
 
 
 @dataclass(slots=True)

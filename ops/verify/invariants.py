@@ -190,6 +190,8 @@ def members_only(room: Room, truth: Truth) -> Iterator[Violation]:
     """I11: nothing to strangers, and nothing after the end of a membership."""
     if room.strange:
         yield Violation("I11", "wrong", f"{truth.conversation_id}: {room.strange} frames reached a stranger")
+    if not room.refused:
+        yield Violation("I11", "wrong", f"{truth.conversation_id}: a stranger was never told that it is none of theirs")
     for screen in room.screens:
         if screen.removed_at is None:
             continue

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import orjson
 import pytest
 
 from ops.live import Live
-from ops.verify.devices import Device
+from ops.verify.devices import Device, Stranger
 from ops.verify.evidence import Room, Screen
 from ops.verify.script import Kind, RoomScript, Seat
 from tests import make
@@ -83,3 +84,28 @@ async def test_a_receipt_is_told_after_the_join_and_what_was_read_again_on_each_
     await live.acknowledge()
     assert told(again) == [("read", 5), ("ack", 7)]
     assert live.read == 5
+
+
+def stranger() -> Stranger:
+    made = Stranger(device().room, (), "token")
+    made.live = Live((), "token", make.ROOM, made, after=0)
+    return made
+
+
+async def test_it_is_counted_how_often_a_stranger_is_refused():
+    mallory = stranger()
+    await connect(mallory.live)
+    hear(mallory.live, type="error", code="unavailable", ref=0)
+    assert mallory.room.refused == 0
+    hear(mallory.live, type="error", code="not_found", ref=1)
+    assert (mallory.room.refused, mallory.room.strange) == (1, 0)
+
+
+async def test_a_stranger_whose_connection_dies_dies_with_it(monkeypatch):
+    async def die(_: Live) -> None:
+        raise KeyError("type")
+
+    monkeypatch.setattr(Live, "run", die)
+    async with asyncio.timeout(5):
+        with pytest.raises(ExceptionGroup):
+            await stranger().run()

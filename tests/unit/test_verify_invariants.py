@@ -39,6 +39,7 @@ class History:
             seqs = array("q", range(1, COUNT + 1))
             times = array("d", (float(seq) for seq in seqs))
             self.room.screens.append(Screen(Seat(user=user, device="desk", kind=Kind.STEADY), seqs=seqs, times=times))
+        self.room.refused = 1
         self.marks = [Mark("alice", 3, 3), Mark("bob", 6, 2)]
         self.settle()
 
@@ -165,6 +166,10 @@ def show_a_stranger(h: History) -> None:
     h.room.strange = 1
 
 
+def never_refuse_the_stranger(h: History) -> None:
+    h.room.refused = 0
+
+
 def show_the_removed(h: History) -> None:
     screen(h).removed_at, screen(h).until = 1.0, 3
     screen(h).times[COUNT - 1] = 1.0 + GRACE_S + 1
@@ -206,6 +211,7 @@ BREAKS: list[tuple[Callable[[History], None], list[tuple[str, str]]]] = [
     (show_other_content, [("I12", "wrong")]),
     (show_different_things, [("I12", "wrong")]),
     (show_a_stranger, [("I11", "wrong")]),
+    (never_refuse_the_stranger, [("I11", "wrong")]),
     (show_the_removed, [("I11", "wrong")]),
     (put_a_member_out, [("I10", "lost")]),
     (mark_beyond_the_screen, [("I13", "wrong")]),
