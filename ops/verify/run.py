@@ -142,8 +142,10 @@ class Run:
         owner, leaver = self.token(room.script.owner), room.script.leaver
         device = next(d for d in self.devices if d.room is room and d.screen.seat.user == leaver)
         await asyncio.sleep(self.seconds * _OUT_AT)
+        unasked = device.out.is_set()
         await door.leave(owner, room.conversation_id, leaver)
-        device.screen.removed_at = time.monotonic()
+        if not unasked:
+            device.screen.removed_at = time.monotonic()
         with suppress(TimeoutError):
             async with asyncio.timeout(QUIET_S):
                 await device.out.wait()
