@@ -50,7 +50,18 @@ def must_live(tasks: Iterable[asyncio.Task[None] | None]) -> None:
             raise OperatorError(f"a client of the trial died: {reason(exc)}") from exc
 
 
-async def interruptible(work: Coroutine[Any, Any, T]) -> T:
-    """SIGTERM ends it as Ctrl-C does."""
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
+def run_to_end(work: Coroutine[Any, Any, T]) -> T:
+    """Its result. SIGTERM ends it as Ctrl-C does: what it started is ended by it before KeyboardInterrupt is raised."""
+    import uvloop
+
+    try:
+        return uvloop.run(_heeding(work))
+    except asyncio.CancelledError as exc:
+        raise KeyboardInterrupt from exc
+
+
+async def _heeding(work: Coroutine[Any, Any, T]) -> T:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await work

@@ -37,6 +37,11 @@ def running_in(folder: Path) -> list[str]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_trial_that_is_told_to_end_ends_everything(number: signal.Signals):
     us = os.getpid()
+
+    def begin() -> None:
+        end_with_parent(us, signal.SIGTERM)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the background of a shell ignores it
+
     with (
         open_folder("ended") as folder,
         subprocess.Popen(
@@ -45,7 +50,7 @@ def test_a_trial_that_is_told_to_end_ends_everything(number: signal.Signals):
             text=True,
             cwd=ROOT,
             env={**os.environ, "TMPDIR": str(folder)},
-            preexec_fn=lambda: end_with_parent(us, signal.SIGINT),
+            preexec_fn=begin,
         ) as trial,
     ):
         assert trial.stderr is not None
