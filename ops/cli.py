@@ -153,7 +153,7 @@ def main() -> None:
 
 
 def _explain(exc: OSError) -> str:
-    what = f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror or str(exc)
+    what = f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror or str(exc) or type(exc).__name__
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{what}: make room on the disk, or choose another folder with --data"
     if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

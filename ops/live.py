@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 _PLACED = ("new_message", "conversation_changed", "media_ready")
-_JOIN, _LATER = "join", ("unavailable", "rate_limited")
+_LATER = ("unavailable", "rate_limited")
 _HINT = b'{"type":"new_message"'
 
 
@@ -72,10 +72,13 @@ class Live:
     gaps: int = 0
     """Frames that came too early on a connection that was in step: a server never sends such."""
     reconnects: int = 0
+    read: int = 0
+    """The last seq that was told as read, on whichever connection."""
     awake: asyncio.Event = field(default_factory=asyncio.Event)
     """While it is cleared nothing is read."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     _socket: ClientConnection | None = None
+    _joins: int = 0
     _acked: int = 0
     _read: int = 0
     _resyncing: bool = False
@@ -104,11 +107,8 @@ class Live:
                     close_timeout=2,
                     proxy=None,
                 ) as socket:
-                    self._socket, self._acked, self._read = (
-                        socket,
-                        0,
-                        0,
-                    )  # what was acknowledged may have died with the node
+                    self._socket = socket
+                    self._acked = self._read = 0  # what was acknowledged may have died with the node
                     await self._join(socket)
                     async for raw in socket:
                         wait = 0.1
@@ -118,7 +118,7 @@ class Live:
                         self._arrived(raw if isinstance(raw, bytes) else raw.encode())
             except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError):
                 pass
-            self._socket = None
+            self._socket, self._in_step = None, False
             if self._is_closing():
                 return
             self.reconnects += 1
@@ -130,7 +130,8 @@ class Live:
 
     async def _join(self, socket: ClientConnection) -> None:
         after = self.cursor if self.cursor is not None else self.after
-        asked: dict[str, Any] = {"type": "join_conversation", "id": self.conversation_id, "ref": _JOIN}
+        self._joins += 1  # a join ends the one before it, whose answer says nothing any more
+        asked: dict[str, Any] = {"type": "join_conversation", "id": self.conversation_id, "ref": self._joins}
         if after is not None:
             asked["after"] = after
         self._resyncing = self._in_step = False
@@ -146,10 +147,19 @@ class Live:
         said = orjson.loads(raw)
         if said["type"] == "joined":
             self._is_joined(said["seq"])
-        elif said["type"] == "error" and said.get("ref") == _JOIN and said["code"] in _LATER:
+        elif self._is_refused(said) and said["code"] in _LATER:
             asyncio.get_running_loop().call_later(random.uniform(0.2, 1.0), self._join_again)
         else:
             self.screen.other(said)
+
+    def _is_refused(self, said: dict[str, Any]) -> bool:
+        return bool(said["type"] == "error" and said.get("ref") == self._joins)
+
+    def is_out(self, said: dict[str, Any]) -> bool:
+        """Whether this says that its user is no member: the answer to its last join, or the end of its stay."""
+        if said["type"] == "left":
+            return bool(said["id"] == self.conversation_id)
+        return self._is_refused(said) and said["code"] == "not_found"
 
     def _is_joined(self, seq: int) -> None:
         if self.cursor is None:
@@ -180,12 +190,21 @@ class Live:
 
     async def acknowledge(self, *, read: bool = False) -> None:
         """Tell the server how far this device, or its user, has got."""
-        if self._socket is None or self.cursor is None or self.cursor <= (self._read if read else self._acked):
+        if self.cursor is None or not self._in_step:  # what is told before the join is refused
             return
-        self._acked = self.cursor
-        self._read = self.cursor if read else self._read
-        said = {"type": "read" if read else "ack", "conversationId": self.conversation_id, "seq": self.cursor}
-        await self._quietly(self._socket.send(orjson.dumps(said).decode()))
+        if read:
+            self.read = self.cursor
+        if self._read < self.read:  # also when it was told on an earlier connection, whose node may have lost it
+            self._read, self._acked = self.read, max(self._acked, self.read)
+            await self._tell("read", self.read)
+        if self._acked < self.cursor:
+            self._acked = self.cursor
+            await self._tell("ack", self.cursor)
+
+    async def _tell(self, kind: str, seq: int) -> None:
+        said = {"type": kind, "conversationId": self.conversation_id, "seq": seq}
+        if self._socket is not None:
+            await self._quietly(self._socket.send(orjson.dumps(said).decode()))
 
     def cut(self) -> None:
         """The connection is lost, without a word; it comes back."""

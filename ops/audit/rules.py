@@ -57,8 +57,12 @@ class Judge:
         """Whether the stage is past the last record of the message. One whose record the log has lost was there."""
         last = self.trails[CREATED].last.get(row.message_id)
         if last is None:
-            return row.outbox is not Owing.OWED and row.created_ms < self.first_ms[CREATED]
+            return self._before_log(CREATED, row)
         return last < self.committed[stage]
+
+    def _before_log(self, topic: str, row: Row) -> bool:
+        """Whether nobody can tell it again. A relay that finds the log lost owes anew what the outbox keeps."""
+        return row.outbox is Owing.GONE and row.created_ms < self.first_ms[topic]
 
     def _find(self, check: str, kind: Kind, row: Row | Due, text: str, remedy: Remedy = Remedy.NONE) -> None:
         self.report.add(
@@ -121,7 +125,7 @@ class Judge:
                 continue
             if self._young(row) or row.outbox is Owing.OWED:
                 check.waiting += 1
-            elif row.created_ms < self.first_ms[CREATED]:
+            elif self._before_log(CREATED, row):
                 check.before_log += 1
             else:
                 text = "its outbox row is published" if row.outbox is Owing.PUBLISHED else "its outbox row is gone"
@@ -138,7 +142,7 @@ class Judge:
                 check.waiting += 1
             elif due.message_id in self.aside[stage]:
                 check.aside += 1
-            elif row.created_ms < self.first_ms[topic]:
+            elif self._before_log(topic, row):
                 check.before_log += 1
             else:
                 self._find(topic, Kind.MISSING, due, f"{stage} is past it and has not told it", Remedy.REPUBLISH)

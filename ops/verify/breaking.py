@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ops.errors import OperatorError
+from ops.verify.ends import reason
 from ops.verify.evidence import Blow
 from ops.verify.faults import Fault, NotPossible, Planned, World, fault
 
@@ -30,6 +32,12 @@ class Breaker:
                 group.create_task(self._strike(planned))
 
     async def _strike(self, planned: Planned) -> None:
+        try:
+            await self._carry_out(planned)
+        except Exception as exc:
+            raise OperatorError(f"the fault {planned.fault} could not be made: {reason(exc)}") from exc
+
+    async def _carry_out(self, planned: Planned) -> None:
         wanted, began = fault(planned.fault), time.monotonic()
         blow = Blow(planned.fault, began, float("inf"), wanted.single_process)
         self.blows.append(blow)

@@ -28,8 +28,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Start a stack, send, listen, break it on the way, judge what came out. Exits 1 when the promise was broken."""
-    import uvloop
-
+    from ops.verify.ends import run_to_end
     from ops.verify.report import show
     from ops.verify.trial import Trial, chosen, front_doors, show_faults
 
@@ -45,10 +44,10 @@ def verify(
         quiet=as_json,
     )
     if against is not None:
-        said = uvloop.run(trial.run_against(*front_doors(against)))
+        said = run_to_end(trial.run_against(*front_doors(against)))
     else:
         trial.plan = chosen(faults, seed, trial.seconds, cluster=cluster)
-        said = uvloop.run(trial.run())
+        said = run_to_end(trial.run())
     print(json.dumps(said)) if as_json else show(said)
     if not said["kept"]:
         raise typer.Exit(1)

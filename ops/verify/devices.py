@@ -14,7 +14,7 @@ import orjson
 
 from ops.live import Live
 from ops.verify.evidence import Room, Screen
-from ops.verify.script import Kind, Seat
+from ops.verify.script import Kind
 
 _ACK_S = 3.0  # of a hundred devices and more: they are not what is to be stressed
 _READ_EVERY = 4
@@ -37,8 +37,10 @@ class Device:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     trouble: asyncio.Task[None] | None = None
     acknowledging: asyncio.Task[None] | None = None
+    calm: bool = False
+    """It makes no trouble any more, and reads nothing new."""
     out: asyncio.Event = field(default_factory=asyncio.Event)
-    """It has learned that its user is no member any more."""
+    """It was told that its user is no member any more."""
 
     def start(self) -> None:
         """Connect, stay connected, misbehave."""
@@ -51,6 +53,11 @@ class Device:
         urls = tuple(f"{url}?device={self.screen.seat.device}" for url in self.urls)
         self.live = Live(urls, self.token, self.room.conversation_id, self, after=after)
         self.tasks.append(asyncio.create_task(self.live.run()))
+
+    @property
+    def clients(self) -> Sequence[asyncio.Task[None] | None]:
+        """All that it does."""
+        return [*self.tasks, self.trouble, self.acknowledging]
 
     @property
     def cursor(self) -> int:
@@ -76,10 +83,8 @@ class Device:
                 self.out.set()
 
     def other(self, said: dict[str, Any]) -> None:
-        """It was put out while it was away, or behind: what it has is what it was owed."""
-        is_out = said["type"] == "error" and said["code"] == "not_found"
-        is_out |= said["type"] == "left" and said["id"] == self.room.conversation_id
-        if is_out and self.screen.until is None:
+        """It was put out while it was away, or behind. Whether it had to be is judged later."""
+        if self.live.is_out(said) and self.screen.until is None:
             self.screen.until = self.cursor
             self.out.set()
 
@@ -90,7 +95,7 @@ class Device:
         while True:
             await asyncio.sleep(_ACK_S)
             rounds += 1
-            await self.live.acknowledge(read=not rounds % _READ_EVERY)
+            await self.live.acknowledge(read=not self.calm and not rounds % _READ_EVERY)
 
     async def loses_connections(self) -> None:
         """Every few seconds, without a word."""
@@ -120,7 +125,8 @@ class Device:
         self.screen.reconnects += self.live.reconnects
 
     def behave(self) -> None:
-        """From now on no trouble of its own making."""
+        """From now on no trouble of its own making, and nothing more to wait for than there is."""
+        self.calm = True
         if self.trouble is not None:
             self.trouble.cancel()
         self.live.awake.set()
@@ -156,18 +162,19 @@ class Stranger:
     room: Room
     urls: Sequence[str]
     token: str
+    live: Live = field(init=False)
 
     async def run(self) -> None:
         """Ask again and again, for ever."""
-        live = Live(tuple(self.urls), self.token, self.room.conversation_id, self, after=0)
-        listening = asyncio.create_task(live.run())
+        self.live = Live(tuple(self.urls), self.token, self.room.conversation_id, self, after=0)
         try:
-            while True:
-                await asyncio.sleep(random.uniform(*_TROUBLE_S))
-                live.cut()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.live.run())
+                while True:
+                    await asyncio.sleep(random.uniform(*_TROUBLE_S))
+                    self.live.cut()
         finally:
-            await live.close()
-            listening.cancel()
+            await self.live.close()
 
     def joined(self, seq: int) -> None:
         """Must not happen."""
@@ -179,8 +186,4 @@ class Stranger:
 
     def other(self, said: dict[str, Any]) -> None:
         """``not_found``, as it should be."""
-
-
-def seat_of(user: str, device: str) -> Seat:
-    """A steady device."""
-    return Seat(user=user, device=device, kind=Kind.STEADY)
+        self.room.refused += self.live.is_out(said)

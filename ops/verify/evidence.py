@@ -58,7 +58,7 @@ class Screen:
     seat: Seat
     after: int = 0
     until: int | None = None
-    """The last seq that it was owed; None: the conversation's head."""
+    """The last seq that it had when it was told that it is out; None: it never was."""
     seqs: array[int] = field(default_factory=lambda: array("q"))
     times: array[float] = field(default_factory=lambda: array("d"))
     repeats: int = 0
@@ -79,6 +79,8 @@ class Room:
     frames: Frames = field(default_factory=Frames)
     strange: int = 0
     """Content frames that reached somebody who is no member."""
+    refused: int = 0
+    """How often that person was told so."""
 
 
 @dataclass(slots=True)

@@ -137,7 +137,11 @@ def screens_are_whole(room: Room, truth: Truth) -> Iterator[Violation]:
 
 def _screen(screen: Screen, truth: Truth) -> Iterator[Violation]:
     where = f"{truth.conversation_id} on the {screen.seat.device} ({screen.seat.kind}) of {screen.seat.user}"
-    until = truth.head if screen.until is None else screen.until
+    until = truth.head
+    if screen.until is not None and screen.removed_at is None:
+        yield Violation("I10", "lost", f"{where}: a member was put out after {screen.until}")
+    elif screen.until is not None:
+        until = screen.until
     last, seen = screen.after, set[int]()
     for seq in screen.seqs:
         if seq <= last:
@@ -186,6 +190,8 @@ def members_only(room: Room, truth: Truth) -> Iterator[Violation]:
     """I11: nothing to strangers, and nothing after the end of a membership."""
     if room.strange:
         yield Violation("I11", "wrong", f"{truth.conversation_id}: {room.strange} frames reached a stranger")
+    if not room.refused:
+        yield Violation("I11", "wrong", f"{truth.conversation_id}: a stranger was never told that it is none of theirs")
     for screen in room.screens:
         if screen.removed_at is None:
             continue

@@ -22,9 +22,14 @@ _SAY_EVERY_S = 2.0
 _STUCK_S = 20.0
 
 
+def is_over(waited_s: float, still_s: float) -> bool:
+    """Whether to give up: never within the time that is promised, and soon after it when nothing moves. Pure."""
+    return waited_s >= 2 * QUIET_S or (waited_s >= QUIET_S and still_s >= _STUCK_S)
+
+
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What there is to wait for. ``lags`` names groups that have records to work on."""
+    """What there is to wait for: all ``devices`` are of members. ``lags`` names groups that have records to work on."""
 
     evidence: Evidence
     store: Store
@@ -33,9 +38,9 @@ class Rest:
     say: Callable[[str], None]
 
     async def wait(self) -> None:
-        """Note how long it took, or what still waited when nothing moved or twice the time was over."""
+        """Note how long it took, or what still waited when it was given up."""
         began = said_at = moved_at = time.monotonic()
-        while time.monotonic() - began < 2 * QUIET_S and time.monotonic() - moved_at < _STUCK_S:
+        while not is_over(time.monotonic() - began, time.monotonic() - moved_at):
             before, self.evidence.waiting = self.evidence.waiting, await self._waiting()
             moved_at = time.monotonic() if self.evidence.waiting != before else moved_at
             took = time.monotonic() - began
@@ -61,7 +66,7 @@ class Rest:
 
     async def _undelivered(self) -> list[str]:
         heads = await self.store.heads()
-        behind = [d for d in self.devices if d.cursor < heads[d.room.conversation_id] and not d.out.is_set()]
+        behind = [d for d in self.devices if d.cursor < heads[d.room.conversation_id]]
         unpublished, pending = await self.store.owed()
         return [
             *([f"{unpublished} outbox rows"] if unpublished else []),
@@ -70,14 +75,19 @@ class Rest:
         ]
 
     async def _unmarked(self) -> list[str]:
-        """Members whose last acknowledgement has not arrived."""
-        marks = {(conversation, user): delivered for conversation, user, delivered, _ in await self.store.marks()}
-        steady = [d for d in self.devices if d.screen.seat.kind is Kind.STEADY and not d.out.is_set() and d.screen.seqs]
-        return [
-            f"the receipt of {d.screen.seat.user} for {d.cursor}"
-            for d in steady
-            if marks.get((d.room.conversation_id, d.screen.seat.user), 0) < d.cursor
-        ]
+        """Members whose last receipt of each kind has not arrived."""
+        marks = {(conversation, user): told for conversation, user, *told in await self.store.marks()}
+        waiting = []
+        for d in self.devices:
+            if d.screen.seat.kind is not Kind.STEADY or not d.screen.seqs:
+                continue
+            user = d.screen.seat.user
+            delivered, read = marks.get((d.room.conversation_id, user), (0, 0))
+            if delivered < d.cursor:
+                waiting.append(f"the receipt of {user} for {d.cursor}")
+            if read < d.live.read:
+                waiting.append(f"the word of {user} that {d.live.read} was read")
+        return waiting
 
 
 async def lags_of(kafka: str) -> list[str]:

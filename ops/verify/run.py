@@ -12,9 +12,11 @@ from typing import TypeAlias
 
 import httpx2
 
+from ops.errors import OperatorError
 from ops.http import FrontDoor
 from ops.verify.breaking import Breaker
 from ops.verify.devices import Device, Stranger
+from ops.verify.ends import must_live
 from ops.verify.evidence import Evidence, Room, Screen
 from ops.verify.invariants import GRACE_S
 from ops.verify.recovery import note_recoveries
@@ -63,12 +65,15 @@ class Run:
                 store, lags = observe(client, self.evidence.rooms)
                 await self._talk(client, door, breaker, Sampler(store, self.evidence))
                 await Rest(self.evidence, store, self.devices, lags, self.say).wait()
+                must_live([*self.tasks, *(client for device in self.devices for client in device.clients)])
                 self._note_recoveries()
                 return await read_truth(store)
             finally:
-                if breaker is not None:
-                    await breaker.heal()
-                await self._close()
+                try:
+                    if breaker is not None:
+                        await breaker.heal()
+                finally:
+                    await self._close()
 
     # opening
 
@@ -83,8 +88,16 @@ class Run:
             self._seat(room, Seat(user=room.script.leaver, device=_LEAVER, kind=Kind.STEADY), after=0)
             stranger = Stranger(room, self.ws, self.token(room.script.stranger))
             self.tasks.append(asyncio.create_task(stranger.run()))
-        async with asyncio.timeout(_JOIN_S):
-            await asyncio.gather(*(device.live.ready.wait() for device in self.devices))
+        await self._joined(_JOIN_S)
+
+    async def _joined(self, within_s: float) -> None:
+        try:
+            async with asyncio.timeout(within_s):
+                await asyncio.gather(*(device.live.ready.wait() for device in self.devices))
+        except TimeoutError as exc:
+            must_live(client for device in self.devices for client in device.clients)
+            waiting = sum(not device.live.ready.is_set() for device in self.devices)
+            raise OperatorError(f"{waiting} of {len(self.devices)} devices did not join in {within_s:.0f} s") from exc
 
     async def _create(self, room: Room, door: FrontDoor) -> None:
         owner, *others = room.script.members
@@ -129,12 +142,15 @@ class Run:
         owner, leaver = self.token(room.script.owner), room.script.leaver
         device = next(d for d in self.devices if d.room is room and d.screen.seat.user == leaver)
         await asyncio.sleep(self.seconds * _OUT_AT)
+        unasked = device.out.is_set()
         await door.leave(owner, room.conversation_id, leaver)
-        device.screen.removed_at = time.monotonic()
+        if not unasked:
+            device.screen.removed_at = time.monotonic()
         with suppress(TimeoutError):
             async with asyncio.timeout(QUIET_S):
                 await device.out.wait()
             await asyncio.sleep(GRACE_S + _STAYS_S)  # so that something could still reach it
+        must_live(device.clients)
         await device.close()
         self.devices.remove(device)
         await door.add(owner, room.conversation_id, leaver)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ops.errors import OperatorError
 from ops.running import STATE, RunningStack, running_stack
+from ops.verify.ends import explained
 from ops.verify.proxy import FaultProxy, open_proxy
 from runtime.stack.folder import Folder
 
@@ -36,21 +37,28 @@ class Stand:
     kept: bool = False
     stack: RunningStack = field(init=False)
 
+    @property
+    def logs(self) -> Path:
+        """Of its processes."""
+        return self.data / "logs"
+
 
 @asynccontextmanager
 async def open_stand(*, cluster: bool, environment: Mapping[str, str], keep: bool, seed: int) -> AsyncIterator[Stand]:
-    """A stack in a folder of its own, which is removed afterwards unless it is to be kept. Raises OperatorError."""
+    """A stack in a folder of its own, which is removed afterwards unless it is to be kept, or an exception ends this.
+    Raises OperatorError."""
     async with AsyncExitStack() as stack:
         edges = CLUSTER_EDGES if cluster else EDGES
         proxies = {name: await stack.enter_async_context(open_proxy(seed=seed)) for name in edges}
         stand = Stand(_folder(), proxies, kept=keep)
         via = json.dumps({name: proxy.port for name, proxy in proxies.items()})
         try:
-            await _start(stand, cluster, {**environment, "MILLRACE_VIA": via})
+            with explained(seed, stand.logs):
+                await _start(stand, cluster, {**environment, "MILLRACE_VIA": via})
             yield stand
-        except OperatorError as exc:
-            stand.kept = True
-            raise OperatorError(f"{exc}; see the logs in {stand.data / 'logs'}") from exc
+        except BaseException:
+            stand.kept = True  # whatever it was, the folder says more of it
+            raise
         finally:
             await _end(stand)
             if not stand.kept:

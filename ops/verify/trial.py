@@ -24,6 +24,7 @@ from ops.running import RunningStack
 from ops.topology import PROXY
 from ops.verify import clocked
 from ops.verify.breaking import Breaker
+from ops.verify.ends import explained
 from ops.verify.evidence import Evidence, Room
 from ops.verify.faults import FAULTS, Planned, schedule, world_of
 from ops.verify.invariants import judge
@@ -106,7 +107,7 @@ class Trial:
         return max(_LEAST_S, self.messages / self.rate)
 
     async def run(self) -> dict[str, Any]:
-        """The report. Raises OperatorError, Unavailable."""
+        """The report. Raises OperatorError."""
         began, evidence = time.monotonic(), Evidence(self.name, self.seed)
         picture = Picture(evidence, self.messages, self.quiet)
         picture.say(f"starting {'a cluster' if self.cluster else 'a stack'}; seed {self.seed}")
@@ -117,7 +118,11 @@ class Trial:
             picture.say(f"ready; {self.messages} messages in {self.seconds:.0f} s, {len(self.plan)} faults")
             drawing = asyncio.create_task(picture.run())
             try:
-                said = await self._judged(stand, evidence, picture, environment.get(clocked.CLOCKS), began)
+                with explained(self.seed, stand.logs):
+                    said = await self._judged(stand, evidence, picture, environment.get(clocked.CLOCKS), began)
+            except asyncio.CancelledError:
+                picture.say(f"ended early; see the logs in {stand.logs}")
+                raise
             finally:
                 drawing.cancel()
             stand.kept = stand.kept or not said["kept"]
@@ -150,11 +155,11 @@ class Trial:
             truths = await run.go(self._scripts(), breaker, observe)
             picture.say("at rest; judging")
             evidence.audit = await _audited(pool, running.kafka, since, [t.conversation_id for t in truths])
-        evidence.leaks = find_leaks(running.data / "logs", self._canaries(running.jwt_secret, token, evidence))
+        evidence.leaks = find_leaks(stand.logs, self._canaries(running.jwt_secret, token, evidence))
         return report(evidence, judge(evidence, truths), time.monotonic() - began)
 
     async def run_against(self, http: str, ws: str, secret: str) -> dict[str, Any]:
-        """The report on a stack that somebody else runs, which is not broken. Raises OperatorError, Unavailable."""
+        """The report on a stack that somebody else runs, which is not broken. Raises OperatorError."""
         began, evidence = time.monotonic(), Evidence(self.name, self.seed)
         picture = Picture(evidence, self.messages, self.quiet)
         token = cache(partial(issue, secret, ttl_s=86_400))
@@ -163,7 +168,8 @@ class Trial:
         def observe(client: httpx2.AsyncClient, rooms: Sequence[Room]) -> tuple[Store, Lags]:
             return RemoteTruth(client, http, rooms, token), no_lags
 
-        truths = await run.go(self._scripts(), None, observe)
+        with explained(self.seed):
+            truths = await run.go(self._scripts(), None, observe)
         return report(evidence, judge(evidence, truths), time.monotonic() - began)
 
     def _scripts(self) -> list[RoomScript]:

@@ -74,6 +74,21 @@ def keep_the_removed() -> None:
 
 
 @bug
+def put_a_member_out() -> None:
+    from gateway.rooms import Rooms
+
+    arrived, now = Rooms.arrived, every(200)
+
+    def hasty(self: Any, hint: Any) -> None:
+        arrived(self, hint)
+        if now():
+            room = next(room for room in self.hub.rooms.values() if not room.empty)
+            self._put_out(room.everybody()[0])
+
+    Rooms.arrived = hasty
+
+
+@bug
 def alter_a_content() -> None:
     from schemas import frames
 
@@ -210,6 +225,14 @@ def let_a_status_fall() -> None:
 @bug
 def let_a_watermark_fall() -> None:
     fall("UPDATE receipts SET read_seq = 0, delivered_seq = 0 WHERE conversation_id = ANY(%s::uuid[])")
+
+
+@bug
+def ignore_what_was_read() -> None:
+    from streams import status
+
+    merge = status.merge
+    status.merge = lambda receipts: [replace(mark, read_seq=0) for mark in merge(receipts)]
 
 
 @bug

@@ -284,15 +284,40 @@ def test_a_count_that_lacks_what_is_set_aside_is_no_finding():
     assert report.check("analytics").aside == 1
 
 
+def lose_the_log(found: History, outbox: Owing, *topics: str) -> None:
+    """These topics begin between the third and the fourth message, whose outbox rows say this."""
+    found.facts = replace(found.facts, now_ms=50 * 3_600_000)
+    for at in range(3):
+        found.change_row(at, outbox=outbox)
+    for topic in topics:
+        found.first_ms[topic] = 3_500.0
+        del found.topics[topic][:3]
+
+
 @pytest.mark.parametrize("topic", [CREATED, SENT, NOTIFIED, INDEXED])
-def test_what_is_older_than_the_log_is_said_and_not_missed(topic):
+def test_what_is_older_than_the_log_and_kept_nowhere_is_said_and_not_missed(topic):
     found = history(5)
-    found.first_ms[topic] = 3_500.0  # the log begins between the third and the fourth message
-    del found.topics[topic][:3]
+    lose_the_log(found, Owing.GONE, topic)
     report = found.audit()
     assert report.clean, report.findings
     assert report.check(topic).before_log == 3
     assert any("older than the log" in line for line in notes(report))
+
+
+@pytest.mark.parametrize("topic", [CREATED, SENT, NOTIFIED, INDEXED])
+def test_what_a_lost_log_must_get_again_is_missed_where_it_begins(topic):
+    found = history(5)
+    lose_the_log(found, Owing.PUBLISHED, topic)
+    report = found.audit()
+    assert {(f.check, f.kind, f.remedy) for f in report.findings} == {(topic, Kind.MISSING, Remedy.REPUBLISH)}
+    assert (report.total, report.check(topic).before_log) == (3, 0)
+
+
+def test_no_stage_is_blamed_for_what_a_lost_log_lacks():
+    found = history(5)
+    lose_the_log(found, Owing.PUBLISHED, CREATED, SENT, NOTIFIED)
+    found.change_row(0, status=0)
+    assert {(f.check, f.kind) for f in found.audit().findings} == {(CREATED, Kind.MISSING)}
 
 
 def test_what_is_told_again_after_a_log_was_emptied_may_come_late():
@@ -306,7 +331,9 @@ def test_what_is_told_again_after_a_log_was_emptied_may_come_late():
 
 def test_an_emptied_log_does_not_hide_that_a_message_is_still_pending():
     found = history(3)
-    found.change_row(0, status=0)
+    found.facts = replace(found.facts, now_ms=50 * 3_600_000)
+    for at, status in enumerate((0, 1, 1)):
+        found.change_row(at, status=status, outbox=Owing.GONE)
     for topic in TOPICS:
         found.topics[topic].clear()
         found.first_ms[topic] = float("inf")

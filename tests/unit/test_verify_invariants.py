@@ -39,6 +39,7 @@ class History:
             seqs = array("q", range(1, COUNT + 1))
             times = array("d", (float(seq) for seq in seqs))
             self.room.screens.append(Screen(Seat(user=user, device="desk", kind=Kind.STEADY), seqs=seqs, times=times))
+        self.room.refused = 1
         self.marks = [Mark("alice", 3, 3), Mark("bob", 6, 2)]
         self.settle()
 
@@ -165,9 +166,18 @@ def show_a_stranger(h: History) -> None:
     h.room.strange = 1
 
 
+def never_refuse_the_stranger(h: History) -> None:
+    h.room.refused = 0
+
+
 def show_the_removed(h: History) -> None:
     screen(h).removed_at, screen(h).until = 1.0, 3
     screen(h).times[COUNT - 1] = 1.0 + GRACE_S + 1
+
+
+def put_a_member_out(h: History) -> None:
+    del screen(h).seqs[6:], screen(h).times[6:]
+    screen(h).until = 6
 
 
 def mark_beyond_the_screen(h: History) -> None:
@@ -201,7 +211,9 @@ BREAKS: list[tuple[Callable[[History], None], list[tuple[str, str]]]] = [
     (show_other_content, [("I12", "wrong")]),
     (show_different_things, [("I12", "wrong")]),
     (show_a_stranger, [("I11", "wrong")]),
+    (never_refuse_the_stranger, [("I11", "wrong")]),
     (show_the_removed, [("I11", "wrong")]),
+    (put_a_member_out, [("I10", "lost")]),
     (mark_beyond_the_screen, [("I13", "wrong")]),
     (stay_pending, [("I8", "wrong")]),
     (claim_too_much, [("I8", "wrong")]),
@@ -215,6 +227,13 @@ def test_each_way_to_break_it_is_found(damage, found):
     verdict = history.verdict()
     assert set(found) <= set(verdict)
     assert {sort for _, sort in verdict} <= {sort for _, sort in found} | {"wrong"}
+
+
+def test_who_was_removed_is_owed_what_it_had_until_then():
+    history = History()
+    put_a_member_out(history)
+    screen(history).removed_at = 6.5
+    assert history.verdict() == []
 
 
 def test_an_unknown_outcome_may_be_stored_or_not_but_not_otherwise():

@@ -16,6 +16,7 @@ SORTS = {
     "swap-two-frames": "reordered",
     "forget-the-key": "doubled",
     "answer-without-storing": "lost",
+    "put-a-member-out": "lost",
 }
 LONGER = {"keep-the-removed": ("--messages", "900", "--rate", "30")}
 

@@ -1,0 +1,212 @@
+"""A trial without a verdict ends in one line that says what happened, and leaves what can explain it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.errors import OperatorError
+from ops.live import Live
+from ops.verify import run as runs
+from ops.verify import stand as stands
+from ops.verify.breaking import Breaker
+from ops.verify.devices import Device
+from ops.verify.ends import cause, explained, must_live, reason
+from ops.verify.evidence import Evidence, Room, Screen
+from ops.verify.faults import FAULTS, Planned, World
+from ops.verify.resting import Rest, no_lags
+from ops.verify.run import Run
+from ops.verify.script import Kind, RoomScript, Seat
+from ops.verify.trial import Trial
+from runtime.errors import Unavailable
+from tests import make
+
+SEED = 4711
+
+
+@pytest.mark.parametrize(
+    ("exc", "words"),
+    [
+        (OperatorError("refused: 403"), "refused: 403"),
+        (Unavailable("PostgreSQL does not answer"), "PostgreSQL does not answer"),
+        (TimeoutError(), "TimeoutError"),
+        (KeyError("headSeq"), "KeyError: 'headSeq'"),
+        (ExceptionGroup("a", [ExceptionGroup("b", [OperatorError("refused"), ValueError("x")])]), "refused"),
+    ],
+)
+def test_whatever_happens_is_one_line_with_seed_and_folder(tmp_path: Path, exc, words):
+    with pytest.raises(OperatorError) as raised, explained(SEED, tmp_path / "logs"):
+        raise exc
+    assert str(raised.value) == f"no verdict: {words}; seed {SEED}; see the logs in {tmp_path / 'logs'}"
+    assert type(exc).__name__ in (tmp_path / "logs" / "verify.log").read_text()
+
+
+async def test_a_task_that_died_is_told_and_one_that_ended_or_was_cancelled_is_not():
+    async def end() -> None:
+        pass
+
+    async def die() -> None:
+        raise KeyError("seq")
+
+    ended, cancelled, died = (asyncio.create_task(work) for work in (end(), asyncio.Event().wait(), die()))
+    cancelled.cancel()
+    await asyncio.wait({ended, cancelled, died})
+    must_live([ended, cancelled, None])
+    with pytest.raises(OperatorError, match="a client of the trial died: KeyError: 'seq'"):
+        must_live([ended, died])
+
+
+class Broken:
+    """A fault that fails in a way that nobody foresaw."""
+
+    name, targets, lasts_s, recover_s, single_process = "broken", ("x",), 0.0, 0.0, True
+
+    async def inject(self, _: World) -> None:
+        raise RuntimeError("no such thing")
+
+    async def heal(self, _: World) -> None:
+        pass
+
+
+async def test_a_fault_that_fails_is_named(monkeypatch, tmp_path: Path):
+    monkeypatch.setitem(FAULTS, "broken", Broken)
+    world = World(data=tmp_path, kafka="", pg_dsn="", redis_url="", rng=random.Random(1))
+    with pytest.raises(ExceptionGroup) as raised:
+        await Breaker(world, [Planned(0.0, "broken", 0.0)], []).run()
+    assert reason(raised.value) == "the fault broken could not be made: RuntimeError: no such thing"
+    assert isinstance(cause(raised.value), OperatorError)
+
+
+def client() -> Device:
+    script = RoomScript(owner="alice", members=(), leaver="carol", stranger="mallory", seats=(), sends=())
+    made = Device(Room(script, make.ROOM), Screen(Seat(user="bob", device="desk", kind=Kind.STEADY)), (), "t")
+    made.live = Live((), "t", make.ROOM, made, after=0)
+    return made
+
+
+def run_of(*devices: Device) -> Run:
+    return Run(Evidence("v", SEED), ["http://x"], [], str, 1.0, random.Random(1), devices=list(devices))
+
+
+async def test_who_does_not_join_is_counted():
+    ready, waiting = client(), client()
+    ready.live.ready.set()
+    with pytest.raises(OperatorError, match="1 of 2 devices did not join in 0 s"):
+        await run_of(ready, waiting)._joined(0.01)
+
+
+async def test_a_device_that_died_in_the_run_is_told(monkeypatch):
+    async def die() -> None:
+        raise KeyError("seq")
+
+    async def nothing(*_: Any) -> None:
+        pass
+
+    for place, name in ((Run, "_open"), (Run, "_talk"), (Rest, "wait"), (runs, "read_truth")):
+        monkeypatch.setattr(place, name, nothing)
+    device = client()
+    device.tasks.append(asyncio.create_task(die()))
+    await asyncio.wait(device.tasks)
+    with pytest.raises(OperatorError, match="a client of the trial died"):
+        await run_of(device).go([], None, lambda *_: (None, no_lags))
+
+
+@pytest.fixture
+def folders(monkeypatch, tmp_path: Path) -> Path:
+    """Where stands and clocks are made; no process is started."""
+
+    async def start(*_: Any) -> None:
+        pass
+
+    monkeypatch.setattr(stands, "_start", start)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def opened() -> Any:
+    return stands.open_stand(cluster=False, environment={}, keep=False, seed=SEED)
+
+
+def held(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+async def test_a_stand_is_removed_only_when_nothing_went_wrong(folders: Path):
+    async with opened():
+        assert len(held(folders)) == 1
+    assert held(folders) == []
+    for exc in (ValueError, asyncio.CancelledError):
+        with suppress(exc):
+            async with opened() as stand:
+                raise exc
+        assert stand.data.exists()
+
+
+async def test_a_stand_that_does_not_start_says_where_its_logs_are(monkeypatch, folders: Path):
+    async def start(*_: Any) -> None:
+        raise OperatorError("the stack did not start")
+
+    monkeypatch.setattr(stands, "_start", start)
+    with pytest.raises(OperatorError, match=f"the stack did not start; seed {SEED}; see the logs in {folders}"):
+        async with opened():
+            pass
+
+
+@pytest.mark.parametrize("exc", [Unavailable("Kafka does not answer"), TimeoutError()])
+async def test_a_trial_says_what_ended_it_and_keeps_its_folder(monkeypatch, folders: Path, exc):
+    async def judged(*_: Any) -> None:
+        raise exc
+
+    monkeypatch.setattr(Trial, "_judged", judged)
+    trial = Trial(messages=20, rate=1, seed=SEED, quiet=True, plan=[Planned(0.0, "clock-gateway", 1.0)])
+    with pytest.raises(OperatorError) as raised:
+        await trial.run()
+    [kept] = held(folders)
+    assert str(raised.value) == f"no verdict: {reason(exc)}; seed {SEED}; see the logs in {kept / 'logs'}"
+
+
+async def test_a_trial_of_a_stack_elsewhere_says_what_ended_it(monkeypatch):
+    async def go(*_: Any) -> None:
+        raise Unavailable("http://x does not answer")
+
+    monkeypatch.setattr(Run, "go", go)
+    with pytest.raises(OperatorError, match=f"http://x does not answer; seed {SEED}$"):
+        await Trial(messages=20, rate=1, seed=SEED, quiet=True).run_against("http://x", "ws://x", "secret")
+
+
+def test_told_to_end_it_ends_as_by_ctrl_c():
+    program = """
+import asyncio, signal
+from ops.verify.ends import run_to_end
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell
+
+async def work():
+    try:
+        print("there", flush=True)
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(0)
+        print("cleared", flush=True)
+
+try:
+    run_to_end(work())
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        os.kill(process.pid, signal.SIGTERM)
+        said, _ = process.communicate(timeout=20)
+    assert (process.returncode, said.split()) == (0, ["cleared", "interrupted"])

@@ -1,0 +1,95 @@
+"""Coming to rest: what is waited for, and how long."""
+
+from __future__ import annotations
+
+import pytest
+
+from ops.live import Live
+from ops.verify import resting
+from ops.verify.devices import Device
+from ops.verify.evidence import Evidence, Room, Screen
+from ops.verify.resting import QUIET_S, Rest, is_over, no_lags
+from ops.verify.script import Kind, RoomScript, Seat
+from tests import make
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Shop:
+    """A store with one conversation and the marks of bob, which change at a time."""
+
+    def __init__(self, clock: Clock, head: int, before: tuple[int, int], at: float, after: tuple[int, int]) -> None:
+        self.clock, self.head, self.before, self.at, self.after = clock, head, before, at, after
+
+    async def heads(self) -> dict[str, int]:
+        return {make.ROOM: self.head}
+
+    async def owed(self) -> tuple[int, int]:
+        return 0, 0
+
+    async def marks(self) -> list[tuple[str, str, int, int]]:
+        return [(make.ROOM, "bob", *(self.before if self.clock.now < self.at else self.after))]
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(resting, "time", clock)
+    monkeypatch.setattr(resting, "asyncio", clock)
+    return clock
+
+
+def bob(cursor: int, read: int) -> Device:
+    script = RoomScript(owner="alice", members=(), leaver="carol", stranger="mallory", seats=(), sends=())
+    made = Device(Room(script, make.ROOM), Screen(Seat(user="bob", device="desk", kind=Kind.STEADY)), (), "token")
+    made.screen.seqs.extend(range(1, cursor + 1))
+    made.live = Live((), "token", make.ROOM, made, after=0, read=read)
+    return made
+
+
+async def waited(shop: Shop, device: Device) -> Evidence:
+    evidence = Evidence("v", 1)
+    await Rest(evidence, shop, [device], no_lags, lambda _: None).wait()
+    return evidence
+
+
+async def test_everything_is_there(clock):
+    evidence = await waited(Shop(clock, 5, (5, 3), 0, (5, 3)), bob(5, read=3))
+    assert (evidence.quiet_s, evidence.waiting) == (0, [])
+
+
+async def test_what_was_read_and_is_not_stored_is_waited_for_and_missed(clock):
+    evidence = await waited(Shop(clock, 5, (5, 0), 0, (5, 0)), bob(5, read=3))
+    assert evidence.quiet_s is None
+    assert evidence.waiting == ["the word of bob that 3 was read"]
+
+
+async def test_a_member_who_was_put_out_is_waited_for(clock):
+    device = bob(4, read=0)
+    device.out.set()
+    evidence = await waited(Shop(clock, 5, (4, 0), 0, (4, 0)), device)
+    assert evidence.quiet_s is None
+    assert evidence.waiting == ["bob (steady) at 4"]
+
+
+async def test_nobody_gives_up_before_the_time_that_is_promised_is_over(clock):
+    evidence = await waited(Shop(clock, 5, (4, 0), QUIET_S - 1, (5, 0)), bob(5, read=0))
+    assert evidence.waiting == []
+    assert QUIET_S - 1 <= evidence.quiet_s <= QUIET_S
+
+
+def test_after_that_time_it_is_given_up_when_nothing_moves_or_as_much_again_has_passed():
+    assert not is_over(QUIET_S, 1)
+    assert is_over(QUIET_S, QUIET_S)
+    assert is_over(2 * QUIET_S, 0)

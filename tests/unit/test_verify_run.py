@@ -1,0 +1,50 @@
+"""A run: who is put out in its middle."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from ops.live import Live
+from ops.verify import run as runs
+from ops.verify.devices import Device
+from ops.verify.evidence import Evidence, Room, Screen
+from ops.verify.run import Run
+from ops.verify.script import Kind, RoomScript, Seat
+from tests import make
+
+
+@dataclass
+class Door:
+    """Ends memberships, of which the device is told."""
+
+    device: Device
+
+    async def leave(self, *_: str) -> None:
+        self.device.out.set()
+
+    async def add(self, *_: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize("out_before", [False, True])
+async def test_who_was_put_out_before_the_removal_was_not_removed(monkeypatch, out_before):
+    seats: list[Any] = []
+    monkeypatch.setattr(Run, "_seat", lambda *given, **_: seats.append(given))
+    monkeypatch.setattr(runs, "GRACE_S", 0.0)
+    monkeypatch.setattr(runs, "_STAYS_S", 0.0)
+    script = RoomScript(owner="alice", members=(), leaver="carol", stranger="mallory", seats=(), sends=())
+    room = Room(script, make.ROOM)
+    device = Device(room, Screen(Seat(user="carol", device="parlour", kind=Kind.STEADY)), (), "token")
+    device.live = Live((), "token", make.ROOM, device, after=0)
+    if out_before:
+        device.live.cursor = 0
+        device.other({"type": "left", "id": make.ROOM})
+    run = Run(Evidence("v", 1), ["http://x"], [], str, 0.0, random.Random(1), devices=[device])
+    await run._out_and_back(room, Door(device))
+    assert (device.screen.removed_at is None) == out_before
+    assert len(seats) == 1
+    assert run.devices == []
