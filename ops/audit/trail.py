@@ -120,7 +120,8 @@ def trails(facts: StoreFacts, aside: Mapping[str, Collection[str]], first_ms: Ma
     """A trail for each topic, of what it must tell of these messages.
 
     ``aside``: messages in each stage's dead letters. ``first_ms``: what is older was there before the topic's log
-    begins. Both may come late, and so may what was republished.
+    begins, or before the log that the stages begin with: a stage may write what it was about to into a log that has
+    come back empty, before it starts over. Both may come late, and so may what was republished.
     """
     whole = [Due(r.message_id, r.message_id, r.conversation_id, r.seq, r.digest) for r in facts.rows]
     texts = [Due(r.message_id, r.message_id, r.conversation_id, r.seq) for r in facts.rows if r.text]
@@ -135,7 +136,7 @@ def trails(facts: StoreFacts, aside: Mapping[str, Collection[str]], first_ms: Ma
         topic: Trail(
             topic,
             {due.id: due for due in told[topic]},
-            {row.message_id for row in facts.rows if row.created_ms < first_ms[topic]}
+            {row.message_id for row in facts.rows if row.created_ms < max(first_ms[topic], first_ms[CREATED])}
             | set(facts.republished)
             | set(aside[STAGE[topic]] if topic in STAGE else ()),
         )

@@ -329,6 +329,15 @@ def test_what_is_told_again_after_a_log_was_emptied_may_come_late():
     assert found.audit().clean
 
 
+def test_a_stage_may_write_what_it_was_about_to_into_a_log_that_was_emptied():
+    found = history(5)
+    records = found.topics[SENT]
+    records.insert(0, records.pop(2))
+    assert {(f.check, f.kind) for f in found.audit().findings} == {(SENT, Kind.OUT_OF_ORDER)}
+    found.first_ms |= {CREATED: 3_500.0, SENT: 2_900.0}
+    assert found.audit().clean
+
+
 def test_an_emptied_log_does_not_hide_that_a_message_is_still_pending():
     found = history(3)
     found.facts = replace(found.facts, now_ms=50 * 3_600_000)
