@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from statistics import median
 
 import httpx2
 import orjson
@@ -63,6 +64,7 @@ async def measure(_: World, pairs: int, seconds: float) -> list[Result]:
         for port, clients in zip(ports, their.values(), strict=True):
             await clients.do(f"open {SIZE} 16 {port} -1")
         await _per_core_second(us, ours, everything, 1.0)()  # warm
+        costs: list[dict[str, float]] = []
         one = await in_turns(
             pairs,
             _per_core_second(us, ours, lambda: edges, seconds),
@@ -70,7 +72,7 @@ async def measure(_: World, pairs: int, seconds: float) -> list[Result]:
         )
         all_of_it = await in_turns(
             pairs,
-            _per_core_second(us, ours, everything, seconds),
+            _per_core_second(us, ours, everything, seconds, costs),
             _per_core_second(their["socketio"], ours, lambda: [socketio.pid], seconds),
         )
     common = (
@@ -103,6 +105,7 @@ async def measure(_: World, pairs: int, seconds: float) -> list[Result]:
             target=1.0,
             wanted="at least",
             pairs=all_of_it,
+            more={name: round(median(cost[name] for cost in costs), 1) for name in sorted(costs[0])},
         ),
     ]
 
@@ -167,15 +170,31 @@ def _posts(port: int) -> dict[str, str]:
     return {"PUBLISH": "http", "PUBLISH_PORT": str(port), "WS_SIZE": "230"}
 
 
-def _per_core_second(clients: Load, stack: RunningStack, pids: Callable[[], Sequence[int]], seconds: float) -> Measure:
+def _per_core_second(
+    clients: Load,
+    stack: RunningStack,
+    pids: Callable[[], Sequence[int]],
+    seconds: float,
+    costs: list[dict[str, float]] | None = None,
+) -> Measure:
+    """``costs`` gets what each process of the stack took for a message, and how long all took to have it."""
+
     async def measure() -> float:
         await _until_idle(stack)
-        before = cpu_s(pids())
+        before, each = cpu_s(pids()), _each(stack)
         said = await clients.do(f"closed {seconds} {WINDOW}")
         await _until_idle(stack)
+        if costs is not None:
+            took = {f"us_{name}": (s - each[name]) / said["messages"] * 1e6 for name, s in _each(stack).items()}
+            costs.append({**took, "p50_ms": said["p50_ms"], "messages_per_s": said["messages"] / said["seconds"]})
         return float(said["deliveries"] / (cpu_s(pids()) - before))
 
     return measure
+
+
+def _each(stack: RunningStack) -> dict[str, float]:
+    """CPU time so far of the processes that are counted."""
+    return {p["name"]: cpu_s([p["pid"]]) for p in stack.processes if p["name"] not in _SERVERS and p["pid"]}
 
 
 async def _until_idle(stack: RunningStack, within_s: float = 60.0) -> None:
