@@ -47,11 +47,12 @@ class Socket:
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """One socket in one room. While it is not live, ``cursor`` is what it has."""
+    """One socket in one room. While it is not live, ``cursor`` is what it has. Its user came at ``since``."""
 
     socket: Socket
     room: Room
     cursor: int = 0
+    since: int = 0
     gone: bool = False
 
     @property

@@ -67,8 +67,10 @@ class Rooms:
         return place.has
 
     async def _check_member(self, place: Place) -> None:
-        if not await self.history.is_member(place.room.conversation_id, place.socket.user_id):
+        since = await self.history.member_since(place.room.conversation_id, place.socket.user_id)
+        if since is None:
             raise NotFound("no such conversation, or you are not a member of it")
+        place.since = since
 
     async def _open(self, room: Room) -> None:
         """Subscribe, wait for the confirmation, and only then read the head: what comes after it is live."""
@@ -134,13 +136,14 @@ class Rooms:
             for place in room.give(seq, encode(frame)):
                 self._lag(place)
             if _REMOVED in frame:
-                self._remove(room, frame)
+                self._remove(room, seq, frame)
 
-    def _remove(self, room: Room, frame: bytes) -> None:
+    def _remove(self, room: Room, seq: int, frame: bytes) -> None:
+        """Put out who was removed, unless he has come back since: the feed may be late."""
         said = orjson.loads(frame)
         if said.get("type") == "conversation_changed" and said.get("change") == ChangeKind.MEMBER_REMOVED:
             for place in room.everybody():
-                if place.socket.user_id == said["userId"]:
+                if place.socket.user_id == said["userId"] and place.since < seq:
                     self._put_out(place)
 
     def _put_out(self, place: Place) -> None:

@@ -29,8 +29,8 @@ class EventLog(Protocol):
 class History(Protocol):
     """The change log of conversations, and who may read it."""
 
-    async def is_member(self, conversation_id: str, user_id: str) -> bool:
-        """Whether the user is a member now. Raises Unavailable."""
+    async def member_since(self, conversation_id: str, user_id: str) -> int | None:
+        """The seq at which the user, who is a member now, came; None for others. Raises Unavailable."""
 
     async def members(self, conversation_id: str, limit: int | None = None) -> Sequence[str]:
         """All current members, or so many of them, by name. Raises Unavailable."""

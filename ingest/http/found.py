@@ -112,7 +112,7 @@ class FoundCalls:
         """Messages per minute of one conversation, newest first; ``?from`` and ``?to`` bound the minutes."""
         user = await self.edge.caller(request)
         conversation_id, query = request.path_params["id"], request.query_params
-        if not await self.history.is_member(conversation_id, user):
+        if await self.history.member_since(conversation_id, user) is None:
             raise NotFound("no such conversation, or you are not a member of it")
         start, end = moment(query, "from"), moment(query, "to")
         limit = whole(query, "limit", default=1440, most=10_080) or 1

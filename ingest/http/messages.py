@@ -80,7 +80,7 @@ class MessageCalls:
         user = await self.edge.caller(request)
         conversation_id, query = request.path_params["id"], request.query_params
         after, before, limit = whole(query, "after"), whole(query, "before"), page_size(query)
-        if not await self.history.is_member(conversation_id, user):
+        if await self.history.member_since(conversation_id, user) is None:
             raise NotFound("no such conversation, or you are not a member of it")
         head = (await self.history.heads([conversation_id])).get(conversation_id, 0)
         found = await self.messages.page(conversation_id, after, before, limit + 1)

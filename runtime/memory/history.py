@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runtime.memory.tables import Tables
-from schemas.messages import Change
+from schemas.messages import Change, ChangeKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +15,12 @@ class MemoryHistory:
 
     tables: Tables
 
-    async def is_member(self, conversation_id: str, user_id: str) -> bool:
-        return user_id in self.tables.members.get(conversation_id, {})
+    async def member_since(self, conversation_id: str, user_id: str) -> int | None:
+        if user_id not in self.tables.members.get(conversation_id, {}):
+            return None
+        log = self.tables.changes.get(conversation_id, [])
+        came = [c.seq for c in log if c.kind is ChangeKind.MEMBER_ADDED and (c.data or {}).get("userId") == user_id]
+        return max(came, default=0)
 
     async def members(self, conversation_id: str, limit: int | None = None) -> Sequence[str]:
         return sorted(self.tables.members.get(conversation_id, {}))[:limit]

@@ -30,20 +30,20 @@ class PostgresHistory:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self._members = Gathered(self._are_members)
+        self._since = Gathered(self._read_since)
         self._heads = Gathered(self._read_heads)
         self._everybody = Gathered(self._read_members)
         self._small = Gathered(self._read_small)
         self._pages = Gathered(self._read_pages, _PAGES)
 
-    async def is_member(self, conversation_id: str, user_id: str) -> bool:
-        return is_uuid(conversation_id) and await self._members.get((conversation_id, user_id))
+    async def member_since(self, conversation_id: str, user_id: str) -> int | None:
+        return await self._since.get((conversation_id, user_id)) if is_uuid(conversation_id) else None
 
-    async def _are_members(self, asked: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], bool]:
+    async def _read_since(self, asked: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], int | None]:
         conversations, users = zip(*asked, strict=True)
-        rows = await self._all("are_members", {"conversations": list(conversations), "users": list(users)})
-        found = set(rows)
-        return {pair: pair in found for pair in asked}
+        rows = await self._all("since", {"conversations": list(conversations), "users": list(users)})
+        found = {(conversation, user): seq for conversation, user, seq in rows}
+        return {pair: found.get(pair) for pair in asked}
 
     async def members(self, conversation_id: str, limit: int | None = None) -> Sequence[str]:
         return await self._everybody.get((conversation_id, limit))

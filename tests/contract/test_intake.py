@@ -276,6 +276,9 @@ async def test_topics_that_are_gone_have_lost_and_are_not_noted_as_a_first_state
 async def test_membership_changes_once_and_by_the_right_people(world):
     await world.conversations.add(world.room, "carol", by="alice")
     await world.conversations.add(world.room, "carol", by="alice")
+    assert (
+        await world.history.member_since(world.room, "carol") == (await world.history.heads([world.room]))[world.room]
+    )
     assert (await world.history.heads([world.room]))[world.room] == 1
     with pytest.raises(Forbidden):
         await world.conversations.add(world.room, "dave", by="bob")
@@ -286,7 +289,8 @@ async def test_membership_changes_once_and_by_the_right_people(world):
     with pytest.raises(Conflict):
         await world.conversations.remove(world.room, "alice", by="alice")
     await world.conversations.remove(world.room, "carol", by="carol")
-    assert not await world.history.is_member(world.room, "carol")
+    assert await world.history.member_since(world.room, "carol") is None
+    assert await world.history.member_since(world.room, "bob") == 0
     assert list(await world.history.members(world.room)) == ["alice", "bob"]
     assert list(await world.history.members(world.room, 1)) == ["alice"]
 

@@ -124,6 +124,20 @@ async def test_who_is_removed_sees_that_and_nothing_more(world):
         assert (await carol.next("error"))["code"] == "not_found"
 
 
+async def test_who_was_removed_and_is_back_stays_also_where_word_of_it_comes_late(world):
+    conversations = MemoryConversations(world.tables)
+    async with world.client() as bob, world.client("carol") as carol:
+        await bob.join(after=0)
+        await conversations.remove(make.ROOM, "carol", by="alice")
+        await conversations.add(make.ROOM, "carol", by="alice")
+        await carol.join()
+        for seq in (1, 2):
+            await world.tell(seq)
+        assert await bob.seqs(2) == [1, 2]
+        assert await world.send() == 3
+        assert (await carol.next("new_message", "left"))["type"] == "new_message"
+
+
 async def test_a_hint_reaches_only_sockets_that_have_not_joined(world):
     async with world.client() as joined, world.client() as other:
         await joined.join(after=0)

@@ -60,10 +60,10 @@ def swap_two_frames() -> None:
 def serve_everybody() -> None:
     from runtime.store.history import PostgresHistory
 
-    async def everybody(*_: object) -> bool:
-        return True
+    async def everybody(*_: object) -> int:
+        return 0
 
-    PostgresHistory.is_member = everybody
+    PostgresHistory.member_since = everybody
 
 
 @bug

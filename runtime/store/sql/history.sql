@@ -1,5 +1,5 @@
--- name: are_members
-SELECT conversation_id::text, user_id
+-- name: since
+SELECT conversation_id::text, user_id, joined_seq
 FROM members JOIN unnest(%(conversations)s::uuid[], %(users)s::text[]) AS asked (conversation_id, user_id)
   USING (conversation_id, user_id);
 
