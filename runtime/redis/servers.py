@@ -185,6 +185,7 @@ class Servers:
             return talk
         if address not in self._opening:
             self._opening[address] = asyncio.create_task(self._open(address))
+            self._opening[address].add_done_callback(_heard)
         return await asyncio.shield(self._opening[address])
 
     async def _open(self, address: Address) -> Talk:
@@ -216,6 +217,12 @@ class Servers:
             talk.line.close()
         for client in self._clients.values():
             await client.aclose()
+
+
+def _heard(opening: asyncio.Task[Talk]) -> None:
+    """Its failure is known, also when all who waited for it have gone."""
+    if not opening.cancelled():
+        opening.exception()
 
 
 def _read(ranges: Iterable[Any], asked: Address) -> Iterable[tuple[int, Address]]:
