@@ -34,7 +34,7 @@ class Breaker:
     async def _strike(self, planned: Planned) -> None:
         try:
             await self._carry_out(planned)
-        except Exception as exc:
+        except Exception as exc:  # whatever it meets, the trial is told which fault it was
             raise OperatorError(f"the fault {planned.fault} could not be made: {reason(exc)}") from exc
 
     async def _carry_out(self, planned: Planned) -> None:

@@ -35,7 +35,7 @@ def explained(seed: int, logs: Path | None = None) -> Iterator[None]:
     """Whatever goes wrong here is raised as an OperatorError, and leaves its traceback in ``logs``."""
     try:
         yield
-    except Exception as exc:
+    except Exception as exc:  # an edge: its user gets one line, the log the traceback
         where = f"; see the logs in {logs}" if logs is not None else ""
         if logs is not None:
             logs.mkdir(exist_ok=True)

@@ -56,7 +56,7 @@ async def open_stand(*, cluster: bool, environment: Mapping[str, str], keep: boo
             with explained(seed, stand.logs):
                 await _start(stand, cluster, {**environment, "MILLRACE_VIA": via})
             yield stand
-        except BaseException:
+        except BaseException:  # Ctrl-C, too
             stand.kept = True  # whatever it was, the folder says more of it
             raise
         finally:
