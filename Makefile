@@ -30,7 +30,9 @@ check: $(VENV)/.installed
 down: $(VENV)/.installed
 	$(BIN)/millrace down
 
+# The last checkout that is cleaned also removes the copy of PostgreSQL outside, which only root has.
 clean:
+	@"$(PYTHON)" -m runtime.stack.uninstall $(VENV)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(VENV)/.installed: pyproject.toml

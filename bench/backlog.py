@@ -11,7 +11,7 @@ from statistics import median
 import httpx2
 import orjson
 
-from bench.machine import cpu_s, family
+from bench.machine import cpu_s
 from bench.pairs import Measure, Result, in_turns
 from bench.peers import installed, peer
 from bench.process import BenchError, Load, load, running
@@ -19,6 +19,7 @@ from bench.world import World, open_folder
 from ops.running import RunningStack, running_stack
 from runtime.auth import issue
 from runtime.stack.ports import allot
+from runtime.stack.processes import family
 from runtime.store.pool import open_pool
 from schemas.ids import new_id
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import resource
-from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -30,22 +29,6 @@ def rss_kib(pid: int) -> int:
         if line.startswith("Pss:"):
             return int(line.split()[1])
     raise LookupError("no Pss")
-
-
-def family(root: int) -> list[int]:
-    """A process and all that it started."""
-    children = defaultdict(list)
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                children[parent].append(int(entry.name))
-    found, todo = [], [root]
-    while todo:
-        pid = todo.pop()
-        found.append(pid)
-        todo += children[pid]
-    return found
 
 
 def allow_files(wanted: int = 20_000) -> None:

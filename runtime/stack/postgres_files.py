@@ -6,17 +6,15 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.stack.errors import StackError
 from runtime.stack.folder import Folder, nobody, reachable_by_others, write_privately
+from runtime.stack.postgres_copy import OUTSIDE, programs_for_nobody
 
 _MAJOR = "18"
-# For root whose own folders are closed to others: where the server's user can get to.
-_OUTSIDE = Path("/var/lib/millrace")
 
 
 def place(folder: Folder, name: str) -> Path:
@@ -24,8 +22,7 @@ def place(folder: Folder, name: str) -> Path:
     inside = folder.path / name
     if nobody() is None:
         return inside
-    mark = hashlib.sha256(folder.secret("place").encode()).hexdigest()[:16]
-    outside = _OUTSIDE / f"{'data' if name == 'postgres' else name}-{mark}"
+    outside = _outside(folder, name)
     if (outside / "PG_VERSION").exists():
         return outside
     if reachable_by_others(inside):
@@ -36,6 +33,18 @@ def place(folder: Folder, name: str) -> Path:
             " its parent folders (chmod o+x), as when it was made"
         )
     return outside
+
+
+def data_outside(folder: Folder) -> list[Path]:
+    """Return the folders outside this one that hold data of its stack: see ``place``."""
+    if not (folder.path / "secrets" / "place").exists():
+        return []
+    return [path for name in ("postgres", "postgres-replica") if (path := _outside(folder, name)).exists()]
+
+
+def _outside(folder: Folder, name: str) -> Path:
+    mark = hashlib.sha256(folder.secret("place").encode()).hexdigest()[:16]
+    return OUTSIDE / f"{'data' if name == 'postgres' else name}-{mark}"
 
 
 @contextmanager
@@ -102,27 +111,7 @@ def binaries() -> Path:
     server = install / "bin" / "postgres"
     if nobody() is None or (reachable_by_others(server) and server.stat().st_mode & 0o005 == 0o005):
         return install / "bin"
-    stat = server.stat()
-    mark = hashlib.sha256(f"{install}{stat.st_size}{stat.st_mtime_ns}".encode()).hexdigest()[:16]
-    copy = _OUTSIDE / f"postgresql-{mark}"
-    if not copy.exists():
-        _copy(install, copy)
-    return copy / "bin"
-
-
-def _copy(install: Path, copy: Path) -> None:
-    _open_folder(copy.parent)
-    with tempfile.TemporaryDirectory(dir=copy.parent) as unfinished:
-        made = Path(unfinished) / "pg"
-        shutil.copytree(install, made, symlinks=True)
-        for path in (made, *made.rglob("*")):
-            if not path.is_symlink():
-                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-        try:
-            made.rename(copy)
-        except OSError:
-            if not copy.exists():  # else another process was faster
-                raise
+    return programs_for_nobody(install)
 
 
 def _open_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ import asyncio
 from pathlib import Path
 
 from runtime.stack.errors import StackError
+from runtime.stack.processes import working_in
 
 _PROC = Path("/proc")
 
@@ -27,18 +28,6 @@ async def clear_remains(data: Path, wait_s: float = 10.0) -> None:
         await asyncio.sleep(0.05)
     if _PROC.is_dir() and _names_a_process(file):  # noqa: ASYNC240 - /proc does not block
         file.unlink()
-
-
-def working_in(folder: Path) -> set[int]:
-    """The living processes whose working folder this is, as far as we may see."""
-    found, folder = set(), folder.resolve()
-    for process in _PROC.glob("[0-9]*"):
-        try:
-            if (process / "cwd").readlink() == folder:  # a zombie has none
-                found.add(int(process.name))
-        except OSError:
-            continue
-    return found
 
 
 def _names_a_process(file: Path) -> bool:

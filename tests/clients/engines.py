@@ -18,9 +18,10 @@ import httpx2
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from ops.verify.faults.process import family, send
+from ops.verify.faults.process import send
 from runtime.stack.child import end_with_parent
 from runtime.stack.ports import allot
+from runtime.stack.processes import family
 
 CLIENT = Path(__file__).with_name("client.js")
 

@@ -14,8 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from ops.running import RunningStack
-from ops.verify.faults.process import family
 from runtime.auth import issue
+from runtime.stack.processes import family
 from schemas.ids import new_id
 from tests.e2e.conftest import Person, millrace, process, until
 from tests.fault.conftest import Beside, beside

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from ops.running import running_stack
-from ops.verify.faults.process import family
+from runtime.stack.processes import family
 from tests.folders import open_folder
 
 from .conftest import ROOT, millrace, until

@@ -17,11 +17,12 @@ import httpx2
 import psycopg
 
 from ops.running import STATE, RunningStack
-from ops.verify.faults.process import family, lives, send
+from ops.verify.faults.process import send
 from ops.verify.proxy import FaultProxy
 from runtime.stack.child import end_with_parent
 from runtime.stack.folder import Folder
 from runtime.stack.ports import allot
+from runtime.stack.processes import family, lives
 
 ROOT = Path(__file__).parents[2]
 RELAY_LOCKS = 0x4F555442

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from runtime.stack.errors import StackError
-from runtime.stack.remains import clear_remains, working_in
+from runtime.stack.processes import working_in
+from runtime.stack.remains import clear_remains
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from ops.running import STATE
 from ops.verify.clocked import environment, library, set_clock
 from ops.verify.faults import FAULTS, NotPossible, World, fault, schedule
-from ops.verify.faults.process import family, lives, send
+from ops.verify.faults.process import send
 from runtime.stack.folder import Folder
+from runtime.stack.processes import family, lives
 
 TIME = "import time; print(int(time.time()), int(time.monotonic()))"
 

@@ -11,10 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ops.verify.faults.process import family, lives, send
+from ops.verify.faults.process import send
 from ops.verify.faults.world import NotPossible, World
 from runtime.errors import Unavailable
 from runtime.stack.child import run_to_end
+from runtime.stack.processes import family, lives
 
 
 @dataclass(slots=True)
