@@ -1,44 +1,58 @@
 # make up · make test · make verify · make bench · make check · make down · make clean
+# PYTHON=… names the interpreter, 3.11 or later; UP=… adds options to millrace up, TESTS=… says what pytest is to run;
+# ONLY, PAIRS, SECONDS: see docs/performance.md.
 PYTHON ?= python3
+# Set here, so that variables of the same name in the environment count for nothing.
+UP      :=
+TESTS   :=
+ONLY    :=
+PAIRS   :=
+SECONDS :=
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Runs a command under a name, and says that it still runs: nothing here is silent for more than 5 seconds.
+STEP   := @$(BIN)/python -m runtime.stack.progress
 
-.PHONY: up test verify bench check down clean
+.PHONY: up test verify bench check down clean setup jars
 
-up: $(VENV)/.installed
-	$(BIN)/millrace up --with-parent
+up: setup
+	@$(BIN)/millrace up --with-parent $(UP)
 
-test: check
-	@sh tests/tools.sh haproxy nginx
-	$(BIN)/pytest
+test: check jars
+	$(STEP) "programs for tests" sh tests/tools.sh haproxy nginx faketime
+	$(BIN)/pytest $(TESTS)
 
 # What a stack and a cluster must survive.
-verify: $(VENV)/.installed
-	@sh tests/tools.sh haproxy nginx chromium
-	$(BIN)/pytest -m slow
+verify: setup jars
+	$(STEP) "programs for tests" sh tests/tools.sh haproxy nginx faketime chromium
+	$(BIN)/pytest -m slow $(TESTS)
 
 # What it costs, each figure beside a reference of the same run; docs/performance.md. Wants the machine for itself.
-bench: $(VENV)/.installed
+bench: setup
 	$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(SECONDS),--seconds $(SECONDS))
 
-check: $(VENV)/.installed
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+check: setup
+	$(STEP) "rules (ruff)" $(BIN)/ruff check .
+	$(STEP) "format (ruff)" $(BIN)/ruff format --check .
+	$(STEP) "types (mypy)" $(BIN)/mypy
+	$(STEP) "layers (import-linter)" $(BIN)/lint-imports
 
-down: $(VENV)/.installed
-	$(BIN)/millrace down
+down: setup
+	@$(BIN)/millrace down
 
 # The last checkout that is cleaned also removes the copy of PostgreSQL outside, which only root has.
 clean:
 	@"$(PYTHON)" -m runtime.stack.uninstall $(VENV)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-$(VENV)/.installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or later is needed; $(PYTHON) is `$(PYTHON) -V 2>&1`. Try: make PYTHON=python3.12" >&2; exit 1; }
-	@echo "setting up $(VENV) …"
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[embedded,dev]'
-	@touch $@
+# Kafka's jars, before the first test that needs them has to wait.
+jars: setup
+	@$(BIN)/python -m runtime.stack.java
+
+# An environment that is there is used as it is, unless PYTHON is named or something has changed.
+setup:
+	@python="$(PYTHON)"; \
+	if [ "$(origin PYTHON)" = file ] && $(BIN)/python -c '' 2>/dev/null; then python=$(BIN)/python; fi; \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed; $$python is: `"$$python" -V 2>&1`. Try: make PYTHON=python3.12" >&2; exit 1; }; \
+	"$$python" -m runtime.stack.install $(VENV) embedded,dev

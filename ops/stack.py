@@ -21,6 +21,7 @@ from runtime.stack.folder import Folder
 from runtime.stack.haproxy import Backend, HAProxy
 from runtime.stack.kafka import Kafka, Via
 from runtime.stack.postgres import Postgres
+from runtime.stack.progress import Progress
 from runtime.stack.replica import Replica
 from runtime.stack.valkey import Valkey, cluster_url
 
@@ -82,13 +83,13 @@ class Plan:
     wrap: str | None = None
 
 
-def servers(plan: Plan, given: tuple[Given, ...], say: Callable[[str], None]) -> Servers:
+def servers(plan: Plan, given: tuple[Given, ...], progress: Progress) -> Servers:
     """The servers of the stack: each one as given in the environment, else embedded."""
     ports, own = plan.ports, {"postgres", "kafka", "valkey"} - {g.name for g in given}
     url = {name: os.environ.get(variable, "") for name, variable in GIVEN.items()}
-    postgres = Postgres(plan.folder, ports["postgres"])
+    postgres = Postgres(plan.folder, ports["postgres"], progress)
     replicas = [Replica(postgres, ports["postgres-replica"])] if plan.topology.is_replicated else []
-    brokers = _brokers(plan, say)
+    brokers = _brokers(plan, progress)
     caches = [Valkey(plan.folder, ports[name], name, ports.get(f"{name}-bus")) for name in plan.topology.caches]
     redis = url["redis"] or cache_url(plan)
     where = Where(url["pg"] or postgres.dsn, url["kafka"] or ",".join(b.bootstrap for b in brokers), redis)
@@ -110,7 +111,7 @@ def servers(plan: Plan, given: tuple[Given, ...], say: Callable[[str], None]) ->
     )
 
 
-def _brokers(plan: Plan, say: Callable[[str], None]) -> list[Kafka]:
+def _brokers(plan: Plan, progress: Progress) -> list[Kafka]:
     names, ports = plan.topology.brokers, plan.ports
     controllers = {number: ports[f"{name}-controller"] for number, name in enumerate(names, 1)}
     via: dict[str, Via] = {}
@@ -123,7 +124,7 @@ def _brokers(plan: Plan, say: Callable[[str], None]) -> list[Kafka]:
             plan.folder,
             ports[name],
             ports[f"{name}-controller"],
-            say,
+            progress,
             name=name,
             node_id=number,
             controllers=controllers,

@@ -6,15 +6,11 @@ import asyncio
 import json
 import os
 import signal
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-
-from rich.console import Console
-from rich.markup import escape
 
 from ops import stack
 from ops.errors import OperatorError
@@ -27,6 +23,7 @@ from runtime.stack.child import end_with_parent
 from runtime.stack.folder import Folder
 from runtime.stack.haproxy import find_haproxy
 from runtime.stack.ports import allot
+from runtime.stack.progress import Progress, print_line
 from runtime.stack.supervisor import Running, Supervisor
 
 _PORTS = "ports.json"
@@ -34,19 +31,18 @@ _PORTS = "ports.json"
 
 @dataclass(slots=True)
 class Up:
-    """One run. ``console`` is for people; what programs read goes to standard output."""
+    """One run. ``progress`` is for people; what programs read goes to standard output."""
 
     plan: stack.Plan
     servers: stack.Servers
-    console: Console
+    progress: Progress
     servers_only: bool
-    began: float
     supervisor: Supervisor = field(init=False)
     ready: bool = False
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def __post_init__(self) -> None:
-        self.supervisor = Supervisor(changed=self._note_change, say=self.say)
+        self.supervisor = Supervisor(self._note_change, self.progress)
 
     async def start(self) -> None:
         """Return when everything is ready. Raises StackError, OperatorError."""
@@ -62,13 +58,13 @@ class Up:
 
     async def _broker(self) -> None:
         await self._run(self.servers.brokers)
-        done = await apply_topics(self.servers.where.kafka, 1 if self.servers.is_broker_alone else None)
-        self.say(f"Kafka is ready{f', {len(done)} topics brought up to date' if done else ''}")
+        with self.progress.task("topics", done="as topics.yaml declares them"):
+            await apply_topics(self.servers.where.kafka, 1 if self.servers.is_broker_alone else None)
 
     async def _rest(self) -> None:
         await asyncio.gather(self._run(self.servers.database), self._cache())
-        await migrate_database(self.servers.where.pg)
-        self.say("PostgreSQL and Redis are ready, the schema is current")
+        with self.progress.task("database", done="schema is current"):
+            await migrate_database(self.servers.where.pg)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run(self.servers.replica))
             if not self.servers_only:
@@ -77,19 +73,13 @@ class Up:
     async def _cache(self) -> None:
         await self._run(self.servers.caches)
         if self.servers.join is not None:
-            await self.servers.join()
+            with self.progress.task("Redis Cluster", done="formed"):
+                await self.servers.join()
 
     async def _apps(self) -> None:
         await self.supervisor.start(stack.apps(self.plan, self.servers.seen))
         if self.plan.topology.is_proxied:
             await self._run([stack.proxy(self.plan).prepare])
-        self.say("ingest, gateway, the five stages and the audit are ready")
-
-    def say(self, text: str) -> None:
-        """Progress."""
-        self.console.print(
-            f"[dim]{time.monotonic() - self.began:5.1f} s[/dim]  {escape(text)}", highlight=False, soft_wrap=True
-        )
 
     @property
     def urls(self) -> dict[str, str]:
@@ -121,7 +111,7 @@ class Up:
         try:
             self.write_state()
         except OSError as exc:  # a full disk must not end the supervision
-            self.say(f"the state cannot be written: {exc.strerror}")
+            self.progress.say(f"the state cannot be written: {exc.strerror}")
 
 
 def _entry(running: Running) -> dict[str, Any]:
@@ -150,18 +140,15 @@ async def run_up(
     parent = os.getppid() if with_parent else None
     if parent is not None:
         end_with_parent(parent, signal.SIGTERM)
-    began, console = time.monotonic(), Console(stderr=True)
     topology = cluster(is_proxied=find_haproxy() is not None and not servers_only) if is_cluster else SINGLE
     given = await stack.find_given()
     folder.prepare()
     with folder.locked():
         folder.write(STATE, {})  # that of a run that was killed would mislead
         plan = _plan(folder, topology, wanted)
-        servers = stack.servers(
-            plan, given, lambda text: console.print(f"         {text}", highlight=False, soft_wrap=True)
-        )
-        up = Up(plan, servers, console, servers_only, began)
-        await _supervise(up, parent, as_json)
+        with Progress() as progress:
+            servers = stack.servers(plan, given, progress)
+            await _supervise(Up(plan, servers, progress, servers_only), parent, as_json)
 
 
 def _plan(folder: Folder, topology: Topology, wanted: Mapping[str, int]) -> stack.Plan:
@@ -194,7 +181,7 @@ async def _supervise(up: Up, parent: int | None, as_json: bool) -> None:
             starting.result()
             await _announce(up, as_json)
             await stopping
-        up.console.print("stopping …", highlight=False)
+        print_line("stopping …")
     except BaseExceptionGroup as exc:  # of servers that start side by side, what the first to fail says
         raise _first(exc) from exc
     finally:
@@ -203,9 +190,10 @@ async def _supervise(up: Up, parent: int | None, as_json: bool) -> None:
         with suppress(asyncio.CancelledError, BaseExceptionGroup, Exception):
             await starting
         up.ready = False
-        await up.supervisor.stop()
+        with up.progress.task("stopping", done=None):
+            await up.supervisor.stop()
         up.plan.folder.write(STATE, {})
-    up.console.print(f"everything has ended; the data stays in {up.plan.folder.path}", highlight=False, soft_wrap=True)
+    print_line(f"everything has ended; the data stays in {up.plan.folder.path}")
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -239,6 +227,6 @@ async def _announce(up: Up, as_json: bool) -> None:
         print(json.dumps(await look(up.plan.folder)), flush=True)
         return
     children = [running.child for running in up.supervisor.children]
-    show_ready(up.urls, children, up.servers.given, time.monotonic() - up.began)
+    show_ready(up.urls, children, up.servers.given, up.progress.seconds)
     if not up.servers_only:
         show_next(up.plan.folder, up.urls)

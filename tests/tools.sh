@@ -13,7 +13,7 @@ if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
 fi
 # Debian starts servers that it installs, except in this runlevel; here they are only wanted as programs.
 export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-get() { apt-get install -y --no-install-recommends "$1" >/dev/null 2>&1; }
+get() { echo "installing $1"; apt-get install -y --no-install-recommends "$1" >/dev/null 2>&1; }
 updated=""
 for program in $missing; do
     get "$program" && continue

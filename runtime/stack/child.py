@@ -14,6 +14,7 @@ from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _MOST_LOG = 64 * 1024 * 1024
+_LONGEST_LINE = 1024 * 1024
 _libc = ctypes.CDLL(None, use_errno=True)
 
 User = tuple[int, int]
@@ -61,26 +62,40 @@ async def spawn(child: Child) -> asyncio.subprocess.Process:
 
 
 async def run_to_end(
-    argv: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path | str | None = None, user: User | None = None
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | str | None = None,
+    user: User | None = None,
+    heard: Callable[[str], None] = lambda _: None,
 ) -> tuple[int, str]:
-    """Run a helper; returns its exit code and what it printed. It ends when this is cancelled, and with us."""
+    """Run a helper; return its exit code and what it printed. It ends when this is cancelled, and with us.
+
+    ``heard`` gets each line as it comes.
+    """
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env=dict(env),
         cwd=cwd,
+        limit=_LONGEST_LINE,
         **_bound_to_us(user),
     )
+    assert process.stdout is not None
+    printed: list[str] = []
     try:
-        said, _ = await process.communicate()
+        async for line in process.stdout:
+            printed.append(line.decode(errors="replace"))
+            heard(printed[-1].rstrip())
+        await process.wait()
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     assert process.returncode is not None
-    return process.returncode, said.decode(errors="replace")
+    return process.returncode, "".join(printed)
 
 
 def _bound_to_us(user: User | None) -> dict[str, Any]:

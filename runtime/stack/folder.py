@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pwd
 import secrets
 import shutil
 import time
@@ -122,12 +123,16 @@ def write_privately(file: Path, text: str) -> None:
 
 
 def nobody() -> tuple[int, int] | None:
-    """User and group for servers that refuse root; None when we are not root."""
+    """User and group for servers that refuse root; None when we are not root. Raises StackError."""
     if os.geteuid() != 0:
         return None
-    import pwd
-
-    entry = pwd.getpwnam("nobody")
+    try:
+        entry = pwd.getpwnam("nobody")
+    except KeyError as exc:
+        raise StackError(
+            "PostgreSQL refuses to run as root, and there is no user nobody to run it: add one, run millrace as an"
+            " ordinary user, or give a server with MILLRACE_PG__DSN"
+        ) from exc
     return entry.pw_uid, entry.pw_gid
 
 

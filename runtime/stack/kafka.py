@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from runtime.stack.child import Child, answers, run_to_end
 from runtime.stack.errors import StackError
 from runtime.stack.folder import Folder, move_into_place
 from runtime.stack.java import find_java, kafka_jars
+from runtime.stack.progress import Progress, silent
 
 _JVM = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 _QUIET_LOG = (
@@ -33,7 +34,7 @@ class Via:
 
 @dataclass(frozen=True, slots=True)
 class Kafka:
-    """A broker in the data folder, which is a controller too. ``say`` tells the user of a download.
+    """A broker in the data folder, which is a controller too.
 
     ``controllers``: the ports of all nodes' controllers by node id; empty when the node is alone.
     """
@@ -41,7 +42,7 @@ class Kafka:
     folder: Folder
     port: int
     controller_port: int
-    say: Callable[[str], None] = lambda _: None
+    progress: Progress = field(default_factory=silent)
     name: str = "kafka"
     node_id: int = 1
     controllers: Mapping[int, int] = field(default_factory=dict)
@@ -55,10 +56,11 @@ class Kafka:
     async def prepare(self) -> Child:
         """Get the jars and format the storage if need be, and say how to run it. Raises StackError."""
         java = await find_java()
-        jars = await kafka_jars(self.say)
+        jars = await kafka_jars(self.progress)
         (self.folder.path / f"{self.name}.properties").write_text(self.properties(self.name))
         if not self._is_formatted():
-            await self._format(java, jars)
+            with self.progress.task(f"{self.name}: formatting its storage"):
+                await self._format(java, jars)
         return Child(
             name=self.name,
             kind="server",

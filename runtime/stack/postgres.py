@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.stack.child import Child, run_to_end
 from runtime.stack.errors import StackError
 from runtime.stack.folder import Folder, move_into_place, nobody
-from runtime.stack.postgres_files import binaries, environment, place, refuse_foreign, workshop, write_for_server
+from runtime.stack.postgres_files import (
+    binaries,
+    environment,
+    place,
+    refuse_foreign,
+    require_name,
+    workshop,
+    write_for_server,
+)
+from runtime.stack.progress import Progress, silent
 from runtime.stack.remains import clear_remains
 
 USER = "millrace"
@@ -33,6 +42,7 @@ class Postgres:
 
     folder: Folder
     port: int
+    progress: Progress = field(default_factory=silent, compare=False)
 
     @property
     def dsn(self) -> str:
@@ -43,8 +53,10 @@ class Postgres:
         """Make the cluster if need be, and say how to run it. Raises StackError."""
         data = place(self.folder, "postgres")
         refuse_foreign(data)
+        require_name()
         if not (data / "PG_VERSION").exists():
-            await self._make(data)
+            with self.progress.task("postgres: making its data folder by initdb"):
+                await self._make(data)
         await clear_remains(data)
         return Child(
             name="postgres",

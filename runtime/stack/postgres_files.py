@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import pwd
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,6 +99,18 @@ def refuse_foreign(data: Path) -> None:
     found = version.read_text().strip()
     if found != _MAJOR:
         raise StackError(f"{data} was written by PostgreSQL {found}, this is {_MAJOR}: move it away, or dump it first")
+
+
+def require_name() -> None:
+    """Raise StackError when the user under whom the programs run has no name: they refuse to run then."""
+    uid, _ = nobody() or (os.geteuid(), 0)
+    try:
+        pwd.getpwuid(uid)
+    except KeyError as exc:
+        raise StackError(
+            f"user id {uid} has no name, and PostgreSQL's programs need one: add it to /etc/passwd, or give a server"
+            " with MILLRACE_PG__DSN"
+        ) from exc
 
 
 def binaries() -> Path:

@@ -62,7 +62,8 @@ class Replica:
             return
         shutil.rmtree(data, ignore_errors=True)
         await drop_slots(self.primary.dsn)
-        await self._copy(data, f"replica_{secrets.token_hex(4)}")
+        with self.primary.progress.task(f"{NAME}: copying the primary by pg_basebackup"):
+            await self._copy(data, f"replica_{secrets.token_hex(4)}")
 
     async def _can_follow(self) -> bool:
         from runtime.store.replication import is_kept

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from runtime.errors import Unavailable
 from runtime.stack.child import Child, spawn
 from runtime.stack.errors import StackError
+from runtime.stack.progress import Progress, silent
 
 FIRST_BACKOFF_S, MOST_BACKOFF_S, STEADY_S = 0.2, 5.0, 10.0
 _GIVE_UP_BEFORE_READY = 4
@@ -45,11 +46,12 @@ class Running:
 class Supervisor:
     """All children, in the order of their start.
 
-    ``changed`` is called whenever a process comes or goes, ``say`` when one that was ready has to be started again.
+    ``changed`` is called whenever a process comes or goes. ``progress`` is told of each that is starting, and of one
+    that was ready and has to be started again.
     """
 
     changed: Callable[[], None] = lambda: None
-    say: Callable[[str], None] = lambda _: None
+    progress: Progress = field(default_factory=silent)
     examine_s: float = 5.0
     children: list[Running] = field(default_factory=list)
 
@@ -70,7 +72,9 @@ class Supervisor:
                 return
             wait = backoff(wait, clock() - began)
             if running.was_ready:
-                self.say(f"{running.child.name} {fate}; it starts again in {wait:.1f} s, see {running.child.log}")
+                self.progress.say(
+                    f"{running.child.name} {fate}; it starts again in {wait:.1f} s, see {running.child.log}"
+                )
             await asyncio.sleep(wait)
             running.restarts += 1
 
@@ -95,7 +99,7 @@ class Supervisor:
         while running.child.well is not None:
             await asyncio.sleep(self.examine_s)
             if not await running.child.well():
-                self.say(f"{running.child.name} is not well any more")
+                self.progress.say(f"{running.child.name} is not well any more")
                 _signal(running, running.child.stop_signal)
 
     @staticmethod
@@ -103,17 +107,19 @@ class Supervisor:
         return running.stopping  # set by others while a process lived
 
     async def _until_ready(self, running: Running) -> None:
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + running.child.ready_s
-        while not (running.pid and await running.child.ready()):
-            if running.restarts >= _GIVE_UP_BEFORE_READY:
-                raise StackError(f"{running.child.name} ends at once; its last words:\n{_last_words(running.child)}")
-            if clock() > deadline:
-                raise StackError(
-                    f"{running.child.name} is not ready after {running.child.ready_s:.0f} s; its last words:\n"
-                    f"{_last_words(running.child)}"
-                )
-            await asyncio.sleep(_POLL_S)
+        clock, child = asyncio.get_running_loop().time, running.child
+        deadline = clock() + child.ready_s
+        with self.progress.task(child.name, done="ready") as task:
+            while not (running.pid and await child.ready()):
+                if running.restarts >= _GIVE_UP_BEFORE_READY:
+                    raise StackError(f"{child.name} ends at once; its last words:\n{_last_words(child)}")
+                if running.restarts:
+                    task.detail = f"restarts: {running.restarts}"
+                if clock() > deadline:
+                    raise StackError(
+                        f"{child.name} is not ready after {child.ready_s:.0f} s; its last words:\n{_last_words(child)}"
+                    )
+                await asyncio.sleep(_POLL_S)
         running.was_ready = True
 
     async def stop(self) -> None:

@@ -12,6 +12,7 @@ from runtime.stack.folder import Folder
 from runtime.stack.java import find_java, java_major, kafka_jars
 from runtime.stack.kafka import Kafka
 from runtime.stack.postgres import Postgres
+from runtime.stack.progress import silent
 from runtime.stack.valkey import Valkey
 
 
@@ -85,7 +86,7 @@ async def test_a_failed_download_says_why_and_leaves_nothing(tmp_path: Path, mon
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(StackError, match="cannot resolve"):
-        await kafka_jars(lambda _: None)
+        await kafka_jars(silent())
     assert [entry.name for entry in (tmp_path / "cache" / "millrace").iterdir()] == ["lock"]
 
 
@@ -95,11 +96,11 @@ async def test_jars_appear_whole_and_an_interrupted_download_is_swept(tmp_path: 
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "cache" / "millrace" / "unfinished-old").mkdir(parents=True)
-    jars = await kafka_jars(lambda _: None)
+    jars = await kafka_jars(silent())
     assert (jars / "kafka_2.13.jar").exists()
     assert not (jars.parent / "unfinished-old").exists()
     program(tmp_path / "bin" / "mvn", "exit 1")
-    assert await kafka_jars(lambda _: None) == jars
+    assert await kafka_jars(silent()) == jars
 
 
 @pytest.mark.parametrize(
@@ -145,3 +146,22 @@ async def test_a_foreign_kafka_storage_is_refused(
     (folder.path / "kafka" / name).write_text(text)
     with pytest.raises(StackError, match=complaint):
         await Kafka(folder, 21_000, 21_001).prepare()
+
+
+async def test_a_user_id_without_a_name_is_refused_before_initdb_does(folder: Folder, monkeypatch: pytest.MonkeyPatch):
+    def nameless(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", nameless)
+    with pytest.raises(StackError, match=r"user id \d+ has no name.*MILLRACE_PG__DSN"):
+        await Postgres(folder, 21_003).prepare()
+
+
+async def test_root_without_a_user_nobody_is_told_what_to_do(folder: Folder, monkeypatch: pytest.MonkeyPatch):
+    def unknown(_: str) -> None:
+        raise KeyError
+
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("pwd.getpwnam", unknown)
+    with pytest.raises(StackError, match=r"there is no user nobody"):
+        await Postgres(folder, 21_003).prepare()

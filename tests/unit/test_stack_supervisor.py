@@ -14,6 +14,7 @@ import pytest
 from runtime.stack import supervisor as module
 from runtime.stack.child import Child, run_to_end
 from runtime.stack.errors import StackError
+from runtime.stack.progress import Progress
 from runtime.stack.supervisor import MOST_BACKOFF_S, STEADY_S, Supervisor, backoff
 
 ENV = {"PATH": "/usr/bin:/bin"}
@@ -71,7 +72,7 @@ def test_restarts_come_later_and_later_until_a_steady_life():
 @pytest.mark.usefixtures("impatient")
 async def test_one_that_dies_is_started_again_and_that_is_said(supervisor: Supervisor, tmp_path: Path):
     said: list[str] = []
-    supervisor.say = said.append
+    supervisor.progress = Progress(said.append)
     await supervisor.start([script(tmp_path, "READY; exec sleep 60")])
     [running] = supervisor.children
     first = running.pid
@@ -79,7 +80,8 @@ async def test_one_that_dies_is_started_again_and_that_is_said(supervisor: Super
     os.kill(first, signal.SIGKILL)
     await until(lambda: running.pid not in (None, first))
     assert running.restarts == 1
-    assert "was ended by signal 9" in said[0]
+    assert "it: ready in" in said[0]
+    assert "was ended by signal 9" in said[1]
 
 
 @pytest.mark.usefixtures("impatient")

@@ -1,0 +1,92 @@
+"""When the environment of a checkout is made, made anew, or left alone; and what a failure says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from runtime.stack import install as module
+from runtime.stack.install import install
+from runtime.stack.progress import Progress, Task, silent
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is run instead of doing it: ``venv`` or ``pip``."""
+    run: list[str] = []
+
+    def note(command: Sequence[str], failure: str, task: Task | None) -> None:
+        run.append(command[2])
+        if command[2] == "venv":
+            Path(command[-1]).mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(module, "_run", note)
+    return run
+
+
+@pytest.fixture
+def venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: list[str]) -> Path:
+    """The environment of a project that is installed."""
+    monkeypatch.chdir(tmp_path)
+    Path("pyproject.toml").write_text("one")
+    install(Path(".venv"), "dev", silent())
+    assert commands == ["venv", "pip"]
+    commands.clear()
+    return Path(".venv")
+
+
+def test_what_is_there_is_left_alone_and_nothing_is_said(venv: Path, commands: list[str]):
+    said: list[str] = []
+    install(venv, "dev", Progress(said.append))
+    assert (commands, said) == ([], [])
+
+
+def test_other_requirements_are_installed_into_it(venv: Path, commands: list[str]):
+    Path("pyproject.toml").write_text("two")
+    install(venv, "dev", silent())
+    assert commands == ["pip"]
+
+
+def test_other_extras_are_installed_into_it(venv: Path, commands: list[str]):
+    install(venv, "dev,embedded", silent())
+    assert commands == ["pip"]
+
+
+@pytest.mark.parametrize(("name", "other"), [("folder", "/elsewhere/.venv"), ("python", "/usr/bin/python3.11 3.11.2")])
+def test_a_moved_checkout_and_another_interpreter_need_a_new_one(
+    venv: Path, commands: list[str], name: str, other: str
+):
+    stamp = venv / ".installed"
+    stamp.write_text(json.dumps({**json.loads(stamp.read_text()), name: other}))
+    install(venv, "dev", silent())
+    assert commands == ["venv", "pip"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]"])
+def test_an_environment_that_was_not_finished_is_made_anew(venv: Path, commands: list[str], text: str):
+    (venv / ".installed").write_text(text)
+    install(venv, "dev", silent())
+    assert commands == ["venv", "pip"]
+
+
+def test_a_failure_leaves_no_stamp(venv: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise SystemExit("no network")
+
+    monkeypatch.setattr(module, "_run", fail)
+    Path("pyproject.toml").write_text("two")
+    with pytest.raises(SystemExit):
+        install(venv, "dev", silent())
+    assert not (venv / ".installed").exists()
+
+
+def test_a_command_that_fails_shows_its_last_lines_and_what_to_do():
+    task = Task("pip", 0.0)
+    with pytest.raises(SystemExit, match=r"(?s)is the network there\?:\n.*line 29\n  no route") as failed:
+        script = "i=0; while [ $i -lt 30 ]; do echo line $i; i=$((i+1)); done; echo no route >&2; exit 1"
+        module._run(["sh", "-c", script], "is the network there?", task)
+    assert "line 3\n" not in str(failed.value)
+    assert task.detail == "no route"
