@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 
 from ops.errors import OperatorError
 from runtime.errors import MillraceError, Unavailable
+from runtime.stack.standstill import Standstill
 from schemas.topics import load
 
 _BROKER_S = 60.0
@@ -22,17 +24,21 @@ async def migrate_database(dsn: str) -> None:
         raise OperatorError(f"the database cannot be set up: {exc}") from exc
 
 
-async def apply_topics(bootstrap: str, replication: int | None) -> list[str]:
-    """Bring the broker to topics.yaml; wait for one that is still starting. Raises OperatorError."""
+async def apply_topics(
+    bootstrap: str, replication: int | None, brokers: Callable[[], Sequence[int]] = tuple
+) -> list[str]:
+    """Bring the broker to topics.yaml; wait for one that is still starting. Raises OperatorError.
+
+    ``brokers`` names the processes of our own ones, for which patience lasts while they move.
+    """
     from runtime.kafka.admin import apply
 
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + _BROKER_S
+    standstill = Standstill(_BROKER_S)
     while True:
         try:
             return await apply(bootstrap, load(), replication=replication)
         except Unavailable as exc:
-            if clock() > deadline:
+            if standstill.reason(brokers()):
                 raise OperatorError(f"the topics cannot be applied: {exc}") from exc
             await asyncio.sleep(0.2)
         except MillraceError as exc:

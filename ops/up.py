@@ -38,11 +38,12 @@ class Up:
     progress: Progress
     servers_only: bool
     supervisor: Supervisor = field(init=False)
+    has_broker: bool = False
     ready: bool = False
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def __post_init__(self) -> None:
-        self.supervisor = Supervisor(self._note_change, self.progress)
+        self.supervisor = Supervisor(self._note_change, self.progress, lambda: not self.has_broker)
 
     async def start(self) -> None:
         """Return when everything is ready. Raises StackError, OperatorError."""
@@ -58,8 +59,14 @@ class Up:
 
     async def _broker(self) -> None:
         await self._run(self.servers.brokers)
+        names = self.plan.topology.brokers
         with self.progress.task("topics", done="as topics.yaml declares them"):
-            await apply_topics(self.servers.where.kafka, 1 if self.servers.is_broker_alone else None)
+            await apply_topics(
+                self.servers.where.kafka,
+                1 if self.servers.is_broker_alone else None,
+                lambda: [r.pid for r in self.supervisor.children if r.child.name in names and r.pid],
+            )
+        self.has_broker = True
 
     async def _rest(self) -> None:
         await asyncio.gather(self._run(self.servers.database), self._cache())

@@ -25,7 +25,8 @@ class Child:
     """What to run, and how to know that it is ready.
 
     ``before`` is done before each start; one that is not ``well`` is started again. ``port`` is where it serves
-    clients, ``ops_port`` where our own processes serve operators.
+    clients, ``ops_port`` where our own processes serve operators. ``ready_s``: how long it may stand still before it
+    is ready, see ``standstill``.
     """
 
     name: str

@@ -13,6 +13,7 @@ from runtime.errors import Unavailable
 from runtime.stack.child import Child, spawn
 from runtime.stack.errors import StackError
 from runtime.stack.progress import Progress, silent
+from runtime.stack.standstill import Standstill
 
 FIRST_BACKOFF_S, MOST_BACKOFF_S, STEADY_S = 0.2, 5.0, 10.0
 _GIVE_UP_BEFORE_READY = 4
@@ -31,6 +32,8 @@ class Running:
     child: Child
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
+    failures: int = 0
+    """Restarts for which nothing but the process itself can be blamed."""
     was_ready: bool = False
     stopping: bool = False
     task: asyncio.Task[None] | None = None
@@ -47,11 +50,13 @@ class Supervisor:
     """All children, in the order of their start.
 
     ``changed`` is called whenever a process comes or goes. ``progress`` is told of each that is starting, and of one
-    that was ready and has to be started again.
+    that was ready and has to be started again. ``lacks_servers``: whether something that the others need is still
+    being prepared; on a slow machine they may end for want of it, and are not given up.
     """
 
     changed: Callable[[], None] = lambda: None
     progress: Progress = field(default_factory=silent)
+    lacks_servers: Callable[[], bool] = lambda: False
     examine_s: float = 5.0
     children: list[Running] = field(default_factory=list)
 
@@ -75,6 +80,7 @@ class Supervisor:
                 self.progress.say(
                     f"{running.child.name} {fate}; it starts again in {wait:.1f} s, see {running.child.log}"
                 )
+            running.failures += running.child.kind == "server" or not self.lacks_servers()
             await asyncio.sleep(wait)
             running.restarts += 1
 
@@ -107,18 +113,16 @@ class Supervisor:
         return running.stopping  # set by others while a process lived
 
     async def _until_ready(self, running: Running) -> None:
-        clock, child = asyncio.get_running_loop().time, running.child
-        deadline = clock() + child.ready_s
+        child, standstill = running.child, Standstill(running.child.ready_s)
         with self.progress.task(child.name, done="ready") as task:
             while not (running.pid and await child.ready()):
-                if running.restarts >= _GIVE_UP_BEFORE_READY:
+                if running.failures >= _GIVE_UP_BEFORE_READY:
                     raise StackError(f"{child.name} ends at once; its last words:\n{_last_words(child)}")
                 if running.restarts:
                     task.detail = f"restarts: {running.restarts}"
-                if clock() > deadline:
-                    raise StackError(
-                        f"{child.name} is not ready after {child.ready_s:.0f} s; its last words:\n{_last_words(child)}"
-                    )
+                # While it has no process yet, a helper prepares it, and moves in its own way.
+                if running.pid and (reason := standstill.reason([running.pid])):
+                    raise StackError(f"{child.name} {reason} and is not ready; its last words:\n{_last_words(child)}")
                 await asyncio.sleep(_POLL_S)
         running.was_ready = True
 

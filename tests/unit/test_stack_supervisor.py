@@ -98,9 +98,15 @@ async def test_one_that_cannot_be_started_is_given_up_too(supervisor: Supervisor
         await supervisor.start([missing])
 
 
-async def test_one_that_is_never_ready_is_given_up(supervisor: Supervisor, tmp_path: Path):
-    with pytest.raises(StackError, match="not ready after 0 s"):
-        await supervisor.start([script(tmp_path, "exec sleep 60", ready_s=0.3)])
+async def test_one_that_stands_still_is_given_up(supervisor: Supervisor, tmp_path: Path):
+    with pytest.raises(StackError, match=r"it has stood still for 1 s and is not ready.*\n.*waiting"):
+        await supervisor.start([script(tmp_path, "echo waiting; exec sleep 60", ready_s=1.0)])
+
+
+async def test_one_that_moves_is_waited_for(supervisor: Supervisor, tmp_path: Path):
+    moves = "i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done; READY; exec sleep 60"
+    await supervisor.start([script(tmp_path, moves, ready_s=0.1)])
+    assert supervisor.children[0].was_ready
 
 
 async def test_one_that_is_not_well_is_started_again(supervisor: Supervisor, tmp_path: Path):

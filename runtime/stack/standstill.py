@@ -1,0 +1,79 @@
+"""Patience with a process that is starting: it follows what the process does, not the clock.
+
+On a busy or slow machine a start takes as long as it takes. What ends the patience is standing still: no use of a
+processor, no wait for one and none for a disk. Linux shows that in ``/proc`` (proc(5)); elsewhere the clock decides.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.stack.processes import family
+
+_PROC = Path("/proc")
+_LOOK_S = 1.0
+_WORKS = 0.1
+"""Of one processor: who uses less while it waits for none only looks from time to time whether others are ready."""
+MOST_CPU_S = 300.0
+"""Who used so much and is not ready runs in circles."""
+
+
+@dataclass(slots=True)
+class Activity:
+    """What some processes have done. ``wants``: some thread runs, waits for a processor, or waits for a disk."""
+
+    cpu_s: float
+    wants: bool
+
+
+def activity(ancestors: Iterable[int]) -> Activity:
+    """Look at these processes and all that they started."""
+    cpu_s, wants = 0.0, False
+    for pid in {member for ancestor in ancestors for member in family(ancestor)}:
+        for stat in (_PROC / str(pid) / "task").glob("*/stat"):
+            with suppress(OSError):  # it has ended
+                parts = stat.read_text().rpartition(")")[2].split()
+                wants = wants or parts[0] in "RD"
+                cpu_s += (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
+    return Activity(cpu_s, wants)
+
+
+@dataclass(slots=True)
+class Standstill:
+    """How long some processes have stood still. Time in which they move takes back as much of it."""
+
+    limit_s: float
+    clock: Callable[[], float] = time.monotonic
+    look: Callable[[Iterable[int]], Activity] = activity
+    still_s: float = 0.0
+    used_s: float = 0.0
+    _at: float = field(init=False)
+    _cpu_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._at = self.clock()
+
+    def reason(self, pids: Iterable[int]) -> str | None:
+        """Look once more, at most once a second; return why patience is at an end, or None while it is not."""
+        passed = self.clock() - self._at
+        if passed < _LOOK_S:
+            return None
+        self._at += passed
+        seen = self.look(pids)
+        used = max(0.0, seen.cpu_s - self._cpu_s)
+        self._cpu_s = seen.cpu_s
+        self.used_s += used
+        if seen.wants or used >= _WORKS * passed:
+            self.still_s = max(0.0, self.still_s - passed)
+        else:
+            self.still_s += passed
+        if self.still_s > self.limit_s:
+            return f"has stood still for {self.limit_s:.0f} s"
+        if self.used_s > MOST_CPU_S:
+            return f"has used {MOST_CPU_S:.0f} s of processor time"
+        return None
