@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ops import agents, connections, demo, dlq, gateways, replay_irc, topics, users
+from ops import agents, chat, connections, demo, dlq, gateways, replay_irc, topics, users
 from ops.audit.command import audit
 from ops.errors import OperatorError
 from ops.running import data_folder, running_stack
@@ -32,6 +32,8 @@ app.add_typer(gateways.app, name="gateways")
 app.command("audit")(audit)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(users.app, name="users")
+app.command("send")(chat.send)
+app.command("listen")(chat.listen)
 app.command("demo")(demo.demo)
 app.command("replay-irc")(replay_irc.replay_irc)
 app.command("verify")(verify.verify)
@@ -108,16 +110,27 @@ def token(
     data: Data = None,
 ) -> None:
     """A token for the stack that runs."""
-    from ops.tokens import are_ours, seconds
-    from runtime.auth import issue
+    from ops.tokens import seconds, token_for
 
-    stack = running_stack(data)
-    if not are_ours():
-        raise OperatorError("tokens come from the issuer of MILLRACE_AUTH__JWKS_URL")
     try:
-        print(issue(stack.jwt_secret, user, ttl_s=seconds(ttl)))
+        ttl_s = seconds(ttl)
     except ValueError as exc:
         raise OperatorError(str(exc)) from exc
+    print(token_for(running_stack(data), user, ttl_s=ttl_s))
+
+
+@app.command()
+def env(
+    servers: Annotated[
+        bool, typer.Option("--servers", help="Instead: what ingest, a stage or the gateway needs, started by hand.")
+    ] = False,
+    data: Data = None,
+) -> None:
+    """Print variables of the stack that runs: eval "$(millrace env)" sets API, WS and two tokens, ALICE and BOB."""
+    from ops.environment import exported, for_clients, for_processes
+
+    stack = running_stack(data)
+    print(exported(for_processes(stack) if servers else for_clients(stack)), end="")
 
 
 @app.command()

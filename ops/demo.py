@@ -31,7 +31,7 @@ _PATIENCE_S = 20.0
 
 
 def demo(
-    messages: Annotated[int, typer.Option(help="How many messages.", min=1, max=10_000)] = 20,
+    messages: Annotated[int, typer.Option(help="How many messages.", min=1, max=10_000)] = 10,
     data: Annotated[Path | None, typer.Option("--data", help="The data folder of the stack that runs.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:

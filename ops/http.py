@@ -54,10 +54,10 @@ class FrontDoor:
     repeats: int = 0
     post_seconds: list[float] = field(default_factory=list)
 
-    async def create(self, token: str, members: list[str], title: str) -> str:
+    async def create(self, token: str, members: list[str], title: str | None = None) -> str:
         """Make a conversation; returns its id. A repeat with the same id is no second one."""
         id_ = new_id()
-        body = {"conversationId": id_, "members": members, "title": title}
+        body = {"conversationId": id_, "members": members, **({} if title is None else {"title": title})}
         await self._call("POST", "/conversations", token, body, fine=(201, 409))
         return id_
 
@@ -71,12 +71,20 @@ class FrontDoor:
 
     async def send(self, token: str, conversation_id: str, content: str) -> Posted:
         """Post a message until the server has said what became of it."""
-        key, first = new_id(), _OnWire()
-        body = {"conversationId": conversation_id, "type": "text", "content": content, "clientMessageId": key}
-        answer, last = await self._call("POST", "/messages", token, body, fine=(200, 201), wire=first)
+        first = _OnWire()
+        answer, last = await self._post(token, conversation_id, content, first)
         seconds = last.answered - last.sent
         self.post_seconds.append(seconds)
         return Posted(answer["messageId"], answer["seq"], seconds, first.sent or last.sent)
+
+    async def post(self, token: str, conversation_id: str, content: str) -> dict[str, Any]:
+        """Post a message like ``send``; return the server's answer."""
+        answer, _ = await self._post(token, conversation_id, content, _OnWire())
+        return dict(answer)
+
+    async def _post(self, token: str, conversation_id: str, content: str, wire: _OnWire) -> tuple[Any, _OnWire]:
+        body = {"conversationId": conversation_id, "type": "text", "content": content, "clientMessageId": new_id()}
+        return await self._call("POST", "/messages", token, body, fine=(200, 201), wire=wire)
 
     async def _call(
         self, method: str, path: str, token: str, body: Any, *, fine: tuple[int, ...], wire: _OnWire | None = None

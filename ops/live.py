@@ -16,8 +16,10 @@ import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-_PLACED = ("new_message", "conversation_changed", "media_ready")
-_LATER = ("unavailable", "rate_limited")
+PLACED = ("new_message", "conversation_changed", "media_ready")
+"""The frames that have a place in their conversation: their seq."""
+LATER = ("unavailable", "rate_limited")
+"""Codes after which the same request may be made again."""
 _HINT = b'{"type":"new_message"'
 
 
@@ -89,7 +91,7 @@ class Live:
     def __post_init__(self) -> None:
         self.awake.set()
         place = f'","conversationId":"{self.conversation_id}","seq":'
-        self._mine = tuple(f'{{"type":"{kind}{place}'.encode() for kind in _PLACED)
+        self._mine = tuple(f'{{"type":"{kind}{place}'.encode() for kind in PLACED)
 
     async def run(self) -> None:
         """Stay connected until ``close``. Raises nothing."""
@@ -147,7 +149,7 @@ class Live:
         said = orjson.loads(raw)
         if said["type"] == "joined":
             self._is_joined(said["seq"])
-        elif self._is_refused(said) and said["code"] in _LATER:
+        elif self._is_refused(said) and said["code"] in LATER:
             asyncio.get_running_loop().call_later(random.uniform(0.2, 1.0), self._join_again)
         else:
             self.screen.other(said)

@@ -39,7 +39,7 @@ def _short(path: str) -> str:
     return path.removeprefix(here)
 
 
-def show_next(folder: Folder, urls: dict[str, str]) -> None:
+def show_next(folder: Folder) -> None:
     """Two tokens, if they are ours to give, and what to try."""
     from runtime.auth import issue
 
@@ -51,6 +51,6 @@ def show_next(folder: Folder, urls: dict[str, str]) -> None:
     command = _short(str(Path(sys.executable).with_name("millrace")))
     extra = "" if folder.path.name == ".millrace" else f" --data {_short(str(folder.path))}"
     out.print("\ntry next, in a second terminal:", highlight=False)
-    for line in ("demo", "status", "topics list", "agents list", "logs status -f"):
+    print(f'  eval "$({command} env{extra})"    # API, WS, ALICE and BOB, for the commands of the README')
+    for line in ("demo", "listen bob", "send alice --to bob hello", "status", "topics list", "agents list"):
         print(f"  {command} {line}{extra}")
-    print(f'  curl {urls["http"]}/conversations -H "Authorization: Bearer $({command} token alice{extra})"')

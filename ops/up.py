@@ -236,4 +236,4 @@ async def _announce(up: Up, as_json: bool) -> None:
     children = [running.child for running in up.supervisor.children]
     show_ready(up.urls, children, up.servers.given, up.progress.seconds)
     if not up.servers_only:
-        show_next(up.plan.folder, up.urls)
+        show_next(up.plan.folder)

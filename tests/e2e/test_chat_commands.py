@@ -1,0 +1,142 @@
+"""``millrace env``, ``send`` and ``listen``: the pipeline from a shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import httpx2
+import pytest
+
+from ops.running import RunningStack
+from runtime.stack.child import end_with_parent
+from runtime.stack.ports import allot
+from schemas.ids import new_id
+
+from .conftest import ROOT, kill, millrace, until
+
+
+def run(stack: RunningStack, *words: str) -> subprocess.CompletedProcess[str]:
+    return millrace(*words, "--data", str(stack.data))
+
+
+def sent(stack: RunningStack, *words: str) -> dict[str, Any]:
+    done = run(stack, "send", *words)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def shell(stack: RunningStack, options: str, script: str) -> str:
+    """What a shell prints that has evaluated ``millrace env``."""
+    command = f'eval "$("{sys.executable}" -m ops.cli env {options} --data "{stack.data}")"; {script}'
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MILLRACE_")}
+    done = subprocess.run(["sh", "-euc", command], capture_output=True, text=True, cwd=ROOT, env=clean, check=True)
+    return done.stdout
+
+
+def test_env_says_where_clients_go_and_who_they_may_be(stack: RunningStack):
+    api, ws, alice, bob = shell(stack, "", 'printf "%s\\n" "$API" "$WS" "$ALICE" "$BOB"').split()
+    assert (api, ws) == (stack.http_url, stack.ws_url)
+    for token in (alice, bob):
+        answer = httpx2.get(f"{api}/conversations", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 200
+
+
+def test_env_starts_a_process_by_hand(stack: RunningStack):
+    ports = allot(["http", "ops"], {}, {})
+    variables = shell(stack, "--servers", "env")
+    env = dict(line.split("=", 1) for line in variables.splitlines() if line.startswith("MILLRACE_"))
+    assert env["MILLRACE_PG__DSN"] == stack.pg_dsn
+    env |= {"MILLRACE_HTTP__PORT": str(ports["http"]), "MILLRACE_OPS__PORT": str(ports["ops"])}
+    us = os.getpid()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ingest"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **env},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: end_with_parent(us),
+    )
+    try:
+        url = f"http://127.0.0.1:{ports['http']}/conversations"
+        token = run(stack, "token", "carol").stdout.strip()
+
+        def answer() -> int:
+            try:
+                return httpx2.get(url, headers={"Authorization": f"Bearer {token}"}).status_code
+            except httpx2.HTTPError:
+                return 0
+
+        until(lambda: answer() == 200)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_a_message_goes_in_and_its_frame_comes_out(stack: RunningStack):
+    alice, bob = f"alice-{new_id()[-8:]}", f"bob-{new_id()[-8:]}"
+    first = sent(stack, alice, "--to", f"{bob}, carol", "hello")
+    assert (first["seq"], first["status"]) == (1, "sent")
+    room = first["conversationId"]
+    assert sent(stack, alice, "--conversation", room, "again")["seq"] == 2
+    done = run(stack, "listen", bob, "--conversation", room, "--messages", "2")
+    frames = [json.loads(line) for line in done.stdout.splitlines()]
+    assert frames[0]["type"] == "connected"
+    assert [(f["id"], f["seq"]) for f in frames if f["type"] == "joined"] == [(room, 2)]
+    messages = [frame["message"]["content"] for frame in frames if frame["type"] == "new_message"]
+    assert messages == ["hello", "again"]
+
+
+def test_a_listener_misses_and_doubles_nothing_when_its_gateway_is_killed(stack: RunningStack):
+    alice, bob = f"alice-{new_id()[-8:]}", f"bob-{new_id()[-8:]}"
+    room = sent(stack, alice, "--to", bob, "1")["conversationId"]
+    us = os.getpid()
+    listening = [sys.executable, "-m", "ops.cli", "listen", bob, "--conversation", room, "--messages", "4"]
+    process = subprocess.Popen(
+        [*listening, "--data", str(stack.data)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: end_with_parent(us),
+    )
+    try:
+        assert process.stdout is not None
+        while json.loads(process.stdout.readline())["type"] != "joined":
+            pass
+        sent(stack, alice, "--conversation", room, "2")
+        while json.loads(process.stdout.readline()).get("seq") != 2:
+            pass
+        kill(stack, "gateway")
+        for text in ("3", "4"):
+            sent(stack, alice, "--conversation", room, text)
+        out, errors = process.communicate(timeout=60)
+        frames = [json.loads(line) for line in out.splitlines()]
+        assert [frame["seq"] for frame in frames if frame["type"] == "new_message"] == [3, 4]
+        assert "connecting again" in errors
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("send", "alice", "hello"), "name a conversation with --conversation, or users for a new one with --to"),
+        (("send", "alice", "hello", "--conversation", "abc"), "$.conversationId"),
+        (("send", "alice", "hello", "--to", "b o b"), "$.members[0]"),
+        (("send", "al ice", "hello", "--to", "bob"), "a user id is 1-64 of"),
+        (("send", "alice", "", "--to", "bob"), "1 to 4000 characters"),
+        (("listen", "al ice"), "a user id is 1-64 of"),
+        (("listen", "alice", "--conversation", "01900000-0000-7000-8000-000000000009"), "no such conversation"),
+        (("listen", "alice", "--conversation", "abc"), "conversation abc was refused"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(stack: RunningStack, words: tuple[str, ...], complaint: str):
+    done = run(stack, *words)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("millrace: ")
+    assert complaint in line
