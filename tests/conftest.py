@@ -22,6 +22,12 @@ from runtime.store.migrate import migrate
 from runtime.store.pool import Pool, open_pool
 from tests.folders import open_folder
 from tests.rediscluster import RedisCluster
+from tests.reporting import Reporting
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell what takes long and what is skipped."""
+    config.pluginmanager.register(Reporting(config), "millrace-reporting")
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ def needed(kind: str) -> str:
     """Where the server is; without it the test is skipped."""
     found = find(kind)
     if found is None:
-        pytest.skip(f"{kind} is not installed: `sh tests/tools.sh {kind}` gets it where apt can")
+        pytest.skip(f"{kind} is not installed (apt-get install {kind})")
     return found
 
 

@@ -86,7 +86,7 @@ class Node:
 def _node() -> list[str]:
     program = shutil.which("node")
     if program is None:
-        pytest.skip("Node.js is not installed")
+        pytest.skip("Node.js is not installed (apt-get install nodejs)")
     command = [program, "--experimental-websocket", "--no-warnings", "-e"]
     if subprocess.run([*command, "WebSocket"], capture_output=True).returncode:
         pytest.skip("this Node.js has no WebSocket of its own; 20.10 or later has")
@@ -141,7 +141,7 @@ async def open_browser(origin: str, folder: Path) -> AsyncIterator[Browser]:
     """A page of this origin. Skips the test where Chromium is missing."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
-        pytest.skip("Chromium is not installed: `sh tests/tools.sh chromium` gets it where apt can")
+        pytest.skip("Chromium is not installed (apt-get install chromium)")
     port = allot(["devtools"], {}, {})["devtools"]
     own = [f"--remote-debugging-port={port}", f"--user-data-dir={folder / 'profile'}", "about:blank"]
     with (folder / "chromium.log").open("wb") as log:

@@ -34,7 +34,7 @@ def token_from(stack: RunningStack, user: str, *, issued: int, ends: int) -> str
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(library() is None, reason="libfaketime is not installed")
+@pytest.mark.skipif(library() is None, reason="libfaketime is not installed (apt-get install faketime)")
 async def test_row_45_clocks_that_disagree_change_no_order(stack: RunningStack, beside: Beside, tmp_path: Path):
     clocks = tmp_path / "clocks"
     clocks.mkdir()

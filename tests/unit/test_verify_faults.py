@@ -119,7 +119,7 @@ async def test_no_disk_is_filled_that_was_not_made_for_it(tmp_path: Path):
             await fault("full-disk").inject(world(tmp_path, postgres=server.pid))
 
 
-@pytest.mark.skipif(library() is None, reason="libfaketime is not installed")
+@pytest.mark.skipif(library() is None, reason="libfaketime is not installed (apt-get install faketime)")
 def test_a_clock_steps_and_durations_do_not(tmp_path: Path):
     shim = library()
     assert shim is not None

@@ -33,7 +33,7 @@ def running_in(folder: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(150)
-@pytest.mark.skipif(library() is None, reason="libfaketime is not installed")
+@pytest.mark.skipif(library() is None, reason="libfaketime is not installed (apt-get install faketime)")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_trial_that_is_told_to_end_ends_everything(number: signal.Signals):
     us = os.getpid()
