@@ -32,7 +32,7 @@ User = Annotated[str, typer.Argument(help="1-64 of A-Z a-z 0-9 _ . : -")]
 
 def send(
     user: User,
-    text: Annotated[str, typer.Argument(help="The message: 1-4,000 characters.")],
+    text: Annotated[str, typer.Argument(help="The message, 1-4,000 characters; - reads it from standard input.")],
     conversation: Annotated[str | None, typer.Option(help="The id of a conversation of the user's.")] = None,
     to: Annotated[str | None, typer.Option(help="Users, comma-separated: in a new conversation with them.")] = None,
     data: Data = None,
@@ -42,7 +42,8 @@ def send(
         raise OperatorError("name a conversation with --conversation, or users for a new one with --to")
     stack = running_stack(data)
     token = token_for(stack, user, ttl_s=_TOKEN_S)
-    print(asyncio.run(_send(stack.http_url, token, conversation, to or "", text)))
+    content = sys.stdin.read() if text == "-" else text
+    print(asyncio.run(_send(stack.http_url, token, conversation, to or "", content)))
 
 
 async def _send(url: str, token: str, conversation: str | None, to: str, text: str) -> str:

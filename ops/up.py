@@ -31,7 +31,7 @@ _PORTS = "ports.json"
 
 @dataclass(slots=True)
 class Up:
-    """One run. ``progress`` is for people; what programs read goes to standard output."""
+    """A run of the stack. ``progress`` is for people; what programs read goes to standard output."""
 
     plan: stack.Plan
     servers: stack.Servers

@@ -1,4 +1,4 @@
-"""What a person sees of a test run: which test takes long, while it does, and in one line what was skipped and why."""
+"""Reports of a test run: the test that takes long, while it does, and in one line what was skipped and why."""
 
 from __future__ import annotations
 

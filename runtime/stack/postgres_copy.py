@@ -24,7 +24,7 @@ from runtime.stack.folder import nobody
 from runtime.stack.processes import running_from
 
 OUTSIDE = Path("/var/lib/millrace")
-"""Where the server's user can get to when root's own folders are closed to others."""
+"""The folder that the server's user can enter when root's own folders are closed to others."""
 
 _LINKED = re.compile(r"=> (/.+) \(0x")
 

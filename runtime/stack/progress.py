@@ -1,4 +1,4 @@
-"""What is under way, for the person who waits: each task with its time, and never a silence of more than 5 seconds.
+"""Progress for the person who waits: each task with its time, and never a silence of more than 5 seconds.
 
 Only the standard library: the environment of a checkout is set up with it before anything is installed.
 

@@ -18,14 +18,14 @@ from runtime.stack.processes import family
 _PROC = Path("/proc")
 _LOOK_S = 1.0
 _WORKS = 0.1
-"""Of one processor: who uses less while it waits for none only looks from time to time whether others are ready."""
+"""Of one processor. A process that uses less, and does not wait for one, only polls whether others are ready."""
 MOST_CPU_S = 300.0
-"""Who used so much and is not ready runs in circles."""
+"""A process that used so much and is not ready makes no progress."""
 
 
 @dataclass(slots=True)
 class Activity:
-    """What some processes have done. ``wants``: some thread runs, waits for a processor, or waits for a disk."""
+    """The work of some processes. ``wants``: a thread of theirs runs, waits for a processor, or waits for a disk."""
 
     cpu_s: float
     wants: bool
@@ -45,7 +45,7 @@ def activity(ancestors: Iterable[int]) -> Activity:
 
 @dataclass(slots=True)
 class Standstill:
-    """How long some processes have stood still. Time in which they move takes back as much of it."""
+    """Measures how long some processes have stood still. Each second in which they move takes one back."""
 
     limit_s: float
     clock: Callable[[], float] = time.monotonic

@@ -1,4 +1,4 @@
-"""``millrace env``, ``send`` and ``listen``: the pipeline from a shell."""
+"""The pipeline from a shell: ``millrace env``, ``send`` and ``listen``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sent(stack: RunningStack, *words: str) -> dict[str, Any]:
 
 
 def shell(stack: RunningStack, options: str, script: str) -> str:
-    """What a shell prints that has evaluated ``millrace env``."""
+    """Run the script in a shell that has evaluated ``millrace env``; return what it prints."""
     command = f'eval "$("{sys.executable}" -m ops.cli env {options} --data "{stack.data}")"; {script}'
     clean = {k: v for k, v in os.environ.items() if not k.startswith("MILLRACE_")}
     done = subprocess.run(["sh", "-euc", command], capture_output=True, text=True, cwd=ROOT, env=clean, check=True)
@@ -81,7 +81,8 @@ def test_a_message_goes_in_and_its_frame_comes_out(stack: RunningStack):
     first = sent(stack, alice, "--to", f"{bob}, carol", "hello")
     assert (first["seq"], first["status"]) == (1, "sent")
     room = first["conversationId"]
-    assert sent(stack, alice, "--conversation", room, "again")["seq"] == 2
+    piped = millrace("send", alice, "-", "--conversation", room, "--data", str(stack.data), input="again")
+    assert json.loads(piped.stdout)["seq"] == 2
     done = run(stack, "listen", bob, "--conversation", room, "--messages", "2")
     frames = [json.loads(line) for line in done.stdout.splitlines()]
     assert frames[0]["type"] == "connected"

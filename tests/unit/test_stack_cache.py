@@ -1,4 +1,4 @@
-"""Where Kafka's jars lie: in the user's cache, and with the environment where the user has none."""
+"""The place of Kafka's jars: the user's cache, or the environment of a user who has none."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_maven_keeps_its_repository_where_it_can(tmp_path: Path, monkeypatch: py
 
 
 async def test_maven_is_never_silent(prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Each file that it fetches is told of while it fetches the next."""
+    """Name the last file that was fetched while Maven fetches the next."""
     maven = tmp_path / "bin" / "mvn"
     maven.parent.mkdir()
     lines = "\n".join(

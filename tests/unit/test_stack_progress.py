@@ -1,4 +1,4 @@
-"""What a person who waits is told."""
+"""Messages to a person who waits."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def child() -> Iterator[Callable[[str], int]]:
 
 
 def seen(pid: int, condition: Callable[[Activity], bool]) -> bool:
-    """Whether it is seen like this within 20 s."""
+    """Tell whether it is seen like this within 20 s."""
     deadline = time.monotonic() + 20
     while not condition(activity([pid])):
         if time.monotonic() > deadline:
