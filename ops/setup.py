@@ -29,7 +29,7 @@ async def apply_topics(
 ) -> list[str]:
     """Bring the broker to topics.yaml; wait for one that is still starting. Raises OperatorError.
 
-    ``brokers`` names the processes of our own ones, for which patience lasts while they move.
+    ``brokers`` returns the process ids of our own brokers; while these work, the wait goes on.
     """
     from runtime.kafka.admin import apply
 

@@ -1,7 +1,7 @@
-"""Patience with a process that is starting: it follows what the process does, not the clock.
+"""Decide when to give up a process that is starting: after a time without work, however long the start takes.
 
-On a busy or slow machine a start takes as long as it takes. What ends the patience is standing still: no use of a
-processor, no wait for one and none for a disk. Linux shows that in ``/proc`` (proc(5)); elsewhere the clock decides.
+A process works when it uses a processor, waits for one, or waits for a disk. Linux shows that in ``/proc`` (proc(5));
+elsewhere nothing is seen to work, so the clock decides.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Activity:
 def activity(ancestors: Iterable[int]) -> Activity:
     """Look at these processes and all that they started."""
     cpu_s, wants = 0.0, False
-    for pid in {member for ancestor in ancestors for member in family(ancestor)}:
+    for pid in {member for ancestor in ancestors for member in _family(ancestor)}:
         for stat in (_PROC / str(pid) / "task").glob("*/stat"):
             with suppress(OSError):  # it has ended
                 parts = stat.read_text().rpartition(")")[2].split()
@@ -43,9 +43,22 @@ def activity(ancestors: Iterable[int]) -> Activity:
     return Activity(cpu_s, wants)
 
 
+def _family(ancestor: int) -> list[int]:
+    """Return the process and its descendants, as their parents list them: that costs less than to read all of /proc."""
+    found = [ancestor]
+    for pid in found:
+        for task in (_PROC / str(pid) / "task").glob("*"):
+            try:
+                found += [int(child) for child in (task / "children").read_text().split()]
+            except (FileNotFoundError, ProcessLookupError):
+                if task.exists():  # a kernel without CONFIG_PROC_CHILDREN
+                    return family(ancestor)
+    return found
+
+
 @dataclass(slots=True)
 class Standstill:
-    """Measures how long some processes have stood still. Each second in which they move takes one back."""
+    """Measures how long some processes have stood still. A second of work cancels a second of standing still."""
 
     limit_s: float
     clock: Callable[[], float] = time.monotonic
@@ -68,10 +81,12 @@ class Standstill:
         used = max(0.0, seen.cpu_s - self._cpu_s)
         self._cpu_s = seen.cpu_s
         self.used_s += used
+        # What was not watched is not judged: the process had not begun, or this one was held up or stopped itself.
+        watched = min(passed, 2 * _LOOK_S)
         if seen.wants or used >= _WORKS * passed:
-            self.still_s = max(0.0, self.still_s - passed)
+            self.still_s = max(0.0, self.still_s - watched)
         else:
-            self.still_s += passed
+            self.still_s += watched
         if self.still_s > self.limit_s:
             return f"has stood still for {self.limit_s:.0f} s"
         if self.used_s > MOST_CPU_S:

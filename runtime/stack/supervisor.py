@@ -50,8 +50,8 @@ class Supervisor:
     """All children, in the order of their start.
 
     ``changed`` is called whenever a process comes or goes. ``progress`` is told of each that is starting, and of one
-    that was ready and has to be started again. ``lacks_servers``: whether something that the others need is still
-    being prepared; on a slow machine they may end for want of it, and are not given up.
+    that was ready and has to be started again. ``lacks_servers`` tells whether a server is still being
+    prepared; a process of ours that waits for it, or ends for want of it, is not given up.
     """
 
     changed: Callable[[], None] = lambda: None
@@ -80,7 +80,7 @@ class Supervisor:
                 self.progress.say(
                     f"{running.child.name} {fate}; it starts again in {wait:.1f} s, see {running.child.log}"
                 )
-            running.failures += running.child.kind == "server" or not self.lacks_servers()
+            running.failures += not self._lacks_its_servers(running)
             await asyncio.sleep(wait)
             running.restarts += 1
 
@@ -108,6 +108,9 @@ class Supervisor:
                 self.progress.say(f"{running.child.name} is not well any more")
                 _signal(running, running.child.stop_signal)
 
+    def _lacks_its_servers(self, running: Running) -> bool:
+        return running.child.kind != "server" and self.lacks_servers()
+
     @staticmethod
     def _is_over(running: Running) -> bool:
         return running.stopping  # set by others while a process lived
@@ -120,8 +123,9 @@ class Supervisor:
                     raise StackError(f"{child.name} ends at once; its last words:\n{_last_words(child)}")
                 if running.restarts:
                     task.detail = f"restarts: {running.restarts}"
-                # While it has no process yet, a helper prepares it, and moves in its own way.
-                if running.pid and (reason := standstill.reason([running.pid])):
+                # Neither judged while it is prepared, nor while a broker that it needs is.
+                pid = None if self._lacks_its_servers(running) else running.pid
+                if pid and (reason := standstill.reason([pid])):
                     raise StackError(f"{child.name} {reason} and is not ready; its last words:\n{_last_words(child)}")
                 await asyncio.sleep(_POLL_S)
         running.was_ready = True

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.stack import standstill
 from runtime.stack import supervisor as module
 from runtime.stack.child import Child, run_to_end
 from runtime.stack.errors import StackError
@@ -103,10 +104,29 @@ async def test_one_that_stands_still_is_given_up(supervisor: Supervisor, tmp_pat
         await supervisor.start([script(tmp_path, "echo waiting; exec sleep 60", ready_s=1.0)])
 
 
-async def test_one_that_moves_is_waited_for(supervisor: Supervisor, tmp_path: Path):
-    moves = "i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done; READY; exec sleep 60"
-    await supervisor.start([script(tmp_path, moves, ready_s=0.1)])
+async def test_one_that_works_is_waited_for(supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(standstill, "_LOOK_S", 0.1)
+    works = "end=$(($(date +%s)+3)); while [ $(date +%s) -lt $end ]; do :; done; READY; exec sleep 60"
+    await supervisor.start([script(tmp_path, works, ready_s=0.5)])
     assert supervisor.children[0].was_ready
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_one_that_lacks_its_servers_is_waited_for(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Neither standing still nor ending counts, until they are there."""
+    monkeypatch.setattr(standstill, "_LOOK_S", 0.01)
+    lacks = True
+    supervisor.lacks_servers = lambda: lacks
+    waiting = script(tmp_path, "exec sleep 60", name="waiting", kind="stage", ready_s=0.1)
+    ending = script(tmp_path, "exit 75", name="ending", kind="stage", ready_s=0.1)
+    starting = asyncio.create_task(supervisor.start([waiting, ending]))
+    await until(lambda: len(supervisor.children) == 2 and supervisor.children[1].restarts > 6)
+    assert not starting.done()
+    lacks = False
+    with pytest.raises(StackError, match=r"waiting has stood still|ending ends at once"):
+        await starting
 
 
 async def test_one_that_is_not_well_is_started_again(supervisor: Supervisor, tmp_path: Path):

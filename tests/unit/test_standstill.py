@@ -64,6 +64,13 @@ def test_who_runs_in_circles_is_given_up(watched: Watched):
     assert reason == f"has used {MOST_CPU_S:.0f} s of processor time"
 
 
+def test_time_in_which_nobody_looked_is_not_judged(watched: Watched):
+    standstill = watched.standstill(60)
+    watched.now += 3_600
+    assert standstill.reason([1]) is None
+    assert standstill.still_s < 5
+
+
 def test_work_takes_back_what_was_stood_still(watched: Watched):
     standstill = watched.standstill(60)
     for _ in range(20):
@@ -105,6 +112,7 @@ def test_a_process_that_sleeps_is_seen_to(child: Callable[[str], int]):
     pid = child("sleep 60; :")
     assert seen(pid, lambda activity: not activity.wants)
     before = activity([pid]).cpu_s
+    time.sleep(0.3)
     assert activity([pid]).cpu_s - before < 0.05
 
 
