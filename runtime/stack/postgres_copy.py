@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ from runtime.stack.processes import running_from
 OUTSIDE = Path("/var/lib/millrace")
 """The folder that the server's user can enter when root's own folders are closed to others."""
 
+_OR = "or give a server with MILLRACE_PG__DSN"
 _LINKED = re.compile(r"=> (/.+) \(0x")
 
 
@@ -46,7 +48,7 @@ def programs_for_nobody(install: Path) -> Path:
     except OSError as exc:
         raise StackError(
             f"PostgreSQL runs as the user nobody, who cannot enter {install}, and {exc.filename or OUTSIDE} cannot be"
-            f" written ({exc.strerror}): move the checkout to a folder that others may enter, or set MILLRACE_PG__DSN"
+            f" written ({exc.strerror}): move the checkout to a folder that others may enter, {_OR}"
         ) from exc
     return copy / install.relative_to(_site(install)) / "bin"
 
@@ -66,7 +68,7 @@ def release(install: Path) -> list[str]:
                 (copy / "users" / _mark(install)).unlink(missing_ok=True)
                 others = _users(copy)
                 if others:
-                    lines.append(f"{copy} stays: {', '.join(others)} uses it")
+                    lines.append(f"{copy} stays: used by {', '.join(others)}")
                 elif pids := running_from(copy):
                     lines.append(f"{copy} stays: processes run from it ({', '.join(map(str, sorted(pids)))})")
                 else:
@@ -83,7 +85,10 @@ def linked_libraries(install: Path) -> set[Path]:
     found: set[Path] = set()
     for file in (*(install / "bin").iterdir(), *(install / "lib").glob("*.so*")):
         # Scripts and static programs are refused by ldd: they load nothing.
-        listed = subprocess.run(["ldd", file], capture_output=True, text=True, check=False).stdout
+        try:
+            listed = subprocess.run(["ldd", file], capture_output=True, text=True, check=False).stdout
+        except FileNotFoundError as exc:
+            raise StackError(f"ldd, which comes with the C library, is missing: install it, {_OR}") from exc
         found |= {Path(path).resolve() for path in _LINKED.findall(listed)}
     return {file for file in found if file.is_relative_to(site) and not file.is_relative_to(install)}
 
@@ -91,6 +96,8 @@ def linked_libraries(install: Path) -> set[Path]:
 def _make(install: Path, copy: Path) -> None:
     """The caller holds the lock."""
     site = _site(install)
+    for leftover in OUTSIDE.glob("unfinished-*"):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="unfinished-", dir=OUTSIDE) as unfinished:
         made = Path(unfinished)
         shutil.copytree(install, made / install.relative_to(site), symlinks=True)
@@ -111,11 +118,14 @@ def _try_out(programs: Path) -> None:
     other: dict[str, Any] = {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
     for name in ("initdb", "postgres", "pg_basebackup"):
         command = [str(programs / name), "--version"]
-        tried = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **other)
-        if tried.returncode:
+        try:
+            tried = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **other)
+            failure = tried.stderr.strip()[-300:] if tried.returncode else None
+        except OSError as exc:  # a disk from which nothing may be run, for example
+            failure = exc.strerror or type(exc).__name__
+        if failure is not None:
             raise StackError(
-                f"PostgreSQL's {name}, copied to {OUTSIDE}, does not run as the user nobody:"
-                f" {tried.stderr.strip()[-300:]}; give a server with MILLRACE_PG__DSN"
+                f"PostgreSQL's {name}, copied to {OUTSIDE}, does not run as the user nobody: {failure}; {_OR}"
             )
 
 
@@ -146,6 +156,8 @@ def _locked() -> Iterator[None]:
     if not OUTSIDE.exists():
         OUTSIDE.mkdir(parents=True)
         OUTSIDE.chmod(0o755)
-    with (OUTSIDE / "lock").open("w") as lock:
+    # With mode 0600, since whoever can open a file can lock it for as long as he likes.
+    with os.fdopen(os.open(OUTSIDE / "lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
+        os.fchmod(lock.fileno(), 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

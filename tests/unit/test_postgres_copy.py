@@ -85,7 +85,7 @@ def test_one_copy_serves_all_and_goes_with_the_last(outside: Path, checkout: Cal
     assert programs_for_nobody(second) == programs
     assert programs.stat().st_ino == made
     [line] = release(first)
-    assert line.endswith(f"stays: {second.resolve()} uses it")
+    assert line.endswith(f"stays: used by {second.resolve()}")
     assert programs.exists()
     assert release(second) == [f"removed {outside / f'postgresql-{VERSION}'}"]
     assert not programs.exists()
@@ -126,6 +126,42 @@ def test_what_cannot_be_copied_says_what_to_do(outside: Path, checkout: Callable
     outside.write_text("a file where the folder should be")
     with pytest.raises(StackError, match=r"who cannot enter .*pginstall, and .*: move the checkout"):
         programs_for_nobody(checkout("a"))
+
+
+def test_what_a_killed_copy_left_is_swept(outside: Path, checkout: Callable[[str], Path]):
+    (outside / "unfinished-old").mkdir(parents=True)
+    programs_for_nobody(checkout("a"))
+    assert list(outside.glob("unfinished-*")) == []
+
+
+def test_nobody_else_can_hold_the_lock(outside: Path, checkout: Callable[[str], Path]):
+    outside.mkdir()
+    (outside / "lock").touch(mode=0o644)
+    programs_for_nobody(checkout("a"))
+    assert (outside / "lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_missing_ldd_is_named(outside: Path, checkout: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch):
+    install = checkout("a")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(StackError, match=r"ldd, .* is missing: install it"):
+        programs_for_nobody(install)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs the copy")
+def test_a_second_clean_removes_what_the_first_could_not(
+    outside: Path, checkout: Callable[[str], Path], tmp_path: Path
+):
+    install = checkout("venv")
+    programs = programs_for_nobody(install)
+    shutil.copy2(shutil.which("sleep") or "", programs / "sleep")
+    process = subprocess.Popen([programs / "sleep", "60"])
+    folder = Folder(tmp_path / "data")
+    assert "processes run from it" in uninstall.uninstall(tmp_path / "venv", folder)[0]
+    process.kill()
+    process.wait()
+    shutil.rmtree(tmp_path / "venv")
+    assert uninstall.uninstall(tmp_path / "venv", folder) == [f"removed {outside / f'postgresql-{VERSION}'}"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs the copy")
