@@ -111,15 +111,26 @@ def require_room(path: Path) -> None:
         )
 
 
-def write_privately(file: Path, text: str) -> None:
-    """Replace a file by one with mode 0600; a reader sees the old or the new one, whole."""
+def write_privately(file: Path, text: str, owner: tuple[int, int] | None = None) -> None:
+    """Replace a file by one with mode 0600, of ``owner`` (user and group) if one is given; a reader sees the old or the
+    new one, whole.
+
+    The folder may belong to another user: what that one puts under the name beforehand is neither opened nor followed.
+    """
     beside = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    beside.replace(file)
+    beside.unlink(missing_ok=True)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+            if owner is not None:
+                os.fchown(out.fileno(), *owner)
+        beside.replace(file)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def nobody() -> tuple[int, int] | None:

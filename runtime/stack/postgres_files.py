@@ -55,7 +55,9 @@ def workshop(data: Path) -> Iterator[Path]:
     shutil.rmtree(made, ignore_errors=True)
     _open_folder(made.parent)
     made.mkdir(mode=0o700)
-    give_to_server(made)
+    user = nobody()
+    if user is not None:
+        os.chown(made, *user, follow_symlinks=False)
     try:
         yield made
     finally:
@@ -63,16 +65,8 @@ def workshop(data: Path) -> Iterator[Path]:
 
 
 def write_for_server(file: Path, text: str) -> None:
-    """A file that only the server's user reads."""
-    write_privately(file, text)
-    give_to_server(file)
-
-
-def give_to_server(path: Path) -> None:
-    """Let it belong to the user under whom the server runs."""
-    user = nobody()
-    if user is not None:
-        os.chown(path, *user)
+    """Write a file that only the server's user reads."""
+    write_privately(file, text, nobody())
 
 
 def environment() -> dict[str, str]:

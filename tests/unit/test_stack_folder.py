@@ -11,7 +11,7 @@ import pytest
 
 from runtime.stack import folder as module
 from runtime.stack.errors import StackError
-from runtime.stack.folder import Folder, move_into_place
+from runtime.stack.folder import Folder, move_into_place, nobody, write_privately
 
 
 @pytest.fixture
@@ -95,3 +95,29 @@ def test_what_is_complete_never_replaces_what_is_there(tmp_path: Path):
     move_into_place(made, place)
     assert place.exists()
     assert not made.exists()
+
+
+def test_a_link_that_waits_under_the_name_is_not_followed(tmp_path: Path):
+    precious = tmp_path / "precious"
+    precious.write_text("years of work")
+    for name in ("secret", f".secret.{os.getpid()}"):
+        (tmp_path / name).symlink_to(precious)
+    write_privately(tmp_path / "secret", "new")
+    assert precious.read_text() == "years of work"
+    assert (tmp_path / "secret").read_text() == "new"
+    assert not (tmp_path / "secret").is_symlink()
+
+
+def test_a_failure_leaves_nothing_and_the_old_file(tmp_path: Path):
+    (tmp_path / "secret").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_privately(tmp_path / "secret", "new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["secret"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_it_belongs_to_its_owner_from_the_start(tmp_path: Path):
+    owner = nobody()
+    write_privately(tmp_path / "secret", "new", owner)
+    found = (tmp_path / "secret").stat()
+    assert ((found.st_uid, found.st_gid), stat.S_IMODE(found.st_mode)) == (owner, 0o600)
