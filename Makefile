@@ -2,7 +2,7 @@
 # PYTHON=… names the interpreter, 3.11 or later; UP=… adds options to millrace up, TESTS=… says what pytest is to run;
 # ONLY, PAIRS, SECONDS: see docs/performance.md.
 PYTHON ?= python3
-# Set here, so that variables of the same name in the environment count for nothing.
+# Set here, so that make ignores environment variables of these names.
 UP      :=
 TESTS   :=
 ONLY    :=
@@ -10,6 +10,9 @@ PAIRS   :=
 SECONDS :=
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Without PYTHON=… the environment that is there, if it works.
+CHOOSE := python="$(PYTHON)"; \
+	if [ "$(origin PYTHON)" = file ] && $(BIN)/python -c '' 2>/dev/null; then python=$(BIN)/python; fi
 # Runs a command under a name, and says that it still runs: nothing here is silent for more than 5 seconds.
 STEP   := @$(BIN)/python -m runtime.stack.progress
 
@@ -37,12 +40,12 @@ check: setup
 	$(STEP) "types (mypy)" $(BIN)/mypy
 	$(STEP) "layers (import-linter)" $(BIN)/lint-imports
 
-down: setup
-	@$(BIN)/millrace down
+down:
+	@if test -x $(BIN)/python; then $(BIN)/python -m ops.cli down; else echo "nothing is set up here"; fi
 
-# The last checkout that is cleaned also removes the copy of PostgreSQL outside, which only root has.
+# As root, also removes the copy of PostgreSQL when no other checkout uses it.
 clean:
-	@"$(PYTHON)" -m runtime.stack.uninstall $(VENV)
+	@$(CHOOSE); "$$python" -m runtime.stack.uninstall $(VENV) || true
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 # Kafka's jars, before the first test that needs them has to wait.
@@ -51,8 +54,7 @@ jars: setup
 
 # An environment that is there is used as it is, unless PYTHON is named or something has changed.
 setup:
-	@python="$(PYTHON)"; \
-	if [ "$(origin PYTHON)" = file ] && $(BIN)/python -c '' 2>/dev/null; then python=$(BIN)/python; fi; \
+	@$(CHOOSE); \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed; $$python is: `"$$python" -V 2>&1`. Try: make PYTHON=python3.12" >&2; exit 1; }; \
 	"$$python" -m runtime.stack.install $(VENV) embedded,dev

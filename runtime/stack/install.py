@@ -8,6 +8,7 @@ its programs name its folder, or when another interpreter is asked for.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from runtime.stack.folder import Folder
 from runtime.stack.progress import Progress, Task, print_line
 
 _STAMP = ".installed"
@@ -33,21 +35,33 @@ def wanted(folder: Path, project: Path, extras: str) -> dict[str, str]:
 
 def install(folder: Path, extras: str, progress: Progress) -> None:
     """Make the environment, and install the project into it with its extras. Raises SystemExit with what to do."""
-    need, had = wanted(folder, Path("pyproject.toml"), extras), _read(folder / _STAMP)
-    if had == need:
+    project, stamp = Path("pyproject.toml"), folder / _STAMP
+    need = wanted(folder, project, extras)
+    if _read(stamp) == need:
         return
-    (folder / _STAMP).unlink(missing_ok=True)
-    progress.say(f"setting up {folder} with Python {sys.version.split()[0]}, once")
-    if any(had.get(name) != need[name] for name in ("folder", "python")):
-        with progress.task("Python environment"):
-            base = getattr(sys, "_base_executable", sys.executable)  # ours may be about to be removed
-            command = [base, "-m", "venv", "--clear", str(folder)]
-            _run(command, "no environment could be made", None)
-    with progress.task("pip") as task:
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
-        command = [*pip, "--no-input", "--progress-bar=off", "-e", f".[{extras}]"]
-        _run(command, "the packages could not be installed; is the network there? Call make again to go on", task)
-    (folder / _STAMP).write_text(json.dumps(need))
+    with project.open() as lock:
+        with progress.task("waiting for another make in this folder", done=None):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        had = _read(stamp)
+        if had == need:
+            return
+        progress.say(f"setting up {folder} with Python {sys.version.split()[0]}, once")
+        if any(had.get(name) != need[name] for name in ("folder", "python")):
+            _make(folder, progress)
+        stamp.write_text(json.dumps({**need, "project": ""}))  # until pip has ended well
+        with progress.task("pip") as task:
+            pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
+            command = [*pip, "--no-input", "--progress-bar=off", "-e", f".[{extras}]"]
+            _run(command, "the packages could not be installed; is the network there? Call make again to go on", task)
+        stamp.write_text(json.dumps(need))
+
+
+def _make(folder: Path, progress: Progress) -> None:
+    if (holder := Folder(Path(".millrace")).holder()) is not None:
+        raise SystemExit(f"{folder} must be made anew, and a stack runs in it (process {holder}): end that first")
+    with progress.task("Python environment"):
+        base = getattr(sys, "_base_executable", sys.executable)  # ours may be about to be removed
+        _run([base, "-m", "venv", "--clear", str(folder)], "no environment could be made", None)
 
 
 def _run(command: Sequence[str], failure: str, task: Task | None) -> None:

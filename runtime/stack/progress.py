@@ -57,8 +57,8 @@ def describe(tasks: Iterable[Task], now: float) -> str:
 class Progress:
     """Tells a person what happens, through ``write``, each line with the seconds since the beginning.
 
-    Within a ``with`` block a thread of its own speaks up when nothing was said for ``quiet_s``, so that an event loop
-    that is held up is no silence either.
+    Within a ``with`` block a thread prints what is under way when nothing was said for ``quiet_s``, so that lines
+    appear while the event loop is blocked, too.
     """
 
     write: Callable[[str], None] = print_line
@@ -143,4 +143,7 @@ def main(name: str, *command: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

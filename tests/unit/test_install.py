@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from runtime.stack import install as module
+from runtime.stack.folder import Folder
 from runtime.stack.install import install
 from runtime.stack.progress import Progress, Task, silent
 
@@ -55,7 +60,9 @@ def test_other_extras_are_installed_into_it(venv: Path, commands: list[str]):
     assert commands == ["pip"]
 
 
-@pytest.mark.parametrize(("name", "other"), [("folder", "/elsewhere/.venv"), ("python", "/usr/bin/python3.11 3.11.2")])
+@pytest.mark.parametrize(
+    ("name", "other"), [("folder", "/elsewhere/.venv"), ("python", "/elsewhere/python3.11 3.11.0")]
+)
 def test_a_moved_checkout_and_another_interpreter_need_a_new_one(
     venv: Path, commands: list[str], name: str, other: str
 ):
@@ -72,15 +79,48 @@ def test_an_environment_that_was_not_finished_is_made_anew(venv: Path, commands:
     assert commands == ["venv", "pip"]
 
 
-def test_a_failure_leaves_no_stamp(venv: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("text", ["two", "one"])
+def test_after_a_failure_the_packages_are_installed_again_into_the_same_one(
+    venv: Path, commands: list[str], monkeypatch: pytest.MonkeyPatch, text: str
+):
     def fail(*_: object) -> None:
         raise SystemExit("no network")
 
-    monkeypatch.setattr(module, "_run", fail)
-    Path("pyproject.toml").write_text("two")
-    with pytest.raises(SystemExit):
+    with monkeypatch.context() as without_network:
+        without_network.setattr(module, "_run", fail)
+        Path("pyproject.toml").write_text("two")
+        with pytest.raises(SystemExit):
+            install(venv, "dev", silent())
+    Path("pyproject.toml").write_text(text)
+    install(venv, "dev", silent())
+    assert commands == ["pip"]
+
+
+def test_the_environment_of_a_stack_that_runs_is_not_removed(venv: Path, commands: list[str]):
+    stamp = venv / ".installed"
+    stamp.write_text("{}")
+    stack = Folder(Path(".millrace"))
+    stack.prepare()
+    with stack.locked(), pytest.raises(SystemExit, match=rf"a stack runs in it \(process {os.getpid()}\)"):
         install(venv, "dev", silent())
-    assert not (venv / ".installed").exists()
+    assert commands == []
+
+
+def test_a_second_make_waits_for_the_first(venv: Path, commands: list[str]):
+    Path("pyproject.toml").write_text("two")
+    said: list[str] = []
+    with Path("pyproject.toml").open() as first, Progress(said.append, quiet_s=0.05) as progress:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        second = threading.Thread(target=install, args=(venv, "dev", progress))
+        second.start()
+        deadline = time.monotonic() + 20
+        while not any("waiting for another make" in line for line in said) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert commands == []
+        fcntl.flock(first, fcntl.LOCK_UN)
+        second.join(20)
+    assert "waiting for another make" in said[0]
+    assert commands == ["pip"]
 
 
 def test_a_command_that_fails_shows_its_last_lines_and_what_to_do():
