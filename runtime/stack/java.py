@@ -59,8 +59,9 @@ async def kafka_jars(progress: Progress) -> Path:
     """The folder with the broker's jars, resolved the first time, by one process at a time. Raises StackError."""
     name = f"kafka-{_KAFKA}-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]}"
     for cache in caches():
-        if (cache / name).exists():
-            return cache / name
+        with suppress(OSError):  # a home that belongs to somebody else
+            if (cache / name).exists():
+                return cache / name
     maven = shutil.which("mvn")
     if maven is None:
         raise StackError(

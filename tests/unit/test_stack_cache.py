@@ -11,7 +11,7 @@ import pytest
 from runtime.stack import java
 from runtime.stack.errors import StackError
 from runtime.stack.java import caches, kafka_jars, writable_cache
-from runtime.stack.progress import Progress
+from runtime.stack.progress import Progress, silent
 
 
 @pytest.fixture
@@ -67,6 +67,17 @@ def test_maven_keeps_its_repository_where_it_can(tmp_path: Path, monkeypatch: py
     assert java._repository(tmp_path / "made") == []
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert java._repository(tmp_path / "made") == [f"-Dmaven.repo.local={tmp_path / 'made' / 'repository'}"]
+
+
+async def test_the_home_of_somebody_else_is_passed_over(prefix: Path, monkeypatch: pytest.MonkeyPatch):
+    def forbidden(self: Path) -> bool:
+        if self.is_relative_to("/root"):
+            raise PermissionError(13, "Permission denied")
+        return True
+
+    monkeypatch.setenv("HOME", "/root")
+    monkeypatch.setattr(Path, "exists", forbidden)
+    assert (await kafka_jars(silent())).parent == prefix / "cache" / "millrace"
 
 
 async def test_maven_is_never_silent(prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
