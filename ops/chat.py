@@ -42,8 +42,14 @@ def send(
         raise OperatorError("name a conversation with --conversation, or users for a new one with --to")
     stack = running_stack(data)
     token = token_for(stack, user, ttl_s=_TOKEN_S)
-    content = sys.stdin.read() if text == "-" else text
-    print(asyncio.run(_send(stack.http_url, token, conversation, to or "", content)))
+    print(asyncio.run(_send(stack.http_url, token, conversation, to or "", _piped() if text == "-" else text)))
+
+
+def _piped() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as exc:
+        raise OperatorError("the message on standard input must be UTF-8") from exc
 
 
 async def _send(url: str, token: str, conversation: str | None, to: str, text: str) -> str:
@@ -62,7 +68,8 @@ def listen(
     messages: Annotated[int | None, typer.Option(help="End after so many messages.", min=1)] = None,
     data: Data = None,
 ) -> None:
-    """Print USER's live frames, a line each, until Ctrl-C. A lost connection is made anew, and nothing is missed."""
+    """Print USER's live frames, a line each, until Ctrl-C. Connects again when the connection is lost; with
+    --conversation nothing of that conversation is missed or printed twice."""
     stack = running_stack(data)
     token = token_for(stack, user, ttl_s=_TOKEN_S)
     asyncio.run(Listener(stack.ws_url, token, conversation, after, messages).run())
@@ -111,6 +118,7 @@ class Listener:
             return "does not answer"
 
     async def _follow(self, socket: ClientConnection) -> str | None:
+        self._joined = False
         if self.conversation is not None:
             join = {"type": "join_conversation", "id": self.conversation, "after": self.after, "ref": _JOIN}
             await socket.send(orjson.dumps(join).decode())
@@ -121,18 +129,32 @@ class Listener:
                 if frame["code"] in LATER:
                     return f"answered {frame['code']}"
                 raise OperatorError(f"conversation {self.conversation} was refused: {frame['detail']}")
-            self._wait_s = _FIRST_WAIT_S
-            if self._print(raw, frame):
-                return None
+            if frame["type"] != "connected":
+                self._wait_s = _FIRST_WAIT_S
+            if self._is_next(frame):
+                print(raw, flush=True)
+                if self._is_last(frame):
+                    return None
 
-    def _print(self, raw: str, frame: dict[str, Any]) -> bool:
-        """Print a frame unless it was printed before; tell whether it was the last one wanted."""
-        if frame.get("conversationId") == self.conversation and frame["type"] in PLACED and frame["seq"] > 0:
-            if frame["seq"] <= self.after:
-                return False
-            self.after = frame["seq"]
-        print(raw, flush=True)
-        if self.messages is not None:
-            self.messages -= frame["type"] == "new_message"
-        self._joined = self._joined or frame["type"] == "joined" or self.conversation is None
-        return self._joined and self.messages is not None and self.messages <= 0
+    def _is_next(self, frame: dict[str, Any]) -> bool:
+        """Tell whether the frame is to be printed: everything but what the conversation has shown already, and hints
+        that come before their turn, while it is not joined."""
+        if frame["type"] == "joined":
+            self._joined, self.after = True, max(self.after, frame["seq"])
+        if not self._is_placed(frame) or frame["seq"] == 0:
+            return True
+        if frame["seq"] <= self.after or not (self._joined or frame["seq"] == self.after + 1):
+            return False
+        self.after = frame["seq"]
+        return True
+
+    def _is_last(self, frame: dict[str, Any]) -> bool:
+        """Count the message, if it is one that is waited for; tell whether it was the last."""
+        if self.messages is None:
+            return False
+        is_ours = self.conversation is None or self._is_placed(frame)
+        self.messages -= is_ours and frame["type"] == "new_message"
+        return self.messages <= 0 and (self._joined or self.conversation is None)
+
+    def _is_placed(self, frame: dict[str, Any]) -> bool:
+        return frame.get("conversationId") == self.conversation and frame["type"] in PLACED
