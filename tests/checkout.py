@@ -21,7 +21,7 @@ from runtime.stack.processes import family, lives
 ROOT = Path(__file__).parents[1]
 READY = "Ctrl-C ends everything"
 _MADE = (".git", ".venv", ".millrace", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info", "dist", ".built")
-# What tells of the run that we are in, or of the home that we have; make gives its variables to all that it calls.
+# Variables of this run, of make and of our home; a fresh checkout must not see them.
 _OURS = ("MILLRACE_", "PYTEST", "MAKE", "MFLAGS", "XDG_", "COVERAGE")
 _NAMES = ("HOME", "VIRTUAL_ENV", "PYTHON", "UP", "TESTS", "ONLY", "PAIRS", "PYTHONPATH", "CDPATH", "OLDPWD")
 
