@@ -6,7 +6,8 @@ What it replaces in ``faust/transport/consumer.py``:
   partition holds what was delivered, and only what is before the oldest unfinished record is committed.
 * ``_drain_messages`` makes four tasks for each record; here a record is awaited directly unless it could block.
 * ``wait_empty`` waits without limit, which blocks SIGTERM and the whole group; here it is bounded.
-* ``perform_seek`` trusts what is committed; here not, if the log has lost records since.
+* ``perform_seek`` trusts what is committed, and may overlap with itself; here it takes turns, and begins at the
+  beginning if the log has lost records since.
 * ``_wait_next_records`` sleeps a second when all buffers are full; here it waits for room.
 
 And what ``faust/transport/drivers/aiokafka.py`` does not let through: how long the broker gathers records for a fetch.
@@ -47,6 +48,7 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._ring: defaultdict[Any, deque[int]] = defaultdict(deque)
         self._room = asyncio.Event()
+        self._seeking = asyncio.Lock()
         self._n_acked = 0
         self.epoch: int | None = None
         super().__init__(*args, **kwargs)
@@ -127,12 +129,19 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
         await self.commit_and_end_transactions()
 
     async def perform_seek(self) -> None:
-        """Positions go back to what is committed, so all that was delivered is forgotten."""
-        self._ring.clear()
-        self._acked.clear()
-        self._acked_index.clear()
-        await super().perform_seek()
-        await self._know_epoch()
+        """Move the positions back to what is committed, and forget all that was delivered.
+
+        Faust calls this from its recovery and from its fetcher, also at the same time. Taking turns matters when the
+        log has lost records: of two calls that overlap, one would move to the beginning, and the other then to an
+        offset of the earlier log, past records that nobody has read. A commit under way is such an offset, too.
+        """
+        async with self._seeking:
+            await self.maybe_wait_for_commit_to_finish()
+            self._ring.clear()
+            self._acked.clear()
+            self._acked_index.clear()
+            await super().perform_seek()
+            await self._know_epoch()
 
     async def _know_epoch(self) -> None:
         """While the store is away nothing could be worked on anyway; Faust would take its error for the end."""

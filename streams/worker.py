@@ -143,8 +143,10 @@ class Worker:
         assert agent.concurrency == 1  # more would break the order of a conversation
 
     def _stale(self, event: Any) -> bool:
-        app = self.app
-        return bool(app.should_stop or app.rebalancing or event.message.generation_id != app.consumer_generation_id)
+        return bool(self.app.should_stop or self.app.rebalancing or self._is_late(event))
+
+    def _is_late(self, event: Any) -> bool:
+        return bool(event.message.generation_id != self.app.consumer_generation_id)
 
     async def _work(self, events: Sequence[Any]) -> None:
         began, name = time.perf_counter(), self.stage.name
@@ -162,9 +164,11 @@ class Worker:
         except Abandoned:
             self._drop(fresh)
             return
-        for event in fresh:
+        # An offset of an earlier generation may be one of an earlier log: not acknowledged, its record comes again.
+        for event in (done := [event for event in fresh if not self._is_late(event)]):
             event.ack()
-        self._progress.finished(len(fresh))
+        self._drop([event for event in fresh if self._is_late(event)])
+        self._progress.finished(len(done))
         RECORDS.labels(name).inc(len(fresh))
         BATCH_SECONDS.labels(name).observe(time.perf_counter() - began)
         if result.letters:
