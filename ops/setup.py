@@ -11,6 +11,8 @@ from runtime.stack.standstill import Standstill
 from schemas.topics import load
 
 _BROKER_S = 60.0
+_ATTEMPT_S = 20.0
+"""An attempt takes less, also with a broker that accepts connections and says nothing."""
 
 
 async def migrate_database(dsn: str) -> None:
@@ -33,7 +35,7 @@ async def apply_topics(
     """
     from runtime.kafka.admin import apply
 
-    standstill = Standstill(_BROKER_S)
+    standstill = Standstill(_BROKER_S, _ATTEMPT_S)
     while True:
         try:
             return await apply(bootstrap, load(), replication=replication)

@@ -58,9 +58,14 @@ def _family(ancestor: int) -> list[int]:
 
 @dataclass(slots=True)
 class Standstill:
-    """Measures how long some processes have stood still. A second of work cancels a second of standing still."""
+    """Measures how long some processes have stood still. A second of work cancels a second of standing still.
+
+    ``most_s``: how much the time between two looks may count. What was not watched is not judged: the process had not
+    begun, or the one that looks was held up itself.
+    """
 
     limit_s: float
+    most_s: float = 2 * _LOOK_S
     clock: Callable[[], float] = time.monotonic
     look: Callable[[Iterable[int]], Activity] = activity
     still_s: float = 0.0
@@ -81,8 +86,7 @@ class Standstill:
         used = max(0.0, seen.cpu_s - self._cpu_s)
         self._cpu_s = seen.cpu_s
         self.used_s += used
-        # What was not watched is not judged: the process had not begun, or this one was held up or stopped itself.
-        watched = min(passed, 2 * _LOOK_S)
+        watched = min(passed, self.most_s)
         if seen.wants or used >= _WORKS * passed:
             self.still_s = max(0.0, self.still_s - watched)
         else:

@@ -27,7 +27,7 @@ class Watched:
         return self.seen
 
     def standstill(self, limit_s: float) -> Standstill:
-        return Standstill(limit_s, self.clock, self.look)
+        return Standstill(limit_s, clock=self.clock, look=self.look)
 
 
 @pytest.fixture
