@@ -164,11 +164,12 @@ class Worker:
         except Abandoned:
             self._drop(fresh)
             return
-        # An offset of an earlier generation may be one of an earlier log: not acknowledged, its record comes again.
-        for event in (done := [event for event in fresh if not self._is_late(event)]):
+        if self._is_late(fresh[0]):  # all are of one generation; offsets of an earlier one may be of an earlier log
+            self._drop(fresh)
+            return
+        for event in fresh:
             event.ack()
-        self._drop([event for event in fresh if self._is_late(event)])
-        self._progress.finished(len(done))
+        self._progress.finished(len(fresh))
         RECORDS.labels(name).inc(len(fresh))
         BATCH_SECONDS.labels(name).observe(time.perf_counter() - began)
         if result.letters:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,3 +50,29 @@ async def test_the_broker_gathers_for_a_stage_in_the_background_and_answers_othe
 
 async def _nothing(_):
     return []
+
+
+@pytest.mark.parametrize("rebalanced", [False, True])
+async def test_a_batch_that_ends_in_a_later_generation_is_not_acknowledged(monkeypatch, tmp_path, rebalanced):
+    """Its offsets may be those of a log that has been replaced since; its records come again."""
+    acknowledged: list[int] = []
+    forgotten: list[object] = []
+    consumer = SimpleNamespace(forget=forgotten.append)
+    app = SimpleNamespace(should_stop=False, rebalancing=False, consumer_generation_id=3, consumer=consumer)
+
+    async def process(*_):
+        app.consumer_generation_id += rebalanced
+        return SimpleNamespace(letters=())
+
+    monkeypatch.setattr(worker, "process", process)
+    made = worker.Worker(Stage("s", (), _nothing), None, "", tmp_path, None, app=app)
+    messages = [
+        SimpleNamespace(generation_id=3, topic="t", partition=0, offset=n, key=b"", value=b"", headers=())
+        for n in range(2)
+    ]
+    events = [SimpleNamespace(message=m, ack=lambda m=m: acknowledged.append(m.offset)) for m in messages]
+    for _ in events:
+        made._progress.took()
+    await made._work(events)
+    assert (acknowledged, forgotten) == (([], messages) if rebalanced else ([0, 1], []))
+    assert made._progress.waiting == 0
