@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.stack.folder import Folder
-from runtime.stack.progress import Progress, Task, print_line
+from runtime.stack.progress import Progress, Task
 
 _STAMP = ".installed"
 
@@ -94,7 +94,7 @@ def _read(stamp: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     try:
-        with Progress(print_line) as shown:
+        with Progress() as shown:
             install(Path(sys.argv[1]), sys.argv[2], shown)
     except OSError as exc:
         sys.exit(f"{exc.filename}: {exc.strerror}")
