@@ -14,7 +14,7 @@ BIN    := $(VENV)/bin
 CHOOSE := python="$(PYTHON)"; \
 	if [ "$(origin PYTHON)" = file ] && $(BIN)/python -c '' 2>/dev/null; then python=$(BIN)/python; fi
 # Runs a command under a name, and says that it still runs: nothing here is silent for more than 5 seconds.
-STEP   := @$(BIN)/python -m runtime.stack.progress
+STEP   := @$(BIN)/python -m stack.progress
 
 .PHONY: up test verify bench check down clean setup jars
 
@@ -41,20 +41,20 @@ check: setup
 	$(STEP) "layers (import-linter)" $(BIN)/lint-imports
 
 down:
-	@if test -x $(BIN)/python; then $(BIN)/python -m ops.cli down; else echo "nothing is set up here"; fi
+	@if test -x $(BIN)/python; then $(BIN)/python -m cli.main down; else echo "nothing is set up here"; fi
 
 # As root, also removes the copy of PostgreSQL when no other checkout uses it.
 clean:
-	@$(CHOOSE); "$$python" -m runtime.stack.uninstall $(VENV) || true
+	@$(CHOOSE); "$$python" -m stack.uninstall $(VENV) || true
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 # Kafka's jars, before the first test that needs them has to wait.
 jars: setup
-	@$(BIN)/python -m runtime.stack.java
+	@$(BIN)/python -m stack.servers.java
 
 # An environment that is there is used as it is, unless PYTHON is named or something has changed.
 setup:
 	@$(CHOOSE); \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed; $$python is: `"$$python" -V 2>&1`. Try: make PYTHON=python3.12" >&2; exit 1; }; \
-	"$$python" -m runtime.stack.install $(VENV) embedded,dev
+	"$$python" -m stack.install $(VENV) embedded,dev

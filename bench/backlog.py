@@ -11,17 +11,17 @@ from statistics import median
 import httpx2
 import orjson
 
+from adapters.auth import issue
+from adapters.postgres.pool import open_pool
 from bench.machine import cpu_s
 from bench.pairs import Measure, Result, in_turns
 from bench.peers import installed, peer
 from bench.process import BenchError, Load, load, running
 from bench.world import World, open_folder
-from ops.running import RunningStack, running_stack
-from runtime.auth import issue
-from runtime.stack.ports import allot
-from runtime.stack.processes import family
-from runtime.store.pool import open_pool
 from schemas.ids import new_id
+from stack.ports import allot
+from stack.processes import family
+from stack.running import RunningStack, running_stack
 
 SIZE, WINDOW = 100, 16
 _SERVERS = ("postgres", "valkey")
@@ -116,7 +116,7 @@ async def _stack() -> AsyncIterator[RunningStack]:
     limits = {"MILLRACE_LIMITS__MESSAGES_PER_MINUTE": "0", "MILLRACE_LIMITS__REQUESTS_PER_MINUTE": "0"}
     env = {**limits, "MILLRACE_AUDIT__EVERY_S": "0"}
     with open_folder() as data:
-        argv = [sys.executable, "-m", "ops.cli", "up", "--data", str(data), "--with-parent", "--json"]
+        argv = [sys.executable, "-m", "cli.main", "up", "--data", str(data), "--with-parent", "--json"]
         async with running("millrace up", argv, env=env) as process:
             async with asyncio.timeout(180):
                 if orjson.loads(await process.line())["state"] != "ready":

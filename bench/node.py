@@ -11,24 +11,24 @@ from contextlib import AsyncExitStack
 
 import uvloop
 
+from adapters.auth.factory import open_verifier
+from adapters.memory.log import MemoryLog
+from adapters.postgres.history import PostgresHistory
+from adapters.postgres.pool import open_pool
+from adapters.postgres.revocations import PostgresRevocations
+from adapters.postgres.tickets import PostgresTickets
+from adapters.redis.gateway_directory import RedisAnswers
+from adapters.redis.presence_throttle import RedisSigns
+from adapters.redis.publisher import open_fanout
+from adapters.redis.registry import open_registry
+from adapters.redis.subscriptions import open_subscriptions
 from gateway.limits import Limits
 from gateway.node import Habits, World, assemble
 from gateway.server import start_server
-from runtime.auth.opening import open_verifier
 from runtime.lifecycle import settled, until_told_to_stop
 from runtime.logs import configure
-from runtime.memory.log import MemoryLog
-from runtime.redis.fanout import open_fanout
-from runtime.redis.nodes import RedisAnswers
-from runtime.redis.registry import open_registry
-from runtime.redis.signs import RedisSigns
-from runtime.redis.subscriptions import open_subscriptions
 from runtime.revocations import RevokedTokens
 from runtime.settings import Settings
-from runtime.store.history import PostgresHistory
-from runtime.store.pool import open_pool
-from runtime.store.revocations import PostgresRevocations
-from runtime.store.tickets import PostgresTickets
 
 FROM_ONE_MACHINE = Limits(
     max_connections=0,

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from bench.machine import cores
-from runtime.stack.child import end_with_parent
+from stack.child import end_with_parent
 
 HERE = Path(__file__).parent
 _READY_S = 60.0

@@ -11,8 +11,8 @@ from typing import Any
 import uvloop
 from hiredis import Reader, pack_command
 
-from runtime.redis.client import connect, target
-from runtime.redis.subscriptions import open_subscriptions
+from adapters.redis.client import connect, target
+from adapters.redis.subscriptions import open_subscriptions
 
 CHANNEL = "conversation:bench:messages"
 CHUNK = 20_000

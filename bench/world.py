@@ -10,20 +10,20 @@ from pathlib import Path
 
 import orjson
 
+from adapters.auth import issue
+from adapters.postgres.conversations import PostgresConversations
+from adapters.postgres.intake import PostgresIntake
+from adapters.postgres.migrate import ensure_database, migrate
+from adapters.postgres.pool import Pool, open_pool
 from bench.machine import cores
 from bench.process import Process, python
-from ingest.drafts import draft
-from runtime.auth import issue
-from runtime.stack.folder import Folder
-from runtime.stack.ports import allot
-from runtime.stack.postgres import Postgres
-from runtime.stack.supervisor import Supervisor
-from runtime.stack.valkey import Valkey
-from runtime.store.conversations import PostgresConversations
-from runtime.store.intake import PostgresIntake
-from runtime.store.migrate import ensure_database, migrate
-from runtime.store.pool import Pool, open_pool
+from ingest.http.validation import draft
 from schemas.ids import new_id
+from stack.ports import allot
+from stack.servers.data_dir import Folder
+from stack.servers.postgres import Postgres
+from stack.servers.valkey import Valkey
+from stack.supervisor import Supervisor
 
 _TTL_S = 3600
 

@@ -11,6 +11,20 @@ from dataclasses import fields
 import structlog
 import uvloop
 
+from adapters.auth.factory import open_verifier
+from adapters.auth.keys import BadKeys
+from adapters.kafka.admin import wait_for_topics
+from adapters.kafka.consumer import open_consumer
+from adapters.kafka.producer import open_log
+from adapters.postgres.history import PostgresHistory
+from adapters.postgres.pool import open_pool
+from adapters.postgres.revocations import PostgresRevocations
+from adapters.postgres.tickets import PostgresTickets
+from adapters.redis.gateway_directory import RedisAnswers
+from adapters.redis.presence_throttle import RedisSigns
+from adapters.redis.publisher import open_fanout
+from adapters.redis.registry import open_registry
+from adapters.redis.subscriptions import open_subscriptions
 from gateway.admission import Proxies
 from gateway.dispatcher import GROUP, READS, Dispatcher
 from gateway.drain import OVER_S, Drain
@@ -18,26 +32,12 @@ from gateway.limits import Limits
 from gateway.node import Habits, World, assemble
 from gateway.origins import allowed
 from gateway.server import start_server
-from runtime.auth.keys import BadKeys
-from runtime.auth.opening import open_verifier
 from runtime.errors import Invalid
-from runtime.kafka.admin import wait_for_topics
-from runtime.kafka.consumer import open_consumer
-from runtime.kafka.log import open_log
+from runtime.health import operator_server
 from runtime.lifecycle import settled, until_told_to_stop
 from runtime.logs import configure
-from runtime.operator import operator_server
-from runtime.redis.fanout import open_fanout
-from runtime.redis.nodes import RedisAnswers
-from runtime.redis.registry import open_registry
-from runtime.redis.signs import RedisSigns
-from runtime.redis.subscriptions import open_subscriptions
 from runtime.revocations import RevokedTokens
 from runtime.settings import Settings
-from runtime.store.history import PostgresHistory
-from runtime.store.pool import open_pool
-from runtime.store.revocations import PostgresRevocations
-from runtime.store.tickets import PostgresTickets
 
 _log = structlog.get_logger()
 

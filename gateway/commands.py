@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from adapters.auth import Verify
 from gateway.connection import Connection
 from gateway.hub import Hub, Place
 from gateway.presence import PresenceDesk
 from gateway.receipts import Receipts
-from gateway.rooms import Rooms
+from gateway.room_sync import Rooms
+from gateway.send_queue import encode
 from gateway.session import Ack, Close, Effect, Join, Leave, Read, Refresh, Say, Typing, error
 from gateway.typing import TypingDesk
-from gateway.wire import encode
-from runtime.auth import Verify
 from runtime.errors import Invalid, MillraceError, NotFound, Unauthenticated
 from schemas.clock import wire_seconds
 from schemas.frames import frame

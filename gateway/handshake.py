@@ -14,8 +14,8 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from adapters.auth import Identity, Revoked, Verify, refused
 from gateway.origins import Origin, may_connect
-from runtime.auth import Identity, Revoked, Verify, refused
 from runtime.errors import MillraceError, RateLimited, Unauthenticated
 from runtime.tickets import Tickets
 from schemas.ids import DEVICE, NO_DEVICE

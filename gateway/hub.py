@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gateway.feed import Feed
+from gateway.reorder_buffer import Feed
 
 
 class Outbound(Protocol):

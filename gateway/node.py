@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapters.auth import Verify
 from gateway.admission import Admission, Proxies
 from gateway.commands import Commands
 from gateway.connection import Connections
@@ -15,15 +16,14 @@ from gateway.handshake import Identification
 from gateway.hub import Hub
 from gateway.leases import Leases
 from gateway.limits import Limits
-from gateway.listener import Listener
 from gateway.origins import Origin
 from gateway.presence import PresenceDesk
+from gateway.pubsub_router import Listener
 from gateway.receipts import Receipts
 from gateway.revocations import Closing
-from gateway.rooms import Rooms
+from gateway.room_sync import Rooms
 from gateway.server import Gateway
 from gateway.typing import Heard, TypingDesk
-from runtime.auth import Verify
 from runtime.ports import EventLog, Fanout, History, Registry, Signs, Subscriptions
 from runtime.revocations import Revocations, RevokedTokens, Watch
 from runtime.tickets import Tickets

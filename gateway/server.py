@@ -11,20 +11,20 @@ from websockets.asyncio.server import Server
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from adapters.auth import Identity
 from gateway import channels, handshake, session
 from gateway.admission import Admission
 from gateway.commands import Commands
 from gateway.connection import Connection, Connections
+from gateway.frame_writer import tried
 from gateway.handshake import Identification
 from gateway.hub import Hub, Socket
 from gateway.leases import Leases
 from gateway.origins import Origin
-from gateway.peer import HEARTBEAT_S, Peer, listen
-from gateway.rooms import Rooms
+from gateway.room_sync import Rooms
+from gateway.send_queue import Outlet, Wire
 from gateway.session import Close, Session
-from gateway.wire import Outlet, Wire
-from gateway.writer import tried
-from runtime.auth import Identity
+from gateway.transport import HEARTBEAT_S, Peer, listen
 from runtime.errors import MillraceError, RateLimited, Unauthenticated, Unavailable
 from runtime.metrics import CONNECTIONS, REFUSED
 from runtime.ports import Subscriptions

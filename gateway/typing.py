@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from gateway import channels
 from gateway.hub import Hub, Place
-from gateway.wire import encode
+from gateway.send_queue import encode
 from runtime.errors import Unavailable
 from runtime.ports import Fanout, Signs
 from runtime.signs import TYPING_S

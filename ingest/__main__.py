@@ -13,46 +13,46 @@ import uvicorn
 import uvloop
 from starlette.routing import BaseRoute
 
+from adapters.auth import Verify
+from adapters.auth.factory import open_verifier
+from adapters.auth.keys import BadKeys
+from adapters.blobs import open_blobs
+from adapters.kafka.log_position import open_positions
+from adapters.kafka.producer import open_log
+from adapters.postgres.analytics import PostgresCounts
+from adapters.postgres.conversations import PostgresConversations
+from adapters.postgres.history import PostgresHistory
+from adapters.postgres.intake import PostgresIntake
+from adapters.postgres.media import PostgresMedia
+from adapters.postgres.messages import PostgresMessages
+from adapters.postgres.notifications import PostgresNotifications
+from adapters.postgres.outbox import announce, announcements, open_outbox
+from adapters.postgres.pool import Pool, open_pool
+from adapters.postgres.receipts import PostgresReceipts
+from adapters.postgres.revocations import PostgresRevocations
+from adapters.postgres.search import PostgresSearch
+from adapters.postgres.tickets import PostgresTickets
+from adapters.redis.rates import open_rate_limiter
+from adapters.redis.subscriptions import open_subscriptions
 from ingest.accept import Accept
-from ingest.continuity import Continuity
 from ingest.http.app import create_app
+from ingest.http.auth import Edge
 from ingest.http.conversations import ConversationCalls
-from ingest.http.edge import Edge
-from ingest.http.found import FoundCalls
 from ingest.http.media import MediaCalls
 from ingest.http.messages import MessageCalls
 from ingest.http.receipts import ReceiptCalls
+from ingest.http.search import FoundCalls
 from ingest.http.tickets import TicketCalls
+from ingest.loss_detection import Continuity
 from ingest.relay import Relay, wake_on_announcements
-from ingest.wakes import Wakes
-from runtime.auth import Verify
-from runtime.auth.keys import BadKeys
-from runtime.auth.opening import open_verifier
-from runtime.blobs import open_blobs
-from runtime.kafka.log import open_log
-from runtime.kafka.position import open_positions
+from ingest.relay_wakeup import Wakes
+from runtime.health import QuietServer, operator_server
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
 from runtime.metrics import ACCEPTED, LOG_LOSSES, RELAYED, REPUBLISHED
-from runtime.operator import QuietServer, operator_server
 from runtime.outbox import Loss
-from runtime.redis.rates import open_rate_limiter
-from runtime.redis.subscriptions import open_subscriptions
 from runtime.revocations import RevokedTokens, Watch
 from runtime.settings import Settings
-from runtime.store.conversations import PostgresConversations
-from runtime.store.counts import PostgresCounts
-from runtime.store.history import PostgresHistory
-from runtime.store.intake import PostgresIntake
-from runtime.store.media import PostgresMedia
-from runtime.store.messages import PostgresMessages
-from runtime.store.notifications import PostgresNotifications
-from runtime.store.outbox import announce, announcements, open_outbox
-from runtime.store.pool import Pool, open_pool
-from runtime.store.receipts import PostgresReceipts
-from runtime.store.revocations import PostgresRevocations
-from runtime.store.search import PostgresSearch
-from runtime.store.tickets import PostgresTickets
 from runtime.tasks import Tasks
 from schemas.topics import load
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from ingest.continuity import IDLE_S, Continuity
+from ingest.loss_detection import IDLE_S, Continuity
 from runtime.errors import Unavailable
 from runtime.outbox import Outbox, Owed
 from runtime.ports import EventLog

@@ -1,1 +1,1 @@
-"""The world: errors, ports, settings and the adapters to Kafka, PostgreSQL, Redis and tokens."""
+"""Parts that every process has: settings, logs, metrics, health and the order of start and end."""

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from runtime.auth import Identity
+from adapters.auth import Identity
 from runtime.errors import Unavailable
 from runtime.ports import Subscriptions
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Protocol
 
-from runtime.auth import Identity
+from adapters.auth import Identity
 
 TTL_S = 30.0
 _BYTES = 16

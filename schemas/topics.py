@@ -11,6 +11,9 @@ import yaml
 _BESIDE = Path(__file__).with_name("topics.yaml")  # in a wheel
 _ROOT = Path(__file__).parent.parent / "topics.yaml"  # in a checkout
 
+GROUPS = ("status", "notification", "media", "search", "analytics", "gateway")
+"""The consumer groups of Millrace itself."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:

@@ -8,15 +8,15 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 
 import uvloop
 
-from runtime.kafka.admin import wait_for_topics
-from runtime.kafka.log import open_log
+from adapters.kafka.admin import wait_for_topics
+from adapters.kafka.producer import open_log
+from adapters.postgres.epochs import PostgresEpochs
+from adapters.postgres.pool import Pool, open_pool
+from runtime.health import operator_server
 from runtime.lifecycle import settled, until_told_to_stop
 from runtime.logs import configure
-from runtime.operator import operator_server
 from runtime.settings import Settings
-from runtime.store.epochs import PostgresEpochs
-from runtime.store.pool import Pool, open_pool
-from streams.stage import Stage
+from streams.batch import Stage
 from streams.worker import Worker
 
 _WAIT_S = 60.0
@@ -27,17 +27,17 @@ Open = Callable[[Settings, Pool], AbstractAsyncContextManager[Stage]]
 
 @asynccontextmanager
 async def _status(_: Settings, pool: Pool) -> AsyncIterator[Stage]:
-    from runtime.store.statuses import PostgresStatuses
-    from streams.status import status_stage
+    from adapters.postgres.statuses import PostgresStatuses
+    from streams.stages.status import status_stage
 
     yield status_stage(PostgresStatuses(pool))
 
 
 @asynccontextmanager
 async def _notification(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
-    from runtime.redis.registry import open_registry
-    from runtime.store.notifications import PostgresNotifications
-    from streams.notification import notification_stage
+    from adapters.postgres.notifications import PostgresNotifications
+    from adapters.redis.registry import open_registry
+    from streams.stages.notification import notification_stage
 
     url = settings.redis.url.get_secret_value()
     async with open_registry(url, node=settings.node, lease_s=settings.gateway.lease_s) as registry:
@@ -46,27 +46,27 @@ async def _notification(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
 
 @asynccontextmanager
 async def _analytics(_: Settings, pool: Pool) -> AsyncIterator[Stage]:
-    from runtime.store.counts import PostgresCounts
-    from runtime.store.parking import PostgresParking
-    from streams.analytics import analytics_stage
+    from adapters.postgres.analytics import PostgresCounts
+    from adapters.postgres.parking import PostgresParking
+    from streams.stages.analytics import analytics_stage
 
     yield analytics_stage(PostgresCounts(pool), PostgresParking(pool, "analytics"))
 
 
 @asynccontextmanager
 async def _media(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
-    from runtime.blobs import open_blobs
-    from runtime.store.media import PostgresMedia
-    from streams.media import media_stage
-    from streams.pictures import look_at
+    from adapters.blobs import open_blobs
+    from adapters.postgres.media import PostgresMedia
+    from streams.media.probe import look_at
+    from streams.stages.media import media_stage
 
     yield media_stage(PostgresMedia(pool), open_blobs(settings.data_dir / "media"), look_at)
 
 
 @asynccontextmanager
 async def _search(_: Settings, pool: Pool) -> AsyncIterator[Stage]:
-    from runtime.store.search import PostgresSearch
-    from streams.search import search_stage
+    from adapters.postgres.search import PostgresSearch
+    from streams.stages.search import search_stage
 
     yield search_stage(PostgresSearch(pool))
 

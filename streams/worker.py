@@ -24,11 +24,11 @@ from runtime.errors import Unavailable
 from runtime.metrics import BATCH_SECONDS, DEAD_LETTERS, LAG, RECORDS, RETRIES
 from runtime.ports import EventLog
 from runtime.position import Epochs
-from streams import consumer
+from streams import faust_consumer
+from streams.batch import Abandoned, GiveUp, Patience, Stage, process
+from streams.dead_letters import Taken
 from streams.lanes import Lanes
-from streams.letters import Taken
-from streams.progress import Progress
-from streams.stage import Abandoned, GiveUp, Patience, Stage, process
+from streams.watchdog import Progress
 
 _log = structlog.get_logger()
 
@@ -75,7 +75,7 @@ def build_app(stage: Stage, bootstrap: str, data_dir: Path, epochs: Epochs) -> A
         producer_request_timeout=20,
         web_enabled=False,
     )
-    consumer.install(app, epochs, gather_s=stage.pace.gather_s)
+    faust_consumer.install(app, epochs, gather_s=stage.pace.gather_s)
     return app
 
 

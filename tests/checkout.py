@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.stack.child import end_with_parent
-from runtime.stack.folder import Folder
-from runtime.stack.postgres_files import data_outside
-from runtime.stack.processes import family, lives
+from stack.child import end_with_parent
+from stack.processes import family, lives
+from stack.servers.data_dir import Folder
+from stack.servers.postgres_files import data_outside
 
 ROOT = Path(__file__).parents[1]
 READY = "Ctrl-C ends everything"

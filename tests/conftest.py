@@ -16,10 +16,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ops.running import RunningStack, running_stack
-from runtime.stack.folder import Folder
-from runtime.store.migrate import migrate
-from runtime.store.pool import Pool, open_pool
+from adapters.postgres.migrate import migrate
+from adapters.postgres.pool import Pool, open_pool
+from stack.running import RunningStack, running_stack
+from stack.servers.data_dir import Folder
 from tests.folders import open_folder
 from tests.rediscluster import RedisCluster
 from tests.reporting import Reporting
@@ -38,7 +38,7 @@ def stack() -> Iterator[RunningStack]:
         yield running_stack(Path(given))
         return
     with open_folder("stack") as data:
-        command = [sys.executable, "-m", "ops.cli", "up", "--data", str(data), "--with-parent", "--json"]
+        command = [sys.executable, "-m", "cli.main", "up", "--data", str(data), "--with-parent", "--json"]
         with (data / "up.log").open("wb") as log:
             env = {**os.environ, "MILLRACE_LOG_LEVEL": "debug"}  # what no log may hold is in none of these
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=env)

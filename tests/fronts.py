@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from ops.verify.faults.process import send
-from runtime.stack.child import answers, end_with_parent
-from runtime.stack.folder import Folder
-from runtime.stack.haproxy import Backend, HAProxy, find_haproxy
-from runtime.stack.ports import allot
-from runtime.stack.processes import family, lives
+from stack.child import answers, end_with_parent
+from stack.ports import allot
+from stack.processes import family, lives
+from stack.servers.data_dir import Folder
+from stack.servers.haproxy import Backend, HAProxy, find_haproxy
+from verify.faults.process import send
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 FILES = {"haproxy": DEPLOY / "haproxy.cfg", "nginx": DEPLOY / "nginx.conf"}

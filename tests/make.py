@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from ingest.drafts import draft as draft_of
+from adapters.memory.log import MemoryLog
+from ingest.http.validation import draft as draft_of
 from runtime.intake import Draft
-from runtime.memory.log import MemoryLog
 from schemas.codec import Record
 from schemas.events import ConversationChanged, MessageCreated, MessageSent
 from schemas.ids import new_id

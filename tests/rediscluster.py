@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ops.stack import join_caches
-from runtime.stack.folder import Folder
-from runtime.stack.ports import allot
-from runtime.stack.supervisor import Supervisor
-from runtime.stack.valkey import Valkey, cluster_url
+from stack.composition import join_caches
+from stack.ports import allot
+from stack.servers.data_dir import Folder
+from stack.servers.valkey import Valkey, cluster_url
+from stack.supervisor import Supervisor
 
 NAMES = ("valkey-1", "valkey-2", "valkey-3")
 

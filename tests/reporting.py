@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from runtime.stack.progress import Progress
+from stack.progress import Progress
 
 
 class Reporting:

@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ingest.drafts import clean, parse
-from ingest.http.edge import Edge, json_body, page_size
+from ingest.http.auth import Edge, json_body, page_size
 from ingest.http.problems import json
+from ingest.http.validation import clean, parse
 from runtime.conversations import MAX_MEMBERS, Conversations, Summary
 from runtime.errors import Invalid, NotFound
 from schemas.clock import wire_time

@@ -18,11 +18,11 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 from tussi import FilesystemStorage, TUSApp, UploadCompletedEvent, UploadRecord
 
-from ingest.http.edge import Edge
+from adapters.postgres.media import PostgresMedia
+from ingest.http.auth import Edge
 from ingest.http.problems import problem
 from runtime.effects import Blobs, Media
 from runtime.errors import NotFound
-from runtime.store.media import PostgresMedia
 
 MAX_UPLOAD = 32 * 1024 * 1024
 ABANDONED_S = 24 * 3600.0

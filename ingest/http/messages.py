@@ -8,13 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from adapters.postgres.messages import PostgresMessages
 from ingest.accept import Accept
-from ingest.drafts import draft
-from ingest.http.edge import Edge, json_body, page_size, whole
+from ingest.http.auth import Edge, json_body, page_size, whole
 from ingest.http.problems import json
+from ingest.http.validation import draft
 from runtime.errors import NotFound
 from runtime.ports import History
-from runtime.store.messages import PostgresMessages
 from schemas.frames import wire
 from schemas.messages import Message
 

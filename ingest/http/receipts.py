@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ingest.drafts import parse
-from ingest.http.edge import Edge, json_body
+from adapters.postgres.receipts import PostgresReceipts
+from ingest.http.auth import Edge, json_body
+from ingest.http.validation import parse
 from runtime.errors import Invalid
-from runtime.store.receipts import PostgresReceipts
 from schemas.clock import now
 from schemas.events import ReceiptRecorded
 from schemas.ids import NO_DEVICE

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ingest.http.edge import Edge
+from ingest.http.auth import Edge
 from ingest.http.problems import json
 from runtime.errors import Invalid
 from runtime.tickets import Tickets

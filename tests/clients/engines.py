@@ -18,10 +18,10 @@ import httpx2
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from ops.verify.faults.process import send
-from runtime.stack.child import end_with_parent
-from runtime.stack.ports import allot
-from runtime.stack.processes import family
+from stack.child import end_with_parent
+from stack.ports import allot
+from stack.processes import family
+from verify.faults.process import send
 
 CLIENT = Path(__file__).with_name("client.js")
 

@@ -11,25 +11,25 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from ingest.continuity import Continuity
+from adapters.kafka.admin import apply
+from adapters.kafka.producer import open_log
+from adapters.kafka.reader import open_reader, partition_of
+from adapters.memory.log import MemoryLog
+from adapters.postgres.analytics import PostgresCounts
+from adapters.postgres.audit import PostgresAudit
+from adapters.postgres.conversations import PostgresConversations
+from adapters.postgres.intake import PostgresIntake
+from adapters.postgres.media import PostgresMedia
+from adapters.postgres.notifications import PostgresNotifications
+from adapters.postgres.outbox import open_outbox
+from adapters.postgres.pool import Pool
+from adapters.postgres.search import PostgresSearch
+from adapters.postgres.statuses import PostgresStatuses
+from ingest.loss_detection import Continuity
 from ingest.relay import Relay
 from runtime.audit import Found, LogBegin, Owing, Place, Position, Span, StoreFacts, Stray, Tally, Watermark, digest
 from runtime.effects import Mark, Media, Notice, Tick
 from runtime.errors import Unavailable
-from runtime.kafka.admin import apply
-from runtime.kafka.log import open_log
-from runtime.kafka.reader import open_reader, partition_of
-from runtime.memory.log import MemoryLog
-from runtime.store.audit import PostgresAudit
-from runtime.store.conversations import PostgresConversations
-from runtime.store.counts import PostgresCounts
-from runtime.store.intake import PostgresIntake
-from runtime.store.media import PostgresMedia
-from runtime.store.notifications import PostgresNotifications
-from runtime.store.outbox import open_outbox
-from runtime.store.pool import Pool
-from runtime.store.search import PostgresSearch
-from runtime.store.statuses import PostgresStatuses
 from schemas.codec import Record, decode
 from schemas.ids import new_id
 from schemas.messages import Message

@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
+from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryMedia, MemoryNotifications, MemoryStatuses
+from adapters.memory.intake import MemoryConversations, MemoryIntake
+from adapters.memory.tables import Tables
+from adapters.postgres.analytics import PostgresCounts
+from adapters.postgres.conversations import PostgresConversations
+from adapters.postgres.history import PostgresHistory
+from adapters.postgres.intake import PostgresIntake
+from adapters.postgres.media import PostgresMedia
+from adapters.postgres.messages import PostgresMessages
+from adapters.postgres.notifications import PostgresNotifications
+from adapters.postgres.pool import Pool, open_pool
+from adapters.postgres.search import PostgresSearch, Query
+from adapters.postgres.statuses import PostgresStatuses
 from runtime.effects import Counts, Index, Look, Mark, Media, Moved, Notice, Notifications, Statuses, Tick
-from runtime.memory.effects import MemoryCounts, MemoryIndex, MemoryMedia, MemoryNotifications, MemoryStatuses
-from runtime.memory.intake import MemoryConversations, MemoryIntake
-from runtime.memory.tables import Tables
-from runtime.store.conversations import PostgresConversations
-from runtime.store.counts import PostgresCounts
-from runtime.store.history import PostgresHistory
-from runtime.store.intake import PostgresIntake
-from runtime.store.media import PostgresMedia
-from runtime.store.messages import PostgresMessages
-from runtime.store.notifications import PostgresNotifications
-from runtime.store.pool import Pool, open_pool
-from runtime.store.search import PostgresSearch, Query
-from runtime.store.statuses import PostgresStatuses
 from schemas.ids import new_id
 from schemas.messages import ChangeKind, Message, Status
 from tests import make

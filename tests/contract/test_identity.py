@@ -10,12 +10,12 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from runtime.auth import Identity
-from runtime.memory.identity import MemoryRevocations, MemoryTickets
+from adapters.auth import Identity
+from adapters.memory.identity import MemoryRevocations, MemoryTickets
+from adapters.postgres.pool import Pool, open_pool
+from adapters.postgres.revocations import PostgresRevocations
+from adapters.postgres.tickets import PostgresTickets
 from runtime.revocations import Revocations, RevokedTokens
-from runtime.store.pool import Pool, open_pool
-from runtime.store.revocations import PostgresRevocations
-from runtime.store.tickets import PostgresTickets
 from runtime.tickets import TTL_S, Tickets
 from schemas.ids import new_id
 

@@ -11,20 +11,20 @@ from typing import Any
 
 import pytest
 
+from adapters.memory.history import MemoryHistory
+from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
+from adapters.memory.tables import Tables
+from adapters.postgres.conversations import PostgresConversations
+from adapters.postgres.history import PostgresHistory
+from adapters.postgres.intake import PostgresIntake
+from adapters.postgres.outbox import open_outbox
+from adapters.postgres.pool import open_pool, transaction
 from runtime.conversations import Conversations
 from runtime.errors import Conflict, Forbidden, IdempotencyMismatch, Invalid, NotFound, Unavailable
 from runtime.intake import Accepted, Contended, Intake
-from runtime.memory.history import MemoryHistory
-from runtime.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
-from runtime.memory.tables import Tables
 from runtime.outbox import Outbox
 from runtime.ports import History
 from runtime.position import Position
-from runtime.store.conversations import PostgresConversations
-from runtime.store.history import PostgresHistory
-from runtime.store.intake import PostgresIntake
-from runtime.store.outbox import open_outbox
-from runtime.store.pool import open_pool, transaction
 from schemas.ids import new_id
 from schemas.messages import ChangeKind
 from tests import make

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import psycopg.conninfo
 import pytest
 
-from ops.verify.proxy import FaultProxy, open_proxy
+from adapters.postgres.pool import connection, open_pool
 from runtime.errors import Unavailable
-from runtime.store.pool import connection, open_pool
+from verify.fault_proxy import FaultProxy, open_proxy
 
 
 def through(dsn: str, proxy: FaultProxy) -> str:

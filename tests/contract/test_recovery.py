@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from runtime.memory.parking import MemoryParking
+from adapters.memory.parking import MemoryParking
+from adapters.postgres.epochs import PostgresEpochs
+from adapters.postgres.outbox import open_outbox
+from adapters.postgres.parking import PostgresParking
+from adapters.postgres.pool import Pool, open_pool
 from runtime.parking import Parked, Parking, SetAside
 from runtime.position import Position
-from runtime.store.epochs import PostgresEpochs
-from runtime.store.outbox import open_outbox
-from runtime.store.parking import PostgresParking
-from runtime.store.pool import Pool, open_pool
 from schemas.ids import new_id
 
 

@@ -10,14 +10,14 @@ from contextlib import AsyncExitStack
 import pytest
 import uvloop
 
+from adapters.memory.redis import MemoryBus
+from adapters.redis.client import connect, target
+from adapters.redis.publisher import open_fanout
+from adapters.redis.rates import open_rate_limiter
+from adapters.redis.registry import open_registry
+from adapters.redis.subscriptions import open_subscriptions
 from runtime.errors import RateLimited, Unavailable
-from runtime.memory.redis import MemoryBus
 from runtime.ports import Entry, Fanout, Hint
-from runtime.redis.client import connect, target
-from runtime.redis.fanout import open_fanout
-from runtime.redis.rates import open_rate_limiter
-from runtime.redis.registry import open_registry
-from runtime.redis.subscriptions import open_subscriptions
 from schemas.ids import new_id
 from tests.contract.conftest import Node, listen, real_url
 

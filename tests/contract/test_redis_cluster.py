@@ -14,18 +14,18 @@ import pytest
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
+from adapters.redis.client import Address, Target, connect, target
+from adapters.redis.cluster_setup import shares
+from adapters.redis.publisher import open_fanout
+from adapters.redis.slot_client import tagged
+from adapters.redis.subscriptions import open_subscriptions
 from runtime.errors import Unavailable
 from runtime.ports import Fanout, Hint
-from runtime.redis.client import Address, Target, connect, target
-from runtime.redis.cluster import shares
-from runtime.redis.fanout import open_fanout
-from runtime.redis.servers import tagged
-from runtime.redis.subscriptions import open_subscriptions
-from runtime.stack.folder import Folder
-from runtime.stack.ports import allot
-from runtime.stack.supervisor import Supervisor
-from runtime.stack.valkey import Valkey
 from schemas.ids import new_id
+from stack.ports import allot
+from stack.servers.data_dir import Folder
+from stack.servers.valkey import Valkey
+from stack.supervisor import Supervisor
 from tests.contract.conftest import Node, listen
 from tests.rediscluster import RedisCluster
 

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
-from runtime.memory import redis as memory
-from runtime.memory.redis import MemoryPlaces, MemoryRegistry, MemorySigns
+from adapters.memory import redis as memory
+from adapters.memory.redis import MemoryPlaces, MemoryRegistry, MemorySigns
+from adapters.redis import gateway_directory as nodes
+from adapters.redis import presence_throttle as redis_signs
+from adapters.redis.client import connect, target
+from adapters.redis.presence_throttle import RedisSigns
+from adapters.redis.publisher import open_fanout
+from adapters.redis.registry import RedisRegistry, open_registry
+from adapters.redis.slot_client import tagged
 from runtime.ports import Entry, Registry, Signs
-from runtime.redis import nodes
-from runtime.redis import signs as redis_signs
-from runtime.redis.client import connect, target
-from runtime.redis.fanout import open_fanout
-from runtime.redis.registry import RedisRegistry, open_registry
-from runtime.redis.servers import tagged
-from runtime.redis.signs import RedisSigns
 from schemas.ids import new_id
 from tests.contract.conftest import real_url
 from tests.rediscluster import RedisCluster

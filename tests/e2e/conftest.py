@@ -21,10 +21,10 @@ import orjson
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from ops.running import RunningStack
-from runtime.auth import issue
-from runtime.stack.child import end_with_parent
+from adapters.auth import issue
 from schemas.ids import new_id
+from stack.child import end_with_parent
+from stack.running import RunningStack
 
 ROOT = Path(__file__).parents[2]
 SECRET = "nobody may read this in a report"
@@ -91,7 +91,7 @@ def person(stack: RunningStack) -> Callable[..., Person]:
 
 def millrace(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
     """The command, as a user calls it; it is interrupted when we end."""
-    command, us = [sys.executable, "-m", "ops.cli", *arguments], os.getpid()
+    command, us = [sys.executable, "-m", "cli.main", *arguments], os.getpid()
     more = {"timeout": 170, "preexec_fn": lambda: end_with_parent(us, signal.SIGINT), **more}
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, **more)
 

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 import uvloop
 
-from runtime.kafka.log import open_log
+from adapters.kafka.producer import open_log
+from adapters.postgres.epochs import PostgresEpochs
+from adapters.postgres.pool import open_pool
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
 from runtime.settings import Settings
-from runtime.store.epochs import PostgresEpochs
-from runtime.store.pool import open_pool
 from schemas.events import AnyEvent, MessageCreated
-from streams.stage import Stage
+from streams.batch import Stage
 from streams.worker import Worker
 
 

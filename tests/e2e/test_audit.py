@@ -14,12 +14,12 @@ import msgspec
 import psycopg
 import pytest
 
-from ops.running import RunningStack
-from runtime.kafka.log import open_log
+from adapters.kafka.producer import open_log
 from schemas.codec import record
 from schemas.events import MessageCreated
 from schemas.ids import new_id, outbox_shard
 from schemas.messages import Message
+from stack.running import RunningStack
 from tests import make
 
 from .conftest import ROOT, SECRET, Person, audit, millrace, settled, until
@@ -153,7 +153,7 @@ def service(stack: RunningStack, dsn: str, port: int) -> Iterator[subprocess.Pop
         "MILLRACE_OPS__PORT": str(port),
         "MILLRACE_AUDIT__EVERY_S": "0.5",
     }
-    process = subprocess.Popen([sys.executable, "-m", "ops.audit"], cwd=ROOT, env=env, stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-m", "audit"], cwd=ROOT, env=env, stdout=subprocess.PIPE)
     try:
         yield process
     finally:
@@ -171,7 +171,7 @@ def metric(port: int, name: str) -> float:
 
 
 async def test_one_service_audits_at_a_time_and_the_next_takes_over(stack: RunningStack, pg_dsn: str):
-    from runtime.stack.ports import allot
+    from stack.ports import allot
 
     ghost = make.message(conversation_id=new_id())
     async with open_log(stack.kafka) as log:

@@ -11,10 +11,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from ops.running import RunningStack
-from runtime.stack.child import end_with_parent
-from runtime.stack.ports import allot
 from schemas.ids import new_id
+from stack.child import end_with_parent
+from stack.ports import allot
+from stack.running import RunningStack
 
 from .conftest import ROOT, kill, millrace, until
 
@@ -31,7 +31,7 @@ def sent(stack: RunningStack, *words: str) -> dict[str, Any]:
 
 def shell(stack: RunningStack, options: str, script: str) -> str:
     """Run the script in a shell that has evaluated ``millrace env``; return what it prints."""
-    command = f'eval "$("{sys.executable}" -m ops.cli env {options} --data "{stack.data}")"; {script}'
+    command = f'eval "$("{sys.executable}" -m cli.main env {options} --data "{stack.data}")"; {script}'
     clean = {k: v for k, v in os.environ.items() if not k.startswith("MILLRACE_")}
     done = subprocess.run(["sh", "-euc", command], capture_output=True, text=True, cwd=ROOT, env=clean, check=True)
     return done.stdout
@@ -95,7 +95,7 @@ def test_a_listener_misses_and_doubles_nothing_when_its_gateway_is_killed(stack:
     alice, bob = f"alice-{new_id()[-8:]}", f"bob-{new_id()[-8:]}"
     room = sent(stack, alice, "--to", bob, "1")["conversationId"]
     us = os.getpid()
-    listening = [sys.executable, "-m", "ops.cli", "listen", bob, "--conversation", room, "--messages", "4"]
+    listening = [sys.executable, "-m", "cli.main", "listen", bob, "--conversation", room, "--messages", "4"]
     process = subprocess.Popen(
         [*listening, "--data", str(stack.data)],
         cwd=ROOT,

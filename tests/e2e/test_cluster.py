@@ -17,11 +17,11 @@ import httpx2
 import psycopg
 import pytest
 
-from ops.running import RunningStack, running_stack
-from runtime.stack.folder import Folder
-from runtime.stack.ports import allot
-from runtime.stack.postgres import Postgres
-from runtime.stack.replica import NAME as REPLICA
+from stack.ports import allot
+from stack.running import RunningStack, running_stack
+from stack.servers.data_dir import Folder
+from stack.servers.postgres import Postgres
+from stack.servers.replica import NAME as REPLICA
 from tests.fault.chat import open_chat
 from tests.folders import open_folder
 
@@ -66,7 +66,7 @@ class Forwarder:
 @contextmanager
 def running(data: Path, **environment: str) -> Iterator[RunningStack]:
     """`millrace up --cluster`, ready."""
-    command = [sys.executable, "-m", "ops.cli", "up", "--cluster", "--data", str(data), "--with-parent", "--json"]
+    command = [sys.executable, "-m", "cli.main", "up", "--cluster", "--data", str(data), "--with-parent", "--json"]
     with (data.parent / "up.log").open("ab") as log:
         up = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, env={**os.environ, **environment})
     try:
@@ -127,7 +127,7 @@ async def test_every_node_serves_and_one_reaches_the_other(cluster: RunningStack
 
 def test_a_day_of_chat_survives_kills_of_nodes_of_every_kind(cluster: RunningStack, tmp_path: Path):
     victims = ["kafka-1", "valkey-1", "gateway-1", "ingest-1", "status-1"]
-    command = [sys.executable, "-m", "ops.cli", "replay-irc", str(logs(tmp_path)), "--days", DAY, "--json"]
+    command = [sys.executable, "-m", "cli.main", "replay-irc", str(logs(tmp_path)), "--days", DAY, "--json"]
     head = {name: process(cluster, name)["restarts"] for name in victims}
     began = accepted_count(cluster)
     replay = subprocess.Popen([*command, "--data", str(cluster.data)], stdout=subprocess.PIPE, text=True, cwd=ROOT)

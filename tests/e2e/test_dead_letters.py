@@ -14,10 +14,10 @@ from typing import Any
 import psycopg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from ops.running import RunningStack
-from runtime.kafka.log import open_log
+from adapters.kafka.producer import open_log
 from schemas.codec import Record, record
 from schemas.ids import new_id
+from stack.running import RunningStack
 from tests import make
 
 from .conftest import ROOT, Person, millrace, until

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ops.running import RunningStack
+from stack.running import RunningStack
 
 from .conftest import ROOT, kill, millrace, process, settled, status, until
 
@@ -36,7 +36,7 @@ def logs(tmp_path: Path) -> Path:
 
 @pytest.mark.timeout(170)
 def test_a_day_of_chat_survives_kills_of_a_stage_and_of_the_gateway(stack: RunningStack, tmp_path: Path):
-    command = [sys.executable, "-m", "ops.cli", "replay-irc", str(logs(tmp_path)), "--days", DAY]
+    command = [sys.executable, "-m", "cli.main", "replay-irc", str(logs(tmp_path)), "--days", DAY]
     head = [process(stack, name)["restarts"] for name in ("status", "gateway", "ingest")]
     replay = subprocess.Popen(
         [*command, "--data", str(stack.data), "--json"],

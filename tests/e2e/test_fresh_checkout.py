@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from ops.running import RunningStack
-from runtime.stack.folder import nobody
-from runtime.stack.java import caches, kafka_jars
-from runtime.stack.progress import silent
+from stack.progress import silent
+from stack.running import RunningStack
+from stack.servers.data_dir import nobody
+from stack.servers.java import caches, kafka_jars
 from tests.checkout import READY, ROOT, Checkout, Running, bare_environment, give
 from tests.folders import open_folder
 

@@ -11,8 +11,8 @@ import httpx2
 import pytest
 from PIL import Image
 
-from ops.running import RunningStack
 from schemas.ids import new_id
+from stack.running import RunningStack
 
 from .conftest import Person, millrace, status, until
 

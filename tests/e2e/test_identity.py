@@ -13,10 +13,10 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from ops.running import RunningStack
-from runtime.auth import issue
-from runtime.stack.processes import family
+from adapters.auth import issue
 from schemas.ids import new_id
+from stack.processes import family
+from stack.running import RunningStack
 from tests.e2e.conftest import Person, millrace, process, until
 from tests.fault.conftest import Beside, beside
 from tests.issuers import Issuer, open_key_server

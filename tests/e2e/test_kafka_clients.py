@@ -9,12 +9,12 @@ import uvloop
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from ops.running import RunningStack
+from adapters.kafka.consumer import open_consumer
+from adapters.kafka.producer import open_log
 from runtime.errors import Unavailable
-from runtime.kafka.consumer import open_consumer
-from runtime.kafka.log import open_log
 from schemas.codec import Record
 from schemas.ids import new_id
+from stack.running import RunningStack
 
 
 def test_a_write_to_a_connection_that_has_just_died_is_a_lost_connection_under_uvloop_too(stack: RunningStack):

@@ -12,11 +12,11 @@ import orjson
 import psycopg
 import pytest
 
-from ops.running import RunningStack
-from runtime.kafka.consumer import open_consumer
-from runtime.stack.folder import Folder
-from runtime.stack.kafka import Kafka
+from adapters.kafka.consumer import open_consumer
 from schemas.ids import new_id
+from stack.running import RunningStack
+from stack.servers.data_dir import Folder
+from stack.servers.kafka import Kafka
 
 from .conftest import Person, Socket, kill, millrace, status, until
 

@@ -17,17 +17,17 @@ import httpx2
 import orjson
 import pytest
 
-from ops.running import RunningStack
-from runtime.kafka.consumer import open_consumer
-from runtime.kafka.log import open_log
+from adapters.kafka.consumer import open_consumer
+from adapters.kafka.producer import open_log
+from adapters.postgres.conversations import PostgresConversations
+from adapters.postgres.intake import PostgresIntake
+from adapters.postgres.pool import Pool, open_pool
 from runtime.ports import EventLog
-from runtime.stack.ports import allot
-from runtime.store.conversations import PostgresConversations
-from runtime.store.intake import PostgresIntake
-from runtime.store.pool import Pool, open_pool
 from schemas.codec import Record, record
 from schemas.events import MessageCreated
 from schemas.ids import new_id
+from stack.ports import allot
+from stack.running import RunningStack
 from tests import make
 
 from .conftest import ROOT

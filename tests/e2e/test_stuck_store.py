@@ -16,9 +16,9 @@ import httpx2
 import psycopg
 import pytest
 
-from ops.running import RunningStack
-from runtime.stack.ports import allot
 from schemas.ids import new_id
+from stack.ports import allot
+from stack.running import RunningStack
 
 from .conftest import ROOT, Person, process, until
 

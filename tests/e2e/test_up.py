@@ -15,8 +15,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ops.running import running_stack
-from runtime.stack.processes import family
+from stack.processes import family
+from stack.running import running_stack
 from tests.folders import open_folder
 
 from .conftest import ROOT, millrace, until
@@ -28,7 +28,7 @@ def servers(data: Path, *more: str, **environment: str) -> Iterator[subprocess.P
     command = [
         sys.executable,
         "-m",
-        "ops.cli",
+        "cli.main",
         "up",
         "--servers-only",
         "--json",
@@ -99,7 +99,7 @@ def test_kill_9_of_the_supervisor_leaves_no_process_and_the_next_start_has_all_d
 
 
 def test_with_parent_everything_ends_when_the_parent_is_killed(data: Path, tmp_path: Path):
-    command = f"{sys.executable} -m ops.cli up --servers-only --with-parent --json --data {data}; true"
+    command = f"{sys.executable} -m cli.main up --servers-only --with-parent --json --data {data}; true"
     shell = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT)
     assert shell.stdout is not None
     assert json.loads(shell.stdout.readline())["state"] == "ready"
@@ -110,7 +110,7 @@ def test_with_parent_everything_ends_when_the_parent_is_killed(data: Path, tmp_p
 
 
 def test_ctrl_c_during_the_start_ends_everything(data: Path):
-    command = [sys.executable, "-m", "ops.cli", "up", "--with-parent", "--data", str(data)]
+    command = [sys.executable, "-m", "cli.main", "up", "--with-parent", "--data", str(data)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
     try:
         pids = until(lambda: (data / "state.json").exists() and [p for p in children(data) if p])

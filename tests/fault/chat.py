@@ -11,15 +11,15 @@ from typing import Any
 
 import httpx2
 import psycopg
+from millrace_client.connection import Live
+from millrace_client.http import open_front_door
 
-from ops.http import open_front_door
-from ops.live import Live
-from ops.replay.checker import Seen
-from ops.running import RunningStack
-from runtime.auth import issue
+from adapters.auth import issue
 from schemas.ids import new_id
+from stack.running import RunningStack
 from tests.fault import judging, topics
 from tests.fault.judging import OK, UNKNOWN, Attempt, Row, Screen, Stored, Watcher
+from verify.replay.checker import Seen
 
 
 @dataclass(slots=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from ops.running import RunningStack
-from ops.verify.faults import World, world_of
+from stack.running import RunningStack
 from tests.fault.processes import Extra
 from tests.fault.site import Site
+from verify.faults import World, world_of
 
 Beside = Callable[..., Awaitable[Extra]]
 

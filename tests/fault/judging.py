@@ -14,9 +14,9 @@ from itertools import pairwise
 from typing import Any
 
 import orjson
+from millrace_client.connection import Live
 
-from ops.live import Live
-from ops.replay.checker import Accepted, Seen, Shown, judge
+from verify.replay.checker import Accepted, Seen, Shown, judge
 
 OK, UNKNOWN = (200, 201), (None, 429, 502, 503, 504)
 

@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 import httpx2
 import psycopg
 
-from ops.running import STATE, RunningStack
-from ops.verify.faults.process import send
-from ops.verify.proxy import FaultProxy
-from runtime.stack.child import end_with_parent
-from runtime.stack.folder import Folder
-from runtime.stack.ports import allot
-from runtime.stack.processes import family, lives
+from stack.child import end_with_parent
+from stack.ports import allot
+from stack.processes import family, lives
+from stack.running import STATE, RunningStack
+from stack.servers.data_dir import Folder
+from verify.fault_proxy import FaultProxy
+from verify.faults.process import send
 
 ROOT = Path(__file__).parents[2]
 RELAY_LOCKS = 0x4F555442

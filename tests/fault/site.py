@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runtime.stack.haproxy import Backend
+from stack.servers.haproxy import Backend
 from tests.fault.processes import Extra
 from tests.fronts import Front
 

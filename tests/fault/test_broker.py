@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from ops.running import RunningStack
-from ops.verify.faults import OURS, World, fault
-from ops.verify.stand import open_stand
+from stack.running import RunningStack
 from tests.fault.chat import open_chat
 from tests.fault.conftest import Beside
 from tests.fault.judging import OK
 from tests.fault.processes import lives_of, pid_of, restarted, rss_mb
+from verify.faults import OURS, World, fault
+from verify.testbed import open_stand
 
 STAGES = ("status", "notification", "media", "search", "analytics")
 

@@ -7,10 +7,10 @@ import random
 
 import pytest
 
-from ops.running import RunningStack
-from ops.verify.proxy import open_proxy
+from stack.running import RunningStack
 from tests.fault.chat import open_chat
 from tests.fault.processes import through
+from verify.fault_proxy import open_proxy
 
 
 @pytest.mark.slow

@@ -11,9 +11,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from ops.running import RunningStack
-from runtime.auth import issue
+from adapters.auth import issue
 from schemas.ids import new_id
+from stack.running import RunningStack
 from tests.fault.chat import Chat, open_chat
 from tests.fault.site import Site
 from tests.fault.sockets import Socket

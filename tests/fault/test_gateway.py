@@ -13,17 +13,17 @@ import httpx2
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from adapters.auth import issue
+from cli.users import end_tokens
 from gateway.drain import OVER_S
-from ops.running import RunningStack
-from ops.users import end_tokens
-from ops.verify.proxy import open_proxy
-from runtime.auth import issue
 from schemas.ids import new_id
+from stack.running import RunningStack
 from tests.e2e.conftest import millrace
 from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
 from tests.fault.processes import Extra, rss_mb, through
 from tests.fault.sockets import deaf, first_word, open_socket
+from verify.fault_proxy import open_proxy
 
 FAT = "\N{WATER WAVE}" * 4000
 """16 kB, the largest message there is."""

@@ -8,14 +8,14 @@ import time
 
 import pytest
 
-from ops.running import RunningStack
-from ops.verify.faults.network import ACCEPTED, ACCEPTING
-from ops.verify.proxy import FaultProxy, Then, Trap, open_proxy
 from schemas.ids import new_id
+from stack.running import RunningStack
 from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
 from tests.fault.judging import OK
 from tests.fault.processes import Extra
+from verify.fault_proxy import FaultProxy, Then, Trap, open_proxy
+from verify.faults.network import ACCEPTED, ACCEPTING
 
 
 async def killed_while_held(chat: Chat, ingest: Extra, proxy: FaultProxy, trap: Trap) -> list[str]:

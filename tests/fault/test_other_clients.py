@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ops.running import RunningStack
+from stack.running import RunningStack
 from tests.clients.engines import CLIENT, Engine, open_browser, open_node
 from tests.fault.chat import Chat, open_chat
 from tests.fault.site import Site

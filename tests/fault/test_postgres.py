@@ -17,14 +17,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ops.running import RunningStack, running_stack
-from ops.verify.faults import World, fault, world_of
-from ops.verify.faults.network import ACCEPTED, ACCEPTING
-from ops.verify.proxy import Trap, open_proxy
+from stack.running import RunningStack, running_stack
 from tests.fault.chat import open_chat
 from tests.fault.conftest import Beside
 from tests.fault.judging import OK
 from tests.fault.processes import ROOT, all_shards_owned, evict_relays, pid_of
+from verify.fault_proxy import Trap, open_proxy
+from verify.faults import World, fault, world_of
+from verify.faults.network import ACCEPTED, ACCEPTING
 
 LARGE = "\N{WATER WAVE}" * 4000
 
@@ -137,7 +137,7 @@ def open_folder() -> Iterator[Path]:
 @contextmanager
 def up(data: Path, *more: str) -> Iterator[RunningStack]:
     """`millrace up` in this folder, and its end."""
-    command = [sys.executable, "-m", "ops.cli", "up", "--data", str(data), "--with-parent", "--json", *more]
+    command = [sys.executable, "-m", "cli.main", "up", "--data", str(data), "--with-parent", "--json", *more]
     with (data / "up.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT)
     try:

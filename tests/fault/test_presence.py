@@ -13,7 +13,7 @@ import pytest
 
 from gateway.drain import OVER_S
 from gateway.typing import SILENT_S
-from ops.running import RunningStack
+from stack.running import RunningStack
 from tests.e2e.conftest import millrace
 from tests.fault.chat import open_chat
 from tests.fault.conftest import Beside

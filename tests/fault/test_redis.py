@@ -11,13 +11,13 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from ops.running import RunningStack
-from ops.verify.faults import World, fault
-from ops.verify.proxy import open_proxy
+from stack.running import RunningStack
 from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
 from tests.fault.judging import OK
 from tests.fault.processes import pid_of, restarted
+from verify.fault_proxy import open_proxy
+from verify.faults import World, fault
 
 LATE_S = 6.0
 """Heads are compared every 2 s; the rest is for a machine that is busy."""

@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 import pytest
 
-from ops.running import RunningStack
-from ops.verify.faults.network import ACCEPTING
-from ops.verify.proxy import Then, Trap, open_proxy
-from runtime.store.statements import load
+from adapters.postgres.statements import load
+from stack.running import RunningStack
 from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
 from tests.fault.processes import all_shards_owned, evict_relays, stopped
 from tests.fault.topics import seq_of
+from verify.fault_proxy import Then, Trap, open_proxy
+from verify.faults.network import ACCEPTING
 
 MARK = load("outbox")["mark"].split("%")[0].encode()
 

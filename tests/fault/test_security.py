@@ -14,11 +14,11 @@ import orjson
 import pytest
 from jose import jwt
 
-from ops.running import RunningStack
-from ops.verify.clocked import CLOCKS, library, set_clock
+from stack.running import RunningStack
 from tests.fault.chat import open_chat
 from tests.fault.conftest import Beside
 from tests.fault.sockets import open_socket
+from verify.fake_clock import CLOCKS, library, set_clock
 
 STRANGE: tuple[Any, ...] = (
     None, True, -1, 0, 2**63, 1e308, "", " ", "\0", "\u202e", "\ufeff", "a" * 5000, "\N{WATER WAVE}" * 4001, [], {},
@@ -38,7 +38,7 @@ def token_from(stack: RunningStack, user: str, *, issued: int, ends: int) -> str
 async def test_row_45_clocks_that_disagree_change_no_order(stack: RunningStack, beside: Beside, tmp_path: Path):
     clocks = tmp_path / "clocks"
     clocks.mkdir()
-    wrap: dict[str, Any] = {"wrap": ["ops.verify.clocked"], "env": {CLOCKS: str(clocks)}}
+    wrap: dict[str, Any] = {"wrap": ["verify.fake_clock"], "env": {CLOCKS: str(clocks)}}
     late, early = await asyncio.gather(beside("ingest", node="late", **wrap), beside("gateway", node="early", **wrap))
     async with open_chat(stack, watched=False, doors=[late.http_url, stack.http_url]) as chat:
         for users in chat.rooms.values():

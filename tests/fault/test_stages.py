@@ -16,19 +16,19 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from ops.running import RunningStack
-from ops.verify.faults.network import COMMIT, COMMITTED
-from ops.verify.proxy import Then, Trap, open_proxy
-from runtime.kafka.log import open_log
+from adapters.kafka.producer import open_log
 from schemas.codec import Record, record
 from schemas.events import MessageCreated
 from schemas.ids import new_id
+from stack.running import RunningStack
 from tests import make
 from tests.fault import topics
 from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
 from tests.fault.processes import lives_of
 from tests.fault.topics import seq_of
+from verify.fault_proxy import Then, Trap, open_proxy
+from verify.faults.network import COMMIT, COMMITTED
 
 STAGES = ("status", "notification", "media", "search", "analytics")
 POISON = [b"", b"\x00\xff", b"null", b"{}", b'{"message":{"messageId":7}}', b"[" * 100_000, b" " * 950_000]

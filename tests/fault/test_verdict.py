@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from ops.running import RunningStack
+from stack.running import RunningStack
 from tests.fault.chat import Chat, open_chat
 from tests.fault.judging import OK, Stored
 

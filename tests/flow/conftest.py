@@ -14,18 +14,18 @@ import uvloop
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from adapters.auth import Verifier, issue
+from adapters.auth.keys import Secret
+from adapters.memory.history import MemoryHistory
+from adapters.memory.identity import MemoryRevocations, MemoryTickets
+from adapters.memory.intake import MemoryConversations, MemoryIntake
+from adapters.memory.log import MemoryLog
+from adapters.memory.redis import MemoryAnswers, MemoryBus, MemoryPlaces, MemoryRegistry, MemorySigns
+from adapters.memory.tables import Tables
 from gateway import node
 from gateway.dispatcher import to_room
 from gateway.origins import allowed
 from gateway.server import Gateway, start_server
-from runtime.auth import Verifier, issue
-from runtime.auth.keys import Secret
-from runtime.memory.history import MemoryHistory
-from runtime.memory.identity import MemoryRevocations, MemoryTickets
-from runtime.memory.intake import MemoryConversations, MemoryIntake
-from runtime.memory.log import MemoryLog
-from runtime.memory.redis import MemoryAnswers, MemoryBus, MemoryPlaces, MemoryRegistry, MemorySigns
-from runtime.memory.tables import Tables
 from runtime.revocations import RevokedTokens
 from tests import make
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from runtime.auth import issue
+from adapters.auth import issue
 
 from .conftest import SECRET
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx2
 
-from runtime.stack.haproxy import Backend
-from runtime.stack.ports import allot
+from stack.ports import allot
+from stack.servers.haproxy import Backend
 from tests.fronts import Front
 
 

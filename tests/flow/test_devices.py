@@ -8,14 +8,14 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from adapters.memory.effects import MemoryStatuses
+from adapters.memory.history import MemoryHistory
 from gateway import channels
 from gateway.dispatcher import direct, to_room, to_users
-from runtime.memory.effects import MemoryStatuses
-from runtime.memory.history import MemoryHistory
 from schemas import frames
 from schemas.events import ReceiptRecorded
-from streams.stage import Patience, Taken, process
-from streams.status import status_stage
+from streams.batch import Patience, Taken, process
+from streams.stages.status import status_stage
 from tests import make
 
 from .conftest import World

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from websockets.asyncio.client import connect
 
-from runtime.auth import issue
-from runtime.stack.ports import allot
+from adapters.auth import issue
+from stack.ports import allot
 from tests.flow.stand import standing
 from tests.fronts import KINDS
 

@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from runtime.auth import issue
+from adapters.auth import issue
 from tests.flow.stand import Stand, standing
 from tests.fronts import KINDS
 

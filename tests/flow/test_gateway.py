@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from adapters.memory.history import MemoryHistory
+from adapters.memory.intake import MemoryConversations
+from adapters.memory.redis import MemoryRegistry
 from gateway import channels
-from runtime.memory.history import MemoryHistory
-from runtime.memory.intake import MemoryConversations
-from runtime.memory.redis import MemoryRegistry
 from schemas import frames
 from tests import make
 

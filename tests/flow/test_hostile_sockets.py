@@ -9,11 +9,11 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from adapters.auth import issue
 from gateway.admission import Proxies
 from gateway.limits import Limits
-from gateway.peer import MAX_HEADERS
-from gateway.wire import HIGH
-from runtime.auth import issue
+from gateway.send_queue import HIGH
+from gateway.transport import MAX_HEADERS
 from tests import make
 
 from . import raw

@@ -17,16 +17,16 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from adapters.auth import Verifier, issue
+from adapters.auth.factory import open_verifier
+from adapters.auth.jwks import FetchedKeys
+from adapters.auth.keys import Secret
+from adapters.memory.history import MemoryHistory
+from adapters.memory.intake import MemoryConversations
 from gateway import channels
 from ingest.http.app import create_app
-from ingest.http.edge import Edge
+from ingest.http.auth import Edge
 from ingest.http.tickets import TicketCalls
-from runtime.auth import Verifier, issue
-from runtime.auth.jwks import FetchedKeys
-from runtime.auth.keys import Secret
-from runtime.auth.opening import open_verifier
-from runtime.memory.history import MemoryHistory
-from runtime.memory.intake import MemoryConversations
 from runtime.revocations import RevokedTokens
 from runtime.settings import Auth
 from tests import make

@@ -6,26 +6,26 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
+from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
+from adapters.memory.log import MemoryLog
+from adapters.memory.parking import MemoryParking
+from adapters.memory.redis import MemoryRegistry
+from adapters.memory.tables import Tables
 from gateway.dispatcher import direct, to_room
 from gateway.hub import Hub, Socket
 from ingest.accept import Accept
-from ingest.continuity import Continuity
+from ingest.loss_detection import Continuity
 from ingest.relay import Relay
-from runtime.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
-from runtime.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
-from runtime.memory.log import MemoryLog
-from runtime.memory.parking import MemoryParking
-from runtime.memory.redis import MemoryRegistry
-from runtime.memory.tables import Tables
 from schemas import frames
 from schemas.codec import decode, record
 from schemas.events import ReceiptRecorded
-from streams.analytics import analytics_stage
-from streams.letters import Taken
-from streams.notification import notification_stage
-from streams.search import search_stage
-from streams.stage import Patience, Stage, process
-from streams.status import status_stage
+from streams.batch import Patience, Stage, process
+from streams.dead_letters import Taken
+from streams.stages.analytics import analytics_stage
+from streams.stages.notification import notification_stage
+from streams.stages.search import search_stage
+from streams.stages.status import status_stage
 from tests import make
 
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from adapters.memory.intake import MemoryConversations
+from adapters.memory.redis import MemoryRegistry
 from gateway import presence as desk
 from runtime import signs
-from runtime.memory.intake import MemoryConversations
-from runtime.memory.redis import MemoryRegistry
 from schemas.ids import new_id
 
 from .conftest import LEASE_S

@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from adapters.memory.intake import MemoryConversations
 from gateway import channels
 from gateway.limits import Limits
-from gateway.rooms import REPLAYS
-from gateway.wire import HIGH, LIMIT, LITTLE
-from runtime.memory.intake import MemoryConversations
+from gateway.room_sync import REPLAYS
+from gateway.send_queue import HIGH, LIMIT, LITTLE
 from schemas.frames import frame
 from tests import make
 

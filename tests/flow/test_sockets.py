@@ -7,7 +7,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from runtime.auth import issue
+from adapters.auth import issue
 
 from .conftest import SECRET, Client
 

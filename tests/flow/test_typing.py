@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from adapters.memory import redis as memory
+from adapters.memory.intake import MemoryConversations
 from gateway import typing
-from runtime.memory import redis as memory
-from runtime.memory.intake import MemoryConversations
 from runtime.signs import TYPING_S
 from tests import make
 

@@ -32,7 +32,7 @@ def every(number: int) -> Callable[[], bool]:
 
 @bug
 def drop_a_frame() -> None:
-    from gateway.wire import Wire
+    from gateway.send_queue import Wire
 
     write, now = Wire.write, every(40)
     Wire.write = lambda self, frame, *limit: True if _CONTENT in frame and now() else write(self, frame, *limit)
@@ -40,7 +40,7 @@ def drop_a_frame() -> None:
 
 @bug
 def swap_two_frames() -> None:
-    from gateway.wire import Wire
+    from gateway.send_queue import Wire
 
     write, now, held = Wire.write, every(40), {}
 
@@ -58,7 +58,7 @@ def swap_two_frames() -> None:
 
 @bug
 def serve_everybody() -> None:
-    from runtime.store.history import PostgresHistory
+    from adapters.postgres.history import PostgresHistory
 
     async def everybody(*_: object) -> int:
         return 0
@@ -68,14 +68,14 @@ def serve_everybody() -> None:
 
 @bug
 def keep_the_removed() -> None:
-    from gateway.rooms import Rooms
+    from gateway.room_sync import Rooms
 
     Rooms._remove = lambda *_: None
 
 
 @bug
 def put_a_member_out() -> None:
-    from gateway.rooms import Rooms
+    from gateway.room_sync import Rooms
 
     arrived, now = Rooms.arrived, every(200)
 
@@ -107,7 +107,7 @@ def replace_message(message: Message, **changes: Any) -> Message:
 
 @bug
 def forget_the_key() -> None:
-    from runtime.store.intake import PostgresIntake
+    from adapters.postgres.intake import PostgresIntake
 
     accept = PostgresIntake.accept
 
@@ -119,7 +119,7 @@ def forget_the_key() -> None:
 
 @bug
 def answer_without_storing() -> None:
-    from runtime.store.intake import PostgresIntake
+    from adapters.postgres.intake import PostgresIntake
 
     accept, now = PostgresIntake.accept, every(40)
 
@@ -153,7 +153,7 @@ def replay_other_content() -> None:
 
 @bug
 def skip_an_outbox_row() -> None:
-    from runtime.store.outbox import PostgresOutbox
+    from adapters.postgres.outbox import PostgresOutbox
 
     unpublished, now = PostgresOutbox.unpublished, every(40)
 
@@ -169,7 +169,7 @@ def skip_an_outbox_row() -> None:
 @bug
 def poll_the_outbox_by_cursor() -> None:
     """An id is taken before the commit, so one that commits late lies behind the cursor."""
-    from runtime.store.outbox import PostgresOutbox
+    from adapters.postgres.outbox import PostgresOutbox
 
     unpublished, cursor = PostgresOutbox.unpublished, [""]
 
@@ -190,7 +190,7 @@ def poll_the_outbox_by_cursor() -> None:
 @bug
 def acknowledge_on_exception() -> None:
     from streams import worker
-    from streams.stage import Result
+    from streams.batch import Result
 
     process, now = worker.process, every(25)
 
@@ -202,8 +202,8 @@ def acknowledge_on_exception() -> None:
 
 def fall(statement: str) -> None:
     """Now and then, behind a fold, this is done to the conversations that it was about."""
-    from runtime.store.pool import connection
-    from runtime.store.statuses import PostgresStatuses
+    from adapters.postgres.pool import connection
+    from adapters.postgres.statuses import PostgresStatuses
 
     fold, now = PostgresStatuses.fold, every(10)
 
@@ -229,7 +229,7 @@ def let_a_watermark_fall() -> None:
 
 @bug
 def ignore_what_was_read() -> None:
-    from streams import status
+    from streams.stages import status
 
     merge = status.merge
     status.merge = lambda receipts: [replace(mark, read_seq=0) for mark in merge(receipts)]
@@ -237,8 +237,8 @@ def ignore_what_was_read() -> None:
 
 @bug
 def count_twice() -> None:
-    from runtime.store.counts import PostgresCounts
-    from runtime.store.pool import connection
+    from adapters.postgres.analytics import PostgresCounts
+    from adapters.postgres.pool import connection
 
     add, now = PostgresCounts.add, every(10)
 

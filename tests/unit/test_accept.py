@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from adapters.memory.intake import MemoryConversations, MemoryIntake
+from adapters.memory.tables import Tables
 from ingest.accept import Accept
 from runtime.errors import IdempotencyMismatch, NotFound, OutcomeUnknown, Unavailable
 from runtime.intake import Draft, Outcome
-from runtime.memory.intake import MemoryConversations, MemoryIntake
-from runtime.memory.tables import Tables
 from schemas.ids import new_id
 from tests import make
 

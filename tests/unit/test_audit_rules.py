@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.audit.findings import Kind, Remedy, Report
-from ops.audit.rules import Judge, settle
-from ops.audit.show import advice, as_json, notes, plan
-from ops.audit.trail import CHECKS, CREATED, INDEXED, NOTIFIED, PROCESSED, SENT, STAGES, TOPICS, Due, Seen, Trail
-from ops.audit.trail import trails as trails_of
+from audit.findings import Kind, Remedy, Report
+from audit.render import advice, as_json, notes, plan
+from audit.rules import Judge, settle
+from audit.topic_checks import CHECKS, CREATED, INDEXED, NOTIFIED, PROCESSED, SENT, STAGES, TOPICS, Due, Seen, Trail
+from audit.topic_checks import trails as trails_of
 from runtime.audit import Found, Loose, Owing, Place, Position, Row, StoreFacts, Stray, Tally, Watermark
 
 NOW = 10_000_000

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from runtime.auth import Verifier, issue
-from runtime.auth.keys import BadKeys, Secret
+from adapters.auth import Verifier, issue
+from adapters.auth.keys import BadKeys, Secret
 from runtime.errors import Unauthenticated
 from runtime.revocations import Revocation, RevokedTokens
 from tests.issuers import SECRET, Issuer, attacks

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from runtime.auth import Verifier
-from runtime.auth.jwks import FetchedKeys
-from runtime.auth.keys import BadKeys, read_set
-from runtime.auth.opening import check, open_verifier
+from adapters.auth import Verifier
+from adapters.auth.factory import check, open_verifier
+from adapters.auth.jwks import FetchedKeys
+from adapters.auth.keys import BadKeys, read_set
 from runtime.errors import Unauthenticated, Unavailable
 from runtime.revocations import RevokedTokens
 from runtime.settings import Auth

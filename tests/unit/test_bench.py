@@ -11,7 +11,7 @@ from bench.machine import cpu_s
 from bench.pairs import Pair, Result, in_turns, steady
 from bench.plot import drawn
 from bench.summary import table
-from runtime.stack.processes import family
+from stack.processes import family
 
 MACHINE = {"cpu": "a processor", "cores": 2, "python": "3.11"}
 

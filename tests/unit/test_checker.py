@@ -6,8 +6,8 @@ from array import array
 
 import pytest
 
-from ops.replay.checker import Accepted, Seen, Shown, judge
-from ops.replay.quantiles import Quantiles
+from verify.replay.checker import Accepted, Seen, Shown, judge
+from verify.replay.quantiles import Quantiles
 
 ACCEPTED = {n: Accepted(f"m{n}", "alice", f"text {n}", 0.0) for n in (1, 2, 4, 5)}  # 3 is a membership change
 FRAMES = {n: Shown(f"m{n}", "alice", f"text {n}") if n != 3 else None for n in range(1, 6)}

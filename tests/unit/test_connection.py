@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from adapters.auth import LEEWAY_S, Identity
 from gateway.connection import Connection
-from runtime.auth import LEEWAY_S, Identity
 
 
 @pytest.mark.parametrize(("left", "lives"), [(60.0, 60.0), (0.5, 0.5), (-10.0, LEEWAY_S - 10.0), (-LEEWAY_S, 0.0)])

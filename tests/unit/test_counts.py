@@ -8,8 +8,8 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.memory.effects import MemoryCounts
-from streams.analytics import tick
+from adapters.memory.effects import MemoryCounts
+from streams.stages.analytics import tick
 from tests import make
 
 ROOMS = ("a", "b", "c")

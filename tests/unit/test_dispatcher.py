@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from adapters.memory.history import MemoryHistory
+from adapters.memory.tables import Tables
 from gateway import dispatcher
 from gateway.dispatcher import Budget, Dispatcher
-from runtime.memory.history import MemoryHistory
-from runtime.memory.tables import Tables
 from schemas.codec import record
 from tests import make
 

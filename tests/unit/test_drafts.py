@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from ingest.drafts import draft, parse
 from ingest.http.conversations import NewConversation
+from ingest.http.validation import draft, parse
 from runtime.errors import Invalid
 from tests import make
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import feed as feed_module
-from gateway.feed import REORDER_S, Feed
+from gateway import reorder_buffer as feed_module
+from gateway.reorder_buffer import REORDER_S, Feed
 
 
 def frame(seq: int) -> bytes:

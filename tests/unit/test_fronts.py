@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from gateway.admission import Proxies
-from gateway.peer import HEARTBEAT_S
-from ingest.http.deadline import ANSWER_S
+from gateway.transport import HEARTBEAT_S
 from ingest.http.media import MAX_UPLOAD
+from ingest.http.middleware import ANSWER_S
 from tests.fronts import FILES, KINDS, Front
 
 ROOT = Path(__file__).parents[2]

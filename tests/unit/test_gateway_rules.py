@@ -8,10 +8,10 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.memory.log import MemoryLog
 from gateway import channels
 from gateway.dispatcher import Budget, direct, to_room
 from gateway.receipts import EVERY_S, Merged, Receipts
-from runtime.memory.log import MemoryLog
 from schemas import frames
 from schemas.events import ConversationChanged, MessageStatus
 from tests import make

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from runtime.dataloader import Gathered
 from runtime.errors import Unavailable
-from runtime.gathered import Gathered
 
 
 class Server:

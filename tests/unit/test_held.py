@@ -6,7 +6,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.held import HELD, Held
+from gateway.conflation import HELD, Held
 from schemas.frames import frame
 from tests import make
 

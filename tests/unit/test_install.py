@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime.stack import install as module
-from runtime.stack.folder import Folder
-from runtime.stack.install import install
-from runtime.stack.progress import Progress, Task, silent
+from stack import install as module
+from stack.install import install
+from stack.progress import Progress, Task, silent
+from stack.servers.data_dir import Folder
 
 
 @pytest.fixture

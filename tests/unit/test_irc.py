@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ops import irc
-from ops.irc import Join, Part, Rename, Say
+from verify.replay import irc
+from verify.replay.irc import Join, Part, Rename, Say
 
 
 @pytest.mark.parametrize(

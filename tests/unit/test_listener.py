@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ops.chat import Listener
+from cli.chat import Listener
 
 ROOM, OTHER = "01900000-0000-7000-8000-000000000001", "01900000-0000-7000-8000-000000000002"
 

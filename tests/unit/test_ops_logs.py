@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ops.errors import OperatorError
-from ops.logs import logs, new_lines, tail
-from runtime.stack.folder import Folder
+from cli.logs import logs, new_lines, tail
+from stack.errors import OperatorError
+from stack.servers.data_dir import Folder
 
 
 @pytest.mark.parametrize("lines", [0, 1, 7, 5_000, 20_000])

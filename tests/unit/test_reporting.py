@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 TESTS = """
 import threading, pytest
-from runtime.stack import progress
+from stack import progress
 
 @pytest.mark.parametrize("n", range(3))
 def test_a(n):
@@ -29,7 +29,7 @@ def test_a_run_tells_what_it_skipped_and_what_takes_long(tmp_path: Path):
     (tmp_path / "test_it.py").write_text(TESTS)
     (tmp_path / "conftest.py").write_text(
         "import tests.reporting as r\n"
-        "from runtime.stack.progress import Progress\n"
+        "from stack.progress import Progress\n"
         "r.Progress = lambda write: Progress(write, quiet_s=0.2)\n"
         "def pytest_configure(config): config.pluginmanager.register(r.Reporting(config))\n"
     )

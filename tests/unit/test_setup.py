@@ -6,10 +6,10 @@ from functools import partial
 
 import pytest
 
-from ops import setup
-from ops.errors import OperatorError
 from runtime.errors import Unavailable
-from runtime.stack.standstill import Activity, Standstill
+from stack import setup
+from stack.errors import OperatorError
+from stack.standstill import Activity, Standstill
 
 
 async def attempts(monkeypatch: pytest.MonkeyPatch, pids: list[int], seen: Activity) -> int:
@@ -26,7 +26,7 @@ async def attempts(monkeypatch: pytest.MonkeyPatch, pids: list[int], seen: Activ
     async def sleep(_: float) -> None:
         pass
 
-    monkeypatch.setattr("runtime.kafka.admin.apply", apply)
+    monkeypatch.setattr("adapters.kafka.admin.apply", apply)
     monkeypatch.setattr(setup.asyncio, "sleep", sleep)
     monkeypatch.setattr(setup, "Standstill", partial(Standstill, clock=lambda: now, look=lambda _: seen))
     try:

@@ -7,15 +7,14 @@ import socket
 
 import pytest
 
-from ops.errors import OperatorError
-from ops.replay_irc import _speed
-from ops.tokens import seconds
-from runtime.stack import ports
-from runtime.stack.errors import StackError
-from runtime.stack.folder import Folder
-from runtime.stack.java import java_major
-from runtime.stack.kafka import Kafka
-from runtime.stack.supervisor import FIRST_BACKOFF_S, MOST_BACKOFF_S, STEADY_S, backoff
+from cli.durations import seconds
+from cli.replay_irc import _speed
+from stack import ports
+from stack.errors import OperatorError, StackError
+from stack.servers.data_dir import Folder
+from stack.servers.java import java_major
+from stack.servers.kafka import Kafka
+from stack.supervisor import FIRST_BACKOFF_S, MOST_BACKOFF_S, STEADY_S, backoff
 
 
 @pytest.mark.parametrize(

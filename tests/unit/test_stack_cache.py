@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime.stack import java
-from runtime.stack.errors import StackError
-from runtime.stack.java import caches, kafka_jars, writable_cache
-from runtime.stack.progress import Progress, silent
+from stack.errors import StackError
+from stack.progress import Progress, silent
+from stack.servers import java
+from stack.servers.java import caches, kafka_jars, writable_cache
 
 
 @pytest.fixture

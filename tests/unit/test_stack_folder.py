@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.stack import folder as module
-from runtime.stack.errors import StackError
-from runtime.stack.folder import Folder, move_into_place, nobody, write_privately
+from stack.errors import StackError
+from stack.servers import data_dir as module
+from stack.servers.data_dir import Folder, move_into_place, nobody, write_privately
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from runtime.stack.errors import StackError
-from runtime.stack.ports import HIGHEST, LOWEST, allot, is_free
+from stack.errors import StackError
+from stack.ports import HIGHEST, LOWEST, allot, is_free
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.stack.progress import Progress, Task, describe
+from stack.progress import Progress, Task, describe
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,7 +105,7 @@ def test_it_speaks_up_by_itself(said: list[str]):
 
 
 def test_a_command_keeps_its_output_and_its_exit_code():
-    command = [sys.executable, "-m", "runtime.stack.progress", "the check", "sh", "-c", "echo out; exit 3"]
+    command = [sys.executable, "-m", "stack.progress", "the check", "sh", "-c", "echo out; exit 3"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout) == (3, "out\n")
     assert "the check failed with code 3" in done.stderr

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.stack.errors import StackError
-from runtime.stack.processes import working_in
-from runtime.stack.remains import clear_remains
+from stack.errors import StackError
+from stack.processes import working_in
+from stack.servers.stale_processes import clear_remains
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from runtime.stack import postgres_files as postgres_module
-from runtime.stack.errors import StackError
-from runtime.stack.folder import Folder
-from runtime.stack.java import find_java, java_major, kafka_jars
-from runtime.stack.kafka import Kafka
-from runtime.stack.postgres import Postgres
-from runtime.stack.progress import silent
-from runtime.stack.valkey import Valkey
+from stack.errors import StackError
+from stack.progress import silent
+from stack.servers import postgres_files as postgres_module
+from stack.servers.data_dir import Folder
+from stack.servers.java import find_java, java_major, kafka_jars
+from stack.servers.kafka import Kafka
+from stack.servers.postgres import Postgres
+from stack.servers.valkey import Valkey
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from runtime.stack import standstill
-from runtime.stack import supervisor as module
-from runtime.stack.child import Child, run_to_end
-from runtime.stack.errors import StackError
-from runtime.stack.progress import Progress
-from runtime.stack.supervisor import MOST_BACKOFF_S, STEADY_S, Supervisor, backoff
+from stack import standstill
+from stack import supervisor as module
+from stack.child import Child, run_to_end
+from stack.errors import StackError
+from stack.progress import Progress
+from stack.supervisor import MOST_BACKOFF_S, STEADY_S, Supervisor, backoff
 
 ENV = {"PATH": "/usr/bin:/bin"}
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pytest
 
+from adapters.memory.log import MemoryLog
 from runtime.errors import Rejected, Unavailable
-from runtime.memory.log import MemoryLog
 from schemas.codec import record
 from schemas.events import AnyEvent, MessageCreated
-from streams import stage as stages
+from streams import batch as stages
+from streams.batch import Abandoned, GiveUp, Patience, Stage, process
+from streams.dead_letters import Taken
 from streams.lanes import Lanes, Pace
-from streams.letters import Taken
-from streams.stage import Abandoned, GiveUp, Patience, Stage, process
 from tests import make
 
 QUICK = Patience(total_s=0.2, attempt_s=0.1, first_s=0.001, most_s=0.01)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from streams.consumer import StageConsumer
+from streams.faust_consumer import StageConsumer
 
 PLACE = TP("message.created", 0)
 OLD = 412

@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from adapters.memory.effects import MemoryBlobs, MemoryMedia, MemoryNotifications
+from adapters.memory.intake import MemoryConversations
+from adapters.memory.tables import ConversationRow, Tables
 from runtime.effects import Look, Media, Moved
-from runtime.memory.effects import MemoryBlobs, MemoryMedia, MemoryNotifications
-from runtime.memory.intake import MemoryConversations
-from runtime.memory.tables import ConversationRow, Tables
 from schemas.codec import record
 from schemas.events import MediaProcessed, MessageSent, NotificationSent, ReceiptRecorded
 from schemas.messages import Status
-from streams.analytics import tick
-from streams.media import HandleMedia, blob
-from streams.notification import HandleNotification, recipients
-from streams.pictures import look_at, true_type
-from streams.status import HandleStatus, merge
+from streams.media.probe import look_at, true_type
+from streams.stages.analytics import tick
+from streams.stages.media import HandleMedia, blob
+from streams.stages.notification import HandleNotification, recipients
+from streams.stages.status import HandleStatus, merge
 from tests import make
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from runtime.stack.standstill import MOST_CPU_S, Activity, Standstill, activity
+from stack.standstill import MOST_CPU_S, Activity, Standstill, activity
 
 
 class Watched:

@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from adapters.postgres.pool import unavailable_on_outage
 from runtime.errors import Unavailable
-from runtime.store.pool import unavailable_on_outage
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from ops import stack
-from ops.errors import OperatorError
-from ops.topology import SINGLE, STAGES, Topology, cluster, detours, role
-from ops.up import _plan
-from runtime.redis.client import target
-from runtime.redis.cluster import SLOTS, shares
-from runtime.redis.servers import tagged
-from runtime.stack.child import Child
-from runtime.stack.folder import Folder
-from runtime.stack.haproxy import find_haproxy
-from runtime.stack.kafka import Kafka
+from adapters.redis.client import target
+from adapters.redis.cluster_setup import SLOTS, shares
+from adapters.redis.slot_client import tagged
+from stack import composition as stack
+from stack.child import Child
+from stack.errors import OperatorError
+from stack.servers.data_dir import Folder
+from stack.servers.haproxy import find_haproxy
+from stack.servers.kafka import Kafka
+from stack.topology import SINGLE, STAGES, Topology, cluster, detours, role
+from stack.up import _plan
 
 CLUSTER = cluster(is_proxied=True)
 ROOT = Path(__file__).parents[2]

@@ -7,12 +7,12 @@ from typing import Any
 
 import orjson
 import pytest
+from millrace_client.connection import Live
 
-from ops.live import Live
-from ops.verify.devices import Device, Stranger
-from ops.verify.evidence import Room, Screen
-from ops.verify.script import Kind, RoomScript, Seat
 from tests import make
+from verify.history import Room, Screen
+from verify.receivers import Device, Stranger
+from verify.workload import Kind, RoomScript, Seat
 
 
 class Wire:

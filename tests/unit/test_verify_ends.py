@@ -14,22 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from millrace_client.connection import Live
 
-from ops.errors import OperatorError
-from ops.live import Live
-from ops.verify import run as runs
-from ops.verify import stand as stands
-from ops.verify.breaking import Breaker
-from ops.verify.devices import Device
-from ops.verify.ends import cause, explained, must_live, reason
-from ops.verify.evidence import Evidence, Room, Screen
-from ops.verify.faults import FAULTS, Planned, World
-from ops.verify.resting import Rest, no_lags
-from ops.verify.run import Run
-from ops.verify.script import Kind, RoomScript, Seat
-from ops.verify.trial import Trial
 from runtime.errors import Unavailable
+from stack.errors import OperatorError
 from tests import make
+from verify import run as runs
+from verify import testbed as stands
+from verify.errors import cause, explained, must_live, reason
+from verify.faults import FAULTS, Planned, World
+from verify.history import Evidence, Room, Screen
+from verify.nemesis import Breaker
+from verify.quiescence import Rest, no_lags
+from verify.receivers import Device
+from verify.run import Run
+from verify.trial import Trial
+from verify.workload import Kind, RoomScript, Seat
 
 SEED = 4711
 
@@ -187,7 +187,7 @@ async def test_a_trial_of_a_stack_elsewhere_says_what_ended_it(monkeypatch):
 def test_told_to_end_it_ends_as_by_ctrl_c():
     program = """
 import asyncio, signal
-from ops.verify.ends import run_to_end
+from verify.errors import run_to_end
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell
 

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.running import STATE
-from ops.verify.clocked import environment, library, set_clock
-from ops.verify.faults import FAULTS, NotPossible, World, fault, schedule
-from ops.verify.faults.process import send
-from runtime.stack.folder import Folder
-from runtime.stack.processes import family, lives
+from stack.processes import family, lives
+from stack.running import STATE
+from stack.servers.data_dir import Folder
+from verify.fake_clock import environment, library, set_clock
+from verify.faults import FAULTS, NotPossible, World, fault, schedule
+from verify.faults.process import send
 
 TIME = "import time; print(int(time.time()), int(time.monotonic()))"
 

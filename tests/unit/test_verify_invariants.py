@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from ops.verify.evidence import Blow, Evidence, Room, Screen, Sending, Try
-from ops.verify.invariants import GRACE_S, RECOVERY_S, judge
-from ops.verify.recovery import CALM_S, LATE_S, note_recoveries
-from ops.verify.script import Kind, RoomScript, Seat, Send, Way, write
-from ops.verify.truth import Entry, Mark, Row, Truth, digest
 from schemas import frames
 from schemas.messages import Change, ChangeKind
 from tests import make
+from verify.checker import GRACE_S, RECOVERY_S, judge
+from verify.final_state import Entry, Mark, Row, Truth, digest
+from verify.history import Blow, Evidence, Room, Screen, Sending, Try
+from verify.recovery import CALM_S, LATE_S, note_recoveries
+from verify.workload import Kind, RoomScript, Seat, Send, Way, write
 
 COUNT = 12
 ADDED = 5  # the seq of a change that is no message

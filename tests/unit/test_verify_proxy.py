@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from ops.verify.proxy import FaultProxy, Then, Trap, open_proxy
+from verify.fault_proxy import FaultProxy, Then, Trap, open_proxy
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

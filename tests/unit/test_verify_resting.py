@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from millrace_client.connection import Live
 
-from ops.live import Live
-from ops.verify import resting
-from ops.verify.devices import Device
-from ops.verify.evidence import Evidence, Room, Screen
-from ops.verify.resting import QUIET_S, Rest, is_over, no_lags
-from ops.verify.script import Kind, RoomScript, Seat
 from tests import make
+from verify import quiescence as resting
+from verify.history import Evidence, Room, Screen
+from verify.quiescence import QUIET_S, Rest, is_over, no_lags
+from verify.receivers import Device
+from verify.workload import Kind, RoomScript, Seat
 
 
 class Clock:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from millrace_client.connection import Live
 
-from ops.live import Live
-from ops.verify import run as runs
-from ops.verify.devices import Device
-from ops.verify.evidence import Evidence, Room, Screen
-from ops.verify.run import Run
-from ops.verify.script import Kind, RoomScript, Seat
 from tests import make
+from verify import run as runs
+from verify.history import Evidence, Room, Screen
+from verify.receivers import Device
+from verify.run import Run
+from verify.workload import Kind, RoomScript, Seat
 
 
 @dataclass

@@ -9,13 +9,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from adapters.memory.effects import MemoryStatuses
+from adapters.memory.intake import MemoryConversations, MemoryIntake
+from adapters.memory.tables import Tables
 from runtime.effects import Mark
-from runtime.memory.effects import MemoryStatuses
-from runtime.memory.intake import MemoryConversations, MemoryIntake
-from runtime.memory.tables import Tables
 from schemas.events import ReceiptRecorded
 from schemas.messages import Status
-from streams.status import merge
+from streams.stages.status import merge
 from tests import make
 
 MEMBERS, DEVICES = ("alice", "bob", "carol"), ("phone", "desk", "-")

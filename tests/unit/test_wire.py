@@ -9,7 +9,7 @@ import orjson
 import pytest
 from websockets.protocol import State
 
-from gateway.wire import ANSWERS, HIGH, LIMIT, LITTLE, LOW, STALLED_S, Outlet, Wire, encode
+from gateway.send_queue import ANSWERS, HIGH, LIMIT, LITTLE, LOW, STALLED_S, Outlet, Wire, encode
 from schemas.frames import frame
 
 KB = 1024

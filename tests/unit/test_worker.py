@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from streams import worker
+from streams.batch import GiveUp, Stage
 from streams.lanes import AT_ONCE, IN_THE_BACKGROUND, Pace
-from streams.stage import GiveUp, Stage
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import uvloop
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from gateway.wire import Outlet, Wire
-from gateway.writer import Writer, at_once, encode, one_by_one, payload_of, tried
+from gateway.frame_writer import Writer, at_once, encode, one_by_one, payload_of, tried
+from gateway.send_queue import Outlet, Wire
 
 PAYLOADS = [b"{}", b"x" * 125, b"x" * 126, "ä".encode() * 40_000]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ops.verify.clocked import library
-from runtime.stack.child import end_with_parent
+from stack.child import end_with_parent
 from tests.e2e.conftest import ROOT
 from tests.folders import open_folder
+from verify.fake_clock import library
 
 VERIFY = ("verify", "--messages", "6000", "--rate", "60", "--faults", "clock-gateway")
 
@@ -45,7 +45,7 @@ def test_a_trial_that_is_told_to_end_ends_everything(number: signal.Signals):
     with (
         open_folder("ended") as folder,
         subprocess.Popen(
-            [sys.executable, "-m", "ops.cli", *VERIFY],
+            [sys.executable, "-m", "cli.main", *VERIFY],
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,

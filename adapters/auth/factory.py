@@ -1,0 +1,58 @@
+"""The verifier that the settings ask for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from urllib.parse import urlsplit
+
+import httpx2
+
+from adapters.auth.jwks import FetchedKeys, fetch
+from adapters.auth.keys import HS256, BadKeys, Secret
+from adapters.auth.verifier import Keys, Revoked, Verifier
+from runtime.settings import Auth
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def check(auth: Auth) -> None:
+    """One family of algorithms, and all that it needs. Raises BadKeys."""
+    secret, url = auth.secret.get_secret_value(), auth.jwks_url
+    if auth.algorithm == HS256:
+        if url:
+            raise BadKeys(
+                "MILLRACE_AUTH__JWKS_URL is for RS256 and ES256: set MILLRACE_AUTH__ALGORITHM, or leave it out"
+            )
+        Secret(secret)
+        return
+    if secret:
+        raise BadKeys(f"MILLRACE_AUTH__SECRET is for HS256 only: leave it out with {auth.algorithm}")
+    parts = urlsplit(url)
+    is_private = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    if not (is_private and parts.hostname):
+        raise BadKeys(f"{auth.algorithm} needs MILLRACE_AUTH__JWKS_URL, an https URL (http on this machine only)")
+
+
+@asynccontextmanager
+async def open_verifier(auth: Auth, revoked: Revoked, *, wait_s: float) -> AsyncIterator[Verifier]:
+    """A verifier that knows its keys. Raises BadKeys; Unavailable when no key set is there within ``wait_s``."""
+    check(auth)
+    if auth.algorithm == HS256:
+        yield _verifier(Secret(auth.secret.get_secret_value()), auth, revoked)
+        return
+    async with httpx2.AsyncClient() as client:
+        keys = FetchedKeys(partial(fetch, client, auth.jwks_url), auth.algorithm, auth.jwks_ttl_s)
+        await keys.first(wait_s)
+        async with asyncio.TaskGroup() as group:
+            refreshing = group.create_task(keys.run())
+            try:
+                yield _verifier(keys, auth, revoked)
+            finally:
+                refreshing.cancel()
+
+
+def _verifier(keys: Keys, auth: Auth, revoked: Revoked) -> Verifier:
+    return Verifier(keys, auth.issuer, auth.audience, revoked)

@@ -1,0 +1,169 @@
+"""Reading from Kafka outside Faust: batches, and explicit commits of what was handed out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from adapters.kafka.uvloop_patch import mend
+from runtime.errors import Unavailable
+from schemas.codec import Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One record as it was read."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+@dataclass(slots=True)
+class _Positions(ConsumerRebalanceListener):  # type: ignore[misc]
+    """What was handed out of the partitions that are ours now; a revoked one is never committed."""
+
+    next_offset: dict[TopicPartition, int] = field(default_factory=dict)
+
+    async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        for tp in revoked:
+            self.next_offset.pop(tp, None)
+
+    async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        for tp in assigned:
+            self.next_offset.pop(tp, None)
+
+
+@dataclass(slots=True)
+class KafkaConsumer:
+    """A member of a group. At least once: what was not committed is read again."""
+
+    _consumer: AIOKafkaConsumer
+    _positions: _Positions
+
+    @property
+    def assigned(self) -> bool:
+        """Whether the group has given this member partitions."""
+        return bool(self._consumer.assignment())
+
+    async def batch(self, limit: int) -> Sequence[Received]:
+        """At least one record, at most ``limit``, in order for each partition. Raises Unavailable."""
+        while True:
+            try:
+                got = await self._consumer.getmany(timeout_ms=1000, max_records=limit)
+            except KafkaError as exc:
+                raise Unavailable("Kafka does not answer") from exc
+            received = [
+                Received(m.topic, m.partition, m.offset, m.key, m.value, tuple(m.headers))
+                for messages in got.values()
+                for m in messages
+            ]
+            for tp, messages in got.items():
+                self._positions.next_offset[tp] = messages[-1].offset + 1
+            if received:
+                return received
+            if self._consumer._fetcher._fetch_task.done():  # it has no way to tell
+                raise Unavailable("the consumer reads no more")
+
+    async def commit(self) -> None:
+        """Commit all that ``batch`` handed out. A commit lost to a rebalance costs only repeats.
+
+        Raises Unavailable.
+        """
+        offsets = {
+            tp: offset for tp, offset in self._positions.next_offset.items() if tp in self._consumer.assignment()
+        }
+        if not offsets:
+            return
+        try:
+            await self._consumer.commit(offsets)
+        except (CommitFailedError, IllegalStateError):
+            return
+        except KafkaError as exc:
+            raise Unavailable("Kafka does not answer") from exc
+
+
+@asynccontextmanager
+async def open_consumer(
+    bootstrap: str, *, topics: Sequence[str], group: str, client_id: str = "millrace"
+) -> AsyncIterator[KafkaConsumer]:
+    """Join a group; a new group starts at the beginning. Raises Unavailable."""
+    mend()
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        group_id=group,
+        client_id=client_id,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        session_timeout_ms=6_000,
+        heartbeat_interval_ms=1_500,
+        rebalance_timeout_ms=30_000,
+        max_poll_interval_ms=300_000,
+        fetch_max_wait_ms=500,
+        max_partition_fetch_bytes=4 * 1024 * 1024,
+        # A conversation is on the same partition of each topic: by range one member has them all, and what one topic
+        # tells it holds for the others. One strategy only: aiokafka asks to join once for each, and members that are
+        # out of step then send each other back for ever.
+        partition_assignment_strategy=(RangePartitionAssignor,),
+        metadata_max_age_ms=5_000,  # topics that a broker lost and has again are noticed
+    )
+    positions = _Positions()
+    try:
+        async with asyncio.timeout(30):
+            await consumer.start()
+        consumer.subscribe(list(topics), listener=positions)
+    except (KafkaError, TimeoutError, OSError) as exc:
+        await consumer.stop()
+        raise Unavailable("Kafka does not answer") from exc
+    try:
+        yield KafkaConsumer(consumer, positions)
+    finally:
+        await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=10)
+
+
+async def read_topic(bootstrap: str, topic: str) -> list[Received]:
+    """All that a topic holds now, each partition in order, outside any group. Raises Unavailable."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
+    try:
+        async with asyncio.timeout(30):
+            await consumer.start()
+            await consumer._client.add_topic(topic)
+            await consumer._client.force_metadata_update()
+        places = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+        if not places:
+            raise Unavailable(f"the broker has no topic {topic}: millrace topics apply")
+        ends = await consumer.end_offsets(places)
+        return await _read_up_to(consumer, {place: end for place, end in ends.items() if end > 0})
+    except (KafkaError, TimeoutError, OSError) as exc:
+        raise Unavailable("Kafka does not answer") from exc
+    finally:
+        await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=10)
+
+
+async def _read_up_to(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> list[Received]:
+    if not ends:
+        return []
+    consumer.assign(list(ends))
+    await consumer.seek_to_beginning(*ends)
+    received: list[Received] = []
+    while True:
+        async with asyncio.timeout(30):
+            left = [place for place, end in ends.items() if await consumer.position(place) < end]
+            if not left:
+                return sorted(received, key=lambda r: (r.partition, r.offset))
+            got = await consumer.getmany(*left, timeout_ms=1000)
+        received += [
+            Received(m.topic, m.partition, m.offset, m.key, m.value, tuple(m.headers))
+            for place, messages in got.items()
+            for m in messages
+            if m.offset < ends[place]
+        ]

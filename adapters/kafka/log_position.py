@@ -1,0 +1,98 @@
+"""How far the log has come: its cluster id, and the ends of some of its topics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from adapters.kafka.admin import apply
+from adapters.kafka.uvloop_patch import mend
+from runtime.errors import Unavailable
+from runtime.position import Position
+from schemas.topics import Topic
+
+_READ_S = 2.0
+
+
+@dataclass(slots=True)
+class KafkaPositions:
+    """Positions of the topics that ``writer`` writes, on connections that stay open while the broker answers."""
+
+    bootstrap: str
+    topics: Sequence[Topic]
+    writer: str
+    _admin: AIOKafkaAdminClient | None = None
+    _consumer: AIOKafkaConsumer | None = None
+    _ours: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._ours = frozenset(topic.name for topic in self.topics if self.writer in topic.writers)
+
+    async def read(self) -> Position:
+        try:
+            async with asyncio.timeout(_READ_S):
+                return await self._read()
+        except (KafkaError, TimeoutError, OSError) as exc:
+            await self.close()
+            raise Unavailable("Kafka does not say how far its log has come") from exc
+        except BaseException:  # cancelled, too: an answer that was not read would be the next one's
+            await self.close()
+            raise
+
+    async def restore(self, replication: int) -> None:
+        await apply(self.bootstrap, self.topics, replication=replication)
+
+    async def _read(self) -> Position:
+        if self._admin is None or self._consumer is None:
+            mend()
+            self._admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=2000)
+            await self._admin.start()
+            self._consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, request_timeout_ms=2000)
+            await self._consumer.start()
+        cluster = await self._admin.describe_cluster()
+        described = await self._admin.describe_topics()
+        there = {topic["topic"]: topic["partitions"] for topic in described if not topic["error_code"]}
+        mine = {name: there[name] for name in self._ours if name in there}
+        return Position(
+            cluster_id=cluster["cluster_id"],
+            replication=min((len(p["replicas"]) for found in mine.values() for p in found), default=0),
+            ends=await self._ends(mine),
+            missing=tuple(topic.name for topic in self.topics if topic.name not in there),
+        )
+
+    async def _ends(self, topics: dict[str, Any]) -> dict[str, int]:
+        assert self._consumer is not None
+        places = [TopicPartition(name, p["partition"]) for name, found in topics.items() for p in found]
+        if not places:
+            return {}
+        for name in topics:
+            await self._consumer._client.add_topic(name)
+        ends = await self._consumer.end_offsets(places)
+        return {f"{place.topic}/{place.partition}": end for place, end in ends.items()}
+
+    async def close(self) -> None:
+        """Give up the connections; bounded."""
+        open_, self._admin, self._consumer = (self._admin, self._consumer), None, None
+        with suppress(KafkaError, TimeoutError, OSError):
+            async with asyncio.timeout(_READ_S):
+                if open_[0] is not None:
+                    await open_[0].close()
+                if open_[1] is not None:
+                    await open_[1].stop()
+
+
+@asynccontextmanager
+async def open_positions(bootstrap: str, topics: Sequence[Topic], writer: str) -> AsyncIterator[KafkaPositions]:
+    """Positions that connect when they are first asked."""
+    positions = KafkaPositions(bootstrap, topics, writer)
+    try:
+        yield positions
+    finally:
+        await positions.close()

@@ -1,0 +1,128 @@
+"""Reading a part of the log without joining a group: bounded, and nobody's position moves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from math import inf
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2
+
+from adapters.kafka.consumer import Received
+from runtime.audit import Begins, LogBegin
+from runtime.errors import Unavailable
+
+_BATCH = 2_000
+_STALLED_S = 20.0
+
+
+@lru_cache(maxsize=65_536)
+def partition_of(key: bytes, partitions: int) -> int:
+    """Where the producers' partitioner puts a key; the same as the Java client's."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+@dataclass(slots=True)
+class KafkaReader:
+    """Reads from an offset to what is the end when it begins."""
+
+    _consumer: AIOKafkaConsumer
+
+    async def begins(self, topics: Collection[str], since_ms: int) -> Begins:
+        """Where each partition is to be read for what was written since then. Raises Unavailable, also when a topic
+        is not there."""
+        try:
+            async with asyncio.timeout(_STALLED_S):
+                tps = await self._partitions(topics)
+                logs = await self._consumer.beginning_offsets(tps)
+                ends = await self._consumer.end_offsets(tps)
+                found = await self._consumer.offsets_for_times(dict.fromkeys(tps, since_ms))
+        except (KafkaError, TimeoutError, OSError) as exc:
+            raise Unavailable("Kafka does not answer") from exc
+        begins: dict[str, dict[int, LogBegin]] = {topic: {} for topic in topics}
+        for tp in tps:
+            at = found[tp]
+            offset, first = (ends[tp], inf) if at is None else (at.offset, float(at.timestamp))
+            begins[tp.topic][tp.partition] = LogBegin(offset, first if offset == logs[tp] else 0.0)
+        trimmed = {tp for tp in tps if logs[tp] > 0}
+        return Begins({topic: _whole(topic, begins[topic], trimmed) for topic in topics})
+
+    async def _partitions(self, topics: Collection[str]) -> list[TopicPartition]:
+        for topic in topics:
+            await self._consumer._client.add_topic(topic)
+        await self._consumer._client.force_metadata_update()
+        tps = []
+        for topic in topics:
+            numbers = self._consumer.partitions_for_topic(topic)
+            if not numbers:
+                raise Unavailable(f"the broker has no topic {topic}: `millrace topics apply` makes it")
+            tps += [TopicPartition(topic, number) for number in sorted(numbers)]
+        return tps
+
+    async def read(self, offsets: Mapping[tuple[str, int], int]) -> AsyncIterator[Sequence[Received]]:
+        """The records of these (topic, partition), from the offset to the end as it is now, each in its order.
+        Raises Unavailable."""
+        tps = {TopicPartition(*place): offset for place, offset in offsets.items()}
+        try:
+            ends = await self._consumer.end_offsets(list(tps))
+            left = {tp: ends[tp] for tp, offset in tps.items() if offset < ends[tp]}
+            self._consumer.assign(list(left))
+            for tp in left:
+                self._consumer.seek(tp, tps[tp])
+            while left:
+                yield await self._some(left)
+        except (KafkaError, TimeoutError, OSError) as exc:
+            raise Unavailable("Kafka does not answer") from exc
+
+    async def _some(self, left: dict[TopicPartition, int]) -> list[Received]:
+        """What comes next; takes out of ``left`` what is read to its end."""
+        async with asyncio.timeout(_STALLED_S):
+            got: Mapping[TopicPartition, Sequence[Any]] = {}
+            while not got and left:
+                got = await self._consumer.getmany(*left, timeout_ms=200, max_records=_BATCH)
+                for tp in list(left):
+                    if await self._consumer.position(tp) >= left[tp]:
+                        del left[tp]
+                        self._consumer.pause(tp)
+        return [
+            Received(m.topic, m.partition, m.offset, m.key, m.value, tuple(m.headers))
+            for messages in got.values()
+            for m in messages
+        ]
+
+
+def _whole(topic: str, begins: Mapping[int, LogBegin], trimmed: Collection[TopicPartition]) -> list[LogBegin]:
+    """A partition that starts at offset 0 has lost something only if its whole topic has: then the topic was made
+    anew, and its first record tells when. Else the partition just held nothing before."""
+    mine = {tp.partition for tp in trimmed if tp.topic == topic}
+    made_ms = 0.0 if mine else min(begin.first_ms for begin in begins.values())
+    return [begin if p in mine else LogBegin(begin.offset, made_ms) for p, begin in sorted(begins.items())]
+
+
+@asynccontextmanager
+async def open_reader(bootstrap: str) -> AsyncIterator[KafkaReader]:
+    """A consumer of no group. Raises Unavailable."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        client_id="millrace-audit",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=20,
+        max_partition_fetch_bytes=1024 * 1024,
+    )
+    try:
+        async with asyncio.timeout(_STALLED_S):
+            await consumer.start()
+    except (KafkaError, TimeoutError, OSError) as exc:
+        await consumer.stop()
+        raise Unavailable("Kafka does not answer") from exc
+    try:
+        yield KafkaReader(consumer)
+    finally:
+        await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=10)

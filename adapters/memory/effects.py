@@ -1,0 +1,216 @@
+"""The twins of what the stages ask of the store."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from adapters.memory.tables import Tables
+from runtime.effects import Look, Mark, Media, Moved, Notice, Tick, Total, furthest, of_members
+from schemas.clock import now
+from schemas.events import MediaProcessed
+from schemas.frames import media_data
+from schemas.messages import Change, ChangeKind, Message, Status
+
+_RANK = {status.wire: status for status in Status}
+
+
+@dataclass(slots=True)
+class MemoryStatuses:
+    """Statuses on dictionaries."""
+
+    tables: Tables
+
+    async def mark_sent(self, message_ids: Sequence[str]) -> None:
+        for message_id in message_ids:
+            if message_id in self.tables.messages:
+                self._raise(message_id, Status.SENT)
+
+    def _raise(self, message_id: str, status: Status) -> bool:
+        message = self.tables.messages[message_id]
+        if _RANK[message.status] >= status:
+            return False
+        self.tables.messages[message_id] = msgspec.structs.replace(message, status=status.wire)
+        return True
+
+    async def fold(self, marks: Sequence[Mark], everybody_up_to: int) -> Sequence[Moved]:
+        told = {Status.DELIVERED: list[Moved](), Status.READ: list[Moved]()}
+        mine = [m for m in marks if m.user_id in self.tables.members.get(m.conversation_id, {})]
+        for mark in furthest(mine):
+            self._raise_device(mark)
+        for mark in of_members(mine):
+            for moved in self._fold_one(mark, everybody_up_to):
+                told[moved.status].append(moved)
+        return [*told[Status.DELIVERED], *told[Status.READ]]
+
+    def _raise_device(self, mark: Mark) -> None:
+        key = (mark.conversation_id, mark.user_id, mark.device)
+        head = self.tables.conversations[mark.conversation_id].last_seq
+        delivered, read = self.tables.device_receipts.get(key, (0, 0))
+        raised = max(delivered, min(mark.delivered_seq, head)), max(read, min(mark.read_seq, head))
+        self.tables.device_receipts[key] = raised
+
+    def _fold_one(self, mark: Mark, everybody_up_to: int) -> list[Moved]:
+        key = (mark.conversation_id, mark.user_id)
+        head = self.tables.conversations[mark.conversation_id].last_seq
+        old_delivered, old_read = self.tables.receipts.get(key, (0, 0))
+        given = min(max(mark.delivered_seq, mark.read_seq), head), min(mark.read_seq, head)
+        late = not ((given[0] >= old_delivered and given[0]) or (given[1] >= old_read and given[1]))
+        if late:
+            return []
+        delivered, read = max(old_delivered, given[0]), max(old_read, given[1])
+        self.tables.receipts[key] = (delivered, read)
+        moved = []
+        if delivered > old_delivered or read == old_read:
+            start = min(old_delivered, delivered - 1)
+            moved.append(self._cover(key, Status.DELIVERED, (start, delivered), (delivered, read), everybody_up_to))
+        if read > old_read or (read > 0 and delivered == old_delivered):
+            moved.append(
+                self._cover(key, Status.READ, (min(old_read, read - 1), read), (delivered, read), everybody_up_to)
+            )
+        return [m for m in moved if m.notify]
+
+    def _cover(
+        self,
+        key: tuple[str, str],
+        status: Status,
+        span: tuple[int, int],
+        watermark: tuple[int, int],
+        everybody_up_to: int,
+    ) -> Moved:
+        conversation_id, user_id = key
+        covered = [
+            m
+            for m in self.tables.messages.values()
+            if m.conversation_id == conversation_id and span[0] < m.seq <= span[1] and m.sender_id != user_id
+        ]
+        raised = [m for m in covered if self._raise(m.message_id, status)]
+        small = len(self.tables.members[conversation_id]) <= everybody_up_to
+        return Moved(
+            conversation_id=conversation_id,
+            user_id=user_id,
+            status=status,
+            seq=span[1],
+            delivered_seq=watermark[0],
+            read_seq=watermark[1],
+            message_ids=tuple(m.message_id for m in raised),
+            notify=tuple(sorted({m.sender_id for m in (covered if small else raised)})),
+        )
+
+
+@dataclass(slots=True)
+class MemoryNotifications:
+    """Notices by message, recipient and channel."""
+
+    tables: Tables
+    stored: dict[tuple[str, str, str], Notice] = field(default_factory=dict)
+
+    async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+        members, receipts = self.tables.members, self.tables.receipts
+        return {
+            id_: {user: receipts.get((id_, user), (0, 0))[0] for user in sorted(members[id_])}
+            for id_ in conversation_ids
+            if id_ in members
+        }
+
+    async def add(self, message_ids: Sequence[str], notices: Sequence[Notice]) -> Sequence[Notice]:
+        for notice in notices:
+            self.stored.setdefault((notice.message_id, notice.user_id, notice.channel), notice)
+        found = [notice for notice in self.stored.values() if notice.message_id in message_ids]
+        return sorted(found, key=lambda n: (n.conversation_id, n.seq, n.user_id))
+
+
+@dataclass(slots=True)
+class MemoryCounts:
+    """Counts with a cursor for each conversation."""
+
+    cursors: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    totals: defaultdict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+
+    async def add(self, ticks: Sequence[Tick]) -> Sequence[Total]:
+        for tick in sorted(ticks, key=lambda t: t.seq):
+            if tick.seq > self.cursors[tick.conversation_id]:
+                self.cursors[tick.conversation_id] = tick.seq
+                self.totals[tick.conversation_id, tick.minute] += 1
+        named = sorted({(t.conversation_id, t.minute) for t in ticks})
+        return [Total(conversation, minute, self.totals[conversation, minute]) for conversation, minute in named]
+
+
+@dataclass(slots=True)
+class MemoryIndex:
+    """Messages by id."""
+
+    documents: dict[str, Message] = field(default_factory=dict)
+
+    async def put(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            had = self.documents.get(message.message_id)
+            if had is None or had.seq < message.seq:
+                self.documents[message.message_id] = message
+
+
+@dataclass(slots=True)
+class MemoryMedia:
+    """Uploads, what they are, and where they are attached."""
+
+    tables: Tables
+    uploads: dict[str, Media] = field(default_factory=dict)
+    looks: dict[str, Look] = field(default_factory=dict)
+    told: dict[tuple[str, str], MediaProcessed] = field(default_factory=dict)
+
+    async def add(self, media: Media) -> None:
+        self.uploads.setdefault(media.media_id, media)
+
+    async def get(self, media_id: str) -> Media | None:
+        return self.uploads.get(media_id)
+
+    async def seen(self, sha256: str) -> Look | None:
+        return self.looks.get(sha256)
+
+    async def learned(self, sha256: str, look: Look) -> None:
+        self.looks.setdefault(sha256, replace(look, clean=None, thumbnail=None))
+
+    async def ready(self, message: Message, media: Media, look: Look) -> MediaProcessed:
+        key = (message.message_id, media.media_id)
+        if key in self.told:
+            return self.told[key]
+        row = self.tables.conversations[message.conversation_id]
+        event = MediaProcessed(
+            conversation_id=message.conversation_id,
+            seq=row.last_seq + 1,
+            message_id=message.message_id,
+            media_id=media.media_id,
+            media_type=look.media_type,
+            width=look.width,
+            height=look.height,
+            thumbnail=look.error is None and look.width is not None,
+            error=look.error,
+            at=now(),
+        )
+        row.last_seq = event.seq
+        self.tables.changes[event.conversation_id].append(
+            Change(
+                conversation_id=event.conversation_id,
+                seq=event.seq,
+                kind=ChangeKind.MEDIA_READY,
+                data=media_data(event),
+            )
+        )
+        self.told[key] = event
+        return event
+
+
+@dataclass(slots=True)
+class MemoryBlobs:
+    """Files by name."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    async def put(self, name: str, content: bytes) -> None:
+        self.files[name] = content
+
+    async def get(self, name: str) -> bytes | None:
+        return self.files.get(name)

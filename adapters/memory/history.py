@@ -1,0 +1,53 @@
+"""The twin of the change log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from adapters.memory.tables import Tables
+from schemas.messages import Change, ChangeKind
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryHistory:
+    """A History on dictionaries."""
+
+    tables: Tables
+
+    async def member_since(self, conversation_id: str, user_id: str) -> int | None:
+        if user_id not in self.tables.members.get(conversation_id, {}):
+            return None
+        log = self.tables.changes.get(conversation_id, [])
+        came = [c.seq for c in log if c.kind is ChangeKind.MEMBER_ADDED and (c.data or {}).get("userId") == user_id]
+        return max(came, default=0)
+
+    async def members(self, conversation_id: str, limit: int | None = None) -> Sequence[str]:
+        return sorted(self.tables.members.get(conversation_id, {}))[:limit]
+
+    async def heads(self, conversation_ids: Sequence[str]) -> Mapping[str, int]:
+        rows = self.tables.conversations
+        return {id_: rows[id_].last_seq for id_ in conversation_ids if id_ in rows}
+
+    async def changes(self, conversation_id: str, after: int, up_to: int, limit: int) -> Sequence[Change]:
+        log = self.tables.changes.get(conversation_id, [])  # dense from 1
+        return [self._current(change) for change in log[after : min(up_to, after + limit)]]
+
+    def _current(self, change: Change) -> Change:
+        if change.message is None:
+            return change
+        return Change(
+            conversation_id=change.conversation_id,
+            seq=change.seq,
+            kind=change.kind,
+            message=self.tables.messages[change.message.message_id],
+        )
+
+    async def place_of(self, message_id: str) -> tuple[str, int] | None:
+        message = self.tables.messages.get(message_id)
+        return (message.conversation_id, message.seq) if message else None
+
+    async def small_conversations(self, user_id: str, max_members: int) -> Sequence[str]:
+        return [
+            id_ for id_, members in self.tables.members.items() if user_id in members and len(members) <= max_members
+        ]

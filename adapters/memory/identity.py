@@ -1,0 +1,67 @@
+"""The twins of what the store keeps for identity: revocations and tickets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from adapters.auth import Identity
+from adapters.auth.verifier import LONGEST_S
+from runtime.errors import Unavailable
+from runtime.revocations import Revocation
+from runtime.tickets import TTL_S, Ticket, hash_of, new_ticket
+
+
+@dataclass(slots=True)
+class MemoryRevocations:
+    """Revocations. Set ``down`` to refuse."""
+
+    rows: list[Revocation] = field(default_factory=list)
+    counts: dict[int, int] = field(default_factory=dict)
+    down: bool = False
+
+    async def revoke(self, user_id: str, jti: str | None) -> Revocation:
+        self._answer()
+        at = time.time()
+        made = Revocation(len(self.rows) + 1, user_id, jti, at, at + LONGEST_S)
+        self.rows.append(made)
+        return made
+
+    async def since(self, mark: float | None) -> tuple[Sequence[Revocation], float]:
+        self._answer()
+        return [row for row in self.rows if mark is None or row.at >= mark], time.time()
+
+    async def note_closed(self, number: int, connections: int) -> None:
+        self._answer()
+        self.counts[number] = self.counts.get(number, 0) + connections
+
+    async def closed(self, number: int) -> int:
+        self._answer()
+        return self.counts.get(number, 0)
+
+    def _answer(self) -> None:
+        if self.down:
+            raise Unavailable("PostgreSQL does not answer; try again")
+
+
+@dataclass(slots=True)
+class MemoryTickets:
+    """Tickets by a clock that can be set. Set ``down`` to refuse."""
+
+    clock: Callable[[], float] = time.time
+    rows: dict[bytes | None, tuple[Identity, str | None, float]] = field(default_factory=dict)
+    down: bool = False
+
+    async def issue(self, identity: Identity, origin: str | None) -> Ticket:
+        text, now = new_ticket(), self.clock()
+        ends = min(now + TTL_S, identity.expires_at)
+        self.rows = {key: row for key, row in self.rows.items() if row[2] > now}
+        self.rows[hash_of(text)] = (identity, origin, ends)
+        return Ticket(text, ends)
+
+    async def redeem(self, text: str, origin: str | None) -> Identity | None:
+        if self.down:
+            raise Unavailable("PostgreSQL does not answer; try again")
+        identity, bound_to, ends = self.rows.pop(hash_of(text), (None, None, 0.0))
+        return identity if ends > self.clock() and bound_to in (None, origin) else None

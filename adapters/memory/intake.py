@@ -1,0 +1,212 @@
+"""The twins of intake, conversations and outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from adapters.memory.tables import ConversationRow, OutboxRow, Tables
+from runtime.conversations import MAX_MEMBERS, Conversation, Member, Summary, check_change
+from runtime.errors import Conflict, Unavailable
+from runtime.intake import Accepted, Draft, Ground, Outcome, decide
+from runtime.outbox import Loss, Owed, ReadAgain
+from runtime.position import Position, loss
+from schemas.clock import now
+from schemas.codec import record
+from schemas.events import ConversationChange, ConversationChanged, MessageCreated
+from schemas.frames import membership_data
+from schemas.ids import OUTBOX_SHARDS, outbox_shard
+from schemas.messages import Change, ChangeKind
+
+
+@dataclass(slots=True)
+class MemoryIntake:
+    """An Intake. Set ``down`` to make it refuse; ``locked`` holds conversations that somebody else has."""
+
+    tables: Tables
+    down: bool = False
+    locked: set[str] = field(default_factory=set)
+
+    async def accept(self, drafts: Sequence[Draft], *, wait: bool = False) -> Sequence[Outcome]:
+        if self.down or (wait and any(draft.conversation_id in self.locked for draft in drafts)):
+            raise Unavailable("the store is down, or a conversation stays locked")
+        tables = self.tables
+        ground = Ground(
+            heads={id_: row.last_seq for id_, row in tables.conversations.items()},
+            held=self.locked,
+            members={(id_, user) for id_, users in tables.members.items() for user in users},
+            known={key: (tables.messages[id_], hash_) for key, (id_, hash_) in tables.keys.items()},
+            replied={id_: m.conversation_id for id_, m in tables.messages.items()},
+            media={},
+        )
+        outcomes = decide(drafts, ground, datetime.now(UTC))
+        for draft, outcome in zip(drafts, outcomes, strict=True):
+            if isinstance(outcome, Accepted) and not outcome.replayed:
+                self._store(draft, outcome)
+        return outcomes
+
+    def _store(self, draft: Draft, accepted: Accepted) -> None:
+        message, tables = accepted.message, self.tables
+        tables.messages[message.message_id] = message
+        if draft.client_message_id:
+            tables.keys[draft.sender_id, draft.client_message_id] = (message.message_id, draft.body_hash)
+        change = Change(
+            conversation_id=message.conversation_id,
+            seq=message.seq,
+            kind=ChangeKind.MESSAGE,
+            message=message,
+        )
+        tables.log(change, MessageCreated(message=message))
+
+
+@dataclass(slots=True)
+class MemoryConversations:
+    """Conversations on dictionaries."""
+
+    tables: Tables
+
+    async def create(self, conversation_id: str, title: str | None, owner: str, members: Sequence[str]) -> None:
+        tables = self.tables
+        if conversation_id in tables.conversations:
+            raise Conflict("this conversationId is taken; use another, or leave it out")
+        everybody = sorted({owner, *members})
+        tables.conversations[conversation_id] = ConversationRow(conversation_id, title, owner)
+        tables.members[conversation_id] = {u: "owner" if u == owner else "member" for u in everybody}
+        event = ConversationChanged(
+            conversation_id=conversation_id,
+            seq=0,
+            change=ConversationChange.CREATED,
+            user_id=owner,
+            by=owner,
+            at=now(),
+            title=title,
+            members=tuple(everybody),
+        )
+        tables.outbox[conversation_id, 0] = OutboxRow(0, event)
+
+    async def add(self, conversation_id: str, user_id: str, by: str) -> None:
+        members = self.tables.members.get(conversation_id, {})
+        check_change(ChangeKind.MEMBER_ADDED, members.get(by), user_id=user_id, by=by)
+        if user_id in members:
+            return
+        if len(members) >= MAX_MEMBERS:
+            raise Conflict(f"the conversation is full: it has {MAX_MEMBERS} members")
+        members[user_id] = "member"
+        self._log(ChangeKind.MEMBER_ADDED, conversation_id, user_id, by)
+
+    async def remove(self, conversation_id: str, user_id: str, by: str) -> None:
+        members = self.tables.members.get(conversation_id, {})
+        check_change(ChangeKind.MEMBER_REMOVED, members.get(by), user_id=user_id, by=by)
+        if members.pop(user_id, None) is not None:
+            self._log(ChangeKind.MEMBER_REMOVED, conversation_id, user_id, by)
+
+    def _log(self, kind: ChangeKind, conversation_id: str, user_id: str, by: str) -> None:
+        event = ConversationChanged(
+            conversation_id=conversation_id,
+            seq=self.tables.conversations[conversation_id].last_seq + 1,
+            change=ConversationChange(kind),
+            user_id=user_id,
+            by=by,
+            at=now(),
+        )
+        data = membership_data(user_id, by, event.at)
+        change = Change(conversation_id=conversation_id, seq=event.seq, kind=kind, data=data)
+        self.tables.log(change, event)
+
+    async def get(self, conversation_id: str, user_id: str) -> Conversation | None:
+        members = self.tables.members.get(conversation_id, {})
+        if user_id not in members:
+            return None
+        row = self.tables.conversations[conversation_id]
+        return Conversation(
+            conversation_id=conversation_id,
+            title=row.title,
+            head_seq=row.last_seq,
+            members=[self._member(conversation_id, u, role) for u, role in sorted(members.items())],
+        )
+
+    def _member(self, conversation_id: str, user_id: str, role: str) -> Member:
+        delivered, read = self.tables.receipts.get((conversation_id, user_id), (0, 0))
+        return Member(user_id=user_id, role=role, delivered_seq=delivered, read_seq=read)
+
+    async def mine(self, user_id: str, before: tuple[datetime, str] | None, limit: int) -> Sequence[Summary]:
+        rows = [self._summary(id_, user_id) for id_, users in self.tables.members.items() if user_id in users]
+        rows.sort(key=lambda row: (row.last_at, row.conversation_id), reverse=True)
+        return [row for row in rows if before is None or (row.last_at, row.conversation_id) < before][:limit]
+
+    def _summary(self, conversation_id: str, user_id: str) -> Summary:
+        row = self.tables.conversations[conversation_id]
+        _, read = self.tables.receipts.get((conversation_id, user_id), (0, 0))
+        log = [c.message for c in self.tables.changes[conversation_id] if c.message]
+        return Summary(
+            conversation_id=conversation_id,
+            title=row.title,
+            head_seq=row.last_seq,
+            last_at=row.last_at,
+            my_read_seq=read,
+            unread=sum(1 for m in log if m.seq > read and m.sender_id != user_id),
+            last_message=self.tables.messages[log[-1].message_id] if log else None,
+        )
+
+
+@dataclass(slots=True)
+class MemoryOutbox:
+    """An Outbox that owns every shard it claimed."""
+
+    tables: Tables
+    owned: frozenset[int] = field(default_factory=frozenset)
+    epoch: int = 0
+
+    @property
+    def shards(self) -> frozenset[int]:
+        return self.owned
+
+    async def claim(self) -> None:
+        self.owned = frozenset(range(OUTBOX_SHARDS))
+
+    async def unpublished(self, limit: int) -> Sequence[Owed]:
+        owed = [
+            (key, row)
+            for key, row in sorted(self.tables.outbox.items(), key=lambda item: item[0])
+            if not row.published and outbox_shard(key[0]) in self.owned
+        ]
+        return [_owed(conversation_id, row) for (conversation_id, _), row in owed[:limit]]
+
+    async def mark(self, rows: Sequence[Owed], ends: Mapping[str, int]) -> None:
+        if self.epoch == self.tables.epoch:
+            if (noted := self.tables.noted) is not None:
+                further = {place: max(end, noted.ends.get(place, 0)) for place, end in ends.items()}
+                self.tables.noted = replace(noted, ends={**noted.ends, **further})
+            for row in rows:
+                self.tables.outbox[row.conversation_id, row.seq].published = True
+
+    async def compare(self, found: Position, again: ReadAgain | None = None) -> Loss | None:
+        tables = self.tables
+        noted, what, rows = tables.noted, None, 0
+        if again is not None and noted is not None and loss(noted, found) is not None:
+            found = await again(noted)
+        if noted is not None:
+            what = loss(noted, found)
+        if what is not None:
+            tables.epoch += 1
+            published = [row for row in tables.outbox.values() if row.published]
+            for row in published:
+                row.published = False
+            rows = len(published)
+            found = replace(found, replication=noted.replication if noted else found.replication)
+        if what is not None or not found.missing:
+            tables.noted = found
+        self.epoch = tables.epoch
+        return None if what is None else Loss(what, rows)
+
+    async def noted_replication(self) -> int | None:
+        return None if self.tables.noted is None else self.tables.noted.replication
+
+    async def prune(self, older_than_h: int, limit: int) -> int:
+        return 0
+
+
+def _owed(conversation_id: str, row: OutboxRow) -> Owed:
+    made = record(row.event, producer="memory")
+    return Owed(conversation_id, row.seq, made.topic, made.value, row.event.event_id)

@@ -1,0 +1,64 @@
+"""Counts in PostgreSQL: beside them, in the same transaction, a cursor for each conversation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from adapters.postgres.pool import Connection, Pool, connection, transaction
+from adapters.postgres.statements import load
+from runtime.effects import Tick, Total
+from schemas.clock import wire_time
+
+_SQL = load("counts")
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresCounts:
+    """Counts, written by the stage and read by members."""
+
+    pool: Pool
+
+    async def add(self, ticks: Sequence[Tick]) -> Sequence[Total]:
+        if not ticks:
+            return []
+        minutes = list(dict.fromkeys((t.conversation_id, t.minute) for t in ticks))
+        async with transaction(self.pool) as conn:
+            await _count(conn, ticks)
+            asked = {"conversations": [c for c, _ in minutes], "minutes": [m for _, m in minutes]}
+            cursor = await conn.execute(_SQL["totals"], asked)
+            return [Total(row[0], wire_time(row[1]), row[2]) for row in await cursor.fetchall()]
+
+    async def minutes(
+        self, conversation_id: str, start: datetime | None, end: datetime | None, limit: int
+    ) -> Sequence[tuple[datetime, int]]:
+        """(minute, messages), newest first. Raises Unavailable."""
+        asked = {"conversation_id": conversation_id, "start": start, "end": end, "limit": limit}
+        async with connection(self.pool) as conn:
+            cursor = await conn.execute(_SQL["minutes"], asked)
+            return [(row[0], row[1]) for row in await cursor.fetchall()]
+
+
+async def _count(conn: Connection, ticks: Sequence[Tick]) -> None:
+    ids = sorted({t.conversation_id for t in ticks})
+    await conn.execute(_SQL["lock_cursors"], {"ids": ids})
+    found = await conn.execute(_SQL["cursors"], {"ids": ids})
+    cursors: dict[str, int] = dict(await found.fetchall())
+    fresh = {(t.conversation_id, t.seq): t for t in ticks if t.seq > cursors[t.conversation_id]}
+    if not fresh:
+        return
+    added = Counter((t.conversation_id, t.minute) for t in fresh.values())
+    await conn.execute(
+        _SQL["add"],
+        {
+            "conversations": [c for c, _ in added],
+            "minutes": [m for _, m in added],
+            "messages": list(added.values()),
+        },
+    )
+    heads: dict[str, int] = {}
+    for conversation, seq in fresh:
+        heads[conversation] = max(seq, heads.get(conversation, 0))
+    await conn.execute(_SQL["advance"], {"conversations": list(heads), "seqs": list(heads.values())})

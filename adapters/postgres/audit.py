@@ -1,0 +1,207 @@
+"""What an audit reads of PostgreSQL, and the little that it mends there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from adapters.postgres import rows
+from adapters.postgres.outbox import announce
+from adapters.postgres.pool import CONNECT, Connection, Pool, connection, transaction, unavailable_on_outage
+from adapters.postgres.statements import load
+from runtime.audit import (
+    Found,
+    Loose,
+    Owing,
+    Place,
+    Position,
+    Row,
+    Span,
+    StoreFacts,
+    Stray,
+    Tally,
+    Watermark,
+)
+from schemas.codec import record
+from schemas.events import MediaProcessed, MessageCreated, NotificationSent
+from schemas.ids import first_id, is_uuid, outbox_shard
+
+_SQL = load("audit")
+_LEADER = 0x41554449  # "AUDI"
+_PRODUCER = "millrace/audit"
+_MADE_BEFORE = timedelta(minutes=5)
+"""How long before it is stored a message's id may have been made; also bounds how far clocks may differ."""
+_KEPT_H = 47
+"""The relay keeps published rows for 48 hours."""
+_CHUNK = 5_000
+# What str.strip() takes for blank, as the search stage does.
+_BLANK = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresAudit:
+    """An AuditStore. Every reading is one snapshot, and reads only."""
+
+    pool: Pool
+
+    async def spans(self, since: datetime, only: Collection[str] | None) -> Sequence[Span]:
+        async with self._snapshot() as conn:
+            return [Span(*row) for row in await _all(conn, "spans", _window(since, only))]
+
+    async def facts(self, spans: Sequence[Span]) -> StoreFacts:
+        asked = {
+            "ids": [s.conversation_id for s in spans],
+            "starts": [s.start for s in spans],
+            "blank": _BLANK,
+            "kept_h": _KEPT_H,
+        }
+        async with self._snapshot() as conn:
+            if not spans:
+                return StoreFacts(now_ms=await _number(conn, "clock", asked))
+            return StoreFacts(
+                now_ms=await _number(conn, "clock", asked),
+                rows=[_row(row) for row in await _all(conn, "rows", asked)],
+                changes=await _number(conn, "seqs", asked),
+                holes=[(row[0], row[1]) for row in await _all(conn, "holes", asked)],
+                stray_changes=[(row[0], row[1]) for row in await _all(conn, "stray_changes", asked)],
+                untold=[(row[0], row[1]) for row in await _all(conn, "untold", asked)],
+                repeated_keys=[Place(*row) for row in await _all(conn, "repeated_keys", asked)],
+                receipts=await _number(conn, "receipts", asked),
+                watermarks=[Watermark(*row) for row in await _all(conn, "watermarks", asked)],
+                notifications=[Place(*row) for row in await _all(conn, "notifications", asked)],
+                media=[Place(*row) for row in await _all(conn, "media", asked)],
+                tallies=[Tally(*row) for row in await _all(conn, "tallies", asked)],
+                positions=[Position(*row) for row in await _all(conn, "positions", asked)],
+                republished={row[0] for row in await _all(conn, "republished", asked)},
+            )
+
+    async def loose(self, since: datetime, grace_s: float, only: Collection[str] | None) -> Loose:
+        asked = {**_window(since, only), "grace_s": grace_s}
+        async with self._snapshot() as conn:
+            return Loose(
+                owed=[(row[0], row[1], row[2]) for row in await _all(conn, "owed", asked)],
+                strays=[
+                    Stray(stage, Place(id_, message, conversation, seq))
+                    for stage, id_, message, conversation, seq in await _all(conn, "strays", asked)
+                ],
+            )
+
+    async def known(self, topic: str, ids: Sequence[str]) -> Mapping[str, tuple[str, int]]:
+        statement = {NotificationSent.TOPIC: "known_notifications", MediaProcessed.TOPIC: "known_media"}
+        possible = [id_ for id_ in ids if all(map(is_uuid, id_.split(":")))]
+        found: dict[str, tuple[str, int]] = {}
+        for start in range(0, len(possible), _CHUNK):
+            async with connection(self.pool) as conn:
+                asked = {"ids": possible[start : start + _CHUNK]}
+                rows_ = await _all(conn, statement.get(topic, "known_messages"), asked)
+                found.update((id_, (conversation, seq)) for id_, conversation, seq in rows_)
+        return found
+
+    async def republish(self, message_ids: Sequence[str], grace_s: float) -> int:
+        done = 0
+        for start in range(0, len(message_ids), _CHUNK):
+            async with transaction(self.pool) as conn:
+                done += await _republish(conn, message_ids[start : start + _CHUNK], grace_s)
+        if done:
+            await announce(self.pool)
+        return done
+
+    async def recount(self, conversation_ids: Sequence[str]) -> int:
+        changed = 0
+        for id_ in conversation_ids:  # one by one: the stage waits for each, but not for all of them
+            async with transaction(self.pool) as conn:
+                await conn.execute(_SQL["bound"])
+                asked = {"ids": [id_]}
+                await conn.execute(_SQL["hold_cursors"], asked)
+                await conn.execute(_SQL["lower_cursors"], asked)
+                changed += await _number(conn, "recount", asked)
+        return changed
+
+    @asynccontextmanager
+    async def _snapshot(self) -> AsyncIterator[Connection]:
+        async with transaction(self.pool) as conn:
+            await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            await conn.execute(_SQL["bound"])
+            yield conn
+
+
+@dataclass(frozen=True, slots=True)
+class Leadership:
+    """At most one audit service works at a time: who holds this lock. It ends with its connection."""
+
+    conn: Connection
+
+    async def taken(self) -> bool:
+        """Whether it is ours, by now at the latest. Raises Unavailable when the connection is gone."""
+        with unavailable_on_outage():
+            cursor = await self.conn.execute(_SQL["lead"], {"key": _LEADER})
+            row = await cursor.fetchone()
+            return bool(row and row[0])
+
+
+@asynccontextmanager
+async def open_leadership(dsn: str) -> AsyncIterator[Leadership]:
+    """A connection that may come to hold the lock. Raises Unavailable."""
+    with unavailable_on_outage():
+        conn = await psycopg.AsyncConnection.connect(dsn, **CONNECT)
+    try:
+        yield Leadership(conn)
+    finally:
+        await conn.close()
+
+
+def _window(since: datetime, only: Collection[str] | None) -> dict[str, Any]:
+    oldest = first_id(since - _MADE_BEFORE)
+    return {"since": since, "oldest": oldest, "only": None if only is None else list(only)}
+
+
+async def _all(conn: Connection, name: str, asked: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    return await (await conn.execute(_SQL[name], asked)).fetchall()
+
+
+async def _number(conn: Connection, name: str, asked: Mapping[str, Any]) -> int:
+    [[number]] = await _all(conn, name, asked)
+    return int(number)
+
+
+def _row(row: tuple[Any, ...]) -> Row:
+    id_, conversation, seq, at, status, ahead, digest, text, change, outbox, document, attachments = row
+    return Row(
+        message_id=id_,
+        conversation_id=conversation,
+        seq=seq,
+        created_ms=at,
+        status=status,
+        ahead=ahead,
+        digest=bytes(digest),
+        text=text,
+        change=change,
+        outbox=Owing(outbox),
+        document=Found(document),
+        attachments=tuple(attachments),
+    )
+
+
+async def _republish(conn: Connection, message_ids: Sequence[str], grace_s: float) -> int:
+    found = await _all(conn, "to_republish", {"ids": list(message_ids), "grace_s": grace_s})
+    messages = [rows.message((*row[:9], 0)) for row in found]  # as it was when it was accepted: pending
+    if not messages:
+        return 0
+    events = [record(MessageCreated(message=m), producer=_PRODUCER) for m in messages]
+    columns: dict[str, Any] = {
+        "ids": [m.message_id for m in messages],
+        "conversations": [m.conversation_id for m in messages],
+        "seqs": [m.seq for m in messages],
+    }
+    await conn.execute(_SQL["note_republished"], columns)
+    shards = [outbox_shard(m.conversation_id) for m in messages]
+    more = {"shards": shards, "values": [e.value for e in events], "topic": MessageCreated.TOPIC}
+    await conn.execute(_SQL["republish"], {**columns, **more})
+    return len(messages)

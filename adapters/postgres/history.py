@@ -1,0 +1,112 @@
+"""The change log and the members of conversations, read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from adapters.postgres import rows
+from adapters.postgres.pool import Pool, connection
+from adapters.postgres.statements import load
+from runtime.dataloader import Gathered
+from schemas.ids import is_uuid
+from schemas.messages import Change, ChangeKind
+
+_SQL = load("history")
+
+T = TypeVar("T", int, int | None)
+_Page: TypeAlias = tuple[str, int, int, int]
+
+
+_PAGES = 16
+"""Pages of changes that are read together."""
+
+
+class PostgresHistory:
+    """A History on the primary. Ids that are no UUIDs are simply not there.
+
+    What is asked of it at a join is asked together when many join at once.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self._since = Gathered(self._read_since)
+        self._heads = Gathered(self._read_heads)
+        self._everybody = Gathered(self._read_members)
+        self._small = Gathered(self._read_small)
+        self._pages = Gathered(self._read_pages, _PAGES)
+
+    async def member_since(self, conversation_id: str, user_id: str) -> int | None:
+        return await self._since.get((conversation_id, user_id)) if is_uuid(conversation_id) else None
+
+    async def _read_since(self, asked: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], int | None]:
+        conversations, users = zip(*asked, strict=True)
+        rows = await self._all("since", {"conversations": list(conversations), "users": list(users)})
+        found = {(conversation, user): seq for conversation, user, seq in rows}
+        return {pair: found.get(pair) for pair in asked}
+
+    async def members(self, conversation_id: str, limit: int | None = None) -> Sequence[str]:
+        return await self._everybody.get((conversation_id, limit))
+
+    async def _read_members(
+        self, asked: Sequence[tuple[str, int | None]]
+    ) -> Mapping[tuple[str, int | None], list[str]]:
+        return await self._listed("members", "conversations", asked)
+
+    async def heads(self, conversation_ids: Sequence[str]) -> Mapping[str, int]:
+        if len(conversation_ids) != 1:
+            return {id_: head for id_, head in (await self._read_heads(conversation_ids)).items() if head is not None}
+        [one] = conversation_ids
+        head = await self._heads.get(one)
+        return {} if head is None else {one: head}
+
+    async def _read_heads(self, conversation_ids: Sequence[str]) -> Mapping[str, int | None]:
+        rows = await self._all("heads", {"ids": list(conversation_ids)}) if conversation_ids else ()
+        return {**dict.fromkeys(conversation_ids), **dict(rows)}
+
+    async def changes(self, conversation_id: str, after: int, up_to: int, limit: int) -> Sequence[Change]:
+        return await self._pages.get((conversation_id, after, up_to, limit))
+
+    async def _read_pages(self, asked: Sequence[_Page]) -> Mapping[_Page, Sequence[Change]]:
+        names = ("conversation_id", "after", "up_to", "limit")
+        async with connection(self.pool) as conn, conn.pipeline():
+            cursors = [await conn.execute(_SQL["changes"], dict(zip(names, page, strict=True))) for page in asked]
+            return {
+                page: [_change(row) for row in await cursor.fetchall()]
+                for page, cursor in zip(asked, cursors, strict=True)
+            }
+
+    async def place_of(self, message_id: str) -> tuple[str, int] | None:
+        if not is_uuid(message_id):
+            return None
+        found = await self._all("place_of", {"message_id": message_id})
+        return (found[0][0], found[0][1]) if found else None
+
+    async def small_conversations(self, user_id: str, max_members: int) -> Sequence[str]:
+        return await self._small.get((user_id, max_members))
+
+    async def _read_small(self, asked: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], list[str]]:
+        return await self._listed("small_conversations", "users", asked)
+
+    async def _listed(self, name: str, about: str, asked: Sequence[tuple[str, T]]) -> dict[tuple[str, T], list[str]]:
+        ids, limits = zip(*asked, strict=True)
+        found: dict[tuple[str, T], list[str]] = {pair: [] for pair in asked}
+        for id_, limit, one in await self._all(name, {about: list(ids), "limits": list(limits)}):
+            found[id_, limit].append(one)
+        return found
+
+    async def _all(self, name: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        async with connection(self.pool) as conn:
+            cursor = await conn.execute(_SQL[name], params)
+            return await cursor.fetchall()
+
+
+def _change(row: tuple[Any, ...]) -> Change:
+    conversation_id, seq, kind, data, message_id, *rest = row
+    return Change(
+        conversation_id=conversation_id,
+        seq=seq,
+        kind=ChangeKind(kind),
+        message=rows.message((message_id, conversation_id, seq, *rest)) if message_id else None,
+        data=data or {},
+    )

@@ -1,0 +1,141 @@
+"""Drafts into PostgreSQL: one transaction for a whole batch, two round trips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, LiteralString
+
+import psycopg
+
+from adapters.postgres import rows
+from adapters.postgres.pool import Connection, Pool, unavailable_on_outage
+from adapters.postgres.statements import load
+from runtime.errors import OutcomeUnknown, Unavailable
+from runtime.intake import Accepted, Draft, Ground, Outcome, decide
+from schemas.codec import record
+from schemas.events import MessageCreated
+from schemas.ids import outbox_shard
+from schemas.messages import Message
+
+_SQL = load("intake")
+PRODUCER = "millrace/ingest"
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresIntake:
+    """An Intake. Each conversation of a batch is locked first, so commit order equals seq order.
+
+    Without ``wait`` a lock that somebody else has is passed over, so that one conversation never holds up another.
+    """
+
+    pool: Pool
+
+    async def accept(self, drafts: Sequence[Draft], *, wait: bool = False) -> Sequence[Outcome]:
+        with unavailable_on_outage():
+            async with self.pool.connection() as conn:
+                for _ in range(_TRIES):
+                    # Another process may store the same key meanwhile, in another conversation: the next try finds it.
+                    with suppress(psycopg.errors.UniqueViolation):
+                        return await self._accept(conn, drafts, wait=wait)
+                raise Unavailable("a concurrent retry of the same message is being stored")
+
+    async def _accept(self, conn: Connection, drafts: Sequence[Draft], *, wait: bool) -> Sequence[Outcome]:
+        at = datetime.now(UTC)
+        at = at.replace(microsecond=at.microsecond // 1000 * 1000)  # as precise as the wire
+        committing = False
+        try:
+            # In a pipeline BEGIN goes out with the reads, and COMMIT with the writes.
+            async with conn.pipeline(), conn.transaction():
+                outcomes = decide(drafts, await _ground(conn, drafts, wait=wait), at)
+                new = [
+                    (draft, outcome.message)
+                    for draft, outcome in zip(drafts, outcomes, strict=True)
+                    if isinstance(outcome, Accepted) and not outcome.replayed
+                ]
+                if new:
+                    await _write(conn, new, at)
+                committing = True
+        except psycopg.OperationalError as exc:
+            if committing and _may_have_happened(exc):
+                raise OutcomeUnknown("the answer to the commit was lost; repeat with the same key") from exc
+            raise
+        return outcomes
+
+
+def _may_have_happened(exc: psycopg.OperationalError) -> bool:
+    # No SQLSTATE, a connection error or a shutdown. Any other answer says that it did not.
+    return exc.sqlstate is None or exc.sqlstate[:2] in ("08", "57")
+
+
+async def _ground(conn: Connection, drafts: Sequence[Draft], *, wait: bool) -> Ground:
+    """Lock the conversations, in sorted order, and read all that ``decide`` asks for: one round trip."""
+    keyed = [(d.sender_id, d.client_message_id) for d in drafts if d.client_message_id]
+    replies = [d.reply_to for d in drafts if d.reply_to]
+    media = [m for d in drafts for m in d.attachments]
+    conversations = [d.conversation_id for d in drafts]
+    users = [d.sender_id for d in drafts]
+    distinct = {"conversations": sorted(set(conversations))}
+    locked = await conn.execute(_SQL["lock_or_wait" if wait else "lock_or_pass"], distinct)
+    members = await conn.execute(_SQL["members"], {"conversations": conversations, "users": users})
+    known = await _maybe(conn, _SQL["known"], keyed, users=[u for u, _ in keyed], keys=[k for _, k in keyed])
+    replied = await _maybe(conn, _SQL["replied"], replies, ids=replies)
+    owners = await _maybe(conn, _SQL["media"], media, ids=media)
+    heads: dict[str, int] = dict(await locked.fetchall())
+    membership = set(await members.fetchall())
+    return Ground(
+        heads=heads,
+        held={conversation for conversation, _ in membership} - heads.keys(),
+        members=membership,
+        known=_by_key(await known.fetchall() if known else []),
+        replied=dict(await replied.fetchall() if replied else []),
+        media=dict(await owners.fetchall() if owners else []),
+    )
+
+
+async def _maybe(
+    conn: Connection, statement: LiteralString, wanted: Sequence[object], **params: object
+) -> psycopg.AsyncCursor[Any] | None:
+    return await conn.execute(statement, params) if wanted else None
+
+
+def _by_key(found: Sequence[tuple[Any, ...]]) -> Mapping[tuple[str, str], tuple[Message, bytes]]:
+    messages = [(rows.message(row[:10]), row[10], row[11]) for row in found]
+    return {(message.sender_id, key): (message, bytes(hash_)) for message, key, hash_ in messages}
+
+
+async def _write(conn: Connection, new: Sequence[tuple[Draft, Message]], at: datetime) -> None:
+    drafts, messages = [d for d, _ in new], [m for _, m in new]
+    conversations, seqs = [m.conversation_id for m in messages], [m.seq for m in messages]
+    ids = [m.message_id for m in messages]
+    heads = dict(zip(conversations, seqs, strict=True))  # seqs rise, so the last one stays
+    place = {"ids": ids, "conversations": conversations, "seqs": seqs}
+    await conn.execute(_SQL["raise_heads"], {"conversations": list(heads), "seqs": list(heads.values()), "at": at})
+    await conn.execute(
+        _SQL["insert_messages"],
+        {
+            **place,
+            "senders": [m.sender_id for m in messages],
+            "types": [m.type for m in messages],
+            "contents": [m.content for m in messages],
+            "attachments": [",".join(m.attachments) for m in messages],
+            "replies": [m.reply_to for m in messages],
+            "keys": [d.client_message_id for d in drafts],
+            "hashes": [d.body_hash for d in drafts],
+            "at": at,
+        },
+    )
+    await conn.execute(_SQL["insert_changes"], {**place, "at": at})
+    events = [record(MessageCreated(message=m), producer=PRODUCER) for m in messages]
+    await conn.execute(
+        _SQL["insert_outbox"],
+        {
+            **place,
+            "shards": [outbox_shard(c) for c in conversations],
+            "values": [e.value for e in events],
+            "topic": MessageCreated.TOPIC,
+        },
+    )

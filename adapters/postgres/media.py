@@ -1,0 +1,125 @@
+"""Uploads in PostgreSQL, and the news of them in their conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import orjson
+
+from adapters.postgres.pool import Connection, Pool, connection, transaction
+from adapters.postgres.statements import load
+from runtime.effects import Look, Media
+from schemas.clock import now
+from schemas.events import MediaProcessed
+from schemas.frames import media_data
+from schemas.ids import is_uuid
+from schemas.messages import Message
+
+_SQL = load("media")
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresMedia:
+    """MediaFiles; and for ingest, what was uploaded by whom."""
+
+    pool: Pool
+
+    async def add(self, media: Media) -> None:
+        """An upload is complete. Idempotent. Raises Unavailable."""
+        await self._one(
+            "add",
+            {
+                "media_id": media.media_id,
+                "owner_id": media.owner_id,
+                "file_name": media.file_name,
+                "declared_type": media.declared_type,
+                "size": media.size,
+                "sha256": media.sha256,
+            },
+        )
+
+    async def get(self, media_id: str) -> Media | None:
+        row = await self._one("get", {"media_id": media_id}) if is_uuid(media_id) else None
+        if row is None:
+            return None
+        id_, owner, name, declared, size, sha256, conversation, media_type, thumbnail, clean = row
+        return Media(
+            media_id=id_,
+            owner_id=owner,
+            file_name=name,
+            declared_type=declared,
+            size=size,
+            sha256=sha256,
+            conversation_id=conversation,
+            media_type=media_type,
+            thumbnail=thumbnail,
+            clean=clean,
+        )
+
+    async def may_read(self, media_id: str, user_id: str) -> bool:
+        """Whether the user uploaded it, or is a member where it is attached. Raises Unavailable."""
+        return await self._one("may_read", {"media_id": media_id, "user_id": user_id}) is not None
+
+    async def seen(self, sha256: str) -> Look | None:
+        row = await self._one("seen", {"sha256": sha256})
+        if row is None:
+            return None
+        media_type, width, height, error = row
+        return Look(media_type=media_type, width=width, height=height, error=error)
+
+    async def learned(self, sha256: str, look: Look) -> None:
+        await self._one(
+            "learned",
+            {
+                "sha256": sha256,
+                "media_type": look.media_type,
+                "width": look.width,
+                "height": look.height,
+                "clean": look.clean is not None,
+                "thumbnail": look.thumbnail is not None,
+                "error": look.error,
+            },
+        )
+
+    async def ready(self, message: Message, media: Media, look: Look) -> MediaProcessed:
+        place = {
+            "conversation_id": message.conversation_id,
+            "message_id": message.message_id,
+            "media_id": media.media_id,
+        }
+        async with transaction(self.pool) as conn:
+            locked = await (await conn.execute(_SQL["lock"], place)).fetchone()
+            told = await (await conn.execute(_SQL["place"], place)).fetchone()
+            if told is not None:
+                return msgspec.json.decode(told[0], type=MediaProcessed)
+            assert locked is not None  # a message of ours is in a conversation
+            event = MediaProcessed(
+                conversation_id=message.conversation_id,
+                seq=locked[0] + 1,
+                message_id=message.message_id,
+                media_id=media.media_id,
+                media_type=look.media_type,
+                width=look.width,
+                height=look.height,
+                thumbnail=look.error is None and look.width is not None,
+                error=look.error,
+                at=now(),
+            )
+            await _tell(conn, place, event)
+            return event
+
+    async def _one(self, name: str, params: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        async with connection(self.pool) as conn:
+            cursor = await conn.execute(_SQL[name], params)
+            return await cursor.fetchone() if cursor.description else None
+
+
+async def _tell(conn: Connection, place: Mapping[str, str], event: MediaProcessed) -> None:
+    await conn.execute(_SQL["raise_head"], {**place, "seq": event.seq})
+    stored = msgspec.json.encode(event).decode()
+    await conn.execute(_SQL["insert_place"], {**place, "seq": event.seq, "event": stored})
+    data = orjson.dumps(media_data(event)).decode()
+    await conn.execute(_SQL["insert_change"], {**place, "seq": event.seq, "data": data})

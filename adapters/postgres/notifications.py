@@ -1,0 +1,66 @@
+"""In-app notifications in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from adapters.postgres import rows
+from adapters.postgres.pool import Pool, connection, transaction
+from adapters.postgres.statements import load
+from runtime.effects import Notice
+from schemas.messages import Message
+
+_SQL = load("notifications")
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A notification as its recipient reads it."""
+
+    notification_id: str
+    channel: str
+    created_at: datetime
+    seen_at: datetime | None
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresNotifications:
+    """Notifications, written by the stage and read by their recipients."""
+
+    pool: Pool
+
+    async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+        async with connection(self.pool) as conn:
+            cursor = await conn.execute(_SQL["members"], {"ids": list(conversation_ids)})
+            return {id_: dict(zip(users, seqs, strict=True)) for id_, users, seqs in await cursor.fetchall()}
+
+    async def add(self, message_ids: Sequence[str], notices: Sequence[Notice]) -> Sequence[Notice]:
+        columns = {
+            "ids": [n.notification_id for n in notices],
+            "users": [n.user_id for n in notices],
+            "conversations": [n.conversation_id for n in notices],
+            "messages": [n.message_id for n in notices],
+            "seqs": [n.seq for n in notices],
+            "channels": [n.channel for n in notices],
+        }
+        async with transaction(self.pool) as conn:
+            if notices:
+                await conn.execute(_SQL["add"], columns)
+            cursor = await conn.execute(_SQL["stored"], {"messages": list(message_ids)})
+            return [Notice(*row) for row in await cursor.fetchall()]
+
+    async def page(self, user_id: str, *, unseen: bool, before: str | None, limit: int) -> Sequence[Notification]:
+        """The user's notifications, newest first, before the given one. Raises Unavailable."""
+        wanted = {"user_id": user_id, "unseen": unseen, "before": before, "limit": limit}
+        async with connection(self.pool) as conn:
+            cursor = await conn.execute(_SQL["page"], wanted)
+            found = await cursor.fetchall()
+        return [Notification(id_, channel, at, seen, rows.message(tuple(m))) for id_, channel, at, seen, *m in found]
+
+    async def mark_seen(self, user_id: str, up_to: str) -> None:
+        """All of the user's notifications up to this one are seen. Idempotent. Raises Unavailable."""
+        async with connection(self.pool) as conn:
+            await conn.execute(_SQL["mark_seen"], {"user_id": user_id, "up_to": up_to})

@@ -1,0 +1,152 @@
+"""The outbox in PostgreSQL. One connection holds the locks *and* does the work: without it, no ownership."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import orjson
+import psycopg
+
+from adapters.postgres.pool import CONNECT, Connection, Pool, connection, transaction, unavailable_on_outage
+from adapters.postgres.statements import load
+from runtime.outbox import Loss, Owed, ReadAgain
+from runtime.position import Position, loss
+from schemas.ids import OUTBOX_SHARDS
+
+_SQL = load("outbox")
+_LOCK_SPACE = 0x4F555442  # "OUTB": apart from other advisory locks
+
+
+@dataclass(slots=True)
+class PostgresOutbox:
+    """An Outbox on a connection of its own."""
+
+    conn: Connection
+    owned: set[int] = field(default_factory=set)
+    epoch: int = 0
+
+    @property
+    def shards(self) -> frozenset[int]:
+        return frozenset(self.owned)
+
+    async def claim(self) -> None:
+        missing = sorted(set(range(OUTBOX_SHARDS)) - self.owned)
+        if not missing:
+            return
+        with unavailable_on_outage():
+            cursor = await self.conn.execute(_SQL["claim"], {"shards": missing, "space": _LOCK_SPACE})
+            self.owned.update(row[0] for row in await cursor.fetchall())
+
+    async def unpublished(self, limit: int) -> Sequence[Owed]:
+        with unavailable_on_outage():
+            wanted = {"shards": list(self.owned), "limit": limit}
+            cursor = await self.conn.execute(_SQL["unpublished"], wanted)
+            return [Owed(*row) for row in await cursor.fetchall()]
+
+    async def mark(self, rows: Sequence[Owed], ends: Mapping[str, int]) -> None:
+        with unavailable_on_outage():
+            done = {
+                "conversations": [r.conversation_id for r in rows],
+                "seqs": [r.seq for r in rows],
+                "parts": [r.part for r in rows],
+                "epoch": self.epoch,
+                "places": list(ends),
+                "ends": list(ends.values()),
+            }
+            await self.conn.execute(_SQL["mark"], done)
+
+    async def compare(self, found: Position, again: ReadAgain | None = None) -> Loss | None:
+        with unavailable_on_outage():
+            async with self.conn.transaction():
+                noted = await self._noted(found)
+                if noted is None:
+                    return None
+                if again is not None and loss(noted, found) is not None:
+                    found = await again(noted)
+                return await self._compare(noted, found)
+
+    async def _noted(self, found: Position) -> Position | None:
+        """What was noted of the log. From here on nobody else notes anything until our transaction ends."""
+        if not found.missing:
+            await self.conn.execute(_SQL["first_note"], _seen(found))
+        state = await (await self.conn.execute(_SQL["state"])).fetchone()
+        if state is None:
+            return None
+        cluster_id, replication, ends, self.epoch = state
+        return Position(cluster_id=cluster_id, replication=replication, ends=ends)
+
+    async def _compare(self, noted: Position, found: Position) -> Loss | None:
+        what, rows = loss(noted, found), 0
+        if what is not None:
+            self.epoch += 1
+            found = replace(found, replication=noted.replication)  # that of the new log may be nobody's wish
+            await self.conn.execute(_SQL["no_hurry"])
+            rows = (await self.conn.execute(_SQL["republish"], {"since": None, "conversation_id": None})).rowcount
+        elif found.missing:
+            return None
+        if what is not None or found.ends != noted.ends:
+            await self.conn.execute(_SQL["note"], {**_seen(found), "epoch": self.epoch})
+        return None if what is None else Loss(what, rows)
+
+    async def noted_replication(self) -> int | None:
+        with unavailable_on_outage():
+            row = await (await self.conn.execute(_SQL["replication"])).fetchone()
+            return None if row is None else int(row[0])
+
+    async def prune(self, older_than_h: int, limit: int) -> int:
+        with unavailable_on_outage():
+            return (await self.conn.execute(_SQL["prune"], {"hours": older_than_h, "limit": limit})).rowcount
+
+
+def _seen(found: Position) -> dict[str, Any]:
+    ends = orjson.dumps(found.ends).decode()
+    return {"cluster_id": found.cluster_id, "replication": found.replication, "ends": ends}
+
+
+@asynccontextmanager
+async def open_outbox(dsn: str) -> AsyncIterator[PostgresOutbox]:
+    """An outbox that owns no shard yet. Raises Unavailable."""
+    with unavailable_on_outage():
+        conn = await psycopg.AsyncConnection.connect(dsn, **CONNECT)
+        await conn.execute(_SQL["let_go"])
+    try:
+        yield PostgresOutbox(conn)
+    finally:
+        await conn.close()
+
+
+async def announcements(dsn: str) -> AsyncIterator[None]:
+    """Yield whenever another process says that it wrote outbox rows. Raises Unavailable."""
+    with unavailable_on_outage():
+        async with await psycopg.AsyncConnection.connect(dsn, **CONNECT) as conn:
+            await conn.execute(_SQL["listen"])
+            yield None
+            async for _ in conn.notifies():
+                yield None
+
+
+async def republish(pool: Pool, since: datetime, conversation_id: str | None) -> int:
+    """Owe the retained events since then again; returns how many. Raises Unavailable."""
+    async with transaction(pool) as conn:
+        await conn.execute(_SQL["no_hurry"])
+        again = await conn.execute(_SQL["republish"], {"since": since, "conversation_id": conversation_id})
+        await conn.execute(_SQL["announce"])
+        return again.rowcount
+
+
+async def owed(pool: Pool, until: datetime, conversation_id: str | None) -> int:
+    """How many events made until then are not published. Raises Unavailable."""
+    async with connection(pool) as conn:
+        found = await conn.execute(_SQL["owed"], {"until": until, "conversation_id": conversation_id})
+        row = await found.fetchone()
+    return int(row[0]) if row else 0
+
+
+async def announce(pool: Pool) -> None:
+    """Tell the relays of other processes that there are new rows. Raises Unavailable."""
+    async with connection(pool) as conn:
+        await conn.execute(_SQL["announce"])

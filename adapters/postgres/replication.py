@@ -1,0 +1,46 @@
+"""Following a primary: slots there, the receiver here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from adapters.postgres.pool import unavailable_on_outage
+from adapters.postgres.statements import load
+from runtime.errors import Unavailable
+
+_SQL = load("replication")
+
+
+@asynccontextmanager
+async def _server(dsn: str) -> AsyncIterator[psycopg.AsyncConnection[tuple[bool]]]:
+    with unavailable_on_outage():
+        where = make_conninfo(dsn, dbname="postgres")
+        async with await psycopg.AsyncConnection.connect(where, autocommit=True, connect_timeout=2) as conn:
+            yield conn
+
+
+async def is_kept(dsn: str, slot: str) -> bool:
+    """Whether the primary has the slot, and all that its owner has yet to read. Raises Unavailable."""
+    async with _server(dsn) as conn:
+        row = await (await conn.execute(_SQL["is_kept"], {"slot": slot})).fetchone()
+    return row is not None and row[0]
+
+
+async def drop_slots(dsn: str) -> None:
+    """Let the primary keep nothing more for those who are gone. Raises Unavailable."""
+    async with _server(dsn) as conn:
+        await conn.execute(_SQL["drop_slots"])
+
+
+async def is_streaming(dsn: str) -> bool:
+    """Whether the server follows a primary now."""
+    try:
+        async with _server(dsn) as conn:
+            row = await (await conn.execute(_SQL["is_streaming"])).fetchone()
+    except Unavailable:
+        return False
+    return row is not None and row[0]

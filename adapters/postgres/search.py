@@ -1,0 +1,84 @@
+"""The index in PostgreSQL: full text with prefixes, trigrams for typing errors and languages without spaces."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from adapters.postgres import rows
+from adapters.postgres.pool import Pool, connection
+from adapters.postgres.statements import load
+from schemas.messages import Message
+
+_SQL = load("search")
+_WORD = re.compile(r"\w+")
+AT_ONCE = 2
+"""Searches of one process. They may take a second, and whoever sends a message needs a connection, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A message that was found. ``highlight`` is HTML: escaped, with ``<mark>``."""
+
+    message: Message
+    highlight: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What is looked for, and where."""
+
+    text: str
+    conversation_id: str | None = None
+    sender_id: str | None = None
+    after: datetime | None = None
+    before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresSearch:
+    """The index, written by the stage and asked by members."""
+
+    pool: Pool
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE), repr=False)
+
+    async def put(self, messages: Sequence[Message]) -> None:
+        messages = list({m.message_id: m for m in messages}.values())  # one may have come twice
+        columns = {
+            "ids": [m.message_id for m in messages],
+            "conversations": [m.conversation_id for m in messages],
+            "seqs": [m.seq for m in messages],
+            "senders": [m.sender_id for m in messages],
+            "contents": [m.content for m in messages],
+            "times": [m.created_at for m in messages],
+        }
+        async with connection(self.pool) as conn:
+            await conn.execute(_SQL["put"], columns)
+
+    async def search(self, user_id: str, query: Query, *, limit: int, offset: int) -> Sequence[Hit]:
+        """The best hits in the user's conversations. Raises Unavailable."""
+        escaped = re.sub(r"([\\%_])", r"\\\1", query.text)
+        params = {
+            "user_id": user_id,
+            "q": query.text,
+            "words": prefixes(query.text),
+            "like": f"%{escaped}%",
+            "conversation_id": query.conversation_id,
+            "sender": query.sender_id,
+            "after": query.after,
+            "before": query.before,
+            "limit": limit,
+            "offset": offset,
+        }
+        async with self._turns, connection(self.pool) as conn:
+            cursor = await conn.execute(_SQL["search"], params)
+            return [Hit(rows.message(row), row[10], row[11]) for row in await cursor.fetchall()]
+
+
+def prefixes(text: str) -> str:
+    """A tsquery: every word must be there, at least as a prefix. Only word characters get through."""
+    return " & ".join(f"{word}:*" for word in _WORD.findall(text.lower()))

@@ -1,0 +1,120 @@
+"""Statuses and watermarks in PostgreSQL: forward only."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adapters.postgres.pool import Connection, Pool, connection, transaction
+from adapters.postgres.statements import load
+from runtime.effects import Mark, Moved, furthest, of_members
+from schemas.messages import Status
+
+_SQL = load("statuses")
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """One member's watermark of one kind: from ``start`` (exclusive) to ``end``."""
+
+    conversation_id: str
+    user_id: str
+    members: int
+    status: Status
+    start: int
+    end: int
+    delivered_seq: int
+    read_seq: int
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.conversation_id, self.user_id
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresStatuses:
+    """Statuses. One transaction for a whole batch."""
+
+    pool: Pool
+
+    async def mark_sent(self, message_ids: Sequence[str]) -> None:
+        async with connection(self.pool) as conn:
+            await conn.execute(_SQL["mark_sent"], {"ids": list(message_ids)})
+
+    async def fold(self, marks: Sequence[Mark], everybody_up_to: int) -> Sequence[Moved]:
+        async with transaction(self.pool) as conn:
+            await _raise_devices(conn, furthest(marks))
+            ranges = await _raise_watermarks(conn, of_members(marks))
+            told: list[Moved] = []
+            for status in (Status.DELIVERED, Status.READ):
+                told += await _raise_statuses(conn, [r for r in ranges if r.status is status], status, everybody_up_to)
+        return told
+
+
+def _given(marks: Sequence[Mark]) -> dict[str, list[str] | list[int]]:
+    return {
+        "conversations": [m.conversation_id for m in marks],
+        "users": [m.user_id for m in marks],
+        "delivered": [m.delivered_seq for m in marks],
+        "reads": [m.read_seq for m in marks],
+    }
+
+
+async def _raise_devices(conn: Connection, marks: Sequence[Mark]) -> None:
+    await conn.execute(_SQL["raise_devices"], {**_given(marks), "devices": [m.device for m in marks]})
+
+
+async def _raise_watermarks(conn: Connection, marks: Sequence[Mark]) -> list[_Range]:
+    ranges = []
+    for row in await (await conn.execute(_SQL["raise_watermarks"], _given(marks))).fetchall():
+        conversation, user, members, old_delivered, delivered, old_read, read = row
+        if delivered > old_delivered or read == old_read:
+            # A mark that is told again covers its last message, so that its sender hears of it.
+            start = min(old_delivered, delivered - 1)
+            ranges.append(_Range(conversation, user, members, Status.DELIVERED, start, delivered, delivered, read))
+        if read > old_read or (read > 0 and delivered == old_delivered):
+            start = min(old_read, read - 1)
+            ranges.append(_Range(conversation, user, members, Status.READ, start, read, delivered, read))
+    return ranges
+
+
+async def _raise_statuses(
+    conn: Connection, ranges: Sequence[_Range], status: Status, everybody_up_to: int
+) -> list[Moved]:
+    if not ranges:
+        return []
+    messages: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    senders: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    raised = await conn.execute(_SQL["raise_statuses"], {**_columns(ranges), "status": int(status)})
+    for conversation, user, message_id, sender in await raised.fetchall():
+        messages[conversation, user].append(message_id)
+        senders[conversation, user].add(sender)
+    small = [r for r in ranges if r.members <= everybody_up_to]
+    if small:
+        found = await conn.execute(_SQL["senders"], _columns(small))
+        for conversation, user, sender in await found.fetchall():
+            senders[conversation, user].add(sender)
+    return [
+        Moved(
+            conversation_id=r.conversation_id,
+            user_id=r.user_id,
+            status=status,
+            seq=r.end,
+            delivered_seq=r.delivered_seq,
+            read_seq=r.read_seq,
+            message_ids=tuple(messages[r.key]),
+            notify=tuple(sorted(senders[r.key])),
+        )
+        for r in ranges
+        if senders[r.key]
+    ]
+
+
+def _columns(ranges: Sequence[_Range]) -> dict[str, list[str] | list[int]]:
+    return {
+        "conversations": [r.conversation_id for r in ranges],
+        "users": [r.user_id for r in ranges],
+        "starts": [r.start for r in ranges],
+        "ends": [r.end for r in ranges],
+    }

@@ -1,0 +1,128 @@
+"""``python -m audit``: the audit in the background, now and then, by one process at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import structlog
+import uvloop
+
+from adapters.kafka.admin import committed
+from adapters.kafka.reader import open_reader
+from adapters.postgres.audit import PostgresAudit, open_leadership
+from adapters.postgres.pool import open_pool
+from audit.auditor import Audit
+from audit.findings import Kind, Report
+from audit.topic_checks import CHECKS, CREATED, STAGES
+from runtime.errors import Unavailable
+from runtime.health import operator_server
+from runtime.lifecycle import until_told_to_stop
+from runtime.logs import configure
+from runtime.metrics import AUDIT_FINDINGS, AUDIT_SECONDS, AUDIT_SUCCESS
+from runtime.settings import Settings
+
+_log = structlog.get_logger()
+_FIRST = timedelta(hours=1)
+_MOST = timedelta(hours=24)
+_OVERLAP = timedelta(minutes=1)
+_LOGGED = 20
+_RETRY_S = 10.0
+
+
+@dataclass(slots=True)
+class Service:
+    """Audits what came since the last audit for which nobody was late, and a little before, so that each message is
+    judged once it is old enough and all stages have come to it."""
+
+    settings: Settings
+    began: bool = False
+    judged: datetime | None = None
+
+    async def run(self) -> None:
+        """For ever. Whoever does not hold the lock waits for it; an outage is waited out."""
+        dsn = self.settings.pg.dsn.get_secret_value()
+        if self.settings.audit.every_s <= 0:
+            await asyncio.Event().wait()
+        while True:
+            try:
+                async with open_leadership(dsn) as leadership:
+                    while await leadership.taken():
+                        await asyncio.sleep(self._pause_s())
+                        await self._once(dsn)
+            except Unavailable as exc:
+                _log.warning("audit waits", reason=str(exc))
+            await asyncio.sleep(min(_RETRY_S, self.settings.audit.every_s))
+
+    def _pause_s(self) -> float:
+        """What has just been started needs a moment to catch up."""
+        told = self.settings.audit
+        return min(told.every_s, told.older_than_s) if not self.began else told.every_s
+
+    async def _once(self, dsn: str) -> None:
+        began, now = time.monotonic(), datetime.now(UTC)
+        grace_s, bootstrap = self.settings.audit.older_than_s, self.settings.kafka.bootstrap
+        since = self.since(now)
+        async with open_pool(dsn, size=1) as pool, open_reader(bootstrap) as reader:
+            commits = partial(committed, bootstrap, STAGES, CREATED)
+            report = await Audit(PostgresAudit(pool), reader, commits, since, grace_s).run()
+        self.began = True
+        if not any(finding.kind is Kind.LATE for finding in report.findings):
+            self.judged = now
+        _tell(report, time.monotonic() - began)
+
+    def since(self, now: datetime) -> datetime:
+        """Where the window of an audit at this time begins."""
+        if self.judged is None:
+            return now - _FIRST
+        grace = timedelta(seconds=self.settings.audit.older_than_s)
+        return max(self.judged - grace - _OVERLAP, now - _MOST)
+
+
+def _tell(report: Report, seconds: float) -> None:
+    for name in CHECKS:
+        AUDIT_FINDINGS.labels(name).set(sum(report.check(name).found.values()))
+    AUDIT_SECONDS.set(seconds)
+    AUDIT_SUCCESS.set_to_current_time()
+    checked = sum(check.checked for check in report.checks.values())
+    _log.info("audited", checked=checked, findings=report.total, seconds=round(seconds, 2))
+    for finding in report.findings[:_LOGGED]:
+        _log.warning(
+            "audit finding",
+            check=finding.check,
+            kind=finding.kind.value,
+            conversation=finding.conversation_id,
+            seq=finding.seq,
+            message=finding.message_id,
+            text=finding.text,
+        )
+
+
+async def run(settings: Settings) -> None:
+    """Work until told to stop."""
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(operator_server(settings.ops, lambda: not service.done()))
+        service = asyncio.create_task(Service(settings).run())
+        told = asyncio.create_task(until_told_to_stop())
+        await asyncio.wait({service, told}, return_when=asyncio.FIRST_COMPLETED)
+        if service.done():
+            service.result()
+        service.cancel()
+        await asyncio.wait({service}, timeout=10)
+
+
+def main() -> None:
+    """The process. It gives way to all others of this machine."""
+    settings = Settings()
+    configure(settings.node, settings.log_level)
+    os.nice(10)
+    uvloop.run(run(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""One audit: for each partition its part of the store, then its part of the topics, and then the rules.
+
+In this order: how far each stage has committed, the dead letters, the store, the topics up to their ends. So whatever
+a stage had committed has its effects in what is read of the store, and whatever the store calls published is in what
+is read of the topics. Memory is that of one partition.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeAlias
+
+from adapters.kafka.consumer import Received
+from adapters.kafka.reader import KafkaReader, partition_of
+from audit.findings import Report
+from audit.records import seen, set_aside
+from audit.rules import Judge, settle
+from audit.topic_checks import CHECKS, CREATED, STAGES, TOPICS, Trail
+from audit.topic_checks import trails as trails_of
+from runtime.audit import AuditStore, Begins, Span
+
+_CLOCKS_MS = 60_000
+"""How long before the window its first records may be dated, where clocks differ."""
+_PUBLISHED_WITHIN_MS = 2_000
+"""A message is a little older than its record; a broker that lost its log was away for longer."""
+
+Committed: TypeAlias = Mapping[str, Mapping[int, int]]
+"""Of each stage, the committed offset of each partition of message.created."""
+
+
+@dataclass(slots=True)
+class Audit:
+    """Looks at what was created since then; ``only`` at these conversations, if any are named."""
+
+    store: AuditStore
+    reader: KafkaReader
+    committed: Callable[[], Awaitable[Committed]]
+    since: datetime
+    grace_s: float
+    only: Collection[str] | None = None
+    report: Report = field(default_factory=Report)
+
+    async def run(self) -> Report:
+        """The whole audit. Raises Unavailable."""
+        for name in CHECKS:
+            self.report.check(name)
+        topics = [*TOPICS, *(_letters(stage) for stage in STAGES)]
+        begins = await self.reader.begins(topics, int(self.since.timestamp() * 1000) - _CLOCKS_MS)
+        committed = await self.committed()
+        letters = await self._letters(begins)
+        partitions = len(begins.topics[CREATED])
+        spans: defaultdict[int, list[Span]] = defaultdict(list)
+        for span in await self.store.spans(self.since, self.only):
+            spans[partition_of(span.conversation_id.encode(), partitions)].append(span)
+        for number in self._partitions(partitions):
+            offsets = {stage: committed[stage].get(number, 0) for stage in STAGES}
+            await self._partition(number, spans[number], begins, offsets, letters)
+        settle(await self.store.loose(self.since, self.grace_s, self.only), self.report)
+        return self.report
+
+    def _partitions(self, count: int) -> Sequence[int]:
+        if self.only is None:
+            return range(count)
+        return sorted({partition_of(id_.encode(), count) for id_ in self.only})
+
+    async def _partition(
+        self,
+        number: int,
+        spans: Sequence[Span],
+        begins: Begins,
+        committed: Mapping[str, int],
+        letters: Mapping[str, Collection[str]],
+    ) -> None:
+        facts = await self.store.facts(spans)
+        first_ms = {topic: begins.of(topic, number).first_ms - _PUBLISHED_WITHIN_MS for topic in TOPICS}
+        trails = trails_of(facts, letters, first_ms)
+        offsets = {(topic, number): begins.of(topic, number).offset for topic in TOPICS}
+        async for batch in self.reader.read(offsets):
+            for record in batch:
+                self._follow(trails[record.topic], record, len(begins.topics[record.topic]))
+        judge = Judge(
+            facts=facts,
+            trails=trails,
+            aside=letters,
+            committed=committed,
+            first_ms=first_ms,
+            grace_ms=self.grace_s * 1000,
+            report=self.report,
+        )
+        judge.judge()
+        for topic, trail in trails.items():
+            trail.close(await self.store.known(topic, list(trail.unknown)), self.report)
+
+    def _follow(self, trail: Trail, record: Received, partitions: int) -> None:
+        said = seen(record)
+        if self.only is not None and (said is None or said.conversation_id not in self.only):
+            return
+        place = (record.key, record.partition)
+        is_there = said is None or place == (
+            said.conversation_id.encode(),
+            partition_of(said.conversation_id.encode(), partitions),
+        )
+        trail.add(record.offset, said, in_place=is_there)
+
+    async def _letters(self, begins: Begins) -> dict[str, set[str]]:
+        stages = {_letters(stage): stage for stage in STAGES}
+        found: dict[str, set[str]] = {stage: set() for stage in STAGES}
+        offsets = {(topic, n): begin.offset for topic in stages for n, begin in enumerate(begins.topics[topic])}
+        async for batch in self.reader.read(offsets):
+            for letter in batch:
+                if self.only is not None and (letter.key or b"").decode(errors="replace") not in self.only:
+                    continue
+                self.report.letters[stages[letter.topic]] += 1
+                if message_id := set_aside(letter):
+                    found[stages[letter.topic]].add(message_id)
+        return found
+
+
+def _letters(stage: str) -> str:
+    return f"{stage}.dlq"

@@ -1,0 +1,170 @@
+"""An audit as people and programs read it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from audit.findings import Check, Finding, Kind, Remedy, Report
+from audit.topic_checks import STAGE
+
+SHOWN = 20
+"""Findings for each check; the total is always said."""
+_LISTED = 200
+_OTHER = (Kind.PHANTOM, Kind.DIFFERENT, Kind.LATE)
+
+_ADVICE = {
+    Kind.LATE: "late: nothing is lost, something does not keep up. `millrace agents list` and `millrace status` show"
+    " what, `millrace logs NAME` why",
+    Kind.OUT_OF_ORDER: "out of order: a log cannot be mended. Clients are still given seq order; keep this report and"
+    " look for a second writer of that topic or shard",
+    Kind.PHANTOM: "phantom: somebody else wrote it, or rows were deleted. Find the writer; nothing is deleted here",
+    Kind.DIFFERENT: "different: the store is right. Find who changed the other one",
+    Kind.DOUBLED: "doubled: see the ids",
+    Kind.MISSING: "missing: keep this report, and look into the logs of that time",
+}
+_HEALS = {
+    Remedy.REPUBLISH: "`millrace audit --heal` lets the relay publish {n} message{s} again; every stage takes repeats",
+    Remedy.RECOUNT: "`millrace audit --heal` counts {n} conversation{s} anew from the messages",
+}
+
+
+def show(report: Report, window: str, healed: dict[str, int] | None, seconds: float) -> None:
+    """For people: a line for each check, then the findings, then what to do."""
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(_table(report))
+    for line in notes(report):
+        out.print(f"[dim]note[/dim]  {line}")
+    for name, check in report.checks.items():
+        if any(check.found.values()):
+            _findings(out, name, [f for f in report.findings if f.check == name])
+    verdict = "clean" if report.clean else f"{report.total} finding{_s(report.total)}"
+    out.print(f"\n{verdict}  {window}, {seconds:.1f} s")
+    for line in advice(report, healed):
+        out.print(f"  {line}")
+
+
+def _table(report: Report) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("check")
+    for column in ("checked", "missing", "doubled", "out of order", "other", "waiting"):
+        table.add_column(column, justify="right")
+    for check in report.checks.values():
+        found = [check.found[kind] for kind in (Kind.MISSING, Kind.DOUBLED, Kind.OUT_OF_ORDER)]
+        found.append(sum(check.found[kind] for kind in _OTHER))
+        cells = [f"[bold red]{n}[/bold red]" if n else "0" for n in found]
+        table.add_row(check.name, str(check.checked), *cells, str(check.waiting))
+    return table
+
+
+def _findings(out: Console, name: str, findings: list[Finding]) -> None:
+    total = sum(finding.count for finding in findings)
+    out.print(f"\n[bold]{name}[/bold]: {total} finding{_s(total)}")
+    for finding in findings[:SHOWN]:
+        out.print(f"  {finding.kind}  {_place(finding)}{finding.text}", markup=False)
+    if len(findings) > SHOWN:
+        out.print(f"  … and {len(findings) - SHOWN} more; --json lists up to {_LISTED}")
+
+
+def _place(finding: Finding) -> str:
+    names = {"conversation": finding.conversation_id, "seq": finding.seq, "message": finding.message_id}
+    said = " ".join(f"{name} {value}" for name, value in names.items() if value is not None)
+    return f"{said}: " if said else ""
+
+
+def notes(report: Report) -> list[str]:
+    """What is worth knowing and is no finding."""
+    lines = [line for check in report.checks.values() for line in _notes(check)]
+    for stage, count in report.letters.items():
+        lines.append(f"{stage}.dlq: {count} dead letter{_s(count)} in this window")
+    return lines
+
+
+def _notes(check: Check) -> list[str]:
+    said = {
+        f"{check.repeats} repeat{_s(check.repeats)}; readers drop them": check.repeats,
+        f"{check.unread} unreadable record{_s(check.unread)}; the stages set such aside": check.unread,
+        f"{check.aside} set aside in {STAGE.get(check.name, check.name)}.dlq: not missing": check.aside,
+        f"{check.before_log} older than the log of this topic, which was emptied or trimmed: not judged": (
+            check.before_log
+        ),
+    }
+    return [f"{check.name}: {line}" for line, count in said.items() if count]
+
+
+def advice(report: Report, healed: dict[str, int] | None = None) -> list[str]:
+    """What to do, or what was done, one line for each sort of finding."""
+    todo = [_HEALS[remedy].format(n=len(ids), s=_s(len(ids))) for remedy, ids in plan(report).items() if ids]
+    lines = todo if healed is None else [_done(healed)]
+    rest = {f.kind for f in report.findings if f.remedy is Remedy.NONE}
+    return lines + [line for kind, line in _ADVICE.items() if kind in rest]
+
+
+def plan(report: Report) -> dict[Remedy, list[str]]:
+    """What ``--heal`` would do: the messages to publish again, the conversations to count anew."""
+    found = [f for f in report.findings if f.remedy is not Remedy.NONE]
+    republish = [f.message_id for f in found if f.remedy is Remedy.REPUBLISH and f.message_id]
+    recount = [f.conversation_id for f in found if f.remedy is Remedy.RECOUNT and f.conversation_id]
+    return {Remedy.REPUBLISH: list(dict.fromkeys(republish)), Remedy.RECOUNT: list(dict.fromkeys(recount))}
+
+
+def _done(healed: dict[str, int]) -> str:
+    if not any(healed.values()):
+        return "nothing healed: none of it can be, or the relay owes it already"
+    return (
+        f"healed: {healed['republished']} message{_s(healed['republished'])} given to the relay again,"
+        f" {healed['recounted']} minute{_s(healed['recounted'])} counted anew; audit again in a moment"
+    )
+
+
+def as_json(report: Report, window: dict[str, Any], healed: dict[str, int] | None, seconds: float) -> dict[str, Any]:
+    """For programs."""
+    return {
+        "clean": report.clean,
+        "window": window,
+        "seconds": round(seconds, 3),
+        "checks": [_check(check) for check in report.checks.values()],
+        "total": report.total,
+        "findings": [_finding(finding) for finding in report.findings[:_LISTED]],
+        "notes": notes(report),
+        "healed": healed,
+        "advice": advice(report, healed),
+    }
+
+
+def _check(check: Check) -> dict[str, Any]:
+    found: Counter[Kind] = check.found
+    return {
+        "check": check.name,
+        "checked": check.checked,
+        **{_camel(kind): found[kind] for kind in Kind},
+        "waiting": check.waiting,
+        "setAside": check.aside,
+        "repeats": check.repeats,
+        "beforeLog": check.before_log,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "check": finding.check,
+        "kind": finding.kind.value,
+        "conversationId": finding.conversation_id,
+        "seq": finding.seq,
+        "messageId": finding.message_id,
+        "text": finding.text,
+        "count": finding.count,
+        "remedy": finding.remedy.value,
+    }
+
+
+def _camel(kind: Kind) -> str:
+    first, *rest = kind.value.split()
+    return first + "".join(word.title() for word in rest)
+
+
+def _s(number: int) -> str:
+    return "" if number == 1 else "s"

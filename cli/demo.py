@@ -1,0 +1,186 @@
+"""``millrace demo``: two users chat through the real front doors; each message's life in milliseconds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stack.errors import OperatorError
+
+LINES = (
+    ("alice", "Did the mill start this morning?"),
+    ("bob", "It did. The water came late, the wheel did not mind."),
+    ("alice", "And the grain?"),
+    ("bob", "Every sack that went in came out. I counted them twice."),
+    ("alice", "In the order they came?"),
+    ("bob", "Sack by sack. Even the one that fell off the cart."),
+    ("alice", "What about the night the power went?"),
+    ("bob", "The book was on the table. We read on from the last line."),
+    ("alice", "So nobody got flour twice."),
+    ("bob", "Nobody. Go and look, it is all in the book."),
+)
+_PATIENCE_S = 20.0
+
+
+def demo(
+    messages: Annotated[int, typer.Option(help="How many messages.", min=1, max=10_000)] = 10,
+    data: Annotated[Path | None, typer.Option("--data", help="The data folder of the stack that runs.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Two users chat through the real front doors; prints each message's life in milliseconds."""
+    import uvloop
+
+    from stack.running import running_stack
+
+    lives = uvloop.run(Chat(running_stack(data)).run(messages))
+    if as_json:
+        print(json.dumps({"messages": [life.milliseconds() for life in lives], "medians": medians(lives)}))
+    else:
+        _show(lives)
+
+
+@dataclass(slots=True)
+class Life:
+    """One message; times are ``time.perf_counter()``, each waited for by its own event."""
+
+    sender: str
+    content: str
+    seq: int = 0
+    began: float = 0.0
+    at: dict[str, float] = field(default_factory=dict)
+    reached: dict[str, asyncio.Event] = field(
+        default_factory=lambda: {name: asyncio.Event() for name in ("socket", "delivered", "read")}
+    )
+
+    def mark(self, name: str) -> None:
+        """The message has come so far; only the first time counts."""
+        self.at.setdefault(name, time.perf_counter())
+        self.reached[name].set()
+
+    def milliseconds(self) -> dict[str, Any]:
+        """For programs."""
+        times = {name: round((at - self.began) * 1000, 2) for name, at in self.at.items()}
+        return {"seq": self.seq, "sender": self.sender, **times}
+
+
+def medians(lives: list[Life]) -> dict[str, float]:
+    """Milliseconds since the POST began."""
+    names = ("accepted", "socket", "delivered", "read")
+    return {name: round(statistics.median(life.milliseconds()[name] for life in lives), 2) for name in names}
+
+
+@dataclass(slots=True)
+class _Screen:
+    """One user's screen: marks what it sees."""
+
+    user: str
+    chat: Chat
+
+    def joined(self, seq: int) -> None:
+        """Nothing to mark."""
+
+    def shown(self, seq: int, raw: bytes) -> None:
+        """A message is on the recipient's screen."""
+        life = self.chat.now
+        if life is not None and life.sender != self.user:
+            life.mark("socket")
+
+    def other(self, said: dict[str, Any]) -> None:
+        """A status is on the sender's screen."""
+        life = self.chat.now
+        mine = life is not None and said["type"] == "message_status" and life.sender == self.user
+        if mine and life is not None and said["userId"] != self.user and said["seq"] >= life.seq > 0:
+            life.mark(said["status"])
+
+
+@dataclass(slots=True)
+class Chat:
+    """Alice and Bob."""
+
+    stack: Any
+    now: Life | None = None
+
+    async def run(self, count: int) -> list[Life]:
+        """The lives of ``count`` messages. Raises OperatorError when one does not get through."""
+        from millrace_client.connection import Live
+        from millrace_client.http import open_front_door
+
+        from adapters.auth import issue
+
+        tokens = {user: issue(self.stack.jwt_secret, user, ttl_s=3600) for user in ("alice", "bob")}
+        async with open_front_door(self.stack.http_url) as door:
+            room = await door.create(tokens["alice"], ["bob"], "At the mill")
+            lives = {
+                user: Live((self.stack.ws_url,), tokens[user], room, _Screen(user, self), after=0, acks=False)
+                for user in tokens
+            }
+            tasks = [asyncio.create_task(live.run()) for live in lives.values()]
+            try:
+                for live in lives.values():
+                    await _within(live.ready.wait, "the WebSocket did not join")
+                done = []
+                for number in range(count):
+                    sender, content = LINES[number % len(LINES)]
+                    other = "bob" if sender == "alice" else "alice"
+                    done.append(await self._one(Life(sender, content), door, tokens[sender], room, lives[other]))
+                    await asyncio.sleep(0.05)  # light load is what is shown here
+                return done
+            finally:
+                for live in lives.values():
+                    await live.close()
+                await asyncio.wait(tasks, timeout=5)
+
+    async def _one(self, life: Life, door: Any, token: str, room: str, receiver: Any) -> Life:
+        self.now = life
+        life.began = time.perf_counter()
+        posted = await door.send(token, room, life.content)
+        life.seq, life.began = posted.seq, posted.began
+        life.at["accepted"] = posted.began + posted.seconds
+        await _within(life.reached["socket"].wait, "the message did not reach the recipient's socket")
+        await receiver.acknowledge()
+        await _within(life.reached["delivered"].wait, "the sender was not told of the delivery")
+        await receiver.acknowledge(read=True)
+        await _within(life.reached["read"].wait, "the sender was not told of the reading")
+        return life
+
+
+async def _within(wait: Callable[[], Awaitable[Any]], otherwise: str) -> None:
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            await wait()
+    except TimeoutError as exc:
+        raise OperatorError(f"{otherwise} within {_PATIENCE_S:.0f} s; see `millrace status` and the logs") from exc
+
+
+def _show(lives: list[Life]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("seq", justify="right")
+    table.add_column("from")
+    table.add_column("message", overflow="ellipsis", no_wrap=True, max_width=36)
+    for name in ("accepted", "screen", "delivered", "read"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for life in lives:
+        ms = life.milliseconds()
+        times = [f"{ms[name]:.1f}" for name in ("accepted", "socket", "delivered", "read")]
+        table.add_row(str(life.seq), life.sender, life.content, *times)
+    out = Console()
+    out.print("milliseconds since the POST began", style="dim")
+    out.print(table)
+    middle = medians(lives)
+    out.print(
+        f"\nmedians: POST answered {middle['accepted']:.1f} ms; on the recipient's screen {middle['socket']:.1f} ms;"
+        f" sender told of delivery {middle['delivered']:.1f} ms, of reading {middle['read']:.1f} ms",
+        highlight=False,
+    )
+    out.print("A receipt waits at most a second for others of the same member, to be told together.", style="dim")

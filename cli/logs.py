@@ -1,0 +1,62 @@
+"""``millrace logs``: the logs of the processes, and what is added to them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from stack.errors import OperatorError
+from stack.servers.data_dir import Folder
+
+_BLOCK = 64 * 1024
+
+
+def logs(folder: Folder, name: str | None, *, follow: bool, lines: int) -> None:
+    """Print the last lines of one log or of all, and what comes after them. Raises OperatorError."""
+    if not _files(folder, name):
+        known = ", ".join(file.stem for file in _files(folder, None)) or "none yet"
+        raise OperatorError(f"no log {name or ''} in {folder.logs}; there is: {known}")
+    offsets: dict[Path, int] = {}
+    for file in _files(folder, name):
+        size = file.stat().st_size
+        _print(file, tail(file, size, lines), prefix=name is None)
+        offsets[file] = size
+    while follow:
+        time.sleep(0.2)
+        for file in _files(folder, name):  # a process may have begun its log since
+            _print(file, new_lines(file, offsets), prefix=name is None)
+
+
+def _files(folder: Folder, name: str | None) -> list[Path]:
+    return [file for file in sorted(folder.logs.glob("*.log")) if name in (None, file.stem)]
+
+
+def tail(file: Path, size: int, lines: int) -> list[str]:
+    """The last lines among the first ``size`` bytes; reads no more of a large file than it must."""
+    found, start = b"", size
+    with file.open("rb") as log:
+        while start > 0 and found.count(b"\n") <= lines:
+            block = min(_BLOCK, start)
+            start -= block
+            log.seek(start)
+            found = log.read(block) + found
+    return found.decode(errors="replace").splitlines()[-lines:] if lines > 0 else []
+
+
+def new_lines(file: Path, offsets: dict[Path, int]) -> Iterator[str]:
+    """What was added since the last call, in whole lines."""
+    size, start = file.stat().st_size, offsets.get(file, 0)
+    if start > size:
+        start = 0  # a shorter file was begun anew
+    with file.open("rb") as log:
+        log.seek(start)
+        whole = log.read(size - start)
+    whole = whole[: whole.rfind(b"\n") + 1]
+    offsets[file] = start + len(whole)
+    yield from whole.decode(errors="replace").splitlines()
+
+
+def _print(file: Path, lines: Iterator[str] | list[str], *, prefix: bool) -> None:
+    for line in lines:
+        print(f"{file.stem:16} {line}" if prefix else line, flush=True)

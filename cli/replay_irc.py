@@ -1,0 +1,231 @@
+"""``millrace replay-irc``: real chat logs through the front doors, and a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stack.errors import OperatorError
+
+if TYPE_CHECKING:
+    from millrace_client.http import FrontDoor
+
+    from stack.running import RunningStack
+    from verify.replay.day import Outcome
+    from verify.replay.irc import Happening
+    from verify.replay.quantiles import Quantiles
+
+_EVIDENCE = 10
+
+
+def replay_irc(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of logs, one channel-day in a file.")],
+    speed: Annotated[str, typer.Option(help="Times real time, or max.")] = "max",
+    days: Annotated[str | None, typer.Option(help="Only these, by the files' names: 2006-05-27,2017-09-02.")] = None,
+    parallel: Annotated[int, typer.Option(help="Days at the same time.", min=1, max=16)] = 4,
+    data: Annotated[Path | None, typer.Option("--data", help="The data folder of the stack that runs.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Feed chat logs through the front doors; say what was lost, doubled or out of order (exit 1 if anything was)."""
+    import uvloop
+
+    from stack.running import running_stack
+
+    logs = _logs(folder, days)
+    replay = Replay(running_stack(data), logs, _speed(speed), parallel, quiet=as_json)
+    report = uvloop.run(replay.run())
+    print(json.dumps(report)) if as_json else _show(report)
+    if not report["kept"]:
+        raise typer.Exit(1)
+
+
+def _logs(folder: Path, days: str | None) -> dict[str, list[Happening]]:
+    from verify.replay.irc import read
+
+    if not folder.is_dir():
+        raise OperatorError(f"{folder} is no folder; name one that holds logs, one channel-day in a file")
+    files = {file.stem: file for file in sorted(folder.glob("*.txt")) if file.stem[:4].isdigit()}
+    if not files:
+        raise OperatorError(f"{folder} holds no logs named like 2006-05-27.txt")
+    wanted = [day.strip() for day in days.split(",")] if days else list(files)
+    unknown = [day for day in wanted if day not in files]
+    if unknown:
+        raise OperatorError(f"no log of {', '.join(unknown)} in {folder}; there is {', '.join(files)}")
+    return {day: read(files[day].read_bytes()) for day in wanted}
+
+
+def _speed(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not speed > 0:
+        raise OperatorError("--speed is a positive number (times real time), or max")
+    return speed
+
+
+@dataclass(slots=True)
+class Replay:
+    """All days, some at the same time."""
+
+    stack: RunningStack
+    logs: dict[str, list[Happening]]
+    speed: float | None
+    parallel: int
+    quiet: bool = False
+    outcomes: list[Outcome] = field(default_factory=list)
+    _tokens: dict[str, str] = field(default_factory=dict)
+
+    async def run(self) -> dict[str, Any]:
+        """The report. Raises OperatorError when a front door stays shut."""
+        from millrace_client.http import open_front_door
+
+        from verify.replay.quantiles import Quantiles
+
+        delivery, began = Quantiles(), time.monotonic()
+        with progress_bar(sum(map(len, self.logs.values())), self.quiet) as progress:
+            async with open_front_door(self.stack.http_url) as door:
+                gate = asyncio.Semaphore(self.parallel)
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        for name in self.logs:
+                            group.create_task(self._day(name, gate, door, delivery, progress))
+                except BaseExceptionGroup as exc:  # one day's trouble ends all; its own words say why
+                    raise exc.exceptions[0] from exc
+        post = Quantiles()
+        post.add(door.post_seconds)
+        return report(self.outcomes, post, delivery, door.repeats, time.monotonic() - began)
+
+    async def _day(
+        self,
+        name: str,
+        gate: asyncio.Semaphore,
+        door: FrontDoor,
+        delivery: Quantiles,
+        progress: Callable[[int], None],
+    ) -> None:
+        from verify.replay.day import Day
+
+        async with gate:
+            day = Day(name, self.logs.pop(name), door, self.stack.ws_url, self._token, delivery, progress, self.speed)
+            self.outcomes.append(await day.run())
+
+    def _token(self, user: str) -> str:
+        from adapters.auth import issue
+
+        if user not in self._tokens:
+            self._tokens[user] = issue(self.stack.jwt_secret, user, ttl_s=7 * 86_400)
+        return self._tokens[user]
+
+
+class progress_bar:  # noqa: N801 - used as a function
+    """A bar for a terminal, a line every ten seconds otherwise. Calling it counts."""
+
+    def __init__(self, total: int, quiet: bool) -> None:
+        self.total, self.quiet, self.done, self.said_at = total, quiet, 0, time.monotonic()
+        self._bar: Any = None
+
+    def __enter__(self) -> progress_bar:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        if console.is_terminal and not self.quiet:
+            columns = (TextColumn("lines"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=console)
+            self._bar.start()
+            self._task = self._bar.add_task("", total=self.total)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, count: int) -> None:
+        self.done += count
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done)
+        elif not self.quiet and time.monotonic() - self.said_at > 10:
+            import sys
+
+            self.said_at = time.monotonic()
+            print(f"{self.done} of {self.total} lines", file=sys.stderr, flush=True)
+
+
+def report(
+    outcomes: Sequence[Outcome], post: Quantiles, delivery: Quantiles, repeats: int, seconds: float
+) -> dict[str, Any]:
+    """What there is to say, for programs; people get it from ``_show``."""
+    verdicts = [outcome.verdict for outcome in outcomes]
+    evidence = [line for v in verdicts for line in (*v.lost, *v.doubled, *v.reordered, *v.wrong)]
+    differing = sum(outcome.differing for outcome in outcomes)
+    delivered = sum(v.delivered for v in verdicts)
+    accepted = sum(outcome.accepted for outcome in outcomes)
+    return {
+        "kept": all(v.kept for v in verdicts) and not differing,
+        "days": len(outcomes),
+        "lines": sum(outcome.lines for outcome in outcomes),
+        "accepted": accepted,
+        "members": sum(outcome.members for outcome in outcomes),
+        "sockets": sum(outcome.sockets for outcome in outcomes),
+        "expected": sum(v.expected for v in verdicts),
+        "delivered": delivered,
+        "lost": sum(len(v.lost) for v in verdicts),
+        "doubled": sum(len(v.doubled) for v in verdicts),
+        "outOfOrder": sum(len(v.reordered) for v in verdicts),
+        "wrong": sum(len(v.wrong) for v in verdicts) + differing,
+        "rawRepeats": sum(outcome.raw_repeats for outcome in outcomes),
+        "reconnects": sum(outcome.reconnects for outcome in outcomes),
+        "postRepeats": repeats,
+        "postMs": post.milliseconds(),
+        "deliveryMs": delivery.milliseconds(),
+        "seconds": round(seconds, 1),
+        "messagesPerSecond": round(accepted / seconds, 1),
+        "deliveriesPerSecond": round(delivered / seconds, 1),
+        "evidence": evidence[:_EVIDENCE],
+    }
+
+
+def _show(said: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    out = Console()
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    times = {name: "  ".join(f"{k} {v:.1f}" for k, v in said[name].items()) for name in ("postMs", "deliveryMs")}
+    rows = {
+        "days, lines": f"{said['days']}, {said['lines']:,}",
+        "accepted": f"{said['accepted']:,} messages ({said['postRepeats']} requests repeated)",
+        "members, sockets": f"{said['members']:,}, {said['sockets']:,} ({said['reconnects']} reconnects)",
+        "delivered": f"{said['delivered']:,} of {said['expected']:,} ({said['rawRepeats']} repeats on the wire)",
+        "lost": f"{said['lost']}",
+        "doubled": f"{said['doubled']}",
+        "out of order": f"{said['outOfOrder']}",
+        "wrong": f"{said['wrong']}",
+        "POST, ms": times["postMs"],
+        "POST to each recipient, ms": times["deliveryMs"],
+        "took": f"{said['seconds']} s: {said['messagesPerSecond']:,} messages/s,"
+        f" {said['deliveriesPerSecond']:,} deliveries/s",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    out.print(table, highlight=False)
+    for line in said["evidence"]:
+        out.print(f"  {line}", highlight=False)
+    verdict = "kept" if said["kept"] else "BROKEN"
+    out.print(
+        f"\nthe promise was {verdict}: lost {said['lost']}, doubled {said['doubled']},"
+        f" out of order {said['outOfOrder']}",
+        highlight=False,
+    )

@@ -1,0 +1,132 @@
+"""Connections of websockets, with the bounds that the library leaves to its user."""
+
+from __future__ import annotations
+
+import socket as sockets
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+from typing import Any, TypeAlias
+
+import structlog
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.http11 import Request, Response
+from websockets.protocol import CONNECTING, OPEN, Event
+from websockets.typing import Subprotocol
+
+from gateway import handshake
+from gateway.admission import Admission, Visit
+from gateway.limits import BURST_S, Bucket
+from gateway.send_queue import CLOSE_S, HIGH, LOW
+from gateway.session import MAX_FRAME, TOO_MANY
+
+_log = structlog.get_logger()
+
+HEARTBEAT_S = 20
+MAX_HEADERS = 32 * 1024
+"""Bytes of a request, with all its headers."""
+_BACKLOG = 4096
+"""Handshakes that may wait; beyond it the kernel drops them, and the client tries again a second later."""
+_UNSENT = 128 * 1024
+"""Bytes that the kernel takes beyond what is on its way; else it keeps megabytes for each peer that does not read."""
+_USER_TIMEOUT_MS = 20_000
+_FRAGMENTS = 4
+"""A message may come in so many frames on average, with pings and pongs."""
+
+Handler: TypeAlias = Callable[["Peer"], Awaitable[None]]
+Check: TypeAlias = Callable[["Peer", Request], Response | None]
+Select: TypeAlias = Callable[[ServerConnection, Sequence[Subprotocol]], Subprotocol | None]
+
+
+class Peer(ServerConnection):
+    """One TCP connection. ``visit`` is what it is counted under."""
+
+    def __init__(self, admission: Admission, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        rate = admission.limits.frames_per_s * _FRAGMENTS
+        self.visit: Visit | None = None
+        self._admission = admission
+        self._frames = Bucket(rate, rate * BURST_S)
+        self._request_bytes = 0
+        self._flooded = False
+        self._ending = False
+
+    def connection_made(self, transport: Any) -> None:
+        """Counted from here on."""
+        super().connection_made(transport)
+        name = transport.get_extra_info("peername")
+        self.visit = self._admission.accept(name[0] if isinstance(name, tuple) else None)
+        if self.visit is None:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Counted no more."""
+        super().connection_lost(exc)
+        if self.visit is not None:
+            self.visit.leave()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client, until it has sent more than it may."""
+        if self.protocol.state is CONNECTING and not self._fits(data):
+            return
+        super().data_received(data)
+        if self.transport.get_write_buffer_size() > HIGH:
+            _log.info("socket cut: it asks and does not read")  # what is written beyond HIGH answers its own pings
+            self.transport.abort()
+        elif self.protocol.close_expected() and not self._ending:
+            self._ending = True  # the library leaves a client that never ends its side to the next keepalive
+            self.loop.call_later(CLOSE_S, self.transport.abort)
+
+    def process_event(self, event: Event) -> None:
+        """The request, or a frame. Beyond the rate of frames the connection is failed."""
+        if self._flooded:
+            return
+        if self.request is not None and self.protocol.state is OPEN and not self._frames.take(self.loop.time()):
+            self._flooded = True
+            self.protocol.fail(TOO_MANY.code, TOO_MANY.reason)
+            self.send_data()
+            return
+        super().process_event(event)
+
+    def _fits(self, data: bytes) -> bool:
+        self._request_bytes += len(data)
+        if self._request_bytes <= MAX_HEADERS:
+            return True
+        status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        self.transport.write(
+            handshake.problem(status, "invalid", f"a request has at most {MAX_HEADERS} bytes").serialize()
+        )
+        self.transport.close()
+        return False
+
+
+async def listen(
+    host: str,
+    port: int,
+    admission: Admission,
+    handler: Handler,
+    check: Check | None = None,
+    select: Select | None = None,
+) -> Server:
+    """Listen. Each accepted socket dies when its peer acknowledges nothing for 20 s (TCP_USER_TIMEOUT)."""
+    listener = sockets.create_server((host, port), reuse_port=False)
+    listener.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
+    listener.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
+    listener.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NOTSENT_LOWAT, _UNSENT)
+    listener.setblocking(False)
+    return await serve(
+        handler,  # type: ignore[arg-type]
+        sock=listener,
+        backlog=_BACKLOG,
+        create_connection=lambda *args, **more: Peer(admission, *args, **more),  # type: ignore[arg-type]
+        process_request=check,  # type: ignore[arg-type]
+        select_subprotocol=select,
+        compression=None,
+        max_size=MAX_FRAME,
+        max_queue=16,
+        write_limit=LOW,
+        ping_interval=HEARTBEAT_S,
+        ping_timeout=HEARTBEAT_S,
+        close_timeout=CLOSE_S,
+        open_timeout=admission.limits.handshake_s or None,
+        server_header=None,
+    )

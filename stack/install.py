@@ -1,0 +1,102 @@
+"""The environment of a checkout: made once, brought up to date when it must be, and never in silence.
+
+    python -m stack.install VENV EXTRAS
+
+Only the standard library: nothing is installed yet. The environment is made anew when the checkout was moved, since
+its programs name its folder, or when another interpreter is asked for.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stack.progress import Progress, Task
+from stack.servers.data_dir import Folder
+
+_STAMP = ".installed"
+
+
+def wanted(folder: Path, project: Path, extras: str) -> dict[str, str]:
+    """Return what the environment must have been made from."""
+    return {
+        "folder": str(folder.absolute()),
+        "python": f"{os.path.realpath(sys.executable)} {sys.version.split()[0]}",
+        "project": hashlib.sha256(project.read_bytes() + extras.encode()).hexdigest(),
+    }
+
+
+def install(folder: Path, extras: str, progress: Progress) -> None:
+    """Make the environment, and install the project into it with its extras. Raises SystemExit with what to do."""
+    project, stamp = Path("pyproject.toml"), folder / _STAMP
+    need = wanted(folder, project, extras)
+    if _read(stamp) == need:
+        return
+    with project.open() as lock:
+        with progress.task("waiting for another make in this folder", done=None):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        had = _read(stamp)
+        if had == need:
+            return
+        progress.say(f"setting up {folder} with Python {sys.version.split()[0]}, once")
+        if any(had.get(name) != need[name] for name in ("folder", "python")):
+            _make(folder, progress)
+        stamp.write_text(json.dumps({**need, "project": ""}))  # until pip has ended well
+        with progress.task("pip") as task:
+            pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
+            command = [*pip, "--no-input", "--progress-bar=off", "-e", f".[{extras}]"]
+            _run(command, "the packages could not be installed; is the network there? Call make again to go on", task)
+        stamp.write_text(json.dumps(need))
+
+
+def _make(folder: Path, progress: Progress) -> None:
+    if (holder := Folder(Path(".millrace")).holder()) is not None:
+        raise SystemExit(f"{folder} must be made anew, and a stack runs in it (process {holder}): end that first")
+    with progress.task("Python environment"):
+        base = getattr(sys, "_base_executable", sys.executable)  # ours may be about to be removed
+        _run([base, "-m", "venv", "--clear", str(folder)], "no environment could be made", None)
+
+
+def _run(command: Sequence[str], failure: str, task: Task | None) -> None:
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    lines: list[str] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line.rstrip())
+        if task is not None:
+            task.detail = line.strip()
+    if process.wait():
+        said = "\n".join(f"  {line}" for line in lines[-15:])
+        raise SystemExit(f"{failure}:\n{said}")
+
+
+def _read(stamp: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(stamp.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+if __name__ == "__main__":
+    try:
+        with Progress() as shown:
+            install(Path(sys.argv[1]), sys.argv[2], shown)
+    except OSError as exc:
+        sys.exit(f"{exc.filename}: {exc.strerror}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,85 @@
+"""Finding the stack that runs in a data folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stack.errors import OperatorError
+from stack.servers.data_dir import Folder
+from stack.topology import role
+
+STATE = "state.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One process of a stack, reached directly. ``pid`` is None while it is being started again."""
+
+    name: str
+    pid: int | None
+    port: int | None
+    ops_port: int | None
+
+    @property
+    def http_url(self) -> str:
+        """Of an ingest."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        """Of a gateway."""
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningStack:
+    """Where everything of a running stack is. Secrets stay out of its repr."""
+
+    data: Path
+    http_url: str
+    ws_url: str
+    kafka: str
+    pg_dsn: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    jwt_secret: str = field(repr=False)
+    supervisor: int
+    processes: tuple[dict[str, Any], ...] = ()
+
+    def nodes(self, what: str) -> tuple[Node, ...]:
+        """The processes of one kind, such as ``gateway``, as they were when the stack was looked up."""
+        return tuple(
+            Node(p["name"], p["pid"], p["port"], p["opsPort"]) for p in self.processes if role(p["name"]) == what
+        )
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether there are several of each kind."""
+        return len(self.nodes("kafka")) > 1
+
+
+def data_folder(given: Path | None) -> Folder:
+    """The folder that was given, or MILLRACE_DATA_DIR, or ``.millrace`` here."""
+    return Folder((given or Path(os.environ.get("MILLRACE_DATA_DIR", ".millrace"))).absolute())
+
+
+def running_stack(data: Path | None = None) -> RunningStack:
+    """The stack that runs in the folder. Raises OperatorError when none does."""
+    folder = data_folder(data)
+    holder, state = folder.holder(), folder.read(STATE)
+    if holder is None or not state.get("urls"):
+        raise OperatorError(f"nothing runs in {folder.path}: start it with `make up`, or name its folder with --data")
+    servers = state["servers"]
+    return RunningStack(
+        data=folder.path,
+        http_url=state["urls"]["http"],
+        ws_url=state["urls"]["ws"],
+        kafka=servers["kafka"],
+        pg_dsn=servers["pg"],
+        redis_url=servers["redis"],
+        jwt_secret=folder.secret("jwt"),
+        supervisor=holder,
+        processes=tuple(state["processes"]),
+    )

@@ -1,0 +1,1 @@
+"""Servers for one machine: a real Kafka, PostgreSQL and Valkey from packages."""

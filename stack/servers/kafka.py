@@ -1,0 +1,158 @@
+"""Apache Kafka (KRaft) as a foreground child: alone, or one node of a cluster."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stack.child import Child, answers, run_to_end
+from stack.errors import StackError
+from stack.progress import Progress, silent
+from stack.servers.data_dir import Folder, move_into_place
+from stack.servers.java import find_java, kafka_jars
+
+_JVM = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+_QUIET_LOG = (
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
+)
+_REPLICAS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Via:
+    """A second way to a broker, through a proxy: where the broker listens for it, and where clients find the proxy."""
+
+    port: int
+    proxy_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kafka:
+    """A broker in the data folder, which is a controller too.
+
+    ``controllers``: the ports of all nodes' controllers by node id; empty when the node is alone.
+    """
+
+    folder: Folder
+    port: int
+    controller_port: int
+    progress: Progress = field(default_factory=silent)
+    name: str = "kafka"
+    node_id: int = 1
+    controllers: Mapping[int, int] = field(default_factory=dict)
+    via: Via | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """How to connect."""
+        return f"127.0.0.1:{self.port}"
+
+    async def prepare(self) -> Child:
+        """Get the jars and format the storage if need be, and say how to run it. Raises StackError."""
+        java = await find_java()
+        jars = await kafka_jars(self.progress)
+        (self.folder.path / f"{self.name}.properties").write_text(self.properties(self.name))
+        if not self._is_formatted():
+            with self.progress.task(f"{self.name}: formatting its storage"):
+                await self._format(java, jars)
+        return Child(
+            name=self.name,
+            kind="server",
+            argv=[java, *_JVM, *_QUIET_LOG, "-cp", f"{jars}/*", "kafka.Kafka", f"{self.name}.properties"],
+            log=self.folder.logs / f"{self.name}.log",
+            ready=lambda: answers(self.port),
+            env=_env(),
+            cwd=self.folder.path,
+            stop_s=30,
+            ready_s=60,
+            port=self.via.port if self.via else self.port,
+        )
+
+    def properties(self, storage: str) -> str:
+        """The broker's configuration. ``storage`` is relative: in an absolute path a comma would part two folders."""
+        controllers = self.controllers or {self.node_id: self.controller_port}
+        replicas = min(_REPLICAS, len(controllers))
+        in_sync = str(max(1, replicas - 1))
+        lines = {
+            "process.roles": "broker,controller",
+            "node.id": str(self.node_id),
+            "controller.quorum.voters": ",".join(f"{id_}@127.0.0.1:{port}" for id_, port in controllers.items()),
+            **self._listeners(),
+            "log.dirs": storage,
+            "auto.create.topics.enable": "false",
+            "default.replication.factor": str(replicas),
+            "min.insync.replicas": in_sync,
+            "offsets.topic.replication.factor": str(replicas),
+            "offsets.topic.num.partitions": "8",
+            "transaction.state.log.replication.factor": str(replicas),
+            "transaction.state.log.min.isr": in_sync,
+            "share.coordinator.state.topic.replication.factor": str(replicas),
+            "share.coordinator.state.topic.min.isr": in_sync,
+            # A broker that was killed is replaced, and may come back, only when its last session has run out.
+            "broker.session.timeout.ms": "3000" if replicas == 1 else "2000",
+            "broker.heartbeat.interval.ms": "500",
+            "group.initial.rebalance.delay.ms": "0",
+            "group.min.session.timeout.ms": "1000",
+        }
+        if replicas > 1:
+            # The broker that was killed may have been the active controller.
+            lines |= {"controller.quorum.fetch.timeout.ms": "1000", "controller.quorum.election.timeout.ms": "500"}
+        return "".join(f"{name}={value}\n" for name, value in lines.items())
+
+    def _listeners(self) -> dict[str, str]:
+        listeners, advertised = {"PLAINTEXT": self.port}, {"PLAINTEXT": self.port}
+        if self.via is not None:
+            listeners["PROXIED"], advertised["PROXIED"] = self.via.port, self.via.proxy_port
+        listeners["CONTROLLER"] = self.controller_port
+        return {
+            "listeners": _addresses(listeners),
+            "advertised.listeners": _addresses(advertised),
+            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listeners),
+            "controller.listener.names": "CONTROLLER",
+        }
+
+    def _is_formatted(self) -> bool:
+        """Raises StackError when somebody else's files are there."""
+        storage = self.folder.path / self.name
+        meta = storage / "meta.properties"
+        if not meta.exists():
+            if storage.exists() and any(storage.iterdir()):
+                raise StackError(f"{storage} holds something that is no Kafka storage; move it away")
+            return False
+        lines = meta.read_text().splitlines()
+        if "version=1" not in lines or f"node.id={self.node_id}" not in lines:
+            raise StackError(f"{storage} was written by another version or node of Kafka; move it away")
+        return True
+
+    async def _format(self, java: str, jars: Path) -> None:
+        folder = self.folder.path
+        unfinished, config = folder / f"{self.name}.new", folder / f"{self.name}-format.properties"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        config.write_text(self.properties(unfinished.name))
+        cluster = urlsafe_b64encode(bytes.fromhex(self.folder.secret("kafka"))[:16]).decode().rstrip("=")
+        tool = [java, "-XX:TieredStopAtLevel=1", *_QUIET_LOG, "-cp", f"{jars}/*", "kafka.tools.StorageTool"]
+        # With "=": an id may begin with a dash.
+        code, said = await run_to_end(
+            [*tool, "format", f"--cluster-id={cluster}", "-c", config.name], env=_env(), cwd=folder
+        )
+        config.unlink()
+        if code:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise StackError(f"Kafka could not format its storage:\n{said.strip()[-600:]}")
+        unfinished.chmod(0o700)
+        move_into_place(unfinished, folder / self.name)  # only now, so it is never half-written
+
+
+def _addresses(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
+
+
+def _env() -> dict[str, str]:
+    # Java reads the names of files by the locale.
+    return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8"}

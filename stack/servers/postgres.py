@@ -1,0 +1,98 @@
+"""PostgreSQL from a wheel, as a foreground child; as root it runs under the user ``nobody``."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stack.child import Child, run_to_end
+from stack.errors import StackError
+from stack.progress import Progress, silent
+from stack.servers.data_dir import Folder, move_into_place, nobody
+from stack.servers.postgres_files import (
+    binaries,
+    environment,
+    place,
+    refuse_foreign,
+    require_name,
+    workshop,
+    write_for_server,
+)
+from stack.servers.stale_processes import clear_remains
+
+USER = "millrace"
+_INITDB = ("--locale-provider=builtin", "--locale=C.UTF-8", "-E", "UTF8", "--auth=scram-sha-256", "-U", USER)
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "max_wal_size": "512MB",
+    "max_slot_wal_keep_size": "1GB",
+    "jit": "off",
+    "log_checkpoints": "off",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """A cluster in the data folder."""
+
+    folder: Folder
+    port: int
+    progress: Progress = field(default_factory=silent, compare=False)
+
+    @property
+    def dsn(self) -> str:
+        """How to connect."""
+        return f"postgresql://{USER}:{self.folder.secret('postgres')}@127.0.0.1:{self.port}/millrace"
+
+    async def prepare(self) -> Child:
+        """Make the cluster if need be, and say how to run it. Raises StackError."""
+        data = place(self.folder, "postgres")
+        refuse_foreign(data)
+        require_name()
+        if not (data / "PG_VERSION").exists():
+            with self.progress.task("postgres: making its data folder by initdb"):
+                await self._make(data)
+        await clear_remains(data)
+        return Child(
+            name="postgres",
+            kind="server",
+            argv=server(data, {**SETTINGS, "port": str(self.port)}),
+            log=self.folder.logs / "postgres.log",
+            ready=self._ready,
+            env=environment(),
+            cwd=Path("/"),
+            user=nobody(),
+            stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
+            ready_s=60,
+            port=self.port,
+        )
+
+    async def _ready(self) -> bool:
+        from adapters.postgres.migrate import accepts_connections
+
+        return await accepts_connections(self.dsn)
+
+    async def _make(self, data: Path) -> None:
+        with workshop(data) as made:
+            password = made / "password"
+            write_for_server(password, self.folder.secret("postgres"))
+            code, said = await run_to_end(
+                [binaries() / "initdb", "-D", made / "data", f"--pwfile={password}", *_INITDB],
+                env=environment(),
+                cwd="/",
+                user=nobody(),
+            )
+            if code:
+                raise StackError(f"PostgreSQL could not make its data folder:\n{said.strip()[-600:]}")
+            move_into_place(made / "data", data)  # only now, so it is never half-written
+
+
+def server(data: Path, settings: Mapping[str, str]) -> list[str]:
+    """The command of a server."""
+    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    return [str(binaries() / "postgres"), "-D", str(data), *options]

@@ -1,0 +1,100 @@
+"""A streaming replica of the embedded PostgreSQL. It is made anew whenever it cannot follow."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.errors import Unavailable
+from stack.child import Child, run_to_end
+from stack.errors import StackError
+from stack.servers.data_dir import move_into_place, nobody
+from stack.servers.postgres import SETTINGS, USER, Postgres, server
+from stack.servers.postgres_files import binaries, environment, place, refuse_foreign, workshop, write_for_server
+from stack.servers.stale_processes import clear_remains
+
+NAME = "postgres-replica"
+_SLOT, _PASSWORD = "replication.slot", "replication.password"
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A copy that follows. The primary keeps what it has not had yet under a slot, up to a bound."""
+
+    primary: Postgres
+    port: int
+
+    async def prepare(self) -> Child:
+        """Say how to run it; the copy is made just before, from the primary that runs. Raises StackError."""
+        data = place(self.primary.folder, NAME)
+        refuse_foreign(data)
+        follow = f"host=127.0.0.1 port={self.primary.port} user={USER} passfile={_quoted(data / _PASSWORD)}"
+        return Child(
+            name=NAME,
+            kind="server",
+            argv=server(data, {**SETTINGS, "port": str(self.port), "primary_conninfo": follow}),
+            log=self.primary.folder.logs / f"{NAME}.log",
+            before=self._keep_followable,
+            well=self._can_follow,
+            ready=self._ready,
+            env=environment(),
+            cwd=Path("/"),
+            user=nobody(),
+            stop_signal=signal.SIGINT,
+            ready_s=90,
+            port=self.port,
+        )
+
+    async def _ready(self) -> bool:
+        from adapters.postgres.replication import is_streaming
+
+        return await is_streaming(Postgres(self.primary.folder, self.port).dsn)
+
+    async def _keep_followable(self) -> None:
+        from adapters.postgres.replication import drop_slots, is_kept
+
+        data = place(self.primary.folder, NAME)
+        await clear_remains(data)
+        if (data / _SLOT).exists() and await is_kept(self.primary.dsn, (data / _SLOT).read_text()):
+            return
+        shutil.rmtree(data, ignore_errors=True)
+        await drop_slots(self.primary.dsn)
+        with self.primary.progress.task(f"{NAME}: copying the primary by pg_basebackup"):
+            await self._copy(data, f"replica_{secrets.token_hex(4)}")
+
+    async def _can_follow(self) -> bool:
+        from adapters.postgres.replication import is_kept
+
+        try:
+            return await is_kept(self.primary.dsn, (place(self.primary.folder, NAME) / _SLOT).read_text())
+        except Unavailable:  # the primary is away; that says nothing
+            return True
+
+    async def _copy(self, data: Path, slot: str) -> None:
+        with workshop(data) as made:
+            password = made / "password"
+            write_for_server(password, f"127.0.0.1:*:*:{USER}:{self.primary.folder.secret('postgres')}\n")
+            where: list[str | Path] = ["-h", "127.0.0.1", "-p", str(self.primary.port), "-U", USER, "-D", made / "data"]
+            how = ["-X", "stream", "-c", "fast", "-C", "-S", slot]
+            code, said = await run_to_end(
+                [binaries() / "pg_basebackup", *where, *how],
+                env={**environment(), "PGPASSFILE": str(password)},
+                cwd="/",
+                user=nobody(),
+            )
+            if code:
+                raise StackError(f"PostgreSQL could not be copied: {said.strip()[-300:]}")
+            copy = made / "data"
+            password.rename(copy / _PASSWORD)
+            write_for_server(copy / "standby.signal", "")
+            write_for_server(copy / "postgresql.auto.conf", f"primary_slot_name = '{slot}'\n")
+            write_for_server(copy / _SLOT, slot)
+            move_into_place(copy, data)
+
+
+def _quoted(path: Path) -> str:
+    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{text}'"

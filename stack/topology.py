@@ -1,0 +1,102 @@
+"""Which processes make up a stack, and which ports they need. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from stack.errors import OperatorError
+
+STAGES = ("status", "notification", "media", "search", "analytics")
+PROXY = "haproxy"
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The names of the processes. Where there is one of a kind, it bears the name of its kind."""
+
+    kind: str
+    brokers: tuple[str, ...]
+    caches: tuple[str, ...]
+    ingests: tuple[str, ...]
+    gateways: tuple[str, ...]
+    workers: tuple[str, ...]
+    is_replicated: bool
+    is_proxied: bool
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether it is more than one of each."""
+        return self.kind == "cluster"
+
+    @property
+    def apps(self) -> tuple[str, ...]:
+        """Our own processes."""
+        return (*self.ingests, *self.gateways, *self.workers, "audit")
+
+    @property
+    def passable(self) -> tuple[str, ...]:
+        """The servers that our own processes can be told to reach through a proxy."""
+        return ("postgres", *(() if self.is_cluster else self.caches), *self.brokers)
+
+    def public(self, app: str) -> str | None:
+        """The name of the port on which clients reach this process; None for a stage."""
+        for first, name in ((self.ingests, "http"), (self.gateways, "ws")):
+            if app in first:
+                return name if app == first[0] and not self.is_proxied else app
+        return None
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """The names of all ports."""
+        names = ["http", "ws", "postgres", *(["postgres-replica"] if self.is_replicated else [])]
+        for cache in self.caches:
+            names += [cache, *([f"{cache}-bus"] if self.is_cluster else [])]
+        for broker in self.brokers:
+            names += [broker, f"{broker}-controller"]
+        names += [name for app in self.apps if (name := self.public(app)) and name not in names]
+        return (*names, *(f"{name}-ops" for name in (*self.apps, *([PROXY] if self.is_proxied else []))))
+
+
+SINGLE = Topology("single", ("kafka",), ("valkey",), ("ingest",), ("gateway",), STAGES, False, False)
+
+
+def _numbered(name: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{name}-{n}" for n in range(1, count + 1))
+
+
+def cluster(*, is_proxied: bool) -> Topology:
+    """What production has, on one machine."""
+    return Topology(
+        "cluster",
+        brokers=_numbered("kafka", 3),
+        caches=_numbered("valkey", 3),
+        ingests=_numbered("ingest", 2),
+        gateways=_numbered("gateway", 3),
+        workers=tuple(name for stage in STAGES for name in _numbered(stage, 2)),
+        is_replicated=True,
+        is_proxied=is_proxied,
+    )
+
+
+def role(name: str) -> str:
+    """What a process is, whatever its number."""
+    stem, _, number = name.rpartition("-")
+    return stem if stem and number.isdigit() else name
+
+
+def detours(text: str | None, known: Iterable[str]) -> dict[str, int]:
+    """``MILLRACE_VIA``: the ports of proxies through which our own processes reach these servers.
+
+    Raises OperatorError.
+    """
+    try:
+        said = json.loads(text or "{}")
+    except ValueError as exc:
+        raise OperatorError('MILLRACE_VIA is not of the form {"postgres": 21000}') from exc
+    if not isinstance(said, dict) or not all(isinstance(port, int) and 0 < port < 65_536 for port in said.values()):
+        raise OperatorError('MILLRACE_VIA is not of the form {"postgres": 21000}')
+    if strange := sorted(said.keys() - set(known)):
+        raise OperatorError(f"MILLRACE_VIA names {', '.join(strange)}; there is {', '.join(known)}")
+    return said

@@ -1,0 +1,239 @@
+"""``millrace up``: the whole pipeline on this machine, in the foreground, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from stack import composition
+from stack.banner import show_next, show_ready
+from stack.child import end_with_parent
+from stack.errors import OperatorError
+from stack.ports import allot
+from stack.progress import Progress, print_line
+from stack.running import STATE
+from stack.servers.data_dir import Folder
+from stack.servers.haproxy import find_haproxy
+from stack.setup import apply_topics, migrate_database
+from stack.status import look
+from stack.supervisor import Running, Supervisor
+from stack.topology import SINGLE, Topology, cluster, detours
+
+_PORTS = "ports.json"
+
+
+@dataclass(slots=True)
+class Up:
+    """A run of the stack. ``progress`` is for people; what programs read goes to standard output."""
+
+    plan: composition.Plan
+    servers: composition.Servers
+    progress: Progress
+    servers_only: bool
+    supervisor: Supervisor = field(init=False)
+    has_broker: bool = False
+    ready: bool = False
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def __post_init__(self) -> None:
+        self.supervisor = Supervisor(self._note_change, self.progress, lambda: not self.has_broker)
+
+    async def start(self) -> None:
+        """Return when everything is ready. Raises StackError, OperatorError."""
+        async with asyncio.TaskGroup() as group:
+            # The brokers take longest; all that can be done without them is done meanwhile.
+            group.create_task(self._broker())
+            group.create_task(self._rest())
+        self.ready = True
+        self.write_state()
+
+    async def _run(self, makes: Sequence[composition.Make]) -> None:
+        await self.supervisor.start(await asyncio.gather(*(make() for make in makes)))
+
+    async def _broker(self) -> None:
+        await self._run(self.servers.brokers)
+        names = self.plan.topology.brokers
+        with self.progress.task("topics", done="as topics.yaml declares them"):
+            await apply_topics(
+                self.servers.where.kafka,
+                1 if self.servers.is_broker_alone else None,
+                lambda: [r.pid for r in self.supervisor.children if r.child.name in names and r.pid],
+            )
+        self.has_broker = True
+
+    async def _rest(self) -> None:
+        await asyncio.gather(self._run(self.servers.database), self._cache())
+        with self.progress.task("database", done="schema is current"):
+            await migrate_database(self.servers.where.pg)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._run(self.servers.replica))
+            if not self.servers_only:
+                group.create_task(self._apps())
+
+    async def _cache(self) -> None:
+        await self._run(self.servers.caches)
+        if self.servers.join is not None:
+            with self.progress.task("Redis Cluster", done="formed"):
+                await self.servers.join()
+
+    async def _apps(self) -> None:
+        await self.supervisor.start(composition.apps(self.plan, self.servers.seen))
+        if self.plan.topology.is_proxied:
+            await self._run([composition.proxy(self.plan).prepare])
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where clients go."""
+        ports = self.plan.ports
+        return {"http": f"http://127.0.0.1:{ports['http']}", "ws": f"ws://127.0.0.1:{ports['ws']}/ws"}
+
+    def write_state(self) -> None:
+        """For all other commands. Raises OSError."""
+        given = [
+            {"name": g.name, "kind": "given", "pid": None, "host": g.host, "port": g.port, "opsPort": None, "log": None}
+            for g in self.servers.given
+        ]
+        where = self.servers.where
+        self.plan.folder.write(
+            STATE,
+            {
+                "kind": self.plan.topology.kind,
+                "pid": os.getpid(),
+                "started": self.started,
+                "ready": self.ready,
+                "urls": self.urls,
+                "servers": {"pg": where.pg, "kafka": where.kafka, "redis": where.redis},
+                "processes": [*given, *(_entry(running) for running in self.supervisor.children)],
+            },
+        )
+
+    def _note_change(self) -> None:
+        try:
+            self.write_state()
+        except OSError as exc:  # a full disk must not end the supervision
+            self.progress.say(f"the state cannot be written: {exc.strerror}")
+
+
+def _entry(running: Running) -> dict[str, Any]:
+    child = running.child
+    return {
+        "name": child.name,
+        "kind": child.kind,
+        "pid": running.pid,
+        "port": child.port,
+        "opsPort": child.ops_port,
+        "log": str(child.log),
+        "restarts": running.restarts,
+    }
+
+
+async def run_up(
+    folder: Folder,
+    *,
+    is_cluster: bool,
+    wanted: Mapping[str, int],
+    servers_only: bool,
+    with_parent: bool,
+    as_json: bool,
+) -> None:
+    """Run until SIGINT or SIGTERM. Raises StackError, OperatorError; whatever was started has ended then."""
+    parent = os.getppid() if with_parent else None
+    if parent is not None:
+        end_with_parent(parent, signal.SIGTERM)
+    topology = cluster(is_proxied=find_haproxy() is not None and not servers_only) if is_cluster else SINGLE
+    given = await composition.find_given()
+    folder.prepare()
+    with folder.locked():
+        folder.write(STATE, {})  # that of a run that was killed would mislead
+        plan = _plan(folder, topology, wanted)
+        with Progress() as progress:
+            servers = composition.servers(plan, given, progress)
+            await _supervise(Up(plan, servers, progress, servers_only), parent, as_json)
+
+
+def _plan(folder: Folder, topology: Topology, wanted: Mapping[str, int]) -> composition.Plan:
+    via = detours(os.environ.get("MILLRACE_VIA"), topology.passable)
+    had = folder.read(_PORTS)
+    _refuse_other_kind(folder, topology, had)
+    names = [*topology.ports, *(f"{broker}-via" for broker in topology.brokers if via)]
+    ports = allot(names, had, wanted)
+    folder.write(_PORTS, {**had, **ports})
+    return composition.Plan(folder, topology, ports, via, os.environ.get("MILLRACE_WRAP") or None)
+
+
+def _refuse_other_kind(folder: Folder, topology: Topology, had: Mapping[str, Any]) -> None:
+    """A broker that was alone cannot be one of three, nor the other way round."""
+    if had and topology.brokers[0] not in had:
+        was, instead = ("one of each", "leave --cluster out") if topology.is_cluster else ("a cluster", "add --cluster")
+        raise OperatorError(f"{folder.path} holds the data of {was}: {instead}, or choose another folder with --data")
+
+
+async def _supervise(up: Up, parent: int | None, as_json: bool) -> None:
+    told = asyncio.Event()
+    _on_signals(up, told)
+    watching = asyncio.create_task(_watch(parent, told))
+    up.write_state()
+    starting = asyncio.create_task(up.start())
+    stopping = asyncio.create_task(told.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await _announce(up, as_json)
+            await stopping
+        print_line("stopping …")
+    except BaseExceptionGroup as exc:  # of servers that start side by side, what the first to fail says
+        raise _first(exc) from exc
+    finally:
+        for task in (starting, stopping, watching):
+            task.cancel()
+        with suppress(asyncio.CancelledError, BaseExceptionGroup, Exception):
+            await starting
+        up.ready = False
+        with up.progress.task("stopping", done=None):
+            await up.supervisor.stop()
+        up.plan.folder.write(STATE, {})
+    print_line(f"everything has ended; the data stays in {up.plan.folder.path}")
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+def _on_signals(up: Up, told: asyncio.Event) -> None:
+    def stop(number: int) -> None:
+        # Only a second Ctrl-C: a closed terminal sends SIGHUP, and its shell's end SIGTERM, at once.
+        if told.is_set() and number == signal.SIGINT:
+            up.supervisor.kill()
+        told.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop, number)
+
+
+async def _watch(parent: int | None, told: asyncio.Event) -> None:
+    """Besides the kernel's signal, which may have come before anyone listened."""
+    if parent is None:
+        return
+    while os.getppid() == parent:  # noqa: ASYNC110 - nothing else tells
+        await asyncio.sleep(0.5)
+    told.set()
+
+
+async def _announce(up: Up, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(await look(up.plan.folder)), flush=True)
+        return
+    children = [running.child for running in up.supervisor.children]
+    show_ready(up.urls, children, up.servers.given, up.progress.seconds)
+    if not up.servers_only:
+        show_next(up.plan.folder)

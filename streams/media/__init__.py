@@ -1,0 +1,1 @@
+"""Probing of media files in a subprocess."""

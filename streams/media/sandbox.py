@@ -1,0 +1,91 @@
+"""``python -m streams.media.sandbox FOLDER PARENT``: ``original`` in the folder becomes ``clean`` and ``thumbnail``.
+
+Runs alone, with limits on memory and time, and prints one JSON object. Only this file knows Pillow.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+
+MAX_PIXELS = 24_000_000
+THUMBNAIL = 320
+_MEMORY = 1024 * 1024 * 1024
+_CPU_S = 8
+_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
+_SAVED = {"JPEG": {"quality": 90}, "WEBP": {"quality": 90}, "PNG": {"compress_level": 3}}
+_KEPT_AS = {**{kind: kind for kind in _TYPES}, "MPO": "JPEG"}
+_PLAIN = {  # modes that a kind can hold as they are; P is not among them: its palette would be lost
+    "JPEG": {"L", "RGB", "CMYK"},
+    "PNG": {"1", "L", "LA", "RGB", "RGBA", "I;16"},
+    "WEBP": {"RGB", "RGBA"},
+    "GIF": {"L", "RGB", "RGBA"},
+}
+
+
+def limit(parent: int) -> None:
+    """No more memory and time than a picture is worth; and never without the parent."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def convert(folder: Path) -> dict[str, str | int]:
+    """Make both files; say what the picture is, or why not."""
+    try:
+        with Image.open(folder / "original") as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                return {"error": f"the picture has more than {MAX_PIXELS // 1_000_000} megapixels"}
+            kind = _KEPT_AS.get(picture.format or "", "PNG")
+            frames = [_bare(frame, kind) for frame in _frames(picture, kind)]
+            times = picture.info.get("duration", 100)
+            return _save(frames, times, kind, folder)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, MemoryError, EOFError):
+        return {"error": "the picture is damaged or of an unknown kind"}
+    except Image.DecompressionBombError:
+        return {"error": "the picture is too large"}
+
+
+def _frames(picture: Image.Image, kind: str) -> Iterator[Image.Image]:
+    """All of a GIF that moves, as far as it fits the limit as a whole; of all others the first."""
+    yield picture
+    count = getattr(picture, "n_frames", 1)
+    if kind == "GIF" and picture.width * picture.height * count <= MAX_PIXELS:
+        yield from itertools.islice(ImageSequence.Iterator(picture), 1, None)
+
+
+def _bare(picture: Image.Image, kind: str) -> Image.Image:
+    """Upright, and pixels only: EXIF, XMP, comments and profiles stay behind."""
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode not in _PLAIN[kind] or "transparency" in upright.info:
+        upright = upright.convert("RGB" if kind == "JPEG" or upright.mode == "CMYK" else "RGBA")
+    bare = Image.new(upright.mode, upright.size)
+    bare.paste(upright)
+    return bare
+
+
+def _save(frames: Sequence[Image.Image], times: int, kind: str, folder: Path) -> dict[str, str | int]:
+    first, *others = frames
+    moving = {"save_all": True, "append_images": others, "duration": times, "loop": 0, "disposal": 2} if others else {}
+    first.save(folder / "clean", kind, **_SAVED.get(kind, {}), **moving)
+    small = first.convert("RGBA" if "A" in first.getbands() else "RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    small.save(folder / "thumbnail", "WEBP", quality=80)
+    return {"mediaType": _TYPES[kind], "width": first.width, "height": first.height}
+
+
+if __name__ == "__main__":
+    limit(int(sys.argv[2]))
+    print(json.dumps(convert(Path(sys.argv[1]))))  # noqa: T201

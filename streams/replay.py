@@ -1,0 +1,170 @@
+"""Dead letters as an operator sees them, and the order in which they are replayed."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from adapters.kafka.consumer import Received, read_topic
+from adapters.postgres.parking import PostgresParking
+from runtime.parking import Parked
+from runtime.ports import EventLog
+from schemas.codec import Headers, Record
+from streams.dead_letters import own_headers
+
+_LOOK_S, _STILL_S = 0.1, 60.0
+_ROUNDS = 50
+
+
+class ReplayUnfinished(Exception):
+    """A replay stopped before all was replayed; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One entry of a stage's dead letters. ``place`` names it: partition/offset."""
+
+    id: str
+    place: str
+    conversation_id: str
+    origin: str
+    cause: str
+    attempts: int
+    time: str
+    key: bytes
+    value: bytes
+    headers: Headers
+    replayed: bool
+
+    @property
+    def order(self) -> tuple[str, int, int]:
+        """By where it stood first; a letter that was replayed and failed again keeps that place."""
+        topic, partition, offset = self.origin.rsplit("/", 2)
+        return topic, int(partition), int(offset)
+
+
+async def read_letters(bootstrap: str, parking: PostgresParking) -> list[Letter]:
+    """All dead letters of the stage, in the order of their conversations. Raises Unavailable."""
+    received = await read_topic(bootstrap, f"{parking.stage}.dlq")
+    replayed = await parking.replayed()
+    return [_letter(one, replayed) for one in received]
+
+
+def _letter(got: Received, replayed: frozenset[str]) -> Letter:
+    said = {name: value.decode(errors="replace") for name, value in got.headers if name.startswith("dlq-")}
+    place = f"{got.partition}/{got.offset}"
+    id_ = said.get("dlq-id") or str(uuid.uuid5(uuid.NAMESPACE_OID, f"{got.topic}/{place}"))
+    return Letter(
+        id=id_,
+        place=place,
+        conversation_id=(got.key or b"").decode(errors="replace"),
+        origin=said.get("dlq-origin", "?/0/0"),
+        cause=said.get("dlq-cause", "unknown"),
+        attempts=int(said.get("dlq-attempts", "0")),
+        time=said.get("dlq-time", ""),
+        key=got.key or b"",
+        value=got.value or b"",
+        headers=got.headers,
+        replayed=id_ in replayed,
+    )
+
+
+def records(letters: Sequence[Letter], stage: str, parked: Parked | None) -> list[Record]:
+    """The original records of one conversation in their order, marked as replayed for the stage.
+
+    The last one ends the parking, unless more was set aside than this round has seen.
+    """
+    ordered = sorted(letters, key=lambda letter: letter.order)
+    made = []
+    for letter in ordered:
+        marks: Headers = (
+            ("dlq-replayed", stage.encode()),
+            ("dlq-origin", letter.origin.encode()),
+            ("dlq-round", str(parked.failures if parked else 0).encode()),
+        )
+        if parked is not None and letter is ordered[-1]:
+            marks = (*marks, ("dlq-last", str(parked.letters).encode()))
+        made.append(Record(letter.order[0], letter.key, letter.value, (*own_headers(letter.headers), *marks)))
+    return made
+
+
+@dataclass(slots=True)
+class Replayer:
+    """Replays the open letters of a stage, of one conversation or of all, round by round.
+
+    While a conversation is parked, what comes for it meanwhile is set aside too. So a round ends the parking only if
+    nothing was; else the next round takes what came.
+    """
+
+    stage: str
+    bootstrap: str
+    parking: PostgresParking
+    log: EventLog
+    conversation_id: str | None = None
+    replayed: int = 0
+    failing: set[str] = field(default_factory=set)
+    """Conversations of which a record failed again."""
+
+    async def run(self) -> None:
+        """Return when nothing is open, or only what fails again. Raises ReplayUnfinished, Unavailable."""
+        for number in range(_ROUNDS):
+            if not await self._round(first=number == 0):
+                return
+        raise ReplayUnfinished("more is set aside all the time; run it again when less is written in the conversation")
+
+    async def _round(self, *, first: bool) -> bool:
+        # Read before the letters: what is counted here is among them.
+        parked = {id_: p for id_, p in (await self.parking.all()).items() if self._wanted(id_)}
+        letters = [one for one in await read_letters(self.bootstrap, self.parking) if self._wanted(one.conversation_id)]
+        chosen = _by_conversation(
+            one for one in letters if not one.replayed and (first or one.conversation_id in parked)
+        )
+        for conversation_id in parked.keys() - chosen.keys():
+            await self._end_parking(conversation_id, letters, chosen, parked)
+        if not chosen:
+            return False
+        made = [one for id_, some in chosen.items() for one in records(some, self.stage, parked.get(id_))]
+        await self.log.append(made)
+        fresh = [letter.id for some in chosen.values() for letter in some if not letter.replayed]
+        await self.parking.note_replayed(fresh)
+        self.replayed += len(fresh)
+        await self._until_moved({id_: parked[id_] for id_ in chosen if id_ in parked})
+        return True
+
+    async def _end_parking(
+        self,
+        conversation_id: str,
+        letters: Sequence[Letter],
+        chosen: dict[str, list[Letter]],
+        parked: Mapping[str, Parked],
+    ) -> None:
+        """All was replayed and it is parked all the same: the last letter once more carries the end of the parking."""
+        mine = [one for one in letters if one.conversation_id == conversation_id]
+        if mine:
+            chosen[conversation_id] = [max(mine, key=lambda letter: letter.order)]
+        else:  # nothing is kept of it any more
+            await self.parking.unpark(conversation_id, parked[conversation_id].letters)
+
+    def _wanted(self, conversation_id: str) -> bool:
+        return conversation_id not in self.failing and self.conversation_id in (None, conversation_id)
+
+    async def _until_moved(self, before: Mapping[str, Parked]) -> None:
+        """Wait until each of these conversations goes on, or had more set aside."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + _STILL_S
+        while before:
+            now = await self.parking.parked(list(before))
+            self.failing |= {id_ for id_, parked in now.items() if parked.failures > before[id_].failures}
+            before = {id_: parked for id_, parked in before.items() if now.get(id_) == parked}
+            if before and clock() > deadline:
+                raise ReplayUnfinished(f"{len(before)} conversations stay parked: does the stage {self.stage} run?")
+            await asyncio.sleep(_LOOK_S)
+
+
+def _by_conversation(letters: Iterable[Letter]) -> dict[str, list[Letter]]:
+    found: dict[str, list[Letter]] = {}
+    for letter in letters:
+        found.setdefault(letter.conversation_id, []).append(letter)
+    return found

@@ -1,0 +1,44 @@
+"""Analytics: how many messages each conversation had in each minute.
+
+reads   message.created
+writes  analytics.conversation
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runtime.effects import Counts, Tick
+from runtime.parking import Parking
+from schemas.clock import now
+from schemas.events import AnyEvent, ConversationCounted, MessageCreated
+from schemas.messages import Message
+from streams.batch import Stage
+from streams.lanes import IN_THE_BACKGROUND
+
+
+def tick(message: Message) -> Tick:
+    """The minute that a message counts in: that of its creation."""
+    return Tick(message.conversation_id, message.seq, message.created_at[:16] + ":00.000Z")
+
+
+@dataclass(frozen=True, slots=True)
+class HandleAnalytics:
+    """Counts once, however often a message comes."""
+
+    counts: Counts
+
+    async def __call__(self, events: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
+        ticks = [tick(event.message) for event in events if isinstance(event, MessageCreated)]
+        return [
+            ConversationCounted(
+                conversation_id=total.conversation_id, minute=total.minute, messages=total.messages, at=now()
+            )
+            for total in await self.counts.add(ticks)
+        ]
+
+
+def analytics_stage(counts: Counts, parking: Parking) -> Stage:
+    """The stage ``analytics``. The cursor of a conversation passes over nothing, so what fails is not overtaken."""
+    return Stage("analytics", (MessageCreated,), HandleAnalytics(counts), parking, pace=IN_THE_BACKGROUND)

@@ -1,0 +1,72 @@
+"""Media: an attachment gets its true type, a thumbnail, and loses its metadata.
+
+reads   message.created
+writes  media.processed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from runtime.effects import Blobs, Look, Media, MediaFiles
+from schemas.events import AnyEvent, MessageCreated
+from schemas.messages import Message
+from streams.batch import Stage
+from streams.lanes import Pace
+
+LookAt: TypeAlias = Callable[[bytes, str], Awaitable[Look]]
+"""The bytes and the file's name, to what they truly are. It never fails on bad files: it says so in ``error``."""
+
+ORIGINAL, CLEAN, THUMBNAIL = "original", "clean", "thumbnail"
+
+
+def blob(sha256: str, part: str) -> str:
+    """Where a part of a file is kept: by content, so equal files are one."""
+    return f"{sha256}/{part}"
+
+
+@dataclass(frozen=True, slots=True)
+class HandleMedia:
+    """Looks at each attachment once, however often and wherever its bytes come."""
+
+    files: MediaFiles
+    blobs: Blobs
+    look_at: LookAt
+
+    async def __call__(self, events: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
+        return [
+            event
+            for created in events
+            if isinstance(created, MessageCreated)
+            for media_id in created.message.attachments
+            for event in await self._attachment(created.message, media_id)
+        ]
+
+    async def _attachment(self, message: Message, media_id: str) -> Sequence[AnyEvent]:
+        media = await self.files.get(media_id)
+        if media is None:
+            return []  # ingest checks that it exists; it was deleted since
+        return [await self.files.ready(message, media, await self._look(media))]
+
+    async def _look(self, media: Media) -> Look:
+        known = await self.files.seen(media.sha256)
+        if known is not None:
+            return known
+        content = await self.blobs.get(blob(media.sha256, ORIGINAL))
+        if content is None:
+            return Look(media_type="application/octet-stream", error="the file is gone")
+        look = await self.look_at(content, media.file_name)
+        for part, made in ((CLEAN, look.clean), (THUMBNAIL, look.thumbnail)):
+            if made is not None:
+                await self.blobs.put(blob(media.sha256, part), made)
+        await self.files.learned(media.sha256, look)
+        return look
+
+
+def media_stage(files: MediaFiles, blobs: Blobs, look_at: LookAt) -> Stage:
+    """The stage ``media``."""
+    # Pictures are dear: few at a time. A batch that takes too long is tried in parts, and what was seen is remembered.
+    pace = Pace(lanes=4, batch=10, gather_s=0.2)
+    return Stage("media", (MessageCreated,), HandleMedia(files, blobs, look_at), pace=pace)

@@ -1,0 +1,40 @@
+"""Search: a message can be found by what it says.
+
+reads   message.created
+writes  search.indexed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runtime.effects import Index
+from schemas.clock import now
+from schemas.events import AnyEvent, MessageCreated, SearchIndexed
+from streams.batch import Stage
+from streams.lanes import IN_THE_BACKGROUND
+
+
+@dataclass(frozen=True, slots=True)
+class HandleSearch:
+    """Index what has text."""
+
+    index: Index
+
+    async def __call__(self, events: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
+        messages = [event.message for event in events if isinstance(event, MessageCreated)]
+        found = [message for message in messages if message.content.strip()]
+        if found:
+            await self.index.put(found)
+        return [
+            SearchIndexed(
+                conversation_id=message.conversation_id, message_id=message.message_id, seq=message.seq, at=now()
+            )
+            for message in found
+        ]
+
+
+def search_stage(index: Index) -> Stage:
+    """The stage ``search``."""
+    return Stage("search", (MessageCreated,), HandleSearch(index), pace=IN_THE_BACKGROUND)

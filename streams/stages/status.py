@@ -1,0 +1,68 @@
+"""Status: a message moves forward, never back.
+
+reads   message.created, receipt.recorded
+writes  message.sent, message.status
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from runtime.effects import Mark, Moved, Statuses, furthest
+from schemas.clock import now
+from schemas.events import MAX_NAMED, AnyEvent, MessageCreated, MessageSent, MessageStatus, ReceiptRecorded
+from schemas.messages import Status
+from streams.batch import Stage
+
+EVERYBODY_UP_TO = 32
+"""In conversations of at most so many members, senders hear of each member's watermark; in larger ones only of what
+moves a message's own status."""
+
+
+def merge(receipts: Iterable[ReceiptRecorded]) -> list[Mark]:
+    """One mark for each device of a member: the furthest of each kind."""
+    return furthest(Mark(r.conversation_id, r.user_id, r.delivered_seq, r.read_seq, r.device) for r in receipts)
+
+
+@dataclass(frozen=True, slots=True)
+class HandleStatus:
+    """Messages become sent, receipts become watermarks."""
+
+    statuses: Statuses
+
+    async def __call__(self, events: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
+        created = [event.message for event in events if isinstance(event, MessageCreated)]
+        marks = merge(event for event in events if isinstance(event, ReceiptRecorded))
+        at = now()
+        told: list[AnyEvent] = []
+        if created:
+            await self.statuses.mark_sent([message.message_id for message in created])
+            told += [
+                MessageSent(message=msgspec.structs.replace(message, status=Status.SENT.wire), sent_at=at)
+                for message in created
+            ]
+        if marks:
+            told += [_told(moved, at) for moved in await self.statuses.fold(marks, EVERYBODY_UP_TO)]
+        return told
+
+
+def _told(moved: Moved, at: str) -> MessageStatus:
+    return MessageStatus(
+        conversation_id=moved.conversation_id,
+        user_id=moved.user_id,
+        status=moved.status.wire,
+        seq=moved.seq,
+        delivered_seq=moved.delivered_seq,
+        read_seq=moved.read_seq,
+        at=at,
+        message_ids=moved.message_ids[:MAX_NAMED],
+        notify=moved.notify,
+    )
+
+
+def status_stage(statuses: Statuses) -> Stage:
+    """The stage ``status``."""
+    return Stage("status", (MessageCreated, ReceiptRecorded), HandleStatus(statuses))

@@ -1,0 +1,60 @@
+"""``python -m verify.fake_clock MODULE ARG…``: a Python module under a clock that can be stepped.
+
+MILLRACE_CLOCKS names a folder with one file for each node (MILLRACE_NODE), which says how many seconds its clock is
+ahead. Only front doors have such a clock: libfaketime makes each look at a clock, and so each turn of an event loop,
+many times dearer. libfaketime reads it; where that is not installed, nothing runs: a clock that does not step proves
+nothing.
+The clock by which durations are measured stays true, else a step back would freeze every timer.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+CLOCKS = "MILLRACE_CLOCKS"
+STEPPED = ("ingest", "gateway")
+_PLACES = ("/usr/lib/*/faketime", "/usr/lib/faketime", "/usr/lib64/faketime", "/usr/local/lib/faketime")
+_LIBRARY = "libfaketimeMT.so.1"
+
+
+def library() -> Path | None:
+    """libfaketime, the one for threads; None when it is not installed."""
+    found = [file for place in _PLACES for file in Path("/").glob(f"{place[1:]}/{_LIBRARY}")]
+    return found[0] if found else None
+
+
+def set_clock(folder: Path, node: str, ahead_s: int) -> None:
+    """Step the clock of a node; it takes effect within a second."""
+    beside = folder / f".{node}"
+    beside.write_text(f"{ahead_s:+d}\n")
+    beside.replace(folder / node)  # a half-written file would be another time
+
+
+def environment(file: Path, shim: Path) -> Mapping[str, str]:
+    """What makes a process follow the file."""
+    return {
+        "LD_PRELOAD": str(shim),
+        "FAKETIME_TIMESTAMP_FILE": str(file),
+        "FAKETIME_CACHE_DURATION": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_DONT_RESET": "1",
+    }
+
+
+def main() -> None:
+    """Become the module."""
+    shim = library()
+    if shim is None:
+        sys.exit("millrace: libfaketime is not installed; clocks cannot be stepped (apt-get install libfaketime)")
+    folder, node = Path(os.environ[CLOCKS]), os.environ["MILLRACE_NODE"]
+    if not (folder / node).exists():
+        set_clock(folder, node, 0)
+    stepped = environment(folder / node, shim) if sys.argv[1] in STEPPED else {}
+    os.execve(sys.executable, [sys.executable, "-m", *sys.argv[1:]], {**os.environ, **stepped})
+
+
+if __name__ == "__main__":
+    main()

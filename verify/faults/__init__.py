@@ -1,0 +1,99 @@
+"""What can go wrong, by name, and when: a schedule is drawn from a seed, so a run can be had again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from verify.faults.machine import FullDisk, StepClock
+from verify.faults.network import Cut, CutAt, Hole, Refuse, Slow
+from verify.faults.process import End, Kill, Pause
+from verify.faults.servers import CutSubscribers, FlushRedis, KillLeader, WipeBroker
+from verify.faults.target import Fault, NotPossible, Process, World, world_of
+
+__all__ = ["FAULTS", "Fault", "NotPossible", "Planned", "Process", "World", "fault", "schedule", "world_of"]
+
+STAGES = ("status", "notification", "media", "search", "analytics")
+OURS = ("ingest", "gateway", *STAGES)
+SERVERS = ("postgres", "kafka", "valkey")
+_WARM_UP_S = 2.0
+_EVERY_S = 15.0
+_TRIES = 400
+
+
+def _registry() -> dict[str, Callable[[], Fault]]:
+    made: list[Callable[[], Fault]] = [
+        *(partial(kind, target) for kind in (Kill, Pause) for target in (*OURS, *SERVERS)),
+        *(partial(End, target) for target in OURS),
+        *(partial(kind, server) for kind in (Hole, Cut, Slow, Refuse) for server in SERVERS),
+        partial(CutAt, "postgres"),
+        WipeBroker,
+        KillLeader,
+        FlushRedis,
+        CutSubscribers,
+        FullDisk,
+        partial(StepClock, "gateway", 600),
+        partial(StepClock, "ingest", -600),
+    ]
+    return {make().name: make for make in made}
+
+
+FAULTS: Mapping[str, Callable[[], Fault]] = _registry()
+
+
+def fault(name: str) -> Fault:
+    """A fresh one. Raises KeyError."""
+    return FAULTS[name]()
+
+
+class Planned(NamedTuple):
+    """One fault of a schedule, in seconds from the start of the load."""
+
+    at_s: float
+    fault: str
+    lasts_s: float
+
+
+def schedule(seed: int, names: Sequence[str] | None, seconds: float, *, among: Iterable[str] = FAULTS) -> list[Planned]:
+    """Each of ``names`` once, or, without names, as many of ``among`` as a run of this length bears. Pure.
+
+    A role is never broken by two faults at once, nor before it has recovered: two of three brokers down would be more
+    than the promise covers. All have recovered at the end. Raises ValueError when the names do not fit, KeyError for
+    an unknown one.
+    """
+    rng = random.Random(seed)
+    plan: list[Planned] = []
+    wanted = names if names is not None else _drawn(rng, sorted(among), seconds)
+    for name in wanted:
+        planned = _placed(rng, FAULTS[name](), seconds, plan)
+        if planned is not None:
+            plan.append(planned)
+        elif names is not None:
+            raise ValueError(f"{name} does not fit into {seconds:.0f} s beside the others; give more time")
+    return sorted(plan)
+
+
+def _drawn(rng: random.Random, among: Sequence[str], seconds: float) -> list[str]:
+    count = max(1, int(seconds / _EVERY_S))
+    return [name for _ in range(-(-count // len(among))) for name in rng.sample(among, len(among))][:count]
+
+
+def _placed(rng: random.Random, wanted: Fault, seconds: float, plan: Sequence[Planned]) -> Planned | None:
+    latest = seconds - wanted.lasts_s - wanted.recover_s
+    if latest < _WARM_UP_S:
+        return None
+    for _ in range(_TRIES):
+        planned = Planned(round(rng.uniform(_WARM_UP_S, latest), 1), wanted.name, wanted.lasts_s)
+        if not any(_collide(planned, other) for other in plan):
+            return planned
+    return None
+
+
+def _collide(one: Planned, other: Planned) -> bool:
+    first, second = FAULTS[one.fault](), FAULTS[other.fault]()
+    if not set(first.targets) & set(second.targets):
+        return False
+    ends_one, ends_other = one.at_s + one.lasts_s + first.recover_s, other.at_s + other.lasts_s + second.recover_s
+    return one.at_s < ends_other and other.at_s < ends_one

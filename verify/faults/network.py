@@ -1,0 +1,112 @@
+"""Faults of edges, made by the fault proxy before a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from verify.fault_proxy import FaultProxy, Trap
+from verify.faults.target import World
+
+# A COMMIT, and its answer (CommandComplete, its length, its tag), in a simple query as in a pipeline.
+COMMIT = b"COMMIT\x00"
+COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"
+# Only in a pipeline, where a Parse carries it and NoData comes before the answer: so ingest accepts messages.
+ACCEPTING = b"\x00" + COMMIT
+ACCEPTED = b"n\x00\x00\x00\x04" + COMMITTED
+
+
+@dataclass(slots=True)
+class _Edge:
+    target: str
+    name: str = field(init=False)
+    recover_s: float = 45.0
+    single_process: bool = False
+    _proxy: FaultProxy | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    def _choose(self, world: World) -> FaultProxy:
+        self._proxy = world.edge(self.target)
+        return self._proxy
+
+    async def heal(self, world: World) -> None:
+        if self._proxy is not None:
+            await self._proxy.heal()
+            self._proxy = None
+
+
+@dataclass(slots=True)
+class Hole(_Edge):
+    """Nothing passes, in one direction or both, and nobody is told."""
+
+    lasts_s: float = 10.0
+    direction: Literal["both", "up", "down"] = "both"
+
+    def __post_init__(self) -> None:
+        self.name = f"hole-{self.target}"
+
+    async def inject(self, world: World) -> None:
+        proxy = self._choose(world)
+        proxy.up.black_hole = self.direction in ("both", "up")
+        proxy.down.black_hole = self.direction in ("both", "down")
+
+
+@dataclass(slots=True)
+class Cut(_Edge):
+    """All connections are reset."""
+
+    lasts_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.name = f"cut-{self.target}"
+
+    async def inject(self, world: World) -> None:
+        self._choose(world).reset()
+
+
+@dataclass(slots=True)
+class CutAt(_Edge):
+    """The connection on which the server is about to say this is reset instead: what was asked is done, and the asker
+    cannot know."""
+
+    lasts_s: float = 5.0
+    pattern: bytes = ACCEPTED
+
+    def __post_init__(self) -> None:
+        self.name = f"cut-answer-{self.target}"
+
+    async def inject(self, world: World) -> None:
+        self._choose(world).down.trap = Trap(pattern=self.pattern)
+
+
+@dataclass(slots=True)
+class Slow(_Edge):
+    """Latency, jitter and a narrow pipe."""
+
+    lasts_s: float = 15.0
+    latency_s: float = 0.2
+    bandwidth: float = 64_000.0
+
+    def __post_init__(self) -> None:
+        self.name = f"slow-{self.target}"
+
+    async def inject(self, world: World) -> None:
+        self._choose(world).slow(self.latency_s, self.latency_s / 4, self.bandwidth)
+
+
+@dataclass(slots=True)
+class Refuse(_Edge):
+    """No new connection is made, and those that live are reset: the server is down, as far as anyone can see."""
+
+    lasts_s: float = 8.0
+
+    def __post_init__(self) -> None:
+        self.name = f"refuse-{self.target}"
+
+    async def inject(self, world: World) -> None:
+        proxy = self._choose(world)
+        proxy.refuse()
+        proxy.reset()

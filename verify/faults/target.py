@@ -1,0 +1,129 @@
+"""What a fault may reach: the processes of a running stack, its servers, and the proxies on its edges."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from stack.running import STATE, RunningStack
+from stack.servers.data_dir import Folder
+from verify.fault_proxy import FaultProxy
+
+_NUMBER = re.compile(r"-\d+$")
+
+
+class NotPossible(Exception):
+    """This fault cannot be made here; the text says what it would need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process as the supervisor wrote it down last. ``pid`` is None while it is down."""
+
+    name: str
+    pid: int | None
+    port: int | None
+    ops_port: int | None
+
+    @property
+    def role(self) -> str:
+        """The name without its number: ``gateway-2`` is a ``gateway``."""
+        return role_of(self.name)
+
+
+def role_of(name: str) -> str:
+    """``kafka-3`` is a ``kafka``."""
+    return _NUMBER.sub("", name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """A stack under test. ``proxies`` are by the name of the server behind them; ``clocks`` is the folder of
+    ``verify.fake_clock``. All choices are made with ``rng``."""
+
+    data: Path
+    kafka: str
+    pg_dsn: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    rng: random.Random
+    proxies: Mapping[str, FaultProxy] = field(default_factory=dict)
+    clocks: Path | None = None
+
+    def processes(self) -> list[Process]:
+        """All of them, as they are now."""
+        found = Folder(self.data).read(STATE).get("processes", [])
+        return [Process(p["name"], p["pid"], p["port"], p["opsPort"]) for p in found]
+
+    def living(self, target: str) -> list[tuple[str, int]]:
+        """Name and process id of those that run, of one name or of one role."""
+        return [
+            (process.name, process.pid)
+            for process in self.processes()
+            if target in (process.name, process.role) and process.pid is not None
+        ]
+
+    def choose(self, target: str) -> tuple[str, int]:
+        """One of those. Raises NotPossible when none runs."""
+        living = self.living(target)
+        if not living:
+            raise NotPossible(f"no process {target} of ours runs")
+        return self.rng.choice(living)
+
+    def edge(self, target: str) -> FaultProxy:
+        """The proxy before a server of this name or role. Raises NotPossible when none is there."""
+        names = [name for name in sorted(self.proxies) if target in (name, role_of(name))]
+        if not names:
+            raise NotPossible(f"no fault proxy stands before {target}")
+        return self.proxies[self.rng.choice(names)]
+
+
+def world_of(
+    stack: RunningStack,
+    rng: random.Random,
+    proxies: Mapping[str, FaultProxy] | None = None,
+    clocks: Path | None = None,
+) -> World:
+    """The world of a stack that runs."""
+    return World(
+        data=stack.data,
+        kafka=stack.kafka,
+        pg_dsn=stack.pg_dsn,
+        redis_url=stack.redis_url,
+        rng=rng,
+        proxies=proxies or {},
+        clocks=clocks,
+    )
+
+
+class Fault(Protocol):
+    """Something that goes wrong. An object is used once: ``inject``, some time, ``heal``."""
+
+    @property
+    def name(self) -> str:
+        """As in the registry."""
+
+    @property
+    def targets(self) -> Sequence[str]:
+        """The roles that it breaks; two faults never break one role at the same time."""
+
+    @property
+    def lasts_s(self) -> float:
+        """How long it is left, unless a schedule says otherwise; 0 when it heals by itself."""
+
+    @property
+    def recover_s(self) -> float:
+        """Within how many seconds after ``heal`` everything flows again."""
+
+    @property
+    def single_process(self) -> bool:
+        """Whether one process is hit, which is judged by its own readiness, and not the whole flow."""
+
+    async def inject(self, world: World) -> None:
+        """Break it. Raises NotPossible."""
+
+    async def heal(self, world: World) -> None:
+        """End what was done. Safe after an ``inject`` that failed."""

@@ -1,0 +1,60 @@
+"""Breaking the stack as planned, and noting what was done when."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from stack.errors import OperatorError
+from verify.errors import reason
+from verify.faults import Fault, NotPossible, Planned, World, fault
+from verify.history import Blow
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Carries out a schedule. ``said`` is told of each blow when it begins and when it is over."""
+
+    world: World
+    plan: Sequence[Planned]
+    blows: list[Blow]
+    said: Callable[[Blow, bool], None] = lambda *_: None
+    _active: list[Fault] = field(default_factory=list)
+
+    async def run(self) -> None:
+        """Return when the last fault was healed."""
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for planned in self.plan:
+                await asyncio.sleep(max(0.0, began + planned.at_s - time.monotonic()))
+                group.create_task(self._strike(planned))
+
+    async def _strike(self, planned: Planned) -> None:
+        try:
+            await self._carry_out(planned)
+        except Exception as exc:  # whatever it meets, the trial is told which fault it was
+            raise OperatorError(f"the fault {planned.fault} could not be made: {reason(exc)}") from exc
+
+    async def _carry_out(self, planned: Planned) -> None:
+        wanted, began = fault(planned.fault), time.monotonic()
+        blow = Blow(planned.fault, began, float("inf"), wanted.single_process)
+        self.blows.append(blow)
+        self.said(blow, False)
+        self._active.append(wanted)
+        try:
+            await wanted.inject(self.world)
+            await asyncio.sleep(planned.lasts_s)
+        except NotPossible as exc:
+            blow.impossible = str(exc)
+        finally:
+            self._active.remove(wanted)
+            await wanted.heal(self.world)
+            blow.healed = time.monotonic() if planned.lasts_s else began
+            self.said(blow, True)
+
+    async def heal(self) -> None:
+        """Whatever was still broken when the run ended early."""
+        for wanted in list(self._active):
+            await wanted.heal(self.world)

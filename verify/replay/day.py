@@ -1,0 +1,243 @@
+"""One channel-day as one conversation: each nick a member with a live socket, coming and going as in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from millrace_client.connection import Frames, Live
+from millrace_client.http import FrontDoor
+
+from stack.errors import OperatorError
+from verify.replay import irc
+from verify.replay.checker import Accepted, Seen, Shown, Verdict, judge
+from verify.replay.irc import Join, Part, Rename, Say
+from verify.replay.quantiles import Quantiles
+
+CHANNEL = "irc:.channel"
+"""Who says bare lines; present all day, and owner of the conversation."""
+WINDOW = 256
+"""Messages that may be on their way to somebody: more would only fill buffers."""
+_CONNECTING = 64
+_QUIET_S = 60.0
+_ACK_S, _READ_EVERY = 1.0, 5
+
+
+@dataclass(slots=True)
+class Member:
+    """One stay of one nick: a live socket, and what is on its screen."""
+
+    seen: Seen
+    frames: Frames
+    live: Live = field(init=False)
+    removed: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+    leaving: bool = False
+
+    def joined(self, seq: int) -> None:
+        """The stay begins after this seq."""
+        self.seen.after = seq
+
+    def shown(self, seq: int, raw: bytes) -> None:
+        """The next content frame."""
+        self.seen.seqs.append(seq)
+        self.seen.times.append(time.perf_counter())
+        self.frames.same(seq, raw)
+        if raw.startswith(b'{"type":"conversation_changed"') and self._is_my_removal(orjson.loads(raw)):
+            self.seen.until = seq
+            self.removed.set()
+
+    def _is_my_removal(self, said: dict[str, Any]) -> bool:
+        return bool(said["change"] == "member_removed" and said["userId"] == self.seen.member)
+
+    def other(self, said: dict[str, Any]) -> None:
+        """Statuses, presence, notifications: not judged here. A member that was cut off while leaving is not let in
+        again: what it has is what it was owed."""
+        if self.leaving and said["type"] == "error" and said["code"] == "not_found":
+            self.seen.until = self.seen.seqs[-1] if self.seen.seqs else self.seen.after
+            self.removed.set()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a day came to."""
+
+    name: str
+    lines: int
+    accepted: int
+    members: int
+    sockets: int
+    verdict: Verdict
+    differing: int
+    raw_repeats: int
+    reconnects: int
+
+
+@dataclass(slots=True)
+class Day:
+    """Feeds one log and judges it. ``post`` and ``delivery`` collect times over all days."""
+
+    name: str
+    happenings: list[irc.Happening]
+    door: FrontDoor
+    ws_url: str
+    token: Callable[[str], str]
+    delivery: Quantiles
+    progress: Callable[[int], None]
+    speed: float | None = None
+    room: str = ""
+    accepted: dict[int, Accepted] = field(default_factory=dict)
+    frames: Frames = field(default_factory=Frames)
+    here: dict[str, Member] = field(default_factory=dict)
+    stays: list[Member] = field(default_factory=list)
+    persons: dict[str, str] = field(default_factory=dict)
+    """nick → user id: a renamed nick stays the same user."""
+
+    async def run(self) -> Outcome:
+        """Feed the whole day, wait until everybody has everything, judge. Raises OperatorError."""
+        acks = asyncio.create_task(self._acknowledge())
+        try:
+            await self._open()
+            await self._feed()
+            await self._until_quiet()
+        finally:
+            acks.cancel()
+            await asyncio.gather(*(self._close(m) for m in self.stays if m.task and not m.task.done()))
+        return self._judged()
+
+    async def _open(self) -> None:
+        there = [self._person(nick) for nick in irc.present_from_start(self.happenings)]
+        self.room = await self.door.create(self.token(CHANNEL), sorted({*there, CHANNEL}), f"#ubuntu {self.name}")
+        gate = asyncio.Semaphore(_CONNECTING)
+
+        async def enter(user: str) -> None:
+            async with gate:
+                await self._enter(user, after=0)
+
+        await asyncio.gather(*(enter(user) for user in {*there, CHANNEL}))
+
+    def _person(self, nick: str) -> str:
+        return self.persons.setdefault(nick, irc.user_id(nick))
+
+    async def _enter(self, user: str, after: int | None) -> None:
+        member = Member(Seen(user, after or 0), self.frames)
+        member.live = Live((self.ws_url,), self.token(user), self.room, member, after=after)
+        member.task = asyncio.create_task(member.live.run())
+        self.here[user] = member
+        self.stays.append(member)
+        try:
+            async with asyncio.timeout(_QUIET_S):
+                await member.live.ready.wait()
+        except TimeoutError as exc:
+            raise OperatorError(f"{user} could not join {self.name} within {_QUIET_S:.0f} s") from exc
+
+    async def _feed(self) -> None:
+        times = irc.minutes(self.happenings)
+        began = time.monotonic()
+        for happening, minute in zip(self.happenings, times, strict=True):
+            if self.speed is not None:
+                await asyncio.sleep(max(0.0, began + minute * 60 / self.speed - time.monotonic()))
+            await self._happen(happening)
+            self.progress(1)
+
+    async def _happen(self, happening: irc.Happening) -> None:
+        match happening:
+            case Join(nick):
+                user = self._person(nick)
+                if user not in self.here:
+                    await self.door.add(self.token(CHANNEL), self.room, user)
+                    await self._enter(user, after=None)
+            case Part(nick):
+                await self._part(self._person(nick))
+            case Rename(old, new):
+                self.persons[new] = self._person(old)
+            case Say(nick, text):
+                await self._say(CHANNEL if nick is None else self._person(nick), text)
+
+    async def _part(self, user: str) -> None:
+        member = self.here.pop(user, None)
+        if member is None:
+            return
+        member.leaving = True
+        await self.door.leave(self.token(user), self.room, user)
+        try:
+            async with asyncio.timeout(_QUIET_S):
+                await member.removed.wait()
+        except TimeoutError:
+            pass  # the judge will say that it was lost
+        await self._close(member)
+
+    async def _say(self, user: str, text: str) -> None:
+        if user not in self.here:  # left, and speaks all the same: the log has not seen the return
+            await self.door.add(self.token(CHANNEL), self.room, user)
+            await self._enter(user, after=None)
+        posted = await self.door.send(self.token(user), self.room, text)
+        self.accepted[posted.seq] = Accepted(posted.message_id, user, text, posted.began)
+        if not posted.seq % 16:
+            await self._until_window(posted.seq)
+
+    async def _until_window(self, seq: int) -> None:
+        give_up = time.monotonic() + _QUIET_S
+        while self._slowest() < seq - WINDOW and time.monotonic() < give_up:  # noqa: ASYNC110 - sockets have no event
+            await asyncio.sleep(0.005)
+
+    def _slowest(self) -> int:
+        return min((member.live.cursor or 0 for member in self.here.values()), default=0)
+
+    async def _until_quiet(self) -> None:
+        """Everybody has the head, or nothing moves any more."""
+        head, last, moved_at = self._head(), -1, time.monotonic()
+        while self._slowest() < head and time.monotonic() - moved_at < _QUIET_S:
+            now = sum(member.live.cursor or 0 for member in self.here.values())
+            if now != last:
+                last, moved_at = now, time.monotonic()
+            await asyncio.sleep(0.02)
+
+    def _head(self) -> int:
+        return max((*self.accepted, *self.frames.by_seq), default=0)
+
+    async def _acknowledge(self) -> None:
+        """As people's devices do: once a second, and now and then they read."""
+        rounds = 0
+        while True:
+            await asyncio.sleep(_ACK_S)
+            rounds += 1
+            for number, member in enumerate(list(self.here.values())):
+                read = (rounds + number) % _READ_EVERY == 0
+                await member.live.acknowledge(read=read)
+
+    async def _close(self, member: Member) -> None:
+        await member.live.close()
+        if member.task is not None:
+            await asyncio.wait({member.task}, timeout=5)
+
+    def _judged(self) -> Outcome:
+        shown = {seq: _shown(raw) for seq, raw in self.frames.by_seq.items()}
+        stays = [member.seen for member in self.stays]
+        verdict = judge(self.name, self._head(), self.accepted, shown, stays)
+        for stay in stays:
+            known = [(self.accepted.get(seq), at) for seq, at in zip(stay.seqs, stay.times, strict=True)]
+            self.delivery.add(at - posted.began for posted, at in known if posted is not None and at >= posted.began)
+        return Outcome(
+            name=self.name,
+            lines=len(self.happenings),
+            accepted=len(self.accepted),
+            members=len({stay.member for stay in stays}),
+            sockets=len(stays),
+            verdict=verdict,
+            differing=len(self.frames.differing),
+            raw_repeats=sum(m.live.raw_repeats for m in self.stays),
+            reconnects=sum(m.live.reconnects for m in self.stays),
+        )
+
+
+def _shown(raw: bytes) -> Shown | None:
+    said = orjson.loads(raw)
+    if said["type"] != "new_message":
+        return None
+    message = said["message"]
+    return Shown(message["messageId"], message["senderId"], message["content"])

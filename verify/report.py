@@ -1,0 +1,87 @@
+"""What a run came to, for programs and for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from verify.checker import Violation
+from verify.history import Evidence
+
+_SHOWN = 20
+
+
+def report(evidence: Evidence, found: Sequence[Violation], seconds: float) -> dict[str, Any]:
+    """For programs."""
+    sorts = Counter(violation.sort for violation in found)
+    blows = [blow for blow in evidence.blows if not blow.impossible]
+    began = min((blow.began for blow in evidence.blows), default=0.0)
+    return {
+        "kept": not found,
+        "seed": evidence.seed,
+        **evidence.counts(),
+        **{sort: sorts[sort] for sort in ("lost", "doubled", "reordered", "wrong", "slow")},
+        "quietAfterS": None if evidence.quiet_s is None else round(evidence.quiet_s, 1),
+        "seconds": round(seconds, 1),
+        "worstRecoveryS": round(max((b.recovery_s for b in blows if b.single), default=0.0), 1),
+        "faults": [
+            {
+                "fault": blow.name,
+                "atS": round(blow.began - began, 1),
+                "lastedS": round(blow.healed - blow.began, 1),
+                "recoveryS": round(blow.recovery_s, 1),
+                "singleProcess": blow.single,
+                **({"impossible": blow.impossible} if blow.impossible else {}),
+            }
+            for blow in evidence.blows
+        ],
+        "data": None,
+        "violations": [{"invariant": v.invariant, "sort": v.sort, "text": v.text} for v in found],
+    }
+
+
+def show(said: dict[str, Any]) -> None:
+    """For people."""
+    out = Console()
+    if said["faults"]:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for column in ("fault", "at", "lasted", "recovered after"):
+            table.add_column(column, justify="left" if column == "fault" else "right")
+        for fault in said["faults"]:
+            after = f"{fault['recoveryS']:.1f} s" if "impossible" not in fault else f"not made: {fault['impossible']}"
+            table.add_row(fault["fault"], f"{fault['atS']:.1f} s", f"{fault['lastedS']:.1f} s", after)
+        out.print(table, highlight=False)
+        out.print()
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column()
+    rows = {
+        "sent": f"{said['sent']:,} messages in {said['tries']:,} requests",
+        "accepted": f"{said['accepted']:,}",
+        "unknown": f"{said['unknown']:,} (their clients cannot know)",
+        "refused": f"{said['refused']:,} (as they should be)",
+        "delivered": f"{said['delivered']:,} to screens; {said['repeats']:,} repeats on the wire dropped by clients",
+        "reconnects": f"{said['reconnects']:,}",
+        "lost": said["lost"],
+        "doubled on screen": said["doubled"],
+        "reordered": said["reordered"],
+        "other violations": said["wrong"] + said["slow"],
+        "at rest": "not in time" if said["quietAfterS"] is None else f"{said['quietAfterS']} s after the last message",
+        "slowest recovery": f"{said['worstRecoveryS']} s after the fault of one process",
+        "took": f"{said['seconds']} s",
+        "seed": said["seed"],
+    }
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    out.print(table, highlight=False)
+    for violation in said["violations"][:_SHOWN]:
+        out.print(f"  {violation['invariant']:6} {violation['text']}", highlight=False, markup=False, soft_wrap=True)
+    if len(said["violations"]) > _SHOWN:
+        out.print(f"  … and {len(said['violations']) - _SHOWN} more", highlight=False)
+    out.print(f"\nthe promise was {'kept' if said['kept'] else 'BROKEN'}", highlight=False)
+    if said["data"] is not None:
+        out.print(f"evidence: {said['data']}", highlight=False, soft_wrap=True)

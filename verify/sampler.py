@@ -1,0 +1,74 @@
+"""Looking at the store while things break: statuses and watermarks that fall, what still waits, and what leaked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.errors import Unavailable
+from verify.final_state import Entry, Mark, Row, Store, Truth
+from verify.history import Evidence
+
+_EVERY_S = 1.0
+
+
+@dataclass(slots=True)
+class Sampler:
+    """Notes every status and watermark that is lower than it was seen before."""
+
+    store: Store
+    evidence: Evidence
+    _statuses: Mapping[str, int] = field(default_factory=dict)
+    _marks: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Once a second, for ever; while the store is away nothing is seen."""
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            with suppress(Unavailable):
+                await self.look()
+
+    async def look(self) -> None:
+        """One sample. Raises Unavailable."""
+        statuses = await self.store.statuses()
+        for message_id, before in self._statuses.items():
+            now = statuses.get(message_id)
+            if now is None or now < before:
+                self.evidence.fallen.append(f"message {message_id} went from status {before} to {now}")
+        self._statuses = statuses
+        for conversation, user, *seqs in await self.store.marks():
+            key, (delivered, read) = (conversation, user), seqs
+            had_delivered, had_read = self._marks.get(key, (0, 0))
+            if delivered < had_delivered or read < had_read:
+                was = f"{had_delivered}/{had_read}"
+                self.evidence.fallen.append(f"{conversation} {user} went from {was} to {delivered}/{read}")
+            self._marks[key] = (delivered, read)
+
+
+async def read_truth(store: Store) -> list[Truth]:
+    """Everything, in the order of the conversations. Raises Unavailable."""
+    whole = await store.whole()
+    rows: defaultdict[str, list[Row]] = defaultdict(list)
+    entries: defaultdict[str, list[Entry]] = defaultdict(list)
+    marks: defaultdict[str, list[Mark]] = defaultdict(list)
+    for row in whole.rows:
+        rows[row[1]].append(Row(*row))
+    for conversation, *entry in whole.entries:
+        entries[conversation].append(Entry(*entry))
+    for conversation, *mark in whole.marks:
+        marks[conversation].append(Mark(*mark))
+    return [Truth(id_, whole.heads.get(id_, 0), rows[id_], entries[id_], marks[id_]) for id_ in store.conversation_ids]
+
+
+def find_leaks(logs: Path, secrets: Sequence[str]) -> list[str]:
+    """Logs that hold what no log may hold; what it is is not repeated."""
+    wanted = [secret.encode() for secret in secrets]
+    found = []
+    for log in sorted(logs.glob("*.log*")):
+        content = log.read_bytes()
+        found += [f"{log.name} holds secret number {n}" for n, secret in enumerate(wanted) if secret in content]
+    return found

@@ -1,0 +1,85 @@
+"""Clients that send: each sender one message after the other, unknown outcomes repeated with the same key."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import httpx2
+import orjson
+
+from verify.history import Room, Sending, Try
+from verify.workload import Send, Way
+
+PATIENCE_S = 120.0
+_TRY_S = 5.0
+_HANG_UP_S = 0.01
+_AT_ONCE = 5
+
+
+@dataclass(slots=True)
+class Senders:
+    """Sends what the rooms' scripts say. ``began`` is the start of the script's clock."""
+
+    client: httpx2.AsyncClient
+    urls: Sequence[str]
+    token: Callable[[str], str]
+    began: float = field(default_factory=time.monotonic)
+
+    async def run(self, rooms: Sequence[Room]) -> None:
+        """Return when every message was sent and answered, or given up."""
+        async with asyncio.TaskGroup() as group:
+            for room in rooms:
+                by_sender: defaultdict[str, list[Send]] = defaultdict(list)
+                for send in room.script.sends:
+                    by_sender[send.sender].append(send)
+                for sends in by_sender.values():
+                    group.create_task(self._sender(room, sends))
+
+    async def _sender(self, room: Room, sends: Sequence[Send]) -> None:
+        for send in sends:
+            await asyncio.sleep(max(0.0, self.began + send.at - time.monotonic()))
+            sending = Sending(send)
+            room.sendings.append(sending)
+            await self._send(room.conversation_id, sending)
+
+    async def _send(self, conversation_id: str, sending: Sending) -> None:
+        send = sending.send
+        if send.way in (Way.IMPATIENT, Way.FORGETFUL):
+            sending.tries.append(await self._try(conversation_id, send, send.content, _HANG_UP_S))
+            if send.way is Way.FORGETFUL:
+                return
+        if send.way is Way.PARALLEL:
+            same = (self._try(conversation_id, send, send.content) for _ in range(_AT_ONCE))
+            sending.tries += await asyncio.gather(*same)
+        await self._until_answered(conversation_id, sending)
+        if send.way is Way.MISMATCH and sending.accepted:
+            sending.other.append(await self._try(conversation_id, send, f"{send.content} altered"))
+
+    async def _until_answered(self, conversation_id: str, sending: Sending) -> None:
+        give_up, wait = time.monotonic() + PATIENCE_S, 0.05
+        while time.monotonic() < give_up:
+            if any(t.ok or t.refused for t in sending.tries):
+                return
+            sending.tries.append(await self._try(conversation_id, sending.send, sending.send.content))
+            if not sending.tries[-1].ok:
+                await asyncio.sleep(wait * random.uniform(0.5, 1.5))
+                wait = min(wait * 2, 1.0)
+
+    async def _try(self, conversation_id: str, send: Send, content: str, timeout_s: float = _TRY_S) -> Try:
+        body = {"conversationId": conversation_id, "type": "text", "content": content, "clientMessageId": send.key}
+        headers = {"authorization": f"Bearer {self.token(send.sender)}", "content-type": "application/json"}
+        url, began = f"{random.choice(self.urls)}/messages", time.monotonic()
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await self.client.post(url, headers=headers, content=orjson.dumps(body))
+                said = orjson.loads(answer.content)
+        except (httpx2.HTTPError, TimeoutError, ValueError):
+            return Try(began, time.monotonic(), None)
+        if answer.status_code in (200, 201):
+            return Try(began, time.monotonic(), answer.status_code, said["messageId"], said["seq"])
+        return Try(began, time.monotonic(), answer.status_code, code=said.get("code", ""))

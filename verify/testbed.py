@@ -1,0 +1,113 @@
+"""The stack that is put to the test: one of our own, started as a user starts it, with fault proxies on its edges."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stack.errors import OperatorError
+from stack.running import STATE, RunningStack, running_stack
+from stack.servers.data_dir import Folder
+from verify.errors import explained
+from verify.fault_proxy import FaultProxy, open_proxy
+
+EDGES = ("postgres", "valkey", "kafka")
+CLUSTER_EDGES = ("postgres", "kafka-1", "kafka-2", "kafka-3")
+_END_S = 90.0
+
+
+@dataclass(slots=True)
+class Stand:
+    """A running stack. ``data`` is its folder."""
+
+    data: Path
+    proxies: Mapping[str, FaultProxy]
+    """By the name of the server that each stands before."""
+    process: asyncio.subprocess.Process | None = None
+    kept: bool = False
+    stack: RunningStack = field(init=False)
+
+    @property
+    def logs(self) -> Path:
+        """Of its processes."""
+        return self.data / "logs"
+
+
+@asynccontextmanager
+async def open_stand(*, cluster: bool, environment: Mapping[str, str], keep: bool, seed: int) -> AsyncIterator[Stand]:
+    """A stack in a folder of its own, which is removed afterwards unless it is to be kept, or an exception ends this.
+    Raises OperatorError."""
+    async with AsyncExitStack() as stack:
+        edges = CLUSTER_EDGES if cluster else EDGES
+        proxies = {name: await stack.enter_async_context(open_proxy(seed=seed)) for name in edges}
+        stand = Stand(_folder(), proxies, kept=keep)
+        via = json.dumps({name: proxy.port for name, proxy in proxies.items()})
+        try:
+            with explained(seed, stand.logs):
+                await _start(stand, cluster, {**environment, "MILLRACE_VIA": via})
+            yield stand
+        except BaseException:  # Ctrl-C, too
+            stand.kept = True  # whatever it was, the folder says more of it
+            raise
+        finally:
+            await _end(stand)
+            if not stand.kept:
+                shutil.rmtree(stand.data, ignore_errors=True)
+
+
+def _folder() -> Path:
+    data = Path(tempfile.mkdtemp(prefix="millrace-verify-"))
+    data.chmod(0o755)  # PostgreSQL may have to run under another user
+    return data
+
+
+async def _start(stand: Stand, cluster: bool, environment: Mapping[str, str]) -> None:
+    command = [sys.executable, "-m", "cli.main", "up", "--data", str(stand.data), "--with-parent", "--json"]
+    with (stand.data / "up.log").open("wb") as log:
+        stand.process = await asyncio.create_subprocess_exec(
+            *command,
+            *(["--cluster"] if cluster else []),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+    assert stand.process.stdout is not None
+    joining = asyncio.create_task(_join(stand))
+    try:
+        line = await stand.process.stdout.readline()  # it ends by itself when something stands still
+    finally:
+        joining.cancel()
+    if not line:
+        words = (stand.data / "up.log").read_text(errors="replace").strip()[-1500:]
+        raise OperatorError(f"the stack did not start:\n{words}\n")
+    stand.stack = running_stack(stand.data)
+
+
+async def _join(stand: Stand) -> None:
+    """Tell each proxy where its server is, as soon as that is known."""
+    while any(proxy.upstream is None for proxy in stand.proxies.values()):
+        for process in Folder(stand.data).read(STATE).get("processes", []):
+            if process["name"] in stand.proxies:
+                stand.proxies[process["name"]].upstream = process["port"]
+        await asyncio.sleep(0.05)
+
+
+async def _end(stand: Stand) -> None:
+    process = stand.process
+    if process is None or process.returncode is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    done, _ = await asyncio.wait({asyncio.ensure_future(process.wait())}, timeout=_END_S)
+    if not done:
+        process.kill()
+        await process.wait()
