@@ -2,6 +2,7 @@ FROM python:3.11-slim
 WORKDIR /app
 COPY pyproject.toml README.md topics.yaml ./
 COPY schemas schemas
+COPY domain domain
 COPY runtime runtime
 COPY adapters adapters
 COPY ingest ingest

@@ -8,7 +8,7 @@ from pathlib import Path
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from adapters.postgres.pool import open_pool
 from audit.auditor import Audit
 from audit.findings import Kind, Report
 from audit.topic_checks import CHECKS, CREATED, STAGES
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from runtime.health import operator_server
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure

@@ -20,7 +20,7 @@ from audit.records import seen, set_aside
 from audit.rules import Judge, settle
 from audit.topic_checks import CHECKS, CREATED, STAGES, TOPICS, Trail
 from audit.topic_checks import trails as trails_of
-from runtime.audit import AuditStore, Begins, Span
+from domain.audit import AuditStore, Begins, Span
 
 _CLOCKS_MS = 60_000
 """How long before the window its first records may be dated, where clocks differ."""

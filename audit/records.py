@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adapters.kafka.consumer import Received
 from audit.topic_checks import CREATED, Seen
-from runtime.audit import digest
+from domain.audit import digest
 from schemas.codec import Malformed, decode
 from schemas.events import AnyEvent, MediaProcessed, MessageCreated, MessageSent, NotificationSent, SearchIndexed
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from audit.findings import Finding, Kind, Remedy, Report
 from audit.topic_checks import CREATED, STAGE, Due, Trail
-from runtime.audit import Found, Loose, Owing, Place, Row, StoreFacts
+from domain.audit import Found, Loose, Owing, Place, Row, StoreFacts
 from schemas.clock import wire_seconds
 from schemas.messages import Status
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from audit.findings import Finding, Kind, Report
-from runtime.audit import StoreFacts
+from domain.audit import StoreFacts
 from schemas.events import MediaProcessed, MessageCreated, MessageSent, NotificationSent, SearchIndexed
 
 CREATED, SENT, INDEXED = MessageCreated.TOPIC, MessageSent.TOPIC, SearchIndexed.TOPIC

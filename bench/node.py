@@ -22,12 +22,12 @@ from adapters.redis.presence_throttle import RedisSigns
 from adapters.redis.publisher import open_fanout
 from adapters.redis.registry import open_registry
 from adapters.redis.subscriptions import open_subscriptions
+from domain.revocations import RevokedTokens
 from gateway.limits import Limits
 from gateway.node import Habits, World, assemble
 from gateway.server import start_server
 from runtime.lifecycle import settled, until_told_to_stop
 from runtime.logs import configure
-from runtime.revocations import RevokedTokens
 from runtime.settings import Settings
 
 FROM_ONE_MACHINE = Limits(

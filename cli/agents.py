@@ -30,7 +30,7 @@ def list_agents(
 ) -> None:
     """Each consumer group: what it reads and writes, its state, its members, its lag by topic."""
     from adapters.kafka.admin import groups_lag
-    from runtime.errors import Unavailable
+    from domain.errors import Unavailable
 
     stack, topics = running_stack(data), load()
     reads = {name: tuple(t.name for t in topics if name in t.readers) for name in GROUPS}

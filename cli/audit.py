@@ -19,7 +19,7 @@ from audit.findings import Remedy, Report
 from audit.render import as_json as json_of
 from audit.render import plan, show
 from cli.durations import seconds
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from stack.errors import OperatorError
 from stack.running import running_stack
 

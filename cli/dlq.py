@@ -69,7 +69,7 @@ def replay(
     """Publish the original records to their topic again, in order; parked conversations go on behind them."""
     if (conversation is None) != everything:
         raise OperatorError("say which: --conversation ID, or --all")
-    from runtime.errors import Unavailable
+    from domain.errors import Unavailable
 
     try:
         said = asyncio.run(_replay(_known(stage), conversation, data))
@@ -92,7 +92,7 @@ def _known(stage: str) -> str:
 
 
 def _letters(stage: str, data: Path | None) -> list[Letter]:
-    from runtime.errors import Unavailable
+    from domain.errors import Unavailable
     from streams.replay import read_letters
 
     stack = running_stack(data)

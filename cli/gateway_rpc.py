@@ -20,7 +20,7 @@ T = TypeVar("T")
 async def at_redis(data: Path | None, work: Callable[[Servers], Awaitable[T]]) -> T:
     """Do this on the Redis that the environment names, or on that of the stack that runs. Raises OperatorError."""
     from adapters.redis.slot_client import open_servers
-    from runtime.errors import NotFound, Unavailable
+    from domain.errors import NotFound, Unavailable
 
     try:
         async with open_servers(_url(data)) as servers:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from ingest.relay import KEEP_PUBLISHED_H
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
+from domain.outbox import KEEP_PUBLISHED_H
 from stack.errors import OperatorError
 
 RETAINED_H = KEEP_PUBLISHED_H

@@ -27,7 +27,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 def list_topics(data: Data = None, bootstrap: Bootstrap = None, as_json: AsJson = False) -> None:
     """What topics.yaml declares, and whether the broker has it."""
     from adapters.kafka.admin import TopicState, describe
-    from runtime.errors import Unavailable
+    from domain.errors import Unavailable
 
     try:
         there: dict[str, TopicState] = asyncio.run(describe(_broker(data, bootstrap)))

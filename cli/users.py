@@ -49,8 +49,8 @@ def revoke(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """End all tokens that a user was issued until now, or one: at both doors and on live sockets, on every node."""
-    from adapters.auth.verifier import MAX_JTI
-    from runtime.errors import Unavailable
+    from domain.errors import Unavailable
+    from domain.identity import MAX_JTI
     from schemas.ids import USER_ID
 
     if not USER_ID.match(user):
@@ -83,8 +83,8 @@ async def end_tokens(dsn: str, redis_url: str, user: str, jti: str | None) -> Re
     from adapters.postgres.pool import open_pool
     from adapters.postgres.revocations import PostgresRevocations
     from adapters.redis.publisher import open_fanout
-    from runtime.errors import Unavailable
-    from runtime.revocations import CHANNEL
+    from domain.errors import Unavailable
+    from domain.revocations import CHANNEL
 
     async with open_pool(dsn, size=1, wait_s=_POOL_S) as pool, open_fanout(redis_url) as fanout:
         store = PostgresRevocations(pool)

@@ -25,6 +25,8 @@ from adapters.redis.presence_throttle import RedisSigns
 from adapters.redis.publisher import open_fanout
 from adapters.redis.registry import open_registry
 from adapters.redis.subscriptions import open_subscriptions
+from domain.errors import Invalid
+from domain.revocations import RevokedTokens
 from gateway.admission import Proxies
 from gateway.dispatcher import GROUP, READS, Dispatcher
 from gateway.drain import OVER_S, Drain
@@ -32,11 +34,9 @@ from gateway.limits import Limits
 from gateway.node import Habits, World, assemble
 from gateway.origins import allowed
 from gateway.server import start_server
-from runtime.errors import Invalid
 from runtime.health import operator_server
 from runtime.lifecycle import settled, until_told_to_stop
 from runtime.logs import configure
-from runtime.revocations import RevokedTokens
 from runtime.settings import Settings
 
 _log = structlog.get_logger()

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
+from domain.errors import RateLimited, Unavailable
 from gateway.limits import Counts, Limits, Rates
-from runtime.errors import RateLimited, Unavailable
 
 Address: TypeAlias = IPv4Address | IPv6Address
 

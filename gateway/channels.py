@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from runtime.revocations import CHANNEL as REVOCATIONS
+from domain.revocations import CHANNEL as REVOCATIONS
 
 __all__ = [
     "EVERY_SOCKET",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from adapters.auth import Verify
+from domain.errors import Invalid, MillraceError, NotFound, Unauthenticated
+from domain.identity import Verify
 from gateway.connection import Connection
 from gateway.hub import Hub, Place
 from gateway.presence import PresenceDesk
@@ -14,7 +15,6 @@ from gateway.room_sync import Rooms
 from gateway.send_queue import encode
 from gateway.session import Ack, Close, Effect, Join, Leave, Read, Refresh, Say, Typing, error
 from gateway.typing import TypingDesk
-from runtime.errors import Invalid, MillraceError, NotFound, Unauthenticated
 from schemas.clock import wire_seconds
 from schemas.frames import frame
 

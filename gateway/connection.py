@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 
 from websockets.asyncio.server import ServerConnection
 
-from adapters.auth import LEEWAY_S, Identity
+from domain.identity import LEEWAY_S, Identity
+from domain.presence import Entry
 from gateway.hub import Socket
 from gateway.send_queue import ANSWERS, CLOSE_S, Wire, encode
 from gateway.session import TOKEN_ENDED, Close, Session
-from runtime.ports import Entry
 from runtime.tasks import Tasks
 
 

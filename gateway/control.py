@@ -16,9 +16,9 @@ import orjson
 import structlog
 from msgspec import Struct
 
+from domain.errors import Conflict, MillraceError, NotFound, Unavailable
 from gateway.connection import Connection, Connections
 from gateway.session import BY_OPERATOR
-from runtime.errors import Conflict, MillraceError, NotFound, Unavailable
 from runtime.tasks import Tasks
 from schemas.clock import wire_seconds
 

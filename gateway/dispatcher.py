@@ -9,10 +9,11 @@ from typing import Protocol, TypeAlias
 
 import structlog
 
+from domain.errors import Unavailable
+from domain.history import History
+from domain.pubsub import Fanout
 from gateway import channels
-from runtime.errors import Unavailable
 from runtime.metrics import HINTS_LOST
-from runtime.ports import Fanout, History
 from schemas import frames
 from schemas.codec import Malformed, decode
 from schemas.events import (

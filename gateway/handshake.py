@@ -14,10 +14,10 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from adapters.auth import Identity, Revoked, Verify, refused
+from domain.errors import MillraceError, RateLimited, Unauthenticated
+from domain.identity import Identity, Revoked, Verify, refused
+from domain.tickets import Tickets
 from gateway.origins import Origin, may_connect
-from runtime.errors import MillraceError, RateLimited, Unauthenticated
-from runtime.tickets import Tickets
 from schemas.ids import DEVICE, NO_DEVICE
 
 PROTOCOL = Subprotocol("millrace.v1")

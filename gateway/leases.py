@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from domain.errors import Unavailable
+from domain.presence import Entry, Registry
 from gateway.connection import Connections
 from gateway.presence import PresenceDesk
 from gateway.session import TOO_SLOW
-from runtime.errors import Unavailable
 from runtime.metrics import GHOSTS, SLOW
-from runtime.ports import Entry, Registry
 
 _log = structlog.get_logger()
 

@@ -7,7 +7,13 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from adapters.auth import Verify
+from domain.event_log import EventLog
+from domain.history import History
+from domain.identity import Verify
+from domain.presence import Registry, Signs
+from domain.pubsub import Fanout, Subscriptions
+from domain.revocations import Revocations, RevokedTokens
+from domain.tickets import Tickets
 from gateway.admission import Admission, Proxies
 from gateway.commands import Commands
 from gateway.connection import Connections
@@ -24,9 +30,7 @@ from gateway.revocations import Closing
 from gateway.room_sync import Rooms
 from gateway.server import Gateway
 from gateway.typing import Heard, TypingDesk
-from runtime.ports import EventLog, Fanout, History, Registry, Signs, Subscriptions
-from runtime.revocations import Revocations, RevokedTokens, Watch
-from runtime.tickets import Tickets
+from runtime.revocation_watch import Watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from domain.errors import Unavailable
+from domain.history import History
+from domain.presence import Registry, Signs
+from domain.pubsub import Fanout
 from gateway import channels
-from runtime.errors import Unavailable
-from runtime.ports import Fanout, History, Registry, Signs
 from schemas.clock import now, wire_seconds
 from schemas.frames import frame
 

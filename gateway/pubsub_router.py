@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import structlog
 
+from domain.pubsub import Hint, Subscriptions
 from gateway import channels
 from gateway.control import Control
 from gateway.hub import Hub
 from gateway.room_sync import Rooms
 from gateway.send_queue import Outlet, encode
 from gateway.typing import Heard
-from runtime.ports import Hint, Subscriptions
-from runtime.revocations import Watch, subscribe
+from runtime.revocation_watch import Watch, subscribe
 
 _log = structlog.get_logger()
 

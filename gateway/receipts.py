@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 import structlog
 
-from runtime.errors import Unavailable
-from runtime.ports import EventLog
+from domain.errors import Unavailable
+from domain.event_log import EventLog
 from schemas.clock import now
 from schemas.codec import record
 from schemas.events import ReceiptRecorded

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from domain.revocations import Revocation, Revocations
 from gateway.connection import Connections
 from gateway.session import REVOKED
 from runtime.metrics import REVOKED as REVOKED_CONNECTIONS
-from runtime.revocations import Revocation, Revocations
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 import orjson
 import structlog
 
+from domain.errors import Invalid, NotFound, Unavailable
+from domain.history import History
+from domain.pubsub import Hint, Subscriptions
 from gateway import channels
 from gateway.hub import Hub, Place, Room, Socket
 from gateway.reorder_buffer import Numbered
 from gateway.send_queue import encode
-from runtime.errors import Invalid, NotFound, Unavailable
 from runtime.metrics import DELIVERIES, HOLES, LAGGING, REPLAYED
-from runtime.ports import Hint, History, Subscriptions
 from runtime.tasks import Tasks
 from schemas import frames
 from schemas.messages import ChangeKind

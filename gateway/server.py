@@ -11,7 +11,9 @@ from websockets.asyncio.server import Server
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from adapters.auth import Identity
+from domain.errors import MillraceError, RateLimited, Unauthenticated, Unavailable
+from domain.identity import Identity
+from domain.pubsub import Subscriptions
 from gateway import channels, handshake, session
 from gateway.admission import Admission
 from gateway.commands import Commands
@@ -25,9 +27,7 @@ from gateway.room_sync import Rooms
 from gateway.send_queue import Outlet, Wire
 from gateway.session import Close, Session
 from gateway.transport import HEARTBEAT_S, Peer, listen
-from runtime.errors import MillraceError, RateLimited, Unauthenticated, Unavailable
 from runtime.metrics import CONNECTIONS, REFUSED
-from runtime.ports import Subscriptions
 from runtime.tasks import Tasks
 from schemas.clock import wire_seconds
 from schemas.frames import frame

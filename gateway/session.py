@@ -13,8 +13,8 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from domain.errors import Invalid, MillraceError, NotFound, RateLimited
 from gateway.limits import BURST_S, Bucket, Limits
-from runtime.errors import Invalid, MillraceError, NotFound, RateLimited
 from schemas.frames import frame
 
 MAX_FRAME = 64 * 1024

@@ -10,12 +10,12 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from domain.errors import Unavailable
+from domain.presence import TYPING_S, Signs
+from domain.pubsub import Fanout
 from gateway import channels
 from gateway.hub import Hub, Place
 from gateway.send_queue import encode
-from runtime.errors import Unavailable
-from runtime.ports import Fanout, Signs
-from runtime.signs import TYPING_S
 from schemas.frames import frame
 
 SILENT_S = 2 * TYPING_S + 1.0

@@ -13,7 +13,6 @@ import uvicorn
 import uvloop
 from starlette.routing import BaseRoute
 
-from adapters.auth import Verify
 from adapters.auth.factory import open_verifier
 from adapters.auth.keys import BadKeys
 from adapters.blobs import open_blobs
@@ -34,6 +33,9 @@ from adapters.postgres.search import PostgresSearch
 from adapters.postgres.tickets import PostgresTickets
 from adapters.redis.rates import open_rate_limiter
 from adapters.redis.subscriptions import open_subscriptions
+from domain.identity import Verify
+from domain.outbox import Loss
+from domain.revocations import RevokedTokens
 from ingest.accept import Accept
 from ingest.http.app import create_app
 from ingest.http.auth import Edge
@@ -50,8 +52,7 @@ from runtime.health import QuietServer, operator_server
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
 from runtime.metrics import ACCEPTED, LOG_LOSSES, RELAYED, REPUBLISHED
-from runtime.outbox import Loss
-from runtime.revocations import RevokedTokens, Watch
+from runtime.revocation_watch import Watch
 from runtime.settings import Settings
 from runtime.tasks import Tasks
 from schemas.topics import load

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from runtime.errors import OutcomeUnknown, Rejected, Unavailable
-from runtime.intake import Accepted, Contended, Draft, Intake, Outcome
+from domain.drafts import Accepted, Contended, Draft, Intake, Outcome
+from domain.errors import OutcomeUnknown, Rejected, Unavailable
 
 MAX_BATCH = 256
 MAX_WAITING = 5000

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from runtime.errors import Unavailable
-from runtime.outbox import Loss, Outbox
-from runtime.position import Position, Positions, loss
+from domain.errors import Unavailable
+from domain.log_position import Position, Positions, loss
+from domain.outbox import Loss, Outbox
 
 _log = structlog.get_logger()
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from domain.errors import Unavailable
+from domain.event_log import EventLog
+from domain.outbox import KEEP_PUBLISHED_H, Outbox, Owed
 from ingest.loss_detection import IDLE_S, Continuity
-from runtime.errors import Unavailable
-from runtime.outbox import Outbox, Owed
-from runtime.ports import EventLog
 from schemas.codec import Record, headers
 
 _log = structlog.get_logger()
@@ -35,7 +35,6 @@ CLAIM_EVERY_S = 2.0
 PRUNE = 5_000
 PRUNE_EVERY_S, PRUNE_MORE_S = 600.0, 1.0
 """Old rows are deleted a few at a time, and so often that they do not grow in number."""
-KEEP_PUBLISHED_H = 48
 MIN_BACKOFF_S, MAX_BACKOFF_S = 0.1, 2.0
 
 

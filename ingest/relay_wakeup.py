@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from domain.drafts import Draft
+from domain.errors import Unavailable
 from ingest.relay import Relay
-from runtime.errors import Unavailable
-from runtime.intake import Draft
 from schemas.ids import outbox_shard
 
 

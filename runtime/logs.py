@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from runtime.errors import MillraceError
+from domain.errors import MillraceError
 
 _MAX_FIELD = 500
 _MAX_FRAMES = 12

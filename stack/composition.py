@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from stack.child import Child, answers
 from stack.errors import OperatorError
 from stack.progress import Progress

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from runtime.errors import MillraceError, Unavailable
+from domain.errors import MillraceError, Unavailable
 from schemas.topics import load
 from stack.errors import OperatorError
 from stack.standstill import Standstill

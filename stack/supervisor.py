@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from stack.child import Child, spawn
 from stack.errors import StackError
 from stack.progress import Progress, silent

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias, TypeVar
 
-from runtime.errors import MillraceError, Rejected, Unavailable
-from runtime.parking import Parking, SetAside
-from runtime.ports import EventLog
+from domain.errors import MillraceError, Rejected, Unavailable
+from domain.event_log import EventLog
+from domain.parking import Parking, SetAside
 from schemas.codec import Malformed, Record, decode, record
 from schemas.events import AnyEvent
 from schemas.ids import is_uuid

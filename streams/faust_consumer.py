@@ -23,8 +23,8 @@ from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
 
-from runtime.errors import Unavailable
-from runtime.position import Epochs
+from domain.errors import Unavailable
+from domain.log_position import Epochs
 
 _LOOK_S = 0.02
 _COLLECT_EVERY = 25

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from adapters.kafka.consumer import Received, read_topic
 from adapters.postgres.parking import PostgresParking
-from runtime.parking import Parked
-from runtime.ports import EventLog
+from domain.event_log import EventLog
+from domain.parking import Parked
 from schemas.codec import Headers, Record
 from streams.dead_letters import own_headers
 

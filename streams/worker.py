@@ -20,10 +20,10 @@ import faust
 import structlog
 from faust.tables.manager import TableManager
 
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
+from domain.event_log import EventLog
+from domain.log_position import Epochs
 from runtime.metrics import BATCH_SECONDS, DEAD_LETTERS, LAG, RECORDS, RETRIES
-from runtime.ports import EventLog
-from runtime.position import Epochs
 from streams import faust_consumer
 from streams.batch import Abandoned, GiveUp, Patience, Stage, process
 from streams.dead_letters import Taken

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from adapters.memory.log import MemoryLog
+from domain.drafts import Draft
 from ingest.http.validation import draft as draft_of
-from runtime.intake import Draft
 from schemas.codec import Record
 from schemas.events import ConversationChanged, MessageCreated, MessageSent
 from schemas.ids import new_id

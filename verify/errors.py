@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from stack.errors import OperatorError
 
 T = TypeVar("T")

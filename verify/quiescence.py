@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from adapters.kafka.admin import groups_lag
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from schemas.topics import GROUPS, load
 from verify.final_state import Store
 from verify.history import Evidence

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 
 from adapters.postgres.snapshot import Whole
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from schemas.messages import Status
 from verify.final_state import digest
 from verify.history import Room

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import httpx2
 from millrace_client.http import FrontDoor
 
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from stack.errors import OperatorError
 from verify.checker import GRACE_S
 from verify.errors import must_live

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from verify.final_state import Entry, Mark, Row, Store, Truth
 from verify.history import Evidence
 

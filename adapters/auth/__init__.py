@@ -1,10 +1,10 @@
-"""Whose a request is: tokens, the keys that they are checked with, and what was revoked.
+"""Tokens: how they are checked, the keys that they are checked with, and how a stack signs its own.
 
 Nothing but this package knows python-jose.
 """
 
 from __future__ import annotations
 
-from adapters.auth.verifier import LEEWAY_S, Identity, Revoked, Verifier, Verify, issue, refused
+from adapters.auth.verifier import Verifier, issue
 
-__all__ = ["LEEWAY_S", "Identity", "Revoked", "Verifier", "Verify", "issue", "refused"]
+__all__ = ["Verifier", "issue"]

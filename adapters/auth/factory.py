@@ -12,7 +12,8 @@ import httpx2
 
 from adapters.auth.jwks import FetchedKeys, fetch
 from adapters.auth.keys import HS256, BadKeys, Secret
-from adapters.auth.verifier import Keys, Revoked, Verifier
+from adapters.auth.verifier import Keys, Verifier
+from domain.identity import Revoked
 from runtime.settings import Auth
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")

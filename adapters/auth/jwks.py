@@ -11,8 +11,8 @@ import httpx2
 import structlog
 
 from adapters.auth.keys import BadKeys, Key, KeySet, read_set
-from adapters.auth.verifier import refused
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
+from domain.identity import refused
 from runtime.metrics import KEYS_FETCHED
 
 _log = structlog.get_logger()

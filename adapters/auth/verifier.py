@@ -13,22 +13,16 @@ import time
 import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from jose import jwt
 
 from adapters.auth.keys import HS256, Key
-from runtime.errors import Unauthenticated
+from domain.identity import LEEWAY_S, MAX_JTI, MAX_TTL_S, Identity, Revoked, refused
 from schemas.ids import USER_ID
 
-LEEWAY_S = 30
-MAX_TTL_S = 30 * 86_400
-LONGEST_S = MAX_TTL_S + 2 * LEEWAY_S
-"""After this time no token holds that was issued now."""
-MAX_JTI = 255
 _MAX_TOKEN = 4096
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
 _TYPES = (None, "JWT", "at+jwt")
@@ -38,20 +32,6 @@ _OPTIONS = {
     **{f"require_{claim}": True for claim in ("aud", "exp", "iat", "iss", "jti", "sub")},
     "leeway": LEEWAY_S,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who a valid token speaks for, and from when until when (Unix seconds)."""
-
-    user_id: str
-    expires_at: float
-    jti: str
-    issued_at: float
-
-
-Verify: TypeAlias = Callable[[str], Awaitable[Identity]]
-"""A token's identity. Raises Unauthenticated; Unavailable when its key cannot be looked up now."""
 
 
 class Keys(Protocol):
@@ -64,13 +44,6 @@ class Keys(Protocol):
 
     async def find(self, kid: object) -> Key:
         """The key that a token's header names. Raises Unauthenticated."""
-
-
-class Revoked(Protocol):
-    """What was revoked."""
-
-    def holds(self, identity: Identity) -> bool:
-        """Whether this token was."""
 
 
 @dataclass(slots=True)
@@ -129,11 +102,6 @@ class Verifier:
             )
         except Exception as exc:  # jose leaks AttributeError, UnicodeEncodeError, JWKError and more
             raise refused() from exc
-
-
-def refused() -> Unauthenticated:
-    """The one answer to a token that does not hold."""
-    return Unauthenticated("the token is missing, malformed, expired or not for this service; get a new one")
 
 
 def _decoded(part: str) -> bytes:

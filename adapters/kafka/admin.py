@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
-from runtime.errors import Conflict, Unavailable
+from domain.errors import Conflict, Unavailable
 from schemas.topics import Topic
 
 

@@ -12,7 +12,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from adapters.kafka.uvloop_patch import mend
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from schemas.codec import Headers
 
 

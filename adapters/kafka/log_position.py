@@ -14,8 +14,8 @@ from aiokafka.errors import KafkaError
 
 from adapters.kafka.admin import apply
 from adapters.kafka.uvloop_patch import mend
-from runtime.errors import Unavailable
-from runtime.position import Position
+from domain.errors import Unavailable
+from domain.log_position import Position
 from schemas.topics import Topic
 
 _READ_S = 2.0

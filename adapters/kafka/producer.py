@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.structs import RecordMetadata
 
 from adapters.kafka.uvloop_patch import mend
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from schemas.codec import Record
 
 _log = structlog.get_logger()

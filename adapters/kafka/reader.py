@@ -15,8 +15,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
 from adapters.kafka.consumer import Received
-from runtime.audit import Begins, LogBegin
-from runtime.errors import Unavailable
+from domain.audit import Begins, LogBegin
+from domain.errors import Unavailable
 
 _BATCH = 2_000
 _STALLED_S = 20.0

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from adapters.memory.tables import Tables
-from runtime.effects import Look, Mark, Media, Moved, Notice, Tick, Total, furthest, of_members
+from domain.analytics import Tick, Total
+from domain.media import Look, Media
+from domain.notifications import Notice
+from domain.watermarks import Mark, Moved, furthest, of_members
 from schemas.clock import now
 from schemas.events import MediaProcessed
 from schemas.frames import media_data

@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from adapters.auth import Identity
-from adapters.auth.verifier import LONGEST_S
-from runtime.errors import Unavailable
-from runtime.revocations import Revocation
-from runtime.tickets import TTL_S, Ticket, hash_of, new_ticket
+from domain.errors import Unavailable
+from domain.identity import LONGEST_S, Identity
+from domain.revocations import Revocation
+from domain.tickets import TTL_S, Ticket, hash_of, new_ticket
 
 
 @dataclass(slots=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from adapters.memory.tables import ConversationRow, OutboxRow, Tables
-from runtime.conversations import MAX_MEMBERS, Conversation, Member, Summary, check_change
-from runtime.errors import Conflict, Unavailable
-from runtime.intake import Accepted, Draft, Ground, Outcome, decide
-from runtime.outbox import Loss, Owed, ReadAgain
-from runtime.position import Position, loss
+from domain.conversations import MAX_MEMBERS, Conversation, Member, Summary, check_change
+from domain.drafts import Accepted, Draft, Ground, Outcome, decide
+from domain.errors import Conflict, Unavailable
+from domain.log_position import Position, loss
+from domain.outbox import Loss, Owed, ReadAgain
 from schemas.clock import now
 from schemas.codec import record
 from schemas.events import ConversationChange, ConversationChanged, MessageCreated

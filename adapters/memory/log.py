@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from runtime.errors import Unavailable
-from runtime.position import Position
+from domain.errors import Unavailable
+from domain.log_position import Position
 from schemas.codec import Record, decode
 from schemas.events import AnyEvent
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from runtime.parking import Parked, SetAside
+from domain.parking import Parked, SetAside
 
 
 @dataclass(slots=True)

@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from runtime.errors import Unavailable
-from runtime.ports import Entry, Hint
-from runtime.signs import TYPING_S, told, wait_s
+from domain.errors import Unavailable
+from domain.presence import TYPING_S, Entry, told, wait_s
+from domain.pubsub import Hint
 from schemas.ids import new_id
 
 

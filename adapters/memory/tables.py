@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from runtime.position import Position
+from domain.log_position import Position
 from schemas.events import AnyEvent
 from schemas.messages import Change, Message
 

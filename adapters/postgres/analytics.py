@@ -9,7 +9,7 @@ from datetime import datetime
 
 from adapters.postgres.pool import Connection, Pool, connection, transaction
 from adapters.postgres.statements import load
-from runtime.effects import Tick, Total
+from domain.analytics import Tick, Total
 from schemas.clock import wire_time
 
 _SQL = load("counts")

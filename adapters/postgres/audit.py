@@ -14,7 +14,7 @@ from adapters.postgres import rows
 from adapters.postgres.outbox import announce
 from adapters.postgres.pool import CONNECT, Connection, Pool, connection, transaction, unavailable_on_outage
 from adapters.postgres.statements import load
-from runtime.audit import (
+from domain.audit import (
     Found,
     Loose,
     Owing,

@@ -12,8 +12,8 @@ import orjson
 from adapters.postgres import rows
 from adapters.postgres.pool import Connection, Pool, connection, transaction
 from adapters.postgres.statements import load
-from runtime.conversations import MAX_MEMBERS, Conversation, Member, Summary, check_change
-from runtime.errors import Conflict, NotFound
+from domain.conversations import MAX_MEMBERS, Conversation, Member, Summary, check_change
+from domain.errors import Conflict, NotFound
 from schemas.clock import now
 from schemas.codec import record
 from schemas.events import ConversationChange, ConversationChanged

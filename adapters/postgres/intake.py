@@ -13,8 +13,8 @@ import psycopg
 from adapters.postgres import rows
 from adapters.postgres.pool import Connection, Pool, unavailable_on_outage
 from adapters.postgres.statements import load
-from runtime.errors import OutcomeUnknown, Unavailable
-from runtime.intake import Accepted, Draft, Ground, Outcome, decide
+from domain.drafts import Accepted, Draft, Ground, Outcome, decide
+from domain.errors import OutcomeUnknown, Unavailable
 from schemas.codec import record
 from schemas.events import MessageCreated
 from schemas.ids import outbox_shard

@@ -11,7 +11,7 @@ import orjson
 
 from adapters.postgres.pool import Connection, Pool, connection, transaction
 from adapters.postgres.statements import load
-from runtime.effects import Look, Media
+from domain.media import Look, Media
 from schemas.clock import now
 from schemas.events import MediaProcessed
 from schemas.frames import media_data

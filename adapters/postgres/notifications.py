@@ -9,7 +9,7 @@ from datetime import datetime
 from adapters.postgres import rows
 from adapters.postgres.pool import Pool, connection, transaction
 from adapters.postgres.statements import load
-from runtime.effects import Notice
+from domain.notifications import Notice
 from schemas.messages import Message
 
 _SQL = load("notifications")

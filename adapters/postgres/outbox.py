@@ -13,8 +13,8 @@ import psycopg
 
 from adapters.postgres.pool import CONNECT, Connection, Pool, connection, transaction, unavailable_on_outage
 from adapters.postgres.statements import load
-from runtime.outbox import Loss, Owed, ReadAgain
-from runtime.position import Position, loss
+from domain.log_position import Position, loss
+from domain.outbox import Loss, Owed, ReadAgain
 from schemas.ids import OUTBOX_SHARDS
 
 _SQL = load("outbox")

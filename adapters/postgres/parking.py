@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from adapters.postgres.pool import Pool, connection, transaction
 from adapters.postgres.statements import load
-from runtime.parking import Parked, SetAside
+from domain.parking import Parked, SetAside
 
 _SQL = load("parking")
 

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from runtime.metrics import PG_CONNECTIONS, PG_IDLE, PG_WAITING
 
 Connection: TypeAlias = psycopg.AsyncConnection[TupleRow]

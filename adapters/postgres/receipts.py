@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from adapters.postgres.pool import Pool, transaction
 from adapters.postgres.statements import load
-from runtime.errors import Invalid, NotFound
+from domain.errors import Invalid, NotFound
 from schemas.codec import record
 from schemas.events import ReceiptRecorded
 from schemas.ids import is_uuid, outbox_shard

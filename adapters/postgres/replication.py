@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 from adapters.postgres.pool import unavailable_on_outage
 from adapters.postgres.statements import load
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 
 _SQL = load("replication")
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.auth.verifier import LONGEST_S
 from adapters.postgres.pool import Pool, connection
 from adapters.postgres.statements import load
-from runtime.revocations import Revocation
+from domain.identity import LONGEST_S
+from domain.revocations import Revocation
 
 _SQL = load("revocations")
 _LATE_S = 60.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from adapters.postgres.pool import Connection, Pool, connection, transaction
 from adapters.postgres.statements import load
-from runtime.effects import Mark, Moved, furthest, of_members
+from domain.watermarks import Mark, Moved, furthest, of_members
 from schemas.messages import Status
 
 _SQL = load("statuses")

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.auth import Identity
 from adapters.postgres.pool import Pool, connection
 from adapters.postgres.statements import load
-from runtime.tickets import TTL_S, Ticket, hash_of, new_ticket
+from domain.identity import Identity
+from domain.tickets import TTL_S, Ticket, hash_of, new_ticket
 
 _SQL = load("tickets")
 

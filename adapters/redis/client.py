@@ -13,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 
 CLUSTER = "redis+cluster"
 # uvloop says RuntimeError when a connection that has just died is written to.

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 
 from adapters.redis.client import OUTAGES, Address, ask, connect, target
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 
 _POLL_S = 0.1
 

@@ -11,7 +11,7 @@ import orjson
 
 from adapters.redis.registry import LIVES, connection_key, held_key, node_key, node_of, now_ms, user_key
 from adapters.redis.slot_client import Servers
-from runtime.errors import NotFound, Unavailable
+from domain.errors import NotFound, Unavailable
 from schemas.ids import new_id
 
 _POLL_S = 0.05

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from adapters.redis.registry import now_ms
 from adapters.redis.slot_client import Servers
-from runtime.signs import TYPING_S, told, wait_s
+from domain.presence import TYPING_S, told, wait_s
 
 _KEPT_MS = 24 * 3600 * 1000
 

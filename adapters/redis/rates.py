@@ -13,7 +13,7 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from adapters.redis.client import OUTAGES, Address
 from adapters.redis.slot_client import Servers, open_servers
-from runtime.errors import RateLimited, Unavailable
+from domain.errors import RateLimited, Unavailable
 
 _PREFIX = "rate"
 _RETRY_REDIS_S = 2.0

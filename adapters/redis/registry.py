@@ -21,7 +21,7 @@ from itertools import islice
 import structlog
 
 from adapters.redis.slot_client import Command, Servers, open_servers
-from runtime.ports import Entry
+from domain.presence import Entry
 from schemas.ids import new_id
 
 _log = structlog.get_logger()

@@ -21,7 +21,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from adapters.redis.client import OUTAGES, Address, Target, ask, connect, target, unavailable_on_outage
 from adapters.redis.pipeline import Talk, open_talk
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 
 _REST_S = 2.0
 _FRESH_S = 0.5

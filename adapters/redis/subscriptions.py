@@ -20,8 +20,8 @@ from redis.exceptions import MovedError, ResponseError
 from adapters.redis.client import OUTAGES, Address
 from adapters.redis.connection import Line, credentials, open_line
 from adapters.redis.slot_client import Servers, open_servers
-from runtime.errors import Unavailable
-from runtime.ports import Hint
+from domain.errors import Unavailable
+from domain.pubsub import Hint
 
 _log = structlog.get_logger()
 

@@ -10,10 +10,10 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 
+from domain.errors import MillraceError
 from ingest.http.auth import DeclaredLength
 from ingest.http.middleware import Deadline
 from ingest.http.problems import on_bug, on_error, on_gone, on_http_exception
-from runtime.errors import MillraceError
 
 UPLOADS = "/media"
 

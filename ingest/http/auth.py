@@ -9,9 +9,9 @@ from typing import Protocol
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from adapters.auth import Identity, Verify
+from domain.errors import Invalid, TooLarge, Unauthenticated, UnsupportedType
+from domain.identity import Identity, Verify
 from ingest.http.problems import problem
-from runtime.errors import Invalid, TooLarge, Unauthenticated, UnsupportedType
 
 MAX_BODY = 64 * 1024
 

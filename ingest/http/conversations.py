@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from domain.conversations import MAX_MEMBERS, Conversations, Summary
+from domain.errors import Invalid, NotFound
 from ingest.http.auth import Edge, json_body, page_size
 from ingest.http.problems import json
 from ingest.http.validation import clean, parse
-from runtime.conversations import MAX_MEMBERS, Conversations, Summary
-from runtime.errors import Invalid, NotFound
 from schemas.clock import wire_time
 from schemas.frames import wire
 from schemas.ids import is_uuid, new_id

@@ -19,10 +19,10 @@ from starlette.types import Receive, Scope, Send
 from tussi import FilesystemStorage, TUSApp, UploadCompletedEvent, UploadRecord
 
 from adapters.postgres.media import PostgresMedia
+from domain.errors import NotFound
+from domain.media import Blobs, Media
 from ingest.http.auth import Edge
 from ingest.http.problems import problem
-from runtime.effects import Blobs, Media
-from runtime.errors import NotFound
 
 MAX_UPLOAD = 32 * 1024 * 1024
 ABANDONED_S = 24 * 3600.0

@@ -9,12 +9,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from adapters.postgres.messages import PostgresMessages
+from domain.errors import NotFound
+from domain.history import History
 from ingest.accept import Accept
 from ingest.http.auth import Edge, json_body, page_size, whole
 from ingest.http.problems import json
 from ingest.http.validation import draft
-from runtime.errors import NotFound
-from runtime.ports import History
 from schemas.frames import wire
 from schemas.messages import Message
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from domain.errors import Unavailable
 from ingest.http.problems import problem
-from runtime.errors import Unavailable
 
 ANSWER_S = 2.5
 _SAFE = ("GET", "HEAD", "OPTIONS")

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from adapters.postgres.receipts import PostgresReceipts
+from domain.errors import Invalid
 from ingest.http.auth import Edge, json_body
 from ingest.http.validation import parse
-from runtime.errors import Invalid
 from schemas.clock import now
 from schemas.events import ReceiptRecorded
 from schemas.ids import NO_DEVICE

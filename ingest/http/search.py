@@ -14,11 +14,11 @@ from starlette.routing import Route
 from adapters.postgres.analytics import PostgresCounts
 from adapters.postgres.notifications import Notification, PostgresNotifications
 from adapters.postgres.search import PostgresSearch, Query
+from domain.errors import Invalid, NotFound
+from domain.history import History
 from ingest.http.auth import Edge, json_body, page_size, whole
 from ingest.http.problems import json
 from ingest.http.validation import parse
-from runtime.errors import Invalid, NotFound
-from runtime.ports import History
 from schemas.clock import wire_time
 from schemas.frames import wire
 from schemas.ids import is_uuid

@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from domain.errors import Invalid
+from domain.tickets import Tickets
 from ingest.http.auth import Edge
 from ingest.http.problems import json
-from runtime.errors import Invalid
-from runtime.tickets import Tickets
 from schemas.clock import wire_seconds
 
 _MAX_ORIGIN = 300

@@ -11,8 +11,8 @@ import msgspec
 import orjson
 from msgspec import Meta, Struct
 
-from runtime.errors import Invalid
-from runtime.intake import Draft
+from domain.drafts import Draft
+from domain.errors import Invalid
 from schemas.ids import is_uuid, new_id
 
 MAX_CONTENT = 4000

@@ -8,7 +8,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from stack.child import Child, run_to_end
 from stack.errors import StackError
 from stack.servers.data_dir import move_into_place, nobody

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import puremagic
 
-from runtime.effects import Look
+from domain.media import Look
 
 _DEADLINE_S = 8.0  # below a stage's attempt: what takes too long is told, not tried again
 _PICTURES = {"image/jpeg", "image/png", "image/gif", "image/webp", "image/bmp", "image/tiff", "image/avif"}

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runtime.effects import Counts, Tick
-from runtime.parking import Parking
+from domain.analytics import Counts, Tick
+from domain.parking import Parking
 from schemas.clock import now
 from schemas.events import AnyEvent, ConversationCounted, MessageCreated
 from schemas.messages import Message

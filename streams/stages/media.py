@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from runtime.effects import Blobs, Look, Media, MediaFiles
+from domain.media import Blobs, Look, Media, MediaFiles
 from schemas.events import AnyEvent, MessageCreated
 from schemas.messages import Message
 from streams.batch import Stage

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from runtime.effects import Notice, Notifications
-from runtime.ports import Registry
+from domain.notifications import Notice, Notifications
+from domain.presence import Registry
 from schemas.clock import now
 from schemas.events import AnyEvent, MessageCreated, NotificationSent
 from schemas.ids import new_id

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runtime.effects import Index
+from domain.search import Index
 from schemas.clock import now
 from schemas.events import AnyEvent, MessageCreated, SearchIndexed
 from streams.batch import Stage

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from runtime.effects import Mark, Moved, Statuses, furthest
+from domain.watermarks import Mark, Moved, Statuses, furthest
 from schemas.clock import now
 from schemas.events import MAX_NAMED, AnyEvent, MessageCreated, MessageSent, MessageStatus, ReceiptRecorded
 from schemas.messages import Status

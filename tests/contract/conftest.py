@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from runtime.ports import Hint, Subscriptions
+from domain.pubsub import Hint, Subscriptions
 
 
 def real_url(request: pytest.FixtureRequest) -> str:

@@ -25,11 +25,14 @@ from adapters.postgres.outbox import open_outbox
 from adapters.postgres.pool import Pool
 from adapters.postgres.search import PostgresSearch
 from adapters.postgres.statuses import PostgresStatuses
+from domain.analytics import Tick
+from domain.audit import Found, LogBegin, Owing, Place, Position, Span, StoreFacts, Stray, Tally, Watermark, digest
+from domain.errors import Unavailable
+from domain.media import Media
+from domain.notifications import Notice
+from domain.watermarks import Mark
 from ingest.loss_detection import Continuity
 from ingest.relay import Relay
-from runtime.audit import Found, LogBegin, Owing, Place, Position, Span, StoreFacts, Stray, Tally, Watermark, digest
-from runtime.effects import Mark, Media, Notice, Tick
-from runtime.errors import Unavailable
 from schemas.codec import Record, decode
 from schemas.ids import new_id
 from schemas.messages import Message

@@ -21,7 +21,11 @@ from adapters.postgres.notifications import PostgresNotifications
 from adapters.postgres.pool import Pool, open_pool
 from adapters.postgres.search import PostgresSearch, Query
 from adapters.postgres.statuses import PostgresStatuses
-from runtime.effects import Counts, Index, Look, Mark, Media, Moved, Notice, Notifications, Statuses, Tick
+from domain.analytics import Counts, Tick
+from domain.media import Look, Media
+from domain.notifications import Notice, Notifications
+from domain.search import Index
+from domain.watermarks import Mark, Moved, Statuses
 from schemas.ids import new_id
 from schemas.messages import ChangeKind, Message, Status
 from tests import make

@@ -10,13 +10,13 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from adapters.auth import Identity
 from adapters.memory.identity import MemoryRevocations, MemoryTickets
 from adapters.postgres.pool import Pool, open_pool
 from adapters.postgres.revocations import PostgresRevocations
 from adapters.postgres.tickets import PostgresTickets
-from runtime.revocations import Revocations, RevokedTokens
-from runtime.tickets import TTL_S, Tickets
+from domain.identity import Identity
+from domain.revocations import Revocations, RevokedTokens
+from domain.tickets import TTL_S, Tickets
 from schemas.ids import new_id
 
 PAGE = "https://chat.example"

@@ -19,12 +19,12 @@ from adapters.postgres.history import PostgresHistory
 from adapters.postgres.intake import PostgresIntake
 from adapters.postgres.outbox import open_outbox
 from adapters.postgres.pool import open_pool, transaction
-from runtime.conversations import Conversations
-from runtime.errors import Conflict, Forbidden, IdempotencyMismatch, Invalid, NotFound, Unavailable
-from runtime.intake import Accepted, Contended, Intake
-from runtime.outbox import Outbox
-from runtime.ports import History
-from runtime.position import Position
+from domain.conversations import Conversations
+from domain.drafts import Accepted, Contended, Intake
+from domain.errors import Conflict, Forbidden, IdempotencyMismatch, Invalid, NotFound, Unavailable
+from domain.history import History
+from domain.log_position import Position
+from domain.outbox import Outbox
 from schemas.ids import new_id
 from schemas.messages import ChangeKind
 from tests import make

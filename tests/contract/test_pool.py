@@ -11,7 +11,7 @@ import psycopg.conninfo
 import pytest
 
 from adapters.postgres.pool import connection, open_pool
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from verify.fault_proxy import FaultProxy, open_proxy
 
 

@@ -11,8 +11,8 @@ from adapters.postgres.epochs import PostgresEpochs
 from adapters.postgres.outbox import open_outbox
 from adapters.postgres.parking import PostgresParking
 from adapters.postgres.pool import Pool, open_pool
-from runtime.parking import Parked, Parking, SetAside
-from runtime.position import Position
+from domain.log_position import Position
+from domain.parking import Parked, Parking, SetAside
 from schemas.ids import new_id
 
 

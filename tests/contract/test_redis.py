@@ -16,8 +16,9 @@ from adapters.redis.publisher import open_fanout
 from adapters.redis.rates import open_rate_limiter
 from adapters.redis.registry import open_registry
 from adapters.redis.subscriptions import open_subscriptions
-from runtime.errors import RateLimited, Unavailable
-from runtime.ports import Entry, Fanout, Hint
+from domain.errors import RateLimited, Unavailable
+from domain.presence import Entry
+from domain.pubsub import Fanout, Hint
 from schemas.ids import new_id
 from tests.contract.conftest import Node, listen, real_url
 

@@ -19,8 +19,8 @@ from adapters.redis.cluster_setup import shares
 from adapters.redis.publisher import open_fanout
 from adapters.redis.slot_client import tagged
 from adapters.redis.subscriptions import open_subscriptions
-from runtime.errors import Unavailable
-from runtime.ports import Fanout, Hint
+from domain.errors import Unavailable
+from domain.pubsub import Fanout, Hint
 from schemas.ids import new_id
 from stack.ports import allot
 from stack.servers.data_dir import Folder

@@ -21,7 +21,7 @@ from adapters.redis.presence_throttle import RedisSigns
 from adapters.redis.publisher import open_fanout
 from adapters.redis.registry import RedisRegistry, open_registry
 from adapters.redis.slot_client import tagged
-from runtime.ports import Entry, Registry, Signs
+from domain.presence import Entry, Registry, Signs
 from schemas.ids import new_id
 from tests.contract.conftest import real_url
 from tests.rediscluster import RedisCluster

@@ -11,7 +11,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from adapters.kafka.consumer import open_consumer
 from adapters.kafka.producer import open_log
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from schemas.codec import Record
 from schemas.ids import new_id
 from stack.running import RunningStack

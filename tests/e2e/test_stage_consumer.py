@@ -22,7 +22,7 @@ from adapters.kafka.producer import open_log
 from adapters.postgres.conversations import PostgresConversations
 from adapters.postgres.intake import PostgresIntake
 from adapters.postgres.pool import Pool, open_pool
-from runtime.ports import EventLog
+from domain.event_log import EventLog
 from schemas.codec import Record, record
 from schemas.events import MessageCreated
 from schemas.ids import new_id

@@ -22,11 +22,11 @@ from adapters.memory.intake import MemoryConversations, MemoryIntake
 from adapters.memory.log import MemoryLog
 from adapters.memory.redis import MemoryAnswers, MemoryBus, MemoryPlaces, MemoryRegistry, MemorySigns
 from adapters.memory.tables import Tables
+from domain.revocations import RevokedTokens
 from gateway import node
 from gateway.dispatcher import to_room
 from gateway.origins import allowed
 from gateway.server import Gateway, start_server
-from runtime.revocations import RevokedTokens
 from tests import make
 
 SECRET = "s" * 40

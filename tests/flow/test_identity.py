@@ -23,11 +23,11 @@ from adapters.auth.jwks import FetchedKeys
 from adapters.auth.keys import Secret
 from adapters.memory.history import MemoryHistory
 from adapters.memory.intake import MemoryConversations
+from domain.revocations import RevokedTokens
 from gateway import channels
 from ingest.http.app import create_app
 from ingest.http.auth import Edge
 from ingest.http.tickets import TicketCalls
-from runtime.revocations import RevokedTokens
 from runtime.settings import Auth
 from tests import make
 from tests.flow.conftest import Client, World, open_world

@@ -10,8 +10,8 @@ import pytest
 
 from adapters.memory.intake import MemoryConversations
 from adapters.memory.redis import MemoryRegistry
+from domain import presence as signs
 from gateway import presence as desk
-from runtime import signs
 from schemas.ids import new_id
 
 from .conftest import LEASE_S

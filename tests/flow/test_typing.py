@@ -9,8 +9,8 @@ import pytest
 
 from adapters.memory import redis as memory
 from adapters.memory.intake import MemoryConversations
+from domain.presence import TYPING_S
 from gateway import typing
-from runtime.signs import TYPING_S
 from tests import make
 
 QUICK_S = 0.8

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from runtime.intake import Accepted, Draft
+from domain.drafts import Accepted, Draft
 from schemas.messages import Message
 
 Patch = Callable[[], None]
@@ -146,7 +146,7 @@ def invented(draft: Draft) -> Message:
 
 @bug
 def replay_other_content() -> None:
-    from runtime import intake
+    from domain import drafts as intake
 
     intake._replay = lambda _, message, __: Accepted(message, replayed=True)
 

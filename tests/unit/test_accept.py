@@ -9,9 +9,9 @@ import pytest
 
 from adapters.memory.intake import MemoryConversations, MemoryIntake
 from adapters.memory.tables import Tables
+from domain.drafts import Draft, Outcome
+from domain.errors import IdempotencyMismatch, NotFound, OutcomeUnknown, Unavailable
 from ingest.accept import Accept
-from runtime.errors import IdempotencyMismatch, NotFound, OutcomeUnknown, Unavailable
-from runtime.intake import Draft, Outcome
 from schemas.ids import new_id
 from tests import make
 

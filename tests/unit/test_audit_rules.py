@@ -13,7 +13,7 @@ from audit.render import advice, as_json, notes, plan
 from audit.rules import Judge, settle
 from audit.topic_checks import CHECKS, CREATED, INDEXED, NOTIFIED, PROCESSED, SENT, STAGES, TOPICS, Due, Seen, Trail
 from audit.topic_checks import trails as trails_of
-from runtime.audit import Found, Loose, Owing, Place, Position, Row, StoreFacts, Stray, Tally, Watermark
+from domain.audit import Found, Loose, Owing, Place, Position, Row, StoreFacts, Stray, Tally, Watermark
 
 NOW = 10_000_000
 GRACE = 30_000

@@ -8,8 +8,8 @@ import pytest
 
 from adapters.auth import Verifier, issue
 from adapters.auth.keys import BadKeys, Secret
-from runtime.errors import Unauthenticated
-from runtime.revocations import Revocation, RevokedTokens
+from domain.errors import Unauthenticated
+from domain.revocations import Revocation, RevokedTokens
 from tests.issuers import SECRET, Issuer, attacks
 
 ISSUER = Issuer()

@@ -13,8 +13,8 @@ from adapters.auth import Verifier
 from adapters.auth.factory import check, open_verifier
 from adapters.auth.jwks import FetchedKeys
 from adapters.auth.keys import BadKeys, read_set
-from runtime.errors import Unauthenticated, Unavailable
-from runtime.revocations import RevokedTokens
+from domain.errors import Unauthenticated, Unavailable
+from domain.revocations import RevokedTokens
 from runtime.settings import Auth
 from tests.issuers import Issuer, KeyServer, attacks, number, open_key_server, rsa_key
 

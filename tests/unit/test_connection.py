@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from adapters.auth import LEEWAY_S, Identity
+from domain.identity import LEEWAY_S, Identity
 from gateway.connection import Connection
 
 

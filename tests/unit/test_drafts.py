@@ -5,9 +5,9 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from domain.errors import Invalid
 from ingest.http.conversations import NewConversation
 from ingest.http.validation import draft, parse
-from runtime.errors import Invalid
 from tests import make
 
 GOOD = {"conversationId": make.ROOM, "type": "text", "content": "hi"}

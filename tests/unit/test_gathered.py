@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from domain.errors import Unavailable
 from runtime.dataloader import Gathered
-from runtime.errors import Unavailable
 
 
 class Server:

@@ -10,7 +10,7 @@ import sys
 import pytest
 import structlog
 
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from runtime.logs import configure
 
 SECRET = "canary-of-a-token"

@@ -10,9 +10,9 @@ import pytest
 from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
 from adapters.memory.log import MemoryLog
 from adapters.memory.tables import Tables
+from domain.errors import Unavailable
 from ingest.loss_detection import Continuity
 from ingest.relay import GATHER_S, Relay
-from runtime.errors import Unavailable
 from tests import make
 
 

@@ -14,9 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
 from adapters.memory.log import MemoryLog
 from adapters.memory.tables import Tables
+from domain.errors import Unavailable
 from ingest.loss_detection import Continuity
 from ingest.relay import Relay
-from runtime.errors import Unavailable
 from schemas.codec import Record, decode
 from schemas.events import MessageCreated
 from schemas.ids import new_id

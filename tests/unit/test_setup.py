@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from stack import setup
 from stack.errors import OperatorError
 from stack.standstill import Activity, Standstill

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.signs import PRESENCE_S, told, wait_s
+from domain.presence import PRESENCE_S, told, wait_s
 
 NOW = 1_000_000
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from adapters.memory.log import MemoryLog
-from runtime.errors import Rejected, Unavailable
+from domain.errors import Rejected, Unavailable
 from schemas.codec import record
 from schemas.events import AnyEvent, MessageCreated
 from streams import batch as stages

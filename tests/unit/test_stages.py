@@ -13,7 +13,8 @@ from PIL import Image
 from adapters.memory.effects import MemoryBlobs, MemoryMedia, MemoryNotifications
 from adapters.memory.intake import MemoryConversations
 from adapters.memory.tables import ConversationRow, Tables
-from runtime.effects import Look, Media, Moved
+from domain.media import Look, Media
+from domain.watermarks import Moved
 from schemas.codec import record
 from schemas.events import MediaProcessed, MessageSent, NotificationSent, ReceiptRecorded
 from schemas.messages import Status

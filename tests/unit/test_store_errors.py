@@ -7,7 +7,7 @@ import pytest
 from psycopg import errors
 
 from adapters.postgres.pool import unavailable_on_outage
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 
 
 @pytest.mark.parametrize(

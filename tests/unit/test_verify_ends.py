@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from millrace_client.connection import Live
 
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from stack.errors import OperatorError
 from tests import make
 from verify import run as runs

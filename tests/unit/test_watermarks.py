@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from adapters.memory.effects import MemoryStatuses
 from adapters.memory.intake import MemoryConversations, MemoryIntake
 from adapters.memory.tables import Tables
-from runtime.effects import Mark
+from domain.watermarks import Mark
 from schemas.events import ReceiptRecorded
 from schemas.messages import Status
 from streams.stages.status import merge

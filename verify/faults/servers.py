@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.errors import Unavailable
+from domain.errors import Unavailable
 from stack.child import run_to_end
 from stack.processes import family, lives
 from verify.faults.process import send

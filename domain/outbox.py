@@ -6,7 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from runtime.position import Position
+from domain.log_position import Position
+
+KEEP_PUBLISHED_H = 48
+"""Published rows stay so long, for a broker that lost its data."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from runtime.errors import Conflict, Forbidden, NotFound
+from domain.errors import Conflict, Forbidden, NotFound
 from schemas.messages import ChangeKind, Message
 
 MAX_MEMBERS = 5000

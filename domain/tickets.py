@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Protocol
 
-from adapters.auth import Identity
+from domain.identity import Identity
 
 TTL_S = 30.0
 _BYTES = 16

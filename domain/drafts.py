@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from runtime.errors import IdempotencyMismatch, Invalid, NotFound, Rejected
+from domain.errors import IdempotencyMismatch, Invalid, NotFound, Rejected
 from schemas.clock import wire_time
 from schemas.messages import Message
 

@@ -1,0 +1,1 @@
+"""Rules and ports, by subject. Pure: nothing here does I/O."""
