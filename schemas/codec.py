@@ -28,14 +28,19 @@ class Record:
     headers: Headers = ()
 
 
-_encode = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
 _decoders = {topic: msgspec.json.Decoder(kind) for topic, kind in BY_TOPIC.items()}
+
+
+def encode(event: AnyEvent) -> bytes:
+    """Return the event as JSON: the value of its record."""
+    return _encoder.encode(event)
 
 
 def record(event: AnyEvent, *, producer: str) -> Record:
     """The event as a record of its topic, keyed by its conversation."""
     key = event.conversation_id.encode()
-    return Record(event.TOPIC, key, _encode(event), headers(event.TOPIC, event.event_id, producer))
+    return Record(event.TOPIC, key, encode(event), headers(event.TOPIC, event.event_id, producer))
 
 
 def headers(topic: str, event_id: str, producer: str) -> Headers:

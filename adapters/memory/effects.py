@@ -10,13 +10,13 @@ import msgspec
 
 from adapters.memory.tables import Tables
 from domain.analytics import Tick, Total
+from domain.changes import media_entry
 from domain.media import Look, Media
 from domain.notifications import Notice
 from domain.watermarks import Mark, Moved, furthest, of_members
 from schemas.clock import now
 from schemas.events import MediaProcessed
-from schemas.frames import media_data
-from schemas.messages import Change, ChangeKind, Message, Status
+from schemas.messages import Message, Status
 
 _RANK = {status.wire: status for status in Status}
 
@@ -193,15 +193,7 @@ class MemoryMedia:
             error=look.error,
             at=now(),
         )
-        row.last_seq = event.seq
-        self.tables.changes[event.conversation_id].append(
-            Change(
-                conversation_id=event.conversation_id,
-                seq=event.seq,
-                kind=ChangeKind.MEDIA_READY,
-                data=media_data(event),
-            )
-        )
+        self.tables.append(media_entry(event))
         self.told[key] = event
         return event
 

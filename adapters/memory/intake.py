@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from adapters.memory.tables import ConversationRow, OutboxRow, Tables
+from domain.changes import created_event, membership_entry, message_entry
 from domain.conversations import MAX_MEMBERS, Conversation, Member, Summary, check_change
 from domain.drafts import Accepted, Draft, Ground, Outcome, decide
 from domain.errors import Conflict, Unavailable
@@ -14,10 +15,8 @@ from domain.log_position import Position, loss
 from domain.outbox import Loss, Owed, ReadAgain
 from schemas.clock import now
 from schemas.codec import record
-from schemas.events import ConversationChange, ConversationChanged, MessageCreated
-from schemas.frames import membership_data
 from schemas.ids import OUTBOX_SHARDS, outbox_shard
-from schemas.messages import Change, ChangeKind
+from schemas.messages import ChangeKind
 
 
 @dataclass(slots=True)
@@ -51,13 +50,7 @@ class MemoryIntake:
         tables.messages[message.message_id] = message
         if draft.client_message_id:
             tables.keys[draft.sender_id, draft.client_message_id] = (message.message_id, draft.body_hash)
-        change = Change(
-            conversation_id=message.conversation_id,
-            seq=message.seq,
-            kind=ChangeKind.MESSAGE,
-            message=message,
-        )
-        tables.log(change, MessageCreated(message=message))
+        tables.append(message_entry(message))
 
 
 @dataclass(slots=True)
@@ -73,17 +66,7 @@ class MemoryConversations:
         everybody = sorted({owner, *members})
         tables.conversations[conversation_id] = ConversationRow(conversation_id, title, owner)
         tables.members[conversation_id] = {u: "owner" if u == owner else "member" for u in everybody}
-        event = ConversationChanged(
-            conversation_id=conversation_id,
-            seq=0,
-            change=ConversationChange.CREATED,
-            user_id=owner,
-            by=owner,
-            at=now(),
-            title=title,
-            members=tuple(everybody),
-        )
-        tables.outbox[conversation_id, 0] = OutboxRow(0, event)
+        tables.owe(conversation_id, 0, created_event(conversation_id, title, owner, tuple(everybody), now()))
 
     async def add(self, conversation_id: str, user_id: str, by: str) -> None:
         members = self.tables.members.get(conversation_id, {})
@@ -102,17 +85,8 @@ class MemoryConversations:
             self._log(ChangeKind.MEMBER_REMOVED, conversation_id, user_id, by)
 
     def _log(self, kind: ChangeKind, conversation_id: str, user_id: str, by: str) -> None:
-        event = ConversationChanged(
-            conversation_id=conversation_id,
-            seq=self.tables.conversations[conversation_id].last_seq + 1,
-            change=ConversationChange(kind),
-            user_id=user_id,
-            by=by,
-            at=now(),
-        )
-        data = membership_data(user_id, by, event.at)
-        change = Change(conversation_id=conversation_id, seq=event.seq, kind=kind, data=data)
-        self.tables.log(change, event)
+        seq = self.tables.conversations[conversation_id].last_seq + 1
+        self.tables.append(membership_entry(kind, conversation_id, seq, user=user_id, by=by, at=now()))
 
     async def get(self, conversation_id: str, user_id: str) -> Conversation | None:
         members = self.tables.members.get(conversation_id, {})

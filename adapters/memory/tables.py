@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from domain.changes import Entry
 from domain.log_position import Position
 from schemas.events import AnyEvent
 from schemas.messages import Change, Message
@@ -51,10 +52,18 @@ class Tables:
     device_receipts: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
     """(conversation, user, device) → (delivered seq, read seq)."""
 
-    def log(self, change: Change, event: AnyEvent) -> None:
-        """Append to a conversation's change log and owe the event to Kafka."""
+    def append(self, entry: Entry) -> None:
+        """Append an entry under the next seq of its conversation, and owe its event to Kafka."""
+        change = entry.change
         row = self.conversations[change.conversation_id]
         assert change.seq == row.last_seq + 1
-        row.last_seq, row.last_at = change.seq, datetime.now(UTC)
+        row.last_seq = change.seq
+        if entry.is_activity:
+            row.last_at = datetime.now(UTC)
         self.changes[change.conversation_id].append(change)
-        self.outbox[change.conversation_id, change.seq] = OutboxRow(change.seq, event)
+        if entry.event is not None:
+            self.owe(change.conversation_id, change.seq, entry.event)
+
+    def owe(self, conversation_id: str, seq: int, event: AnyEvent) -> None:
+        """Owe an event to Kafka under its conversation and seq."""
+        self.outbox[conversation_id, seq] = OutboxRow(seq, event)

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from adapters.postgres import rows
+from adapters.postgres import change_log, rows
 from adapters.postgres.outbox import announce
 from adapters.postgres.pool import CONNECT, Connection, Pool, connection, transaction, unavailable_on_outage
 from adapters.postgres.statements import load
@@ -27,13 +27,12 @@ from domain.audit import (
     Tally,
     Watermark,
 )
-from schemas.codec import record
+from domain.changes import OutboxEntry
 from schemas.events import MediaProcessed, MessageCreated, NotificationSent
-from schemas.ids import first_id, is_uuid, outbox_shard
+from schemas.ids import first_id, is_uuid
 
 _SQL = load("audit")
 _LEADER = 0x41554449  # "AUDI"
-_PRODUCER = "millrace/audit"
 _MADE_BEFORE = timedelta(minutes=5)
 """How long before it is stored a message's id may have been made; also bounds how far clocks may differ."""
 _KEPT_H = 47
@@ -194,14 +193,11 @@ async def _republish(conn: Connection, message_ids: Sequence[str], grace_s: floa
     messages = [rows.message((*row[:9], 0)) for row in found]  # as it was when it was accepted: pending
     if not messages:
         return 0
-    events = [record(MessageCreated(message=m), producer=_PRODUCER) for m in messages]
     columns: dict[str, Any] = {
         "ids": [m.message_id for m in messages],
         "conversations": [m.conversation_id for m in messages],
         "seqs": [m.seq for m in messages],
     }
     await conn.execute(_SQL["note_republished"], columns)
-    shards = [outbox_shard(m.conversation_id) for m in messages]
-    more = {"shards": shards, "values": [e.value for e in events], "topic": MessageCreated.TOPIC}
-    await conn.execute(_SQL["republish"], {**columns, **more})
+    await change_log.owe_again(conn, [OutboxEntry(m.seq, MessageCreated(message=m)) for m in messages])
     return len(messages)

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
-from adapters.postgres import rows
+from adapters.postgres import change_log, rows
 from adapters.postgres.pool import Connection, Pool, connection, transaction
 from adapters.postgres.statements import load
+from domain.changes import OutboxEntry, created_event, membership_entry
 from domain.conversations import MAX_MEMBERS, Conversation, Member, Summary, check_change
 from domain.errors import Conflict, NotFound
-from schemas.clock import now
-from schemas.codec import record
-from schemas.events import ConversationChange, ConversationChanged
-from schemas.frames import membership_data
-from schemas.ids import is_uuid, outbox_shard
+from schemas.clock import now, wire_time
+from schemas.ids import is_uuid
 from schemas.messages import ChangeKind
 
 _SQL = load("conversations")
-_PRODUCER = "millrace/ingest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +34,8 @@ class PostgresConversations:
             if made.rowcount == 0:
                 raise Conflict("this conversationId is taken; use another, or leave it out")
             await conn.execute(_SQL["create_members"], {**fields, "members": everybody})
-            event = ConversationChanged(
-                conversation_id=conversation_id,
-                seq=0,
-                change=ConversationChange.CREATED,
-                user_id=owner,
-                by=owner,
-                at=now(),
-                title=title,
-                members=tuple(everybody),
-            )
-            await _owe(conn, event)
+            event = created_event(conversation_id, title, owner, tuple(everybody), now())
+            await change_log.owe(conn, [OutboxEntry(0, event)])
 
     async def add(self, conversation_id: str, user_id: str, by: str) -> None:
         await self._change(ChangeKind.MEMBER_ADDED, conversation_id, user_id, by)
@@ -62,23 +48,18 @@ class PostgresConversations:
             raise NotFound("no such conversation")
         adding = kind is ChangeKind.MEMBER_ADDED
         async with transaction(self.pool) as conn:
-            cursor = await conn.execute(_SQL["lock"], {"conversation_id": conversation_id, "by": by})
-            found = await cursor.fetchone()
-            head, role = found or (0, None)
-            check_change(kind, role, user_id=user_id, by=by)
-            who = {"conversation_id": conversation_id, "user_id": user_id, "seq": head + 1}
-            changed = await conn.execute(_SQL["add_member" if adding else "remove_member"], who)
+            head = await change_log.lock(conn, conversation_id)
+            role = await (await conn.execute(_SQL["role"], {"conversation_id": conversation_id, "by": by})).fetchone()
+            check_change(kind, role[0] if role else None, user_id=user_id, by=by)
+            assert head is not None, "a conversation with a member exists"
+            membership = {"conversation_id": conversation_id, "user_id": user_id, "seq": head + 1}
+            changed = await conn.execute(_SQL["add_member" if adding else "remove_member"], membership)
             if changed.rowcount == 0:
                 return
-            event = ConversationChanged(
-                conversation_id=conversation_id,
-                seq=head + 1,
-                change=ConversationChange(kind),
-                user_id=user_id,
-                by=by,
-                at=now(),
-            )
-            await _log_change(conn, event, 1 if adding else -1)
+            await _count_member(conn, conversation_id, 1 if adding else -1)
+            at = datetime.now(UTC)
+            entry = membership_entry(kind, conversation_id, head + 1, user=user_id, by=by, at=wire_time(at))
+            await change_log.append(conn, [entry], at)
 
     async def get(self, conversation_id: str, user_id: str) -> Conversation | None:
         if not is_uuid(conversation_id):
@@ -114,25 +95,8 @@ class PostgresConversations:
             return await (await conn.execute(_SQL[name], params)).fetchall()
 
 
-async def _log_change(conn: Connection, event: ConversationChanged, delta: int) -> None:
-    place = {"conversation_id": event.conversation_id, "seq": event.seq}
-    raised = await conn.execute(_SQL["raise_head"], {**place, "delta": delta, "max": MAX_MEMBERS})
-    if raised.rowcount == 0:
+async def _count_member(conn: Connection, conversation_id: str, delta: int) -> None:
+    fields = {"conversation_id": conversation_id, "delta": delta, "max": MAX_MEMBERS}
+    counted = await conn.execute(_SQL["count_member"], fields)
+    if counted.rowcount == 0:
         raise Conflict(f"the conversation is full: it has {MAX_MEMBERS} members")
-    data = orjson.dumps(membership_data(event.user_id, event.by, event.at)).decode()
-    await conn.execute(_SQL["insert_change"], {**place, "kind": event.change, "data": data})
-    await _owe(conn, event)
-
-
-async def _owe(conn: Connection, event: ConversationChanged) -> None:
-    await conn.execute(
-        _SQL["insert_outbox"],
-        {
-            "conversation_id": event.conversation_id,
-            "seq": event.seq,
-            "shard": outbox_shard(event.conversation_id),
-            "topic": event.TOPIC,
-            "value": record(event, producer=_PRODUCER).value,
-            "event_id": event.event_id,
-        },
-    )

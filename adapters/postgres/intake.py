@@ -10,18 +10,15 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from adapters.postgres import rows
+from adapters.postgres import change_log, rows
 from adapters.postgres.pool import Connection, Pool, unavailable_on_outage
 from adapters.postgres.statements import load
+from domain.changes import message_entry
 from domain.drafts import Accepted, Draft, Ground, Outcome, decide
 from domain.errors import OutcomeUnknown, Unavailable
-from schemas.codec import record
-from schemas.events import MessageCreated
-from schemas.ids import outbox_shard
 from schemas.messages import Message
 
 _SQL = load("intake")
-PRODUCER = "millrace/ingest"
 _TRIES = 3
 
 
@@ -78,8 +75,7 @@ async def _ground(conn: Connection, drafts: Sequence[Draft], *, wait: bool) -> G
     media = [m for d in drafts for m in d.attachments]
     conversations = [d.conversation_id for d in drafts]
     users = [d.sender_id for d in drafts]
-    distinct = {"conversations": sorted(set(conversations))}
-    locked = await conn.execute(_SQL["lock_or_wait" if wait else "lock_or_pass"], distinct)
+    locked = await change_log.start_lock(conn, conversations, wait=wait)
     members = await conn.execute(_SQL["members"], {"conversations": conversations, "users": users})
     known = await _maybe(conn, _SQL["known"], keyed, users=[u for u, _ in keyed], keys=[k for _, k in keyed])
     replied = await _maybe(conn, _SQL["replied"], replies, ids=replies)
@@ -109,15 +105,12 @@ def _by_key(found: Sequence[tuple[Any, ...]]) -> Mapping[tuple[str, str], tuple[
 
 async def _write(conn: Connection, new: Sequence[tuple[Draft, Message]], at: datetime) -> None:
     drafts, messages = [d for d, _ in new], [m for _, m in new]
-    conversations, seqs = [m.conversation_id for m in messages], [m.seq for m in messages]
-    ids = [m.message_id for m in messages]
-    heads = dict(zip(conversations, seqs, strict=True))  # seqs rise, so the last one stays
-    place = {"ids": ids, "conversations": conversations, "seqs": seqs}
-    await conn.execute(_SQL["raise_heads"], {"conversations": list(heads), "seqs": list(heads.values()), "at": at})
     await conn.execute(
         _SQL["insert_messages"],
         {
-            **place,
+            "ids": [m.message_id for m in messages],
+            "conversations": [m.conversation_id for m in messages],
+            "seqs": [m.seq for m in messages],
             "senders": [m.sender_id for m in messages],
             "types": [m.type for m in messages],
             "contents": [m.content for m in messages],
@@ -128,14 +121,4 @@ async def _write(conn: Connection, new: Sequence[tuple[Draft, Message]], at: dat
             "at": at,
         },
     )
-    await conn.execute(_SQL["insert_changes"], {**place, "at": at})
-    events = [record(MessageCreated(message=m), producer=PRODUCER) for m in messages]
-    await conn.execute(
-        _SQL["insert_outbox"],
-        {
-            **place,
-            "shards": [outbox_shard(c) for c in conversations],
-            "values": [e.value for e in events],
-            "topic": MessageCreated.TOPIC,
-        },
-    )
+    await change_log.append(conn, [message_entry(message) for message in messages], at)

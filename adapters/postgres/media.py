@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import orjson
 
-from adapters.postgres.pool import Connection, Pool, connection, transaction
+from adapters.postgres import change_log
+from adapters.postgres.pool import Pool, connection, transaction
 from adapters.postgres.statements import load
+from domain.changes import media_entry
 from domain.media import Look, Media
-from schemas.clock import now
+from schemas.clock import wire_time
 from schemas.events import MediaProcessed
-from schemas.frames import media_data
 from schemas.ids import is_uuid
 from schemas.messages import Message
 
@@ -91,14 +92,15 @@ class PostgresMedia:
             "media_id": media.media_id,
         }
         async with transaction(self.pool) as conn:
-            locked = await (await conn.execute(_SQL["lock"], place)).fetchone()
+            head = await change_log.lock(conn, message.conversation_id)
             told = await (await conn.execute(_SQL["place"], place)).fetchone()
             if told is not None:
                 return msgspec.json.decode(told[0], type=MediaProcessed)
-            assert locked is not None  # a message of ours is in a conversation
+            assert head is not None, "a message is in a conversation"
+            at = datetime.now(UTC)
             event = MediaProcessed(
                 conversation_id=message.conversation_id,
-                seq=locked[0] + 1,
+                seq=head + 1,
                 message_id=message.message_id,
                 media_id=media.media_id,
                 media_type=look.media_type,
@@ -106,20 +108,14 @@ class PostgresMedia:
                 height=look.height,
                 thumbnail=look.error is None and look.width is not None,
                 error=look.error,
-                at=now(),
+                at=wire_time(at),
             )
-            await _tell(conn, place, event)
+            stored = msgspec.json.encode(event).decode()
+            await conn.execute(_SQL["insert_place"], {**place, "seq": event.seq, "event": stored})
+            await change_log.append(conn, [media_entry(event)], at)
             return event
 
     async def _one(self, name: str, params: Mapping[str, Any]) -> tuple[Any, ...] | None:
         async with connection(self.pool) as conn:
             cursor = await conn.execute(_SQL[name], params)
             return await cursor.fetchone() if cursor.description else None
-
-
-async def _tell(conn: Connection, place: Mapping[str, str], event: MediaProcessed) -> None:
-    await conn.execute(_SQL["raise_head"], {**place, "seq": event.seq})
-    stored = msgspec.json.encode(event).decode()
-    await conn.execute(_SQL["insert_place"], {**place, "seq": event.seq, "event": stored})
-    data = orjson.dumps(media_data(event)).decode()
-    await conn.execute(_SQL["insert_change"], {**place, "seq": event.seq, "data": data})

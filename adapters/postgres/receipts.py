@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from adapters.postgres import change_log
 from adapters.postgres.pool import Pool, transaction
 from adapters.postgres.statements import load
+from domain.changes import OutboxEntry
 from domain.errors import Invalid, NotFound
-from schemas.codec import record
 from schemas.events import ReceiptRecorded
-from schemas.ids import is_uuid, outbox_shard
+from schemas.ids import is_uuid
 
 _SQL = load("receipts")
-_PRODUCER = "millrace/ingest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +34,5 @@ class PostgresReceipts:
                 raise NotFound("no such conversation, or you are not a member of it")
             if receipt.delivered_seq > head[0]:
                 raise Invalid(f"a seq is beyond the head, which is {head[0]}", [("$", "beyond the head")])
-            await conn.execute(
-                _SQL["owe"],
-                {
-                    "conversation_id": id_,
-                    "seq": receipt.delivered_seq,
-                    "part": f"{receipt.user_id}:{receipt.device}:{receipt.read_seq}",
-                    "shard": outbox_shard(id_),
-                    "topic": receipt.TOPIC,
-                    "value": record(receipt, producer=_PRODUCER).value,
-                    "event_id": receipt.event_id,
-                },
-            )
+            part = f"{receipt.user_id}:{receipt.device}:{receipt.read_seq}"
+            await change_log.owe_again(conn, [OutboxEntry(receipt.delivered_seq, receipt, part)])

@@ -186,15 +186,6 @@ WHERE m.message_id = ANY(%(ids)s::uuid[]) AND m.created_at < now() - make_interv
   AND (o.seq IS NULL OR o.published_at IS NOT NULL)
 ORDER BY m.conversation_id, m.seq;
 
--- name: republish
-INSERT INTO outbox AS o (conversation_id, seq, shard, topic, value, event_id)
-SELECT conversation, seq, shard, %(topic)s, value, id
-FROM unnest(%(ids)s::text[], %(conversations)s::uuid[], %(seqs)s::bigint[], %(shards)s::smallint[],
-            %(values)s::bytea[])
-    AS again (id, conversation, seq, shard, value)
-ON CONFLICT (conversation_id, seq, part) DO UPDATE
-    SET published_at = NULL, topic = excluded.topic, value = excluded.value, event_id = excluded.event_id;
-
 -- name: note_republished
 INSERT INTO audit_heals (message_id, conversation_id, seq)
 SELECT id::uuid, conversation, seq

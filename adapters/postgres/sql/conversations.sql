@@ -8,13 +8,12 @@ INSERT INTO members (conversation_id, user_id, role, joined_seq)
 SELECT %(conversation_id)s::uuid, user_id, CASE WHEN user_id = %(owner)s THEN 'owner' ELSE 'member' END, 0
 FROM unnest(%(members)s::text[]) AS user_id;
 
--- name: lock
--- The lock that gives seqs: whoever changes a conversation takes it.
-SELECT c.last_seq, m.role
-FROM conversations c
-LEFT JOIN members m ON m.conversation_id = c.conversation_id AND m.user_id = %(by)s
-WHERE c.conversation_id = %(conversation_id)s::uuid
-FOR UPDATE OF c;
+-- name: role
+SELECT role FROM members WHERE conversation_id = %(conversation_id)s::uuid AND user_id = %(by)s;
+
+-- name: count_member
+UPDATE conversations SET member_count = member_count + %(delta)s
+WHERE conversation_id = %(conversation_id)s::uuid AND (%(delta)s < 0 OR member_count < %(max)s);
 
 -- name: add_member
 INSERT INTO members (conversation_id, user_id, role, joined_seq)
@@ -23,18 +22,6 @@ ON CONFLICT DO NOTHING;
 
 -- name: remove_member
 DELETE FROM members WHERE conversation_id = %(conversation_id)s::uuid AND user_id = %(user_id)s;
-
--- name: raise_head
-UPDATE conversations SET last_seq = %(seq)s, last_at = now(), member_count = member_count + %(delta)s
-WHERE conversation_id = %(conversation_id)s::uuid AND (%(delta)s < 0 OR member_count < %(max)s);
-
--- name: insert_change
-INSERT INTO changes (conversation_id, seq, kind, data)
-VALUES (%(conversation_id)s::uuid, %(seq)s, %(kind)s, %(data)s::jsonb);
-
--- name: insert_outbox
-INSERT INTO outbox (conversation_id, seq, shard, topic, value, event_id)
-VALUES (%(conversation_id)s::uuid, %(seq)s, %(shard)s, %(topic)s, %(value)s, %(event_id)s);
 
 -- name: get
 SELECT c.conversation_id::text, c.title, c.last_seq,

@@ -1,16 +1,3 @@
--- name: lock_or_pass
--- A conversation that somebody else holds is passed over: nobody waits for a stranger.
-SELECT conversation_id::text, last_seq FROM conversations
-WHERE conversation_id = ANY(%(conversations)s::uuid[])
-FOR UPDATE SKIP LOCKED;
-
--- name: lock_or_wait
--- In the order of their ids, so that two batches never wait for each other in a circle.
-SELECT conversation_id::text, last_seq FROM conversations
-WHERE conversation_id = ANY(%(conversations)s::uuid[])
-ORDER BY conversation_id
-FOR UPDATE;
-
 -- name: members
 SELECT conversation_id::text, user_id
 FROM members
@@ -29,11 +16,6 @@ SELECT message_id::text, conversation_id::text FROM messages WHERE message_id = 
 -- name: media
 SELECT media_id::text, owner_id FROM media WHERE media_id = ANY(%(ids)s::uuid[]);
 
--- name: raise_heads
-UPDATE conversations c SET last_seq = wanted.seq, last_at = %(at)s
-FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[]) AS wanted (conversation_id, seq)
-WHERE c.conversation_id = wanted.conversation_id;
-
 -- name: insert_messages
 -- Attachments are ids, so a comma separates them safely.
 INSERT INTO messages (message_id, conversation_id, seq, sender_id, type, content, attachments, reply_to,
@@ -43,15 +25,3 @@ FROM unnest(%(ids)s::uuid[], %(conversations)s::uuid[], %(seqs)s::bigint[], %(se
             %(types)s::text[], %(contents)s::text[], %(attachments)s::text[], %(replies)s::uuid[],
             %(keys)s::text[], %(hashes)s::bytea[])
     AS draft (id, conversation, seq, sender, type, content, attachments, reply_to, key, hash);
-
--- name: insert_changes
-INSERT INTO changes (conversation_id, seq, kind, message_id, at)
-SELECT conversation, seq, 'message', id, %(at)s
-FROM unnest(%(ids)s::uuid[], %(conversations)s::uuid[], %(seqs)s::bigint[]) AS draft (id, conversation, seq);
-
--- name: insert_outbox
-INSERT INTO outbox (conversation_id, seq, shard, topic, value, event_id)
-SELECT conversation, seq, shard, %(topic)s, value, id
-FROM unnest(%(ids)s::text[], %(conversations)s::uuid[], %(seqs)s::bigint[], %(shards)s::smallint[],
-            %(values)s::bytea[])
-    AS draft (id, conversation, seq, shard, value);

@@ -25,20 +25,10 @@ INSERT INTO media_looks (sha256, media_type, width, height, clean, thumbnail, er
 VALUES (%(sha256)s, %(media_type)s, %(width)s, %(height)s, %(clean)s, %(thumbnail)s, %(error)s)
 ON CONFLICT DO NOTHING;
 
--- name: lock
-SELECT last_seq FROM conversations WHERE conversation_id = %(conversation_id)s::uuid FOR UPDATE;
-
 -- name: place
 SELECT event::text FROM media_places
 WHERE message_id = %(message_id)s::uuid AND media_id = %(media_id)s::uuid;
 
--- name: raise_head
-UPDATE conversations SET last_seq = %(seq)s WHERE conversation_id = %(conversation_id)s::uuid;
-
 -- name: insert_place
 INSERT INTO media_places (message_id, media_id, conversation_id, seq, event)
 VALUES (%(message_id)s::uuid, %(media_id)s::uuid, %(conversation_id)s::uuid, %(seq)s, %(event)s::jsonb);
-
--- name: insert_change
-INSERT INTO changes (conversation_id, seq, kind, message_id, data)
-VALUES (%(conversation_id)s::uuid, %(seq)s, 'media_ready', %(message_id)s::uuid, %(data)s::jsonb);

@@ -1,0 +1,97 @@
+"""The one writer of seqs, the change log and the outbox.
+
+Lock the conversations, append entries with the seqs that follow their heads, commit: the lock is held until then, so
+the order of commits is the order of seqs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+import psycopg
+from psycopg.rows import TupleRow
+
+from adapters.postgres.pool import Connection
+from adapters.postgres.statements import load
+from domain.changes import Entry, OutboxEntry
+from schemas.codec import encode
+from schemas.ids import outbox_shard
+
+_SQL = load("change_log")
+
+
+async def start_lock(
+    conn: Connection, conversation_ids: Sequence[str], *, wait: bool = True
+) -> psycopg.AsyncCursor[TupleRow]:
+    """Lock these conversations for the transaction; the cursor gives (id, head) of each that is locked.
+
+    Without ``wait`` a conversation that another transaction holds is passed over. In a pipeline the rows arrive with
+    the answer to what is sent next.
+    """
+    distinct = {"conversations": sorted(set(conversation_ids))}
+    return await conn.execute(_SQL["lock_or_wait" if wait else "lock_or_pass"], distinct)
+
+
+async def lock(conn: Connection, conversation_id: str) -> int | None:
+    """Lock a conversation for the transaction and return its head; None when it does not exist."""
+    row = await (await start_lock(conn, [conversation_id])).fetchone()
+    return None if row is None else row[1]
+
+
+async def append(conn: Connection, entries: Sequence[Entry], at: datetime) -> None:
+    """Append entries of locked conversations: raise their heads, log the changes, owe their events to Kafka.
+
+    The seqs of each conversation are dense and ascend from its head.
+    """
+    changes = [entry.change for entry in entries]
+    conversations, seqs = [c.conversation_id for c in changes], [c.seq for c in changes]
+    await _raise_heads(conn, entries, at)
+    await conn.execute(
+        _SQL["insert_changes"],
+        {
+            "conversations": conversations,
+            "seqs": seqs,
+            "kinds": [change.kind.value for change in changes],
+            "messages": [entry.message_id for entry in entries],
+            "data": [None if entry.data is None else orjson.dumps(entry.data).decode() for entry in entries],
+            "at": at,
+        },
+    )
+    await owe(conn, [OutboxEntry(e.change.seq, e.event) for e in entries if e.event is not None])
+
+
+async def _raise_heads(conn: Connection, entries: Sequence[Entry], at: datetime) -> None:
+    heads: dict[str, int] = {}
+    activity: dict[str, bool] = {}
+    for entry in entries:
+        id_ = entry.change.conversation_id
+        heads[id_] = entry.change.seq  # seqs ascend, so the last one stays
+        activity[id_] = activity.get(id_, False) or entry.is_activity
+    fields = {"conversations": list(heads), "seqs": list(heads.values()), "activity": list(activity.values())}
+    await conn.execute(_SQL["raise_heads"], {**fields, "at": at})
+
+
+async def owe(conn: Connection, entries: Sequence[OutboxEntry]) -> None:
+    """Owe events to Kafka for the first time; the relay publishes those of a conversation in the order of seqs."""
+    if entries:
+        await conn.execute(_SQL["insert_outbox"], _columns(entries))
+
+
+async def owe_again(conn: Connection, entries: Sequence[OutboxEntry]) -> None:
+    """Owe events that may have been owed before, published or not."""
+    await conn.execute(_SQL["owe_again"], {**_columns(entries), "parts": [entry.part for entry in entries]})
+
+
+def _columns(entries: Sequence[OutboxEntry]) -> dict[str, Any]:
+    events = [entry.event for entry in entries]
+    return {
+        "conversations": [event.conversation_id for event in events],
+        "seqs": [entry.seq for entry in entries],
+        "shards": [outbox_shard(event.conversation_id) for event in events],
+        "topics": [event.TOPIC for event in events],
+        "values": [encode(event) for event in events],
+        "ids": [event.event_id for event in events],
+    }

@@ -1,0 +1,42 @@
+-- name: lock_or_wait
+-- The lock that gives seqs. In the order of their ids, so that two batches never wait for each other in a circle.
+SELECT conversation_id::text, last_seq FROM conversations
+WHERE conversation_id = ANY(%(conversations)s::uuid[])
+ORDER BY conversation_id
+FOR UPDATE;
+
+-- name: lock_or_pass
+-- A conversation that somebody else holds is passed over: nobody waits for a stranger.
+SELECT conversation_id::text, last_seq FROM conversations
+WHERE conversation_id = ANY(%(conversations)s::uuid[])
+FOR UPDATE SKIP LOCKED;
+
+-- name: raise_heads
+-- The head of each conversation, once; its activity where something happened that people look for.
+UPDATE conversations c SET last_seq = head.seq, last_at = CASE WHEN head.is_activity THEN %(at)s ELSE c.last_at END
+FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(activity)s::boolean[])
+    AS head (conversation_id, seq, is_activity)
+WHERE c.conversation_id = head.conversation_id;
+
+-- name: insert_changes
+INSERT INTO changes (conversation_id, seq, kind, message_id, data, at)
+SELECT conversation_id, seq, kind, message_id, data::jsonb, %(at)s
+FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(kinds)s::text[], %(messages)s::uuid[], %(data)s::text[])
+    AS entry (conversation_id, seq, kind, message_id, data);
+
+-- name: insert_outbox
+INSERT INTO outbox (conversation_id, seq, shard, topic, value, event_id)
+SELECT conversation_id, seq, shard, topic, value, event_id
+FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(shards)s::smallint[], %(topics)s::text[],
+            %(values)s::bytea[], %(ids)s::text[])
+    AS owed (conversation_id, seq, shard, topic, value, event_id);
+
+-- name: owe_again
+-- An event that was owed before is owed again: its first telling may have been lost.
+INSERT INTO outbox (conversation_id, seq, part, shard, topic, value, event_id)
+SELECT conversation_id, seq, part, shard, topic, value, event_id
+FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(parts)s::text[], %(shards)s::smallint[],
+            %(topics)s::text[], %(values)s::bytea[], %(ids)s::text[])
+    AS owed (conversation_id, seq, part, shard, topic, value, event_id)
+ON CONFLICT (conversation_id, seq, part) DO UPDATE
+    SET published_at = NULL, topic = excluded.topic, value = excluded.value, event_id = excluded.event_id;
