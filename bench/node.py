@@ -18,13 +18,13 @@ from adapters.postgres.pool import open_pool
 from adapters.postgres.revocations import PostgresRevocations
 from adapters.postgres.tickets import PostgresTickets
 from adapters.redis.gateway_directory import RedisAnswers
-from adapters.redis.presence_throttle import RedisSigns
+from adapters.redis.presence_throttle import RedisEphemeralThrottle
 from adapters.redis.publisher import open_fanout
 from adapters.redis.registry import open_registry
 from adapters.redis.subscriptions import open_subscriptions
 from domain.revocations import RevokedTokens
 from gateway.limits import Limits
-from gateway.node import Habits, World, assemble
+from gateway.node import Dependencies, GatewayConfig, assemble
 from gateway.server import start_server
 from runtime.lifecycle import settled, until_told_to_stop
 from runtime.logs import configure
@@ -49,21 +49,21 @@ async def run(settings: Settings) -> None:
         fanout = await enter(open_fanout(url))
         revoked = RevokedTokens()
         verifier = await enter(open_verifier(settings.auth, revoked, wait_s=30))
-        world = World(
+        world = Dependencies(
             verify=verifier.verify,
             revoked=revoked,
             revocations=PostgresRevocations(pool),
             tickets=PostgresTickets(pool),
             history=PostgresHistory(pool),
             fanout=fanout,
-            subscriptions=await enter(open_subscriptions(url, settings.node)),
+            pubsub=await enter(open_subscriptions(url, settings.node)),
             registry=await enter(open_registry(url, node=settings.node, lease_s=settings.gateway.lease_s)),
-            signs=RedisSigns(fanout.servers, settings.node),
+            throttle=RedisEphemeralThrottle(fanout.servers, settings.node),
             answers=RedisAnswers(fanout.servers),
             log=MemoryLog(),
         )
-        node = assemble(world, Habits(limits=FROM_ONE_MACHINE))
-        tasks = [asyncio.create_task(work()) for work in node.works]
+        node = assemble(world, GatewayConfig(limits=FROM_ONE_MACHINE))
+        tasks = [asyncio.create_task(work()) for work in node.services]
         await start_server(node.gateway, settings.ws.host, settings.ws.port)
         settled()
         print("ready", flush=True)

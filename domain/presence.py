@@ -75,7 +75,7 @@ class Registry(Protocol):
         """
 
 
-class Signs(Protocol):
+class EphemeralThrottle(Protocol):
     """What is told of typing and presence, and when: the same for all nodes. Advisory only."""
 
     async def may_type(self, conversation_id: str, user_id: str) -> bool:

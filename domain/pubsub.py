@@ -26,7 +26,7 @@ class Fanout(Protocol):
         """Hand (channel, bytes) pairs to every node that is subscribed. Raises Unavailable."""
 
 
-class Subscriptions(Protocol):
+class PubSub(Protocol):
     """The channels of one node."""
 
     async def subscribe(self, channel: str) -> None:

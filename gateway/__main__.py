@@ -21,7 +21,7 @@ from adapters.postgres.pool import open_pool
 from adapters.postgres.revocations import PostgresRevocations
 from adapters.postgres.tickets import PostgresTickets
 from adapters.redis.gateway_directory import RedisAnswers
-from adapters.redis.presence_throttle import RedisSigns
+from adapters.redis.presence_throttle import RedisEphemeralThrottle
 from adapters.redis.publisher import open_fanout
 from adapters.redis.registry import open_registry
 from adapters.redis.subscriptions import open_subscriptions
@@ -31,7 +31,7 @@ from gateway.admission import Proxies
 from gateway.dispatcher import GROUP, READS, Dispatcher
 from gateway.drain import OVER_S, Drain
 from gateway.limits import Limits
-from gateway.node import Habits, World, assemble
+from gateway.node import Dependencies, GatewayConfig, assemble
 from gateway.origins import allowed
 from gateway.server import start_server
 from runtime.health import operator_server
@@ -48,8 +48,8 @@ EX_TEMPFAIL, EX_CONFIG = 75, 78
 
 
 async def run(settings: Settings) -> int:
-    """Serve until told to stop; returns the exit code."""
-    ready, habits, revoked = False, _habits(settings), RevokedTokens()
+    """Serve until told to stop; return the exit code."""
+    ready, config, revoked = False, _config(settings), RevokedTokens()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         await enter(operator_server(settings.ops, lambda: ready))
@@ -64,72 +64,75 @@ async def run(settings: Settings) -> int:
         await wait_for_topics(bootstrap, topics, _WAIT_S)
         log = await enter(open_log(bootstrap, client_id=f"millrace-{settings.node}"))
         consumer = await enter(open_consumer(bootstrap, topics=topics, group=GROUP))
-        world = World(
+        dependencies = Dependencies(
             verify=verifier.verify,
             revoked=revoked,
             revocations=PostgresRevocations(pool),
             tickets=PostgresTickets(pool),
             history=history,
             fanout=fanout,
-            subscriptions=subscriptions,
+            pubsub=subscriptions,
             registry=registry,
-            signs=RedisSigns(fanout.servers, settings.node),
+            throttle=RedisEphemeralThrottle(fanout.servers, settings.node),
             answers=RedisAnswers(fanout.servers),
             log=log,
         )
-        node = assemble(world, habits)
+        node = assemble(dependencies, config)
         await node.revocations.read()
-        works = [Dispatcher(consumer, fanout, history).run, *node.works]
-        tasks = [asyncio.create_task(work()) for work in works]
-        told, asked = asyncio.create_task(until_told_to_stop()), asyncio.create_task(node.control.until_drained())
+        services = [Dispatcher(consumer, fanout, history).run, *node.services]
+        tasks = [asyncio.create_task(service()) for service in services]
+        stop = asyncio.create_task(until_told_to_stop())
+        drain = asyncio.create_task(node.control.until_drained())
         server = await start_server(node.gateway, settings.ws.host, settings.ws.port)
         settled()
         ready = True
-        done, _ = await asyncio.wait({told, asked, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        _log.info("node_ready", ws_port=settings.ws.port)
+        done, _ = await asyncio.wait({stop, drain, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         ready = False
-        node.gateway.draining = True  # who comes all the same is told so: a 503
-        over_s = asked.result() if asked in done else OVER_S
-        await asyncio.gather(node.leases.say_draining(), Drain(node.gateway.connections, told).run(over_s))
+        _log.info("node_ending", connections=len(node.gateway.connections))
+        node.gateway.draining = True  # a client that comes all the same gets a 503
+        over_s = drain.result() if drain in done else OVER_S
+        await asyncio.gather(node.leases.show_draining(), Drain(node.gateway.connections, stop).run(over_s))
         server.close(close_connections=False)
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_S):
                 await server.wait_closed()
-        for task in (*tasks, asked):
+        for task in (*tasks, drain):
             task.cancel()
-        await asyncio.gather(*tasks, asked, return_exceptions=True)
+        await asyncio.gather(*tasks, drain, return_exceptions=True)
         await node.leases.leave()
         await node.receipts.flush()
         return _verdict([task for task in tasks if task in done])
 
 
-def _habits(settings: Settings) -> Habits:
-    asked = settings.gateway
-    return Habits(
-        origins=allowed(filter(None, map(str.strip, asked.origins.split(",")))),
-        lease_s=asked.lease_s,
-        presence_max_members=asked.presence_max_members,
-        heads_every_s=asked.heads_every_s,
-        limits=Limits(**{limit.name: getattr(asked, limit.name) for limit in fields(Limits)}),
-        proxies=Proxies.of(asked.trusted_proxies),
+def _config(settings: Settings) -> GatewayConfig:
+    given = settings.gateway
+    return GatewayConfig(
+        origins=allowed(filter(None, map(str.strip, given.origins.split(",")))),
+        lease_s=given.lease_s,
+        presence_max_members=given.presence_max_members,
+        heads_every_s=given.heads_every_s,
+        limits=Limits(**{limit.name: getattr(given, limit.name) for limit in fields(Limits)}),
+        proxies=Proxies.of(given.trusted_proxies),
         revocations_every_s=settings.auth.revocations_every_s,
     )
 
 
 def _verdict(ended: Sequence[asyncio.Task[None]]) -> int:
-    """None of the works ends by itself; if one did, the supervisor starts the process again."""
+    """Return the exit code: no service ends by itself; after one that did, the supervisor starts the process again."""
     for task in ended:
-        _log.error("a part of the gateway ended", error=type(task.exception()).__name__, exc_info=task.exception())
+        _log.error("service_ended", reason=type(task.exception()).__name__, exc_info=task.exception())
     return EX_TEMPFAIL if ended else 0
 
 
 def main() -> None:
-    """The process."""
+    """Run the process."""
     settings = Settings()
     configure(settings.node, settings.log_level)
     try:
         sys.exit(uvloop.run(run(settings)))
     except (BadKeys, Invalid) as exc:
-        _log.error("the settings cannot work", why=str(exc))
+        _log.error("settings_invalid", reason=str(exc))
         sys.exit(EX_CONFIG)
 
 

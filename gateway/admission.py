@@ -97,22 +97,22 @@ class Admission:
         """Whether the node has more than it should."""
         return 0 < self.limits.max_connections < self.open
 
-    def accept(self, peer: str | None) -> Visit | None:
+    def accept(self, peer: str | None) -> ConnectionSlot | None:
         """A TCP connection from this address; None when it must be cut at once."""
         limit, address = self.limits.max_connections, parsed(peer) if peer is not None else None
         if limit and self.open >= limit + _SPARE:
             return None
-        visit = Visit(self)
+        slot = ConnectionSlot(self)
         if address is not None and not self.proxies.trusts(address):
             if not self.addresses.add(key(address), _SPARE):
                 return None
-            visit.address, visit.direct = key(address), True
+            slot.address, slot.direct = key(address), True
         self.open += 1
-        return visit
+        return slot
 
 
 @dataclass(slots=True)
-class Visit:
+class ConnectionSlot:
     """One connection, and what it is counted under. ``address`` is None while nothing is known but the proxy's."""
 
     admission: Admission

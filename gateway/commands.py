@@ -1,4 +1,4 @@
-"""Carrying out what a client asks for."""
+"""Carrying out the commands of clients."""
 
 from __future__ import annotations
 
@@ -8,101 +8,110 @@ from dataclasses import dataclass
 from domain.errors import Invalid, MillraceError, NotFound, Unauthenticated
 from domain.identity import Verify
 from gateway.connection import Connection
-from gateway.hub import Hub, Place
-from gateway.presence import PresenceDesk
+from gateway.framing import encode
+from gateway.hub import Hub, Subscription
+from gateway.presence import PresenceTracker
 from gateway.receipts import Receipts
-from gateway.room_sync import Rooms
-from gateway.send_queue import encode
-from gateway.session import Ack, Close, Effect, Join, Leave, Read, Refresh, Say, Typing, error
-from gateway.typing import TypingDesk
+from gateway.room_sync import RoomSync
+from gateway.session import Close, Effect, Reply, error
+from gateway.typing import TypingTracker
 from schemas.clock import wire_seconds
-from schemas.frames import frame
+from schemas.commands import Ack, JoinConversation, LeaveConversation, Read, RefreshToken, Typing
+from schemas.frames import Joined, Left, TokenRefreshed, answering
 
 
 @dataclass(slots=True)
 class Commands:
-    """One for all connections of the node."""
+    """Executor of commands for all connections of the node. ``clock`` gives Unix seconds."""
 
     verify: Verify
     hub: Hub
-    rooms: Rooms
+    rooms: RoomSync
     receipts: Receipts
-    typing: TypingDesk
-    presence: PresenceDesk
+    typing: TypingTracker
+    presence: PresenceTracker
     clock: Callable[[], float]
 
     async def carry_out(self, connection: Connection, effect: Effect) -> None:
-        """Do it, or say why not in an ``error`` frame."""
+        """Carry out an effect, or refuse it in an ``error`` frame."""
         try:
             match effect:
-                case Say(payload=payload):
-                    connection.say(payload)
+                case Reply(frame=frame):
+                    connection.reply(frame)
                 case Close():
                     await connection.end(effect)
-                case Join():
+                case JoinConversation():
                     self._start_join(connection, effect)
-                case Leave():
+                case LeaveConversation():
                     await self._leave(connection, effect)
                 case Ack() | Read():
                     await self._receipt(connection, effect)
                 case Typing(conversation_id=str() as id_):
-                    self.typing.sign(connection.socket.places[id_], effect.is_typing)
-                case Refresh():
+                    self.typing.sign(connection.socket.subscriptions[id_], effect.is_typing)
+                case RefreshToken():
                     await self._refresh(connection, effect)
         except MillraceError as exc:
-            connection.say(error(exc, getattr(effect, "ref", None)))
+            ref = None if isinstance(effect, Reply | Close) else effect.ref
+            connection.log.debug("command_refused", command=type(effect).__name__, code=exc.code)
+            connection.reply(error(exc, ref))
 
-    def _start_join(self, connection: Connection, command: Join) -> None:
-        before = connection.socket.places.get(command.id)
+    def _start_join(self, connection: Connection, command: JoinConversation) -> None:
+        before = connection.socket.subscriptions.get(command.id)
         if before is not None:
-            self.hub.part(before)
-        place = self.hub.place(connection.socket, command.id)
-        connection.spawn(self._join(connection, place, command))
+            self.hub.unsubscribe(before)
+        subscription = self.hub.subscribe(connection.socket, command.id)
+        connection.spawn(self._join(connection, subscription, command))
 
-    async def _join(self, connection: Connection, place: Place, command: Join) -> None:
+    async def _join(self, connection: Connection, subscription: Subscription, command: JoinConversation) -> None:
+        log = connection.log.bind(conversation_id=command.id)
+        log.debug("join_started", after=command.after)
         try:
-            seq = await self.rooms.join(place, command.after)
-            if place.gone:
+            seq = await self.rooms.join(subscription, command.after)
+            if subscription.gone:
                 raise NotFound("you were removed from this conversation, or joined it again meanwhile")
         except MillraceError as exc:
-            if connection.socket.places.get(command.id) is place:
-                room = self.hub.part(place)
+            if connection.socket.subscriptions.get(command.id) is subscription:
+                room = self.hub.unsubscribe(subscription)
                 if room is not None:
                     await self.rooms.close(room)
-            connection.say(error(exc, command.ref))
+            log.debug("join_refused", code=exc.code)
+            connection.reply(error(exc, command.ref))
             return
-        connection.say(frame("joined", id=command.id, seq=seq, ref=command.ref))
-        for said in await self.presence.others(command.id, connection.socket.user_id):
-            connection.wire.spare(encode(said))
+        log.debug("joined", seq=seq)
+        connection.reply(Joined(id=command.id, seq=seq, ref=answering(command.ref)))
+        for frame in await self.presence.others(command.id, connection.socket.user_id):
+            connection.queue.send_ephemeral(encode(frame))
 
-    async def _leave(self, connection: Connection, command: Leave) -> None:
-        place = connection.socket.places.get(command.id)
-        room = self.hub.part(place) if place is not None else None
+    async def _leave(self, connection: Connection, command: LeaveConversation) -> None:
+        subscription = connection.socket.subscriptions.get(command.id)
+        room = self.hub.unsubscribe(subscription) if subscription is not None else None
         if room is not None:
             await self.rooms.close(room)
-        connection.say(frame("left", id=command.id, ref=command.ref))
+        connection.log.debug("left", conversation_id=command.id)
+        connection.reply(Left(id=command.id, ref=answering(command.ref)))
 
     async def _receipt(self, connection: Connection, command: Ack | Read) -> None:
-        place, seq = await self._pointed_at(connection, command)
-        if seq > place.has:
-            raise Invalid(f"seq is beyond what this socket was sent, which is {place.has}")
-        conversation_id, user = place.room.conversation_id, connection.socket.user_id
+        subscription, seq = await self._pointed_at(connection, command)
+        if seq > subscription.has:
+            raise Invalid(f"seq must not exceed what this socket was sent, which is {subscription.has}")
+        conversation_id, user = subscription.room.conversation_id, connection.socket.user_id
         read = seq if isinstance(command, Read) else 0
         self.receipts.note(conversation_id, user, connection.device, delivered=seq, read=read)
 
-    async def _pointed_at(self, connection: Connection, command: Ack | Read) -> tuple[Place, int]:
-        places = connection.socket.places
-        if command.seq is not None and command.conversation_id in places:
-            return places[command.conversation_id], command.seq
+    async def _pointed_at(self, connection: Connection, command: Ack | Read) -> tuple[Subscription, int]:
+        subscriptions = connection.socket.subscriptions
+        if command.seq is not None and command.conversation_id in subscriptions:
+            return subscriptions[command.conversation_id], command.seq
         found = await self.rooms.history.place_of(command.message_id) if command.message_id is not None else None
-        if found is not None and found[0] in places and command.conversation_id in (None, found[0]):
-            return places[found[0]], found[1]
+        if found is not None and found[0] in subscriptions and command.conversation_id in (None, found[0]):
+            return subscriptions[found[0]], found[1]
         raise NotFound("no such message in a conversation that is joined")
 
-    async def _refresh(self, connection: Connection, command: Refresh) -> None:
+    async def _refresh(self, connection: Connection, command: RefreshToken) -> None:
         identity = await self.verify(command.token)
         if identity.user_id != connection.socket.user_id:
-            raise Unauthenticated("the token is of another user; open another connection for it")
+            raise Unauthenticated("token must be of the same user; open another connection for another one")
         connection.live_by(identity, self.clock())
-        ends = wire_seconds(connection.identity.expires_at)
-        connection.say(frame("auth.refreshed", expiresAt=ends, ref=command.ref))
+        expires_at = wire_seconds(connection.identity.expires_at)
+        connection.log.debug("token_refreshed", expires_at=expires_at)
+        connection.reply(TokenRefreshed(expires_at=expires_at, ref=answering(command.ref)))

@@ -1,52 +1,51 @@
-"""News that waits for a slow reader: of each subject the furthest, so that the last is never missed. Pure."""
+"""Conflation for a slow reader: of each subject only the furthest frame waits, so that the last is never missed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import orjson
+from gateway.channels import Envelope
 
-HELD = 256 * 1024
+CONFLATED_MAX = 256 * 1024
 """Bytes; so many watermarks are over a thousand members'."""
 
-Subject: TypeAlias = tuple[str, str, str]
-Rank: TypeAlias = tuple[int, int]
+Key: TypeAlias = tuple[str, str]
+"""(kind, about)."""
+
+
+def key_of(envelope: Envelope) -> Key:
+    """Return the subject of an envelope: a watermark is of one member, everything else of a conversation."""
+    return envelope.kind, envelope.about
 
 
 @dataclass(slots=True)
-class Held:
-    """Frames by subject, in the order in which the subjects were last news."""
+class ConflatingBuffer:
+    """Frames by subject, in the order in which the subjects last changed."""
 
-    _frames: dict[Subject, tuple[Rank, bytes]] = field(default_factory=dict)
+    _envelopes: dict[Key, Envelope] = field(default_factory=dict)
     _size: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self._frames)
+        return bool(self._envelopes)
 
-    def put(self, payload: bytes) -> bool:
-        """Hold it in place of what was held on its subject; False when too much is held then.
+    def put(self, envelope: Envelope) -> bool:
+        """Keep the frame in place of the one on its subject; return False when the buffer holds too much then.
 
-        What is told twice, or late, does not replace what goes further.
+        A repeated or late frame does not replace one that goes further.
         """
-        subject, rank = judged(orjson.loads(payload))
-        before, old = self._frames.get(subject, (rank, b""))
-        if before > rank:
-            return True
-        self._frames.pop(subject, None)
-        self._frames[subject] = rank, payload
-        self._size += len(payload) - len(old)
-        return self._size <= HELD
+        key = key_of(envelope)
+        before = self._envelopes.get(key)
+        if before is not None:
+            if before.seq > envelope.seq:
+                return True
+            del self._envelopes[key]
+            self._size -= len(before.frame)
+        self._envelopes[key] = envelope
+        self._size += len(envelope.frame)
+        return self._size <= CONFLATED_MAX
 
     def take(self) -> list[bytes]:
-        """All of them; they are held no more."""
-        taken, self._frames, self._size = [frame for _, frame in self._frames.values()], {}, 0
+        """Return all frames, and keep none."""
+        taken, self._envelopes, self._size = [each.frame for each in self._envelopes.values()], {}, 0
         return taken
-
-
-def judged(said: dict[str, Any]) -> tuple[Subject, Rank]:
-    """What a frame is about, and how far it goes. A watermark is of one member, all else of a conversation."""
-    type_, about = said["type"], said.get("conversationId", "")
-    if type_ == "message_status":
-        return (type_, about, said["userId"]), (said["deliveredSeq"], said["readSeq"])
-    return (type_, about, ""), (said.get("seq", 0), 0)

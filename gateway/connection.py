@@ -6,16 +6,20 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
+from structlog.typing import FilteringBoundLogger as BoundLogger
 from websockets.asyncio.server import ServerConnection
 
 from domain.identity import LEEWAY_S, Identity
 from domain.presence import Entry
+from gateway.framing import encode
 from gateway.hub import Socket
-from gateway.send_queue import ANSWERS, CLOSE_S, Wire, encode
+from gateway.send_queue import CLOSE_S, REPLY_MAX, SendQueue
 from gateway.session import TOKEN_ENDED, Close, Session
 from runtime.tasks import Tasks
+from schemas.frames import Frame, encoded
 
 
 @dataclass(slots=True, eq=False)
@@ -25,12 +29,13 @@ class Connection:
     ``leaving``: it was told to connect elsewhere, and is being closed.
     """
 
-    peer: ServerConnection
+    transport: ServerConnection
     socket: Socket
-    wire: Wire
+    queue: SendQueue
     session: Session
     device: str
     identity: Identity
+    log: BoundLogger
     leaving: bool = False
     since_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     _expiry: asyncio.TimerHandle | None = None
@@ -38,20 +43,20 @@ class Connection:
 
     @property
     def entry(self) -> Entry:
-        """As the registry knows it."""
+        """The connection as the registry knows it."""
         return Entry(self.socket.connection_id, self.socket.user_id, self.device, self.since_ms)
 
-    def say(self, payload: bytes) -> None:
-        """Send an answer. A client that leaves so many unread that it does not fit is cut."""
-        if not self.wire.write(encode(payload), ANSWERS):
-            self.cut()
+    def reply(self, frame: Frame) -> None:
+        """Send a reply. A client that leaves so many unread that it does not fit is aborted."""
+        if not self.queue.write(encode(encoded(frame)), REPLY_MAX):
+            self.abort("replies_unread")
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do this beside, as long as the connection lives, which does not outlive a failure of it."""
-        self._tasks.spawn(work, self.cut)
+        """Run this beside the connection and no longer than it; its failure ends the connection."""
+        self._tasks.spawn(work, partial(self.abort, "task_failed"))
 
     def live_by(self, identity: Identity, now: float) -> None:
-        """From now on by this one, unless the one it has ends later (``now``: Unix seconds)."""
+        """Live by this identity from now on, unless the present one ends later (``now``: Unix seconds)."""
         if identity.expires_at >= self.identity.expires_at:
             self.identity = identity
         if self._expiry is not None:
@@ -62,24 +67,25 @@ class Connection:
         self._expiry = asyncio.get_running_loop().call_later(left, lambda: self.spawn(self.end(TOKEN_ENDED)))
 
     async def end(self, close: Close) -> None:
-        """Close it; what it was told before goes out before. A client that does not take that in time is cut."""
-        self.wire.flush()
+        """Close the connection behind everything that was sent. A client that does not take the close is aborted."""
+        self.log.info("connection_closing", code=close.code, reason=close.reason)
+        self.queue.flush()
         try:
             async with asyncio.timeout(CLOSE_S):
-                await self.peer.close(close.code, close.reason)
+                await self.transport.close(close.code, close.reason)
         except TimeoutError:
-            self.cut()
+            self.abort("close_not_taken")
 
-    def cut(self) -> None:
-        """End it without a word."""
-        self.wire.cut()
+    def abort(self, reason: str) -> None:
+        """End the connection without a close frame."""
+        self.queue.abort(reason)
 
     def ended(self) -> None:
-        """Nothing that it started goes on."""
+        """Cancel everything that the connection started."""
         if self._expiry is not None:
             self._expiry.cancel()
         self._tasks.cancel()
 
 
 Connections: TypeAlias = dict[str, Connection]
-"""Those of this node, by connection id."""
+"""Connections of this node by their ids."""

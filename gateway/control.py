@@ -1,7 +1,7 @@
-"""What an operator may ask of a node: it is said on the node's channel, and answered under a key that the asker names.
+"""Requests of operators to this node: they come over the node's channel, and are answered under a key of the asker.
 
-On a Redis Cluster every server passes a node's channel on, so the same words arrive several times: what was
-answered once is not done again.
+On a Redis Cluster every server passes a node's channel on, so the same request arrives several times: a request that
+was answered is not carried out again.
 """
 
 from __future__ import annotations
@@ -9,66 +9,52 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol
 
 import msgspec
-import orjson
 import structlog
-from msgspec import Struct
 
 from domain.errors import Conflict, MillraceError, NotFound, Unavailable
 from gateway.connection import Connection, Connections
 from gateway.session import BY_OPERATOR
 from runtime.tasks import Tasks
 from schemas.clock import wire_seconds
+from schemas.control import (
+    CloseConnection,
+    ConnectionClosed,
+    ConnectionShown,
+    ConnectionState,
+    ControlAnswer,
+    ControlRequest,
+    DrainNode,
+    JoinedConversation,
+    NodeDraining,
+    RequestRefused,
+    ShowConnection,
+)
 
 _log = structlog.get_logger()
 
 _REMEMBERED = 1000
-
-
-class ShowConnection(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="connection.show"):
-    """What this node knows of a connection."""
-
-    reply: str
-    id: str
-
-
-class CloseConnection(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="connection.close"):
-    """End a connection; its client may come back."""
-
-    reply: str
-    id: str
-
-
-class DrainNode(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="node.drain"):
-    """Send all sockets away over so many seconds, and end."""
-
-    reply: str
-    over_s: float
-
-
-Asked: TypeAlias = ShowConnection | CloseConnection | DrainNode
-
-_decoder = msgspec.json.Decoder(Asked)
+_decoder = msgspec.json.Decoder(ControlRequest)
 
 
 class Answers(Protocol):
-    """Where askers wait."""
+    """Keys under which askers wait."""
 
     async def answer(self, reply: str, data: bytes) -> None:
-        """Leave the answer there; it is forgotten after a while. Raises Unavailable."""
+        """Leave the answer under the key ``reply``; it is forgotten after a while. Raises Unavailable."""
 
 
 @dataclass(slots=True)
 class Control:
-    """Does what operators ask of this node."""
+    """Carries out the requests of operators to this node."""
 
     connections: Connections
     answers: Answers
     _drain: asyncio.Event = field(default_factory=asyncio.Event)
     _over_s: float = 0.0
-    _heard: deque[str] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    _seen: deque[str] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     _tasks: Tasks = field(default_factory=Tasks)
 
     async def until_drained(self) -> float:
@@ -76,42 +62,43 @@ class Control:
         await self._drain.wait()
         return self._over_s
 
-    def asked(self, data: bytes) -> None:
-        """What came over the node's channel. Anything that is not of this protocol is ignored."""
+    def receive(self, data: bytes) -> None:
+        """Carry out a request from the node's channel. Anything that is not of this protocol is ignored."""
         try:
-            asked = _decoder.decode(data)
+            request = _decoder.decode(data)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            _log.warning("not understood: what was asked of this node")
+            _log.warning("control_request_skipped", reason="not of this protocol")
             return
-        if asked.reply not in self._heard:
-            self._heard.append(asked.reply)
-            self._tasks.spawn(self._answer(asked))
+        if request.reply not in self._seen:
+            self._seen.append(request.reply)
+            self._tasks.spawn(self._answer(request))
 
-    async def _answer(self, asked: Asked) -> None:
+    async def _answer(self, request: ControlRequest) -> None:
+        answer: ControlAnswer
         try:
-            said = {"ok": True, **self._do(asked)}
+            answer = self._carry_out(request)
         except MillraceError as exc:
-            said = {"ok": False, "code": exc.code, "detail": str(exc)}
+            answer = RequestRefused(code=exc.code, detail=str(exc))
         try:
-            await self.answers.answer(asked.reply, orjson.dumps(said))
+            await self.answers.answer(request.reply, msgspec.json.encode(answer))
         except Unavailable:
-            _log.warning("an operator was not answered: redis is away")
+            _log.warning("control_answer_lost", request=type(request).__name__, reason="redis does not answer")
 
-    def _do(self, asked: Asked) -> dict[str, Any]:
-        match asked:
+    def _carry_out(self, request: ControlRequest) -> ControlAnswer:
+        match request:
             case ShowConnection(id=id_):
-                return {"connection": _shown(self._connection(id_))}
+                return ConnectionShown(_state(self._connection(id_)))
             case CloseConnection(id=id_):
-                self._tasks.spawn(self._connection(id_).end(BY_OPERATOR))
-                _log.info("connection closed by an operator")
-                return {"closeCode": BY_OPERATOR.code}
+                connection = self._connection(id_)
+                self._tasks.spawn(connection.end(BY_OPERATOR))
+                return ConnectionClosed(BY_OPERATOR.code)
             case DrainNode(over_s=over_s):
                 if self._drain.is_set():
                     raise Conflict("this node sends its sockets away already")
                 self._over_s = over_s
                 self._drain.set()
-                _log.info("node drains", over_s=over_s, connections=len(self.connections))
-                return {"connections": len(self.connections)}
+                _log.info("node_draining", over_s=over_s, connections=len(self.connections))
+                return NodeDraining(len(self.connections))
 
     def _connection(self, id_: str) -> Connection:
         if id_ not in self.connections:
@@ -119,12 +106,11 @@ class Control:
         return self.connections[id_]
 
 
-def _shown(connection: Connection) -> dict[str, Any]:
-    """Live, as no registry has it. No content."""
-    places = connection.socket.places.values()
-    return {
-        "expiresAt": wire_seconds(connection.identity.expires_at),
-        "waitingBytes": connection.wire.waiting,
-        "leaving": connection.leaving,
-        "joined": [{"id": place.room.conversation_id, "seq": place.has} for place in places],
-    }
+def _state(connection: Connection) -> ConnectionState:
+    subscriptions = connection.socket.subscriptions.values()
+    return ConnectionState(
+        expires_at=wire_seconds(connection.identity.expires_at),
+        waiting_bytes=connection.queue.waiting,
+        leaving=connection.leaving,
+        joined=tuple(JoinedConversation(each.room.conversation_id, each.has) for each in subscriptions),
+    )

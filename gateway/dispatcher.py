@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import structlog
 
@@ -13,42 +13,26 @@ from domain.errors import Unavailable
 from domain.history import History
 from domain.pubsub import Fanout
 from gateway import channels
+from gateway.hint_budget import HintBudget
+from gateway.publications import READS, Publication, publications_of
 from runtime.metrics import HINTS_LOST
-from schemas import frames
 from schemas.codec import Malformed, decode
-from schemas.events import (
-    AnyEvent,
-    ConversationChange,
-    ConversationChanged,
-    MediaProcessed,
-    MessageSent,
-    MessageStatus,
-    NotificationSent,
-)
-from schemas.messages import Change, ChangeKind
+from schemas.events import ConversationChange, ConversationChanged
+
+__all__ = ["BATCH", "COMMIT_S", "GROUP", "READS", "Consumer", "ConsumerRecord", "Dispatcher"]
 
 _log = structlog.get_logger()
 
 GROUP = "gateway"
-READS: tuple[type[AnyEvent], ...] = (
-    MessageSent,
-    ConversationChanged,
-    MediaProcessed,
-    MessageStatus,
-    NotificationSent,
-)
 BATCH = 500
 COMMIT_S = 1.0
-HINTS_PER_S, HINTS_BURST_S = 100.0, 2.0
 MEMBERS_FOR_S = 5.0
 _MOST_KNOWN = 10_000
-"""Conversations of which something is remembered; then what is not needed is forgotten."""
-
-Published: TypeAlias = tuple[str, bytes]
-"""(channel, envelope)."""
+"""Conversations whose members are remembered; then all are forgotten."""
+_RELEASE_S = 0.05
 
 
-class Raw(Protocol):
+class ConsumerRecord(Protocol):
     """A record of Kafka, as far as it matters here."""
 
     @property
@@ -60,93 +44,11 @@ class Raw(Protocol):
 class Consumer(Protocol):
     """A member of the group."""
 
-    async def batch(self, limit: int) -> Sequence[Raw]:
-        """At least one record. Raises Unavailable."""
+    async def batch(self, limit: int) -> Sequence[ConsumerRecord]:
+        """Return at least one record. Raises Unavailable."""
 
     async def commit(self) -> None:
-        """What was handed out is done. Raises Unavailable."""
-
-
-def to_room(change: Change) -> Published:
-    """For the sockets that have joined."""
-    frame = frames.of_change(change)
-    return channels.messages(change.conversation_id), channels.envelope(change.seq, frame)
-
-
-def to_users(about: str, frame: bytes, users: Iterable[str]) -> list[Published]:
-    """For the sockets of these users that have not joined ``about``."""
-    envelope = channels.envelope(about, frame)
-    return [(channels.user_messages(user), envelope) for user in users]
-
-
-def direct(event: AnyEvent) -> list[Published]:
-    """What concerns single users and has no place in the change log."""
-    match event:
-        case MessageStatus():
-            frame = frames.message_status(event)
-            return to_users(channels.EVERY_SOCKET, frame, {*event.notify, event.user_id})
-        case NotificationSent():
-            envelope = channels.envelope(channels.EVERY_SOCKET, frames.notification(event))
-            return [(channels.user_notifications(event.user_id), envelope)]
-        case ConversationChanged(change=ConversationChange.CREATED):
-            return to_users(event.conversation_id, _created(event), event.members)
-        case ConversationChanged():
-            change = frames.change_of(event)
-            assert change is not None
-            return to_users(event.conversation_id, frames.of_change(change), [event.user_id])
-        case _:
-            return []
-
-
-def _created(event: ConversationChanged) -> bytes:
-    return frames.frame(
-        "conversation_changed",
-        conversationId=event.conversation_id,
-        seq=event.seq,
-        change=event.change,
-        userId=event.user_id,
-        by=event.by,
-        at=event.at,
-        title=event.title,
-    )
-
-
-@dataclass(slots=True)
-class Budget:
-    """How often members of a conversation get hints: so that, after a burst, about HINTS_PER_S leave for each
-    conversation. Small ones get all of them; of those held back in large ones the latest is always sent. Pure."""
-
-    _free_at: dict[str, float] = field(default_factory=dict)
-    _held: dict[str, list[Published]] = field(default_factory=dict)
-
-    def spend(self, conversation_id: str, hints: list[Published], now: float) -> list[Published]:
-        """The hints, if they may go now; else they replace those that are held back."""
-        free_at = max(self._free_at.get(conversation_id, now - HINTS_BURST_S), now - HINTS_BURST_S)
-        if free_at > now:
-            self._held[conversation_id] = hints
-            return []
-        self._held.pop(conversation_id, None)
-        self._free_at[conversation_id] = free_at + len(hints) / HINTS_PER_S
-        if len(self._free_at) > _MOST_KNOWN:
-            self._free_at = {id_: at for id_, at in self._free_at.items() if at > now or id_ in self._held}
-        return hints
-
-    def without(self, conversation_id: str, channel: str) -> None:
-        """Its user is a member no more: what is held back is not for him."""
-        held = self._held.get(conversation_id)
-        if held is not None:
-            self._held[conversation_id] = [hint for hint in held if hint[0] != channel]
-
-    def due(self, now: float) -> list[Published]:
-        """Hints that were held back and may go now."""
-        ready = [id_ for id_ in self._held if self._free_at[id_] <= now]
-        due = [(id_, self._held.pop(id_)) for id_ in ready]
-        return [hint for id_, hints in due for hint in self.spend(id_, hints, now)]
-
-    @property
-    def holds(self) -> bool:
-        """Whether anything is held back."""
-        return bool(self._held)
+        """Commit the place behind everything that was handed out. Raises Unavailable."""
 
 
 @dataclass(slots=True)
@@ -156,14 +58,14 @@ class Dispatcher:
     consumer: Consumer
     fanout: Fanout
     history: History
-    _budget: Budget = field(default_factory=Budget)
+    _budget: HintBudget = field(default_factory=HintBudget)
     _members: dict[str, tuple[float, Sequence[str]]] = field(default_factory=dict)
     _publishing: bool = False
     _uncommitted: bool = False
     _commit_at: float = 0.0
 
     async def run(self) -> None:
-        """For ever. Raises Unavailable when Kafka is gone: the process starts again then."""
+        """Run for ever. Raises Unavailable when Kafka is gone: the process starts again then."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._consume())
             group.create_task(self._commit_when_idle())
@@ -184,43 +86,37 @@ class Dispatcher:
                 await self._commit_if_due()
 
     async def _commit_if_due(self) -> None:
-        """Not with each batch: a commit costs more than the few records it is about, and a repeat is harmless."""
+        """Commit at most once in COMMIT_S: a commit costs more than the few records it covers, a repeat is harmless."""
         now = asyncio.get_running_loop().time()
         if self._uncommitted and now >= self._commit_at:
             self._uncommitted, self._commit_at = False, now + COMMIT_S
             await self.consumer.commit()
 
-    async def _messages(self, records: Sequence[Raw]) -> AsyncIterator[Published]:
-        for raw in records:
+    async def _messages(self, records: Sequence[ConsumerRecord]) -> AsyncIterator[Publication]:
+        for record in records:
             try:
-                event = decode(raw.topic, raw.value)
+                event = decode(record.topic, record.value)
             except Malformed as exc:
-                _log.warning("malformed record skipped", topic=raw.topic, cause=str(exc))
+                _log.warning("record_skipped", topic=record.topic, reason=str(exc))
                 continue
-            for published in direct(event):
-                yield published
-            if isinstance(event, MessageSent | ConversationChanged | MediaProcessed):
-                for published in await self._content(event):
-                    yield published
+            if isinstance(event, ConversationChanged):
+                self._note_membership(event)
+            publications = publications_of(event)
+            for publication in publications.certain:
+                yield publication
+            if (hint := publications.hint) is not None:
+                hints = [(channel, hint.envelope) for channel in await self._channels_of(hint.conversation_id)]
+                now = asyncio.get_running_loop().time()
+                for publication in self._budget.spend(hint.conversation_id, hints, now):
+                    yield publication
 
-    async def _content(self, event: MessageSent | ConversationChanged | MediaProcessed) -> list[Published]:
-        change = frames.change_of(event)
-        if change is None:
-            return []
-        if isinstance(event, ConversationChanged):
-            self._members.pop(change.conversation_id, None)
-            if event.kind is ChangeKind.MEMBER_REMOVED:
-                self._budget.without(change.conversation_id, channels.user_messages(event.user_id))
-            return [to_room(change)]
-        id_, frame = change.conversation_id, frames.of_change(change)
-        hint = channels.envelope(id_, frame)
-        hints = [(channel, hint) for channel in await self._channels_of(id_)]
-        now = asyncio.get_running_loop().time()
-        room = (channels.messages(id_), channels.envelope(change.seq, frame))
-        return [room, *self._budget.spend(id_, hints, now)]
+    def _note_membership(self, event: ConversationChanged) -> None:
+        self._members.pop(event.conversation_id, None)
+        if event.change is ConversationChange.MEMBER_REMOVED:
+            self._budget.without(event.conversation_id, channels.user_messages(event.user_id))
 
     async def _channels_of(self, conversation_id: str) -> Sequence[str]:
-        """Those of the members."""
+        """Return the channels of the conversation's members, as known for at most MEMBERS_FOR_S."""
         now = asyncio.get_running_loop().time()
         until, found = self._members.get(conversation_id, (0.0, ()))
         if now < until:
@@ -236,11 +132,11 @@ class Dispatcher:
 
     async def _release(self) -> None:
         while True:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(_RELEASE_S)
             if self._budget.holds:
                 await self._publish(self._budget.due(asyncio.get_running_loop().time()))
 
-    async def _publish(self, messages: Sequence[Published]) -> None:
+    async def _publish(self, messages: Sequence[Publication]) -> None:
         try:
             await self.fanout.publish(messages)
         except Unavailable:

@@ -1,6 +1,6 @@
-"""How frames reach the socket under websockets: at once where that is known to work, else by its public API.
+"""Writers of frames to a socket of websockets: joined writes where they are known to work, else its public API.
 
-Writing to the transport needs parts of websockets that it does not promise. So a node tries it at its start, over a
+Writing to the transport needs parts of websockets that it does not promise. So a node probes them at its start, over a
 real connection, before any client comes.
 """
 
@@ -15,44 +15,30 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.protocol import State
 
+from gateway.framing import encode, payload_of
+
 _log = structlog.get_logger()
 
 Writer: TypeAlias = Callable[[ServerConnection, Sequence[bytes]], bool]
 """Writes whole frames, in this order, without waiting; False, and nothing, when the connection is not open."""
 
 _OPEN = State.OPEN
-_TRIAL_S = 2.0
-_TRIAL = (b'{"a":1}', b"x" * 125, "ä".encode() * 200, b"x" * 70_000)
+_PROBE_S = 2.0
+_PROBE = (b'{"a":1}', b"x" * 125, "ä".encode() * 200, b"x" * 70_000)
 """Payloads with each of the three lengths of a header (RFC 6455 §5.2)."""
 
 
-def encode(payload: bytes) -> bytes:
-    """A whole WebSocket text frame, as a server sends it (RFC 6455 §5)."""
-    length = len(payload)
-    if length < 126:
-        return b"\x81%c%b" % (length, payload)
-    if length < 65_536:
-        return b"\x81\x7e%b%b" % (length.to_bytes(2, "big"), payload)
-    return b"\x81\x7f%b%b" % (length.to_bytes(8, "big"), payload)
-
-
-def payload_of(frame: bytes) -> bytes:
-    """What ``encode`` was given."""
-    length = frame[1]
-    return frame[2 + (2 if length == 126 else 8 if length == 127 else 0) :]
-
-
-def at_once(peer: ServerConnection, frames: Sequence[bytes]) -> bool:
-    """One write for all. Every write of data comes here, so the frames of websockets' own (ping, close) stay whole
-    between them."""
+def write_joined(peer: ServerConnection, frames: Sequence[bytes]) -> bool:
+    """Write all frames at once. Every write of data comes here, so that the frames that websockets writes itself (ping,
+    close) stay whole between them."""
     if peer.protocol.state is not _OPEN:
         return False
     peer.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
     return True
 
 
-def one_by_one(peer: ServerConnection, frames: Sequence[bytes]) -> bool:
-    """As websockets offers it: each frame is made anew for each socket, and is a write of its own."""
+def write_each(peer: ServerConnection, frames: Sequence[bytes]) -> bool:
+    """Write each frame by the public API: it is made anew for each socket, and is a write of its own."""
     if peer.state is not _OPEN:
         return False
     for frame in frames:
@@ -60,16 +46,16 @@ def one_by_one(peer: ServerConnection, frames: Sequence[bytes]) -> bool:
     return True
 
 
-async def tried(fast: Writer = at_once) -> Writer:
-    """``fast`` if all its frames arrive whole between those of websockets, else ``one_by_one``."""
+async def probe_writer(fast: Writer = write_joined) -> Writer:
+    """Return ``fast`` if all its frames arrive whole between those of websockets, else ``write_each``."""
     if await _arrives(fast):
         return fast
-    _log.warning("sockets are written to frame by frame: this version of websockets does not let us join them")
-    return one_by_one
+    _log.warning("joined_writes_off", reason="this version of websockets does not keep joined frames whole")
+    return write_each
 
 
 async def _arrives(writer: Writer) -> bool:
-    first, *others = [encode(payload) for payload in _TRIAL]
+    first, *others = [encode(payload) for payload in _PROBE]
 
     async def speak(peer: ServerConnection) -> None:
         writer(peer, [first])
@@ -78,11 +64,11 @@ async def _arrives(writer: Writer) -> bool:
         await pong
 
     try:
-        async with asyncio.timeout(_TRIAL_S), serve(speak, "127.0.0.1", 0, compression=None) as server:
+        async with asyncio.timeout(_PROBE_S), serve(speak, "127.0.0.1", 0, compression=None) as server:
             port = server.sockets[0].getsockname()[1]
             async with connect(f"ws://127.0.0.1:{port}", compression=None, proxy=None) as peer:
-                heard = [await peer.recv() for _ in _TRIAL]
-            return heard == [payload.decode() for payload in _TRIAL] and peer.close_code == 1000
+                received = [await peer.recv() for _ in _PROBE]
+            return received == [payload.decode() for payload in _PROBE] and peer.close_code == 1000
     except Exception as exc:  # whatever has changed in it, there is another way
-        _log.info("writing at once was tried in vain", error=type(exc).__name__)
+        _log.info("joined_writes_failed", reason=type(exc).__name__)
         return False

@@ -1,9 +1,9 @@
-"""Who is on this node: rooms with their feeds, and the sockets that are in step with them.
+"""Rooms of this node with their reorder buffers, and the subscriptions of sockets to them.
 
-A socket is *live* in a room while it has exactly what the feed has given out. Everything else (a join, a slow
-reader) is a socket *behind*: it is caught up from the store, where everything that a feed gives out has been before,
-and becomes live in the same turn of the loop in which it reaches the feed's cursor. So nothing falls in between, and
-nothing has to be kept for it.
+A subscription is *live* while its socket has exactly what the buffer has released. Every other one (a join, a slow
+reader) is *behind*: it is caught up from the store, which has had everything before any buffer releases it, and becomes
+live in the same turn of the loop in which it reaches the buffer's cursor. So nothing falls in between, and nothing has
+to be kept for it.
 """
 
 from __future__ import annotations
@@ -13,41 +13,46 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gateway.reorder_buffer import Feed
+from gateway.channels import Envelope
+from gateway.reorder_buffer import ReorderBuffer
 
 
 class Outbound(Protocol):
-    """A socket, as the hub needs it."""
+    """The sending side of a socket, as the hub needs it."""
 
     def write(self, frame: bytes) -> bool:
-        """Take an encoded frame; False when too much waits already."""
+        """Take an encoded frame; return False when too much waits already."""
 
-    def spare(self, frame: bytes) -> None:
+    def send_ephemeral(self, frame: bytes) -> None:
         """Take an encoded frame that the client can do without, if little waits."""
 
-    def news(self, payload: bytes, encoded: bytes) -> None:
+    def send_latest(self, envelope: Envelope, encoded: bytes) -> None:
         """Take a frame, or hold it in place of the one before it on the same subject until there is room."""
 
-    async def room(self) -> None:
+    async def drained(self) -> None:
         """Return once little waits; of a connection that is closing, once it has ended."""
 
-    def cut(self) -> None:
-        """End the connection without a word."""
+    def abort(self, reason: str) -> None:
+        """End the connection without a close frame, and log why."""
 
 
 @dataclass(slots=True, eq=False)
 class Socket:
-    """One connection of a user. ``places``: the conversations that it joined."""
+    """A connection of a user, with its subscriptions by conversation id."""
 
     connection_id: str
     user_id: str
-    wire: Outbound
-    places: dict[str, Place] = field(default_factory=dict)
+    outbound: Outbound
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
-class Place:
-    """One socket in one room. While it is not live, ``cursor`` is what it has. Its user came at ``since``."""
+class Subscription:
+    """A socket's subscription to a room.
+
+    ``cursor``: the seq up to which the socket was sent everything, while the subscription is not live. ``since``: the
+    seq at which its user became a member.
+    """
 
     socket: Socket
     room: Room
@@ -57,9 +62,9 @@ class Place:
 
     @property
     def has(self) -> int:
-        """The seq up to which the socket has been given everything."""
+        """The seq up to which the socket was sent everything."""
         live = self.socket in self.room.live
-        return self.room.feed.cursor or 0 if live else self.cursor
+        return self.room.buffer.cursor or 0 if live else self.cursor
 
 
 @dataclass(slots=True, eq=False)
@@ -67,99 +72,99 @@ class Room:
     """A conversation that sockets of this node have joined."""
 
     conversation_id: str
-    feed: Feed = field(default_factory=Feed)
-    live: dict[Socket, Place] = field(default_factory=dict)
-    ahead: dict[Socket, Place] = field(default_factory=dict)
-    behind: dict[Socket, Place] = field(default_factory=dict)
+    buffer: ReorderBuffer[Envelope] = field(default_factory=ReorderBuffer)
+    live: dict[Socket, Subscription] = field(default_factory=dict)
+    ahead: dict[Socket, Subscription] = field(default_factory=dict)
+    behind: dict[Socket, Subscription] = field(default_factory=dict)
     fetching: bool = False
 
     @property
     def empty(self) -> bool:
-        """Whether nobody is here."""
+        """Whether no socket is subscribed."""
         return not (self.live or self.ahead or self.behind)
 
-    def give(self, seq: int, frame: bytes) -> list[Place]:
-        """The feed gives out this (encoded) frame; those who could not take it are behind now, and returned."""
-        lagging = [place for socket, place in self.live.items() if not socket.wire.write(frame)]
-        for place in lagging:
-            del self.live[place.socket]
-            place.cursor = seq - 1
-            self.behind[place.socket] = place
+    def release(self, seq: int, frame: bytes) -> list[Subscription]:
+        """Send an encoded frame that was released; return the subscriptions that could not take it, now behind."""
+        lagging = [subscription for socket, subscription in self.live.items() if not socket.outbound.write(frame)]
+        for subscription in lagging:
+            del self.live[subscription.socket]
+            subscription.cursor = seq - 1
+            self.behind[subscription.socket] = subscription
         if self.ahead:
-            for place in [p for p in self.ahead.values() if p.cursor <= seq]:
-                del self.ahead[place.socket]
-                self.live[place.socket] = place
+            for subscription in [p for p in self.ahead.values() if p.cursor <= seq]:
+                del self.ahead[subscription.socket]
+                self.live[subscription.socket] = subscription
         return lagging
 
-    def settle(self, place: Place) -> bool:
-        """Make the place live if it has what the feed has given out, or more; False while it is behind."""
-        cursor = self.feed.cursor
-        if place.gone or cursor is None or place.cursor < cursor:
-            return place.gone
-        self.behind.pop(place.socket, None)
-        (self.live if place.cursor == cursor else self.ahead)[place.socket] = place
+    def go_live(self, subscription: Subscription) -> bool:
+        """Make a subscription live whose socket has all that was released, or more; return False while it is behind."""
+        cursor = self.buffer.cursor
+        if subscription.gone or cursor is None or subscription.cursor < cursor:
+            return subscription.gone
+        self.behind.pop(subscription.socket, None)
+        (self.live if subscription.cursor == cursor else self.ahead)[subscription.socket] = subscription
         return True
 
-    def drop(self, place: Place) -> None:
-        """The socket is here no more."""
-        place.gone = True
+    def drop(self, subscription: Subscription) -> None:
+        """Remove a subscription."""
+        subscription.gone = True
         for group in (self.live, self.ahead, self.behind):
-            group.pop(place.socket, None)
+            group.pop(subscription.socket, None)
 
-    def tell(self, about: str, frame: bytes) -> None:
-        """An (encoded) event about a user, to the sockets of others; a slow reader does without."""
+    def broadcast(self, about: str, frame: bytes) -> None:
+        """Send an encoded event about a user to the sockets of others; a slow reader does without."""
         for socket in self.live:
             if socket.user_id != about:
-                socket.wire.spare(frame)
+                socket.outbound.send_ephemeral(frame)
 
-    def everybody(self) -> list[Place]:
-        """All places, live or not."""
+    def subscriptions(self) -> list[Subscription]:
+        """Return all subscriptions, live or not."""
         return [*self.live.values(), *self.ahead.values(), *self.behind.values()]
 
 
 @dataclass(slots=True)
 class Hub:
-    """All rooms and sockets of the node. ``parted`` is told of each place that is given up, for whatever reason."""
+    """All rooms and sockets of the node. ``on_unsubscribe`` gets each subscription that ends, for whatever reason."""
 
     rooms: dict[str, Room] = field(default_factory=dict)
     users: defaultdict[str, set[Socket]] = field(default_factory=lambda: defaultdict(set))
-    parted: Callable[[Place], None] = lambda _: None
+    on_unsubscribe: Callable[[Subscription], None] = lambda _: None
 
     def enter(self, socket: Socket) -> bool:
-        """A connection opened; True when it is the user's first here."""
+        """Add a socket; return True when it is the user's first here."""
         first = not self.users.get(socket.user_id)
         self.users[socket.user_id].add(socket)
         return first
 
     def leave(self, socket: Socket) -> list[Room]:
-        """A connection ended; returns the rooms that are empty now."""
-        emptied = [room for room in map(self.part, list(socket.places.values())) if room is not None]
-        mine = self.users[socket.user_id]
-        mine.discard(socket)
-        if not mine:
+        """Remove a socket with its subscriptions; return the rooms that are empty now."""
+        emptied = [room for room in map(self.unsubscribe, list(socket.subscriptions.values())) if room is not None]
+        sockets = self.users[socket.user_id]
+        sockets.discard(socket)
+        if not sockets:
             del self.users[socket.user_id]
         return emptied
 
-    def place(self, socket: Socket, conversation_id: str) -> Place:
-        """Put the socket behind in the room, which is made if need be."""
+    def subscribe(self, socket: Socket, conversation_id: str) -> Subscription:
+        """Subscribe the socket to the room, behind at first; the room is made if need be."""
         room = self.rooms.get(conversation_id)
         if room is None:
             room = self.rooms[conversation_id] = Room(conversation_id)
-        place = Place(socket, room)
-        socket.places[conversation_id] = place
-        room.behind[socket] = place
-        return place
+        subscription = Subscription(socket, room)
+        socket.subscriptions[conversation_id] = subscription
+        room.behind[socket] = subscription
+        return subscription
 
-    def part(self, place: Place) -> Room | None:
-        """Take the socket out of the room; returns the room when it is empty now."""
-        place.room.drop(place)
-        place.socket.places.pop(place.room.conversation_id, None)
-        self.parted(place)
-        if place.room.empty:
-            self.rooms.pop(place.room.conversation_id, None)
-            return place.room
+    def unsubscribe(self, subscription: Subscription) -> Room | None:
+        """End a subscription; return its room when that is empty now."""
+        subscription.room.drop(subscription)
+        subscription.socket.subscriptions.pop(subscription.room.conversation_id, None)
+        self.on_unsubscribe(subscription)
+        if subscription.room.empty:
+            self.rooms.pop(subscription.room.conversation_id, None)
+            return subscription.room
         return None
 
-    def not_in(self, user_id: str, conversation_id: str) -> Iterable[Socket]:
-        """The user's sockets that have not joined the conversation."""
-        return [s for s in self.users.get(user_id, ()) if conversation_id not in s.places]
+    def sockets_of(self, user_id: str, *, without: str | None) -> Iterable[Socket]:
+        """Return the user's sockets, but those that have joined the conversation ``without``."""
+        return [socket for socket in self.users.get(user_id, ()) if without not in socket.subscriptions]

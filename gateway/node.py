@@ -10,8 +10,8 @@ from typing import Any
 from domain.event_log import EventLog
 from domain.history import History
 from domain.identity import Verify
-from domain.presence import Registry, Signs
-from domain.pubsub import Fanout, Subscriptions
+from domain.presence import EphemeralThrottle, Registry
+from domain.pubsub import Fanout, PubSub
 from domain.revocations import Revocations, RevokedTokens
 from domain.tickets import Tickets
 from gateway.admission import Admission, Proxies
@@ -23,19 +23,19 @@ from gateway.hub import Hub
 from gateway.leases import Leases
 from gateway.limits import Limits
 from gateway.origins import Origin
-from gateway.presence import PresenceDesk
-from gateway.pubsub_router import Listener
+from gateway.presence import PresenceTracker
+from gateway.pubsub_router import PubSubRouter
 from gateway.receipts import Receipts
-from gateway.revocations import Closing
-from gateway.room_sync import Rooms
+from gateway.revocations import RevocationEnforcer
+from gateway.room_sync import RoomSync
 from gateway.server import Gateway
-from gateway.typing import Heard, TypingDesk
+from gateway.typing import RemoteTyping, TypingTracker
 from runtime.revocation_watch import Watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """What a node talks to."""
+class Dependencies:
+    """Ports that a node needs."""
 
     verify: Verify
     revoked: RevokedTokens
@@ -43,16 +43,16 @@ class World:
     tickets: Tickets
     history: History
     fanout: Fanout
-    subscriptions: Subscriptions
+    pubsub: PubSub
     registry: Registry
-    signs: Signs
+    throttle: EphemeralThrottle
     answers: Answers
     log: EventLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Habits:
-    """How a node behaves; what the names mean stands at the settings of the gateway."""
+class GatewayConfig:
+    """Settings of a node; docs/settings.md explains them."""
 
     origins: frozenset[Origin] = frozenset()
     lease_s: float = 30.0
@@ -65,45 +65,51 @@ class Habits:
 
 @dataclass(slots=True)
 class Node:
-    """One gateway. ``works`` end only when they are cancelled."""
+    """One gateway. ``services`` end only when they are cancelled."""
 
     gateway: Gateway
     receipts: Receipts
     leases: Leases
     control: Control
     revocations: Watch
-    works: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
+    services: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
 
 
-def assemble(world: World, habits: Habits) -> Node:
-    """A node that does nothing yet."""
+def assemble(deps: Dependencies, config: GatewayConfig) -> Node:
+    """Return a node that does nothing yet."""
     connections: Connections = {}
-    typing = TypingDesk(world.fanout, world.signs)
-    hub = Hub(parted=typing.parted)
-    rooms = Rooms(hub, world.history, world.subscriptions, habits.heads_every_s)
-    receipts = Receipts(world.log)
-    presence = PresenceDesk(world.fanout, world.history, world.registry, world.signs, habits.presence_max_members)
-    leases = Leases(connections, world.registry, presence, habits.lease_s)
-    control = Control(connections, world.answers)
-    closing = Closing(connections, world.revocations)
-    revocations = Watch(world.revocations, world.revoked, habits.revocations_every_s, closing)
+    typing = TypingTracker(deps.fanout, deps.throttle)
+    hub = Hub(on_unsubscribe=typing.on_unsubscribe)
+    rooms = RoomSync(hub, deps.history, deps.pubsub, config.heads_every_s)
+    receipts = Receipts(deps.log)
+    presence = PresenceTracker(
+        deps.fanout,
+        deps.history,
+        deps.registry,
+        deps.throttle,
+        config.presence_max_members,
+    )
+    leases = Leases(connections, deps.registry, presence, config.lease_s)
+    control = Control(connections, deps.answers)
+    closing = RevocationEnforcer(connections, deps.revocations)
+    revocations = Watch(deps.revocations, deps.revoked, config.revocations_every_s, closing)
     gateway = Gateway(
-        identification=Identification(world.verify, world.tickets, world.revoked),
+        identification=Identification(deps.verify, deps.tickets, deps.revoked),
         hub=hub,
         rooms=rooms,
-        commands=Commands(world.verify, hub, rooms, receipts, typing, presence, time.time),
+        commands=Commands(deps.verify, hub, rooms, receipts, typing, presence, time.time),
         leases=leases,
-        subscriptions=world.subscriptions,
-        origins=habits.origins,
+        pubsub=deps.pubsub,
+        origins=config.origins,
         clock=time.time,
         connections=connections,
-        admission=Admission(habits.limits, habits.proxies),
+        admission=Admission(config.limits, config.proxies),
     )
-    works = [
-        Listener(hub, rooms, Heard(hub), control, world.subscriptions, revocations, gateway.outlet).run,
+    services = [
+        PubSubRouter(hub, rooms, RemoteTyping(hub), control, deps.pubsub, revocations, gateway.batcher).run,
         leases.run,
         rooms.run,
         receipts.run,
         revocations.run,
     ]
-    return Node(gateway, receipts, leases, control, revocations, works)
+    return Node(gateway, receipts, leases, control, revocations, services)

@@ -1,6 +1,6 @@
-"""Presence: online with the first connection, offline after the last; told in small conversations. Lossy.
+"""Presence: online with the first connection, offline after the last; broadcast in small conversations. Lossy.
 
-What is told is what the registry says at that moment, so it does not matter which node noticed the change, nor
+A broadcast says what the registry says at that moment, so it does not matter which node noticed the change, nor
 whether several did.
 """
 
@@ -9,28 +9,33 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+import structlog
+
 from domain.errors import Unavailable
 from domain.history import History
-from domain.presence import Registry, Signs
+from domain.presence import EphemeralThrottle, Registry
 from domain.pubsub import Fanout
 from gateway import channels
+from gateway.channels import Envelope, Kind
 from schemas.clock import now, wire_seconds
-from schemas.frames import frame
+from schemas.frames import PresenceUpdated, encoded
+
+_log = structlog.get_logger()
 
 GRACE_S = 2.0
 """A reconnect within this time is no absence."""
 _AT_ONCE = 4
-"""When a node ends, thousands of users go; the store is asked about so many at the same time."""
+"""When a node ends, thousands of users go; the store is queried about so many at the same time."""
 
 
 @dataclass(slots=True)
-class PresenceDesk:
-    """Tells those who share a conversation of at most ``max_members``; 0 turns presence off."""
+class PresenceTracker:
+    """Broadcasts presence in conversations of at most ``max_members``; 0 turns presence off."""
 
     fanout: Fanout
     history: History
     registry: Registry
-    signs: Signs
+    throttle: EphemeralThrottle
     max_members: int
     _leaving: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
     _looking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -39,18 +44,18 @@ class PresenceDesk:
 
     @property
     def pending(self) -> frozenset[str]:
-        """Users of whose coming or going the others may not know yet."""
+        """Users whose change of presence the others may not know yet."""
         return frozenset((*self._leaving, *self._looking))
 
     def came(self, user_id: str) -> None:
-        """The user has a connection."""
+        """Note that the user has a connection."""
         timer = self._leaving.pop(user_id, None)
         if timer is not None:
             timer.cancel()
         self._look(user_id)
 
     def went(self, user_id: str) -> None:
-        """The user may have no connection any more."""
+        """Note that the user may have no connection any more."""
         if self.max_members and user_id not in self._leaving:
             self._leaving[user_id] = asyncio.get_running_loop().call_later(GRACE_S, self._gone, user_id)
 
@@ -65,7 +70,7 @@ class PresenceDesk:
             self._looking[user_id] = asyncio.create_task(self._follow(user_id))
 
     async def _follow(self, user_id: str) -> None:
-        """One at a time for each user, so that what is told last is what is so."""
+        """Run one at a time for each user, so that the last broadcast is true."""
         try:
             while True:
                 self._again.discard(user_id)
@@ -78,39 +83,40 @@ class PresenceDesk:
             del self._looking[user_id]
 
     async def _bring(self, user_id: str) -> None:
-        """Tell of a change, once it may be told; by then it may be none."""
+        """Broadcast a change once the throttle allows it; by then there may be none."""
         while True:
             online = bool(await self.registry.connected([user_id]))
-            wait = await self.signs.may_tell(user_id, online)
+            wait = await self.throttle.may_tell(user_id, online)
             if wait <= 0:
                 break
             await asyncio.sleep(wait)
         if wait == 0:
             async with self._turns:
-                await self._tell(user_id, online)
+                await self._broadcast(user_id, online)
 
-    async def _tell(self, user_id: str, online: bool) -> None:
+    async def _broadcast(self, user_id: str, online: bool) -> None:
         seen = {} if online else await self.registry.last_seen([user_id])
         shared = await self.history.small_conversations(user_id, self.max_members)
-        envelope = channels.envelope(user_id, said(user_id, online, seen.get(user_id)))
-        await self.fanout.publish([(channels.events(id_), envelope) for id_ in shared])
+        _log.debug("presence_changed", user_id=user_id, online=online, conversations=len(shared))
+        packed = Envelope(Kind.PRESENCE, 0, user_id, frame_of(user_id, online, seen.get(user_id))).packed()
+        await self.fanout.publish([(channels.events(id_), packed) for id_ in shared])
 
     async def others(self, conversation_id: str, user_id: str) -> list[bytes]:
-        """Frames for somebody who has just joined: who else of a small conversation is, or was, online."""
+        """Return encoded frames for a user who has just joined: who else of a small conversation is, or was, online."""
         try:
-            # One more than is told of is read: to know that a conversation is large, not all of it is needed.
+            # One more than the bound: to know that a conversation is large, not all of it is needed.
             found = await self.history.members(conversation_id, self.max_members + 1)
             members = [user for user in found if user != user_id]
             if len(members) >= self.max_members:
                 return []
             online, seen = await asyncio.gather(self.registry.connected(members), self.registry.last_seen(members))
             known = [user for user in sorted(members) if user in online or user in seen]
-            return [said(user, user in online, seen.get(user)) for user in known]
+            return [frame_of(user, user in online, seen.get(user)) for user in known]
         except Unavailable:
             return []
 
 
-def said(user_id: str, online: bool, seen_ms: int | None) -> bytes:
-    """A ``presence`` frame. ``lastSeen`` is now for who is online, and null where nobody knows it."""
+def frame_of(user_id: str, online: bool, seen_ms: int | None) -> bytes:
+    """Return the encoded ``presence`` frame. ``lastSeen`` is now while online, and null where nobody knows it."""
     at = now() if online else None if seen_ms is None else wire_seconds(seen_ms / 1000)
-    return frame("presence", userId=user_id, online=online, lastSeen=at)
+    return encoded(PresenceUpdated(user_id=user_id, online=online, last_seen=at))

@@ -1,4 +1,4 @@
-"""What arrives over Redis, to the sockets of this node that it concerns."""
+"""Routing of what arrives over Redis to the rooms and sockets of this node."""
 
 from __future__ import annotations
 
@@ -7,77 +7,81 @@ from dataclasses import dataclass
 
 import structlog
 
-from domain.pubsub import Hint, Subscriptions
+from domain.pubsub import Hint, PubSub
 from gateway import channels
 from gateway.control import Control
+from gateway.framing import encode
 from gateway.hub import Hub
-from gateway.room_sync import Rooms
-from gateway.send_queue import Outlet, encode
-from gateway.typing import Heard
+from gateway.room_sync import RoomSync
+from gateway.send_queue import WriteBatcher
+from gateway.typing import RemoteTyping
 from runtime.revocation_watch import Watch, subscribe
 
 _log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Listener:
+class PubSubRouter:
     """Passes on what the channels of this node carry."""
 
     hub: Hub
-    rooms: Rooms
-    heard: Heard
+    rooms: RoomSync
+    typing: RemoteTyping
     control: Control
-    subscriptions: Subscriptions
+    pubsub: PubSub
     revocations: Watch
-    outlet: Outlet
+    batcher: WriteBatcher
 
     async def run(self) -> None:
-        """For ever."""
-        subscribing = asyncio.create_task(subscribe(self.subscriptions))
+        """Run for ever."""
+        subscribing = asyncio.create_task(subscribe(self.pubsub))
         try:
             await self._pass_on()
         finally:
             subscribing.cancel()
 
     async def _pass_on(self) -> None:
-        async for hints in self.subscriptions.hints():
+        async for hints in self.pubsub.hints():
             if len({hint.channel for hint in hints}) < len(hints):  # the same sockets get several
-                self.outlet.join()
+                self.batcher.join()
             for hint in hints:
                 try:
-                    self._take(hint)
-                except ValueError:  # anybody who may publish can write anything there
-                    _log.warning("not understood: a message of Redis", kind=hint.channel.partition(":")[0])
+                    self._route(hint)
+                except ValueError as exc:  # anybody who may publish can write anything there
+                    kind = hint.channel.partition(":")[0]
+                    _log.warning("publication_skipped", channel_kind=kind, reason=type(exc).__name__)
 
-    def _take(self, hint: Hint) -> None:
+    def _route(self, hint: Hint) -> None:
         if hint.channel == channels.REVOCATIONS:
             self.revocations.look()
         elif hint.gap:
-            self.rooms.arrived(hint)
+            _log.debug("pubsub_gap", channel_kind=hint.channel.partition(":")[0])
+            self.rooms.compare_soon()
         else:
             self._message(hint)
 
     def _message(self, hint: Hint) -> None:
         match channels.parsed(hint.channel):
-            case ("conversation", _, "messages"):
-                self.rooms.arrived(hint)
+            case ("conversation", id_, "messages"):
+                self.rooms.on_message(id_, channels.opened(hint.data))
             case ("conversation", id_, "events"):
                 self._event(id_, hint)
             case ("user", id_, "messages" | "notifications"):
                 self._for_user(id_, hint)
             case ("node", _, _):
-                self.control.asked(hint.data)
+                self.control.receive(hint.data)
 
     def _event(self, conversation_id: str, hint: Hint) -> None:
         room = self.hub.rooms.get(conversation_id)
         if room is None:
             return
-        about, payload = channels.opened(hint.data)
-        room.tell(about, encode(payload))
-        self.heard.note(conversation_id, about, payload)
+        envelope = channels.opened(hint.data)
+        room.broadcast(envelope.about, encode(envelope.frame))
+        self.typing.note(conversation_id, envelope)
 
     def _for_user(self, user_id: str, hint: Hint) -> None:
-        about, payload = channels.opened(hint.data)
-        encoded = encode(payload)
-        for socket in self.hub.not_in(user_id, about):
-            socket.wire.news(payload, encoded)
+        envelope = channels.opened(hint.data)
+        joined = None if envelope.kind in channels.EVERY_SOCKET else envelope.about
+        encoded = encode(envelope.frame)
+        for socket in self.hub.sockets_of(user_id, without=joined):
+            socket.outbound.send_latest(envelope, encoded)

@@ -19,7 +19,7 @@ _log = structlog.get_logger()
 
 EVERY_S = 1.0
 GATHER_S = 0.05
-"""Receipts of all members that come so soon after each other are told together."""
+"""Receipts of all members that come within this time are sent together."""
 PRODUCER = "millrace/gateway"
 
 Key: TypeAlias = tuple[str, str, str]
@@ -27,77 +27,79 @@ Key: TypeAlias = tuple[str, str, str]
 
 
 @dataclass(slots=True)
-class Merged:
-    """Watermarks that wait to be told, and when each device was told of last. Pure."""
+class ReceiptBuffer:
+    """Watermarks that wait to be sent, and when the last of each device was. Pure."""
 
     waiting: dict[Key, tuple[int, int]] = field(default_factory=dict)
-    told_at: dict[Key, float] = field(default_factory=dict)
+    sent_at: dict[Key, float] = field(default_factory=dict)
 
     def note(self, key: Key, delivered: int, read: int) -> None:
-        """A receipt; the furthest of each kind counts, and read implies delivered."""
+        """Merge a receipt: the furthest of each kind counts, and read implies delivered."""
         had_delivered, had_read = self.waiting.get(key, (0, 0))
         read = max(read, had_read)
         self.waiting[key] = (max(delivered, had_delivered, read), read)
 
     def due(self, at: float, *, all_of_them: bool = False) -> dict[Key, tuple[int, int]]:
-        """Those that may be told now: the first at once, then one a second. They wait no more."""
+        """Remove and return those that may be sent now: the first of a device at once, then one a second."""
         due = {
             key: seqs
             for key, seqs in self.waiting.items()
-            if all_of_them or at - self.told_at.get(key, -EVERY_S) >= EVERY_S
+            if all_of_them or at - self.sent_at.get(key, -EVERY_S) >= EVERY_S
         }
         for key in due:
             del self.waiting[key]
-            self.told_at[key] = at
-        if len(self.told_at) > 10_000:
-            self.told_at = {key: told for key, told in self.told_at.items() if at - told < EVERY_S}
+            self.sent_at[key] = at
+        if len(self.sent_at) > 10_000:
+            self.sent_at = {key: sent for key, sent in self.sent_at.items() if at - sent < EVERY_S}
         return due
 
     def put_back(self, failed: dict[Key, tuple[int, int]]) -> None:
-        """They could not be told; what came meanwhile is further."""
+        """Take back what could not be sent; what came meanwhile goes further."""
         for key, (delivered, read) in failed.items():
             self.note(key, delivered, read)
 
 
 @dataclass(slots=True)
 class Receipts:
-    """Tells Kafka. A lost receipt is healed by the next, but none is lost here while the process lives."""
+    """Sends receipts to Kafka. The next one heals a lost one, but none is lost here while the process lives."""
 
     log: EventLog
-    _merged: Merged = field(default_factory=Merged)
+    _buffer: ReceiptBuffer = field(default_factory=ReceiptBuffer)
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def note(self, conversation_id: str, user_id: str, device: str, *, delivered: int = 0, read: int = 0) -> None:
-        """A member's device has got so far."""
-        self._merged.note((conversation_id, user_id, device), delivered, read)
+        """Note how far a member's device has got."""
+        self._buffer.note((conversation_id, user_id, device), delivered, read)
         self._woken.set()
 
     async def run(self) -> None:
-        """Tell what is due, for ever."""
+        """Send what is due, for ever."""
         clock = asyncio.get_running_loop().time
         while True:
             await self._woken.wait()
             self._woken.clear()
-            await self._tell(self._merged.due(clock()))
+            await self._send(self._buffer.due(clock()))
             await asyncio.sleep(GATHER_S)
-            if self._merged.waiting:
+            if self._buffer.waiting:
                 self._woken.set()
 
     async def flush(self) -> None:
-        """Tell everything that waits, before the end."""
-        await self._tell(self._merged.due(0.0, all_of_them=True))
+        """Send everything that waits, before the end."""
+        await self._send(self._buffer.due(0.0, all_of_them=True))
 
-    async def _tell(self, due: dict[Key, tuple[int, int]]) -> None:
+    async def _send(self, due: dict[Key, tuple[int, int]]) -> None:
         if not due:
             return
         try:
             await self.log.append([record(event, producer=PRODUCER) for event in _events(due.items())])
         except Unavailable:
-            self._merged.put_back(due)
-            _log.warning("receipts wait", count=len(due))
+            self._buffer.put_back(due)
+            _log.warning("receipts_wait", count=len(due), reason="kafka does not answer")
         except asyncio.CancelledError:  # the node ends, and flushes
-            self._merged.put_back(due)
+            self._buffer.put_back(due)
             raise
+        else:
+            _log.debug("receipts_sent", count=len(due))
 
 
 def _events(marks: Iterable[tuple[Key, tuple[int, int]]]) -> list[ReceiptRecorded]:

@@ -1,4 +1,4 @@
-"""Closing what lives by a token that was revoked."""
+"""Closing of connections whose token was revoked."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from runtime.metrics import REVOKED as REVOKED_CONNECTIONS
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
-    """Of the connections of this node; how many is told to whoever asked for it."""
+class RevocationEnforcer:
+    """Closes connections of this node, and notes in the store how many."""
 
     connections: Connections
     store: Revocations
 
     async def __call__(self, revocation: Revocation) -> None:
-        """Close those that it covers. Raises Unavailable when that cannot be told; they are closed all the same."""
+        """Close the connections that it covers. Raises Unavailable when the store cannot note how many."""
         covered = [each for each in self.connections.values() if revocation.covers(each.identity)]
         for connection in covered:
             connection.spawn(connection.end(REVOKED))

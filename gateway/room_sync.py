@@ -1,4 +1,4 @@
-"""Keeping rooms whole: subscribing, catching up from the store, filling holes, comparing heads."""
+"""Keeping rooms whole: subscribing, catching up from the store, filling gaps, comparing heads."""
 
 from __future__ import annotations
 
@@ -6,207 +6,223 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-import orjson
 import structlog
 
 from domain.errors import Invalid, NotFound, Unavailable
 from domain.history import History
-from domain.pubsub import Hint, Subscriptions
+from domain.pubsub import PubSub
 from gateway import channels
-from gateway.hub import Hub, Place, Room, Socket
-from gateway.reorder_buffer import Numbered
-from gateway.send_queue import encode
+from gateway.channels import Envelope, Kind
+from gateway.framing import encode
+from gateway.hub import Hub, Room, Socket, Subscription
+from gateway.publications import room_envelope
 from runtime.metrics import DELIVERIES, HOLES, LAGGING, REPLAYED
 from runtime.tasks import Tasks
-from schemas import frames
-from schemas.messages import ChangeKind
+from schemas.frames import Left, encoded, of_change
 
 _log = structlog.get_logger()
 
 PAGE = 200
 REPLAYS = 32
 TICK_S = 0.05
-_REMOVED = f'"change":"{ChangeKind.MEMBER_REMOVED}"'.encode()
 
 
 @dataclass(slots=True)
-class Rooms:
-    """The rooms of a node. PostgreSQL is the truth; Redis only makes it quick."""
+class RoomSync:
+    """Synchronizes the rooms of a node. PostgreSQL is the truth; Redis only makes it quick."""
 
     hub: Hub
     history: History
-    subscriptions: Subscriptions
+    pubsub: PubSub
     heads_every_s: float = 2.0
     _replays: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REPLAYS))
-    _lagging: dict[Socket, deque[Place]] = field(default_factory=dict)
+    _lagging: dict[Socket, deque[Subscription]] = field(default_factory=dict)
     _tasks: Tasks = field(default_factory=Tasks)
     _compare: asyncio.Event = field(default_factory=asyncio.Event)
 
     # joining and leaving
 
-    async def join(self, place: Place, after: int | None) -> int:
-        """Make the place live after replaying what follows ``after``; returns the seq up to which it is complete.
+    async def join(self, subscription: Subscription, after: int | None) -> int:
+        """Make the subscription live after replaying what follows ``after``; return the seq up to which it is complete.
 
         Raises NotFound for a non-member, Invalid for an ``after`` beyond the head, Unavailable.
         """
-        room = place.room
-        opens = room.feed.cursor is None
-        await self._check_member(place)
-        if place.gone:
+        room = subscription.room
+        opens = room.buffer.cursor is None
+        await self._check_member(subscription)
+        if subscription.gone:
             return 0
         await self._open(room)
-        if opens:  # a removal since then may lie before the head, where the feed does not give it out
-            await self._check_member(place)
-        if after is None or after > (room.feed.cursor or 0):  # else the feed has shown that the head is beyond
+        if opens:  # a removal since then may lie before the head, which is not released
+            await self._check_member(subscription)
+        if after is None or after > (room.buffer.cursor or 0):  # else the buffer has shown that the head is beyond
             head = (await self.history.heads([room.conversation_id])).get(room.conversation_id, 0)
             if after is not None and after > head:
-                raise Invalid(f"after is beyond the last seq, which is {head}")
+                raise Invalid(f"after must not exceed the last seq, which is {head}")
             after = head if after is None else after
-        place.cursor = after
-        await self.catch_up(place)
-        return place.has
+        subscription.cursor = after
+        await self.catch_up(subscription)
+        return subscription.has
 
-    async def _check_member(self, place: Place) -> None:
-        since = await self.history.member_since(place.room.conversation_id, place.socket.user_id)
+    async def _check_member(self, subscription: Subscription) -> None:
+        since = await self.history.member_since(subscription.room.conversation_id, subscription.socket.user_id)
         if since is None:
             raise NotFound("no such conversation, or you are not a member of it")
-        place.since = since
+        subscription.since = since
 
     async def _open(self, room: Room) -> None:
         """Subscribe, wait for the confirmation, and only then read the head: what comes after it is live."""
-        if room.feed.cursor is not None:
+        if room.buffer.cursor is not None:
             return
         try:
             await asyncio.gather(
-                self.subscriptions.subscribe(channels.messages(room.conversation_id)),
-                self.subscriptions.subscribe(channels.events(room.conversation_id)),
+                self.pubsub.subscribe(channels.messages(room.conversation_id)),
+                self.pubsub.subscribe(channels.events(room.conversation_id)),
             )
         except Unavailable:
-            _log.warning("room without redis: it follows the store")
+            _log.warning(
+                "room_opened_without_redis",
+                conversation_id=room.conversation_id,
+                reason="redis does not answer; heads are compared with the store",
+            )
         head = (await self.history.heads([room.conversation_id])).get(room.conversation_id, 0)
-        if room.feed.cursor is None:
-            self._give(room, room.feed.start(head, _now()))
+        if room.buffer.cursor is None:
+            self._release(room, room.buffer.start(head, _now()))
+        _log.debug("room_opened", conversation_id=room.conversation_id, head=head)
 
-    async def catch_up(self, place: Place) -> None:
-        """Send what the place lacks, from the store, until it is in step with the feed. Raises Unavailable."""
-        while not await self._step(place):
+    async def catch_up(self, subscription: Subscription) -> None:
+        """Send what the subscription lacks, from the store, until it is in step with the buffer. Raises Unavailable."""
+        while not await self._step(subscription):
             pass
 
-    async def _step(self, place: Place) -> bool:
-        """Send a page of it, as far as the socket takes it; True once it is in step, or gone. Raises Unavailable.
+    async def _step(self, subscription: Subscription) -> bool:
+        """Send a page, as far as the socket takes it; return True once it is in step, or gone. Raises Unavailable.
 
         Nothing waits for a socket here but itself: the page is dropped, not kept, when the socket is full.
         """
-        await place.socket.wire.room()
-        room = place.room
-        if room.settle(place):
+        await subscription.socket.outbound.drained()
+        room = subscription.room
+        if room.go_live(subscription):
             return True
         async with self._replays:
-            target = room.feed.cursor or 0
-            changes = await self.history.changes(room.conversation_id, place.cursor, target, PAGE)
+            target = room.buffer.cursor or 0
+            changes = await self.history.changes(room.conversation_id, subscription.cursor, target, PAGE)
         for change in changes:
-            if place.gone or not place.socket.wire.write(encode(frames.of_change(change))):
+            if subscription.gone or not subscription.socket.outbound.write(encode(of_change(change))):
                 break
-            place.cursor = change.seq
+            subscription.cursor = change.seq
             REPLAYED.inc()
-        return room.settle(place)
+        return room.go_live(subscription)
 
     async def close(self, room: Room) -> None:
-        """Nobody is here any more."""
+        """Unsubscribe from the channels of a room that no socket is in."""
+        _log.debug("room_closed", conversation_id=room.conversation_id)
         for channel in (channels.messages(room.conversation_id), channels.events(room.conversation_id)):
             if room.conversation_id not in self.hub.rooms:  # somebody may have come meanwhile
-                await self.subscriptions.unsubscribe(channel)
+                await self.pubsub.unsubscribe(channel)
 
-    # what arrives
+    # arrivals
 
-    def arrived(self, hint: Hint) -> None:
-        """A message of one of the rooms, or word of a gap."""
-        if hint.gap:
-            self._compare.set()
-            return
-        _, conversation_id, _ = channels.parsed(hint.channel)
+    def on_message(self, conversation_id: str, envelope: Envelope) -> None:
+        """Take an entry of the conversation's change log, if a socket has joined it."""
         room = self.hub.rooms.get(conversation_id)
         if room is not None:
-            seq, frame = channels.opened(hint.data)
-            self._give(room, room.feed.offer(int(seq), frame, _now()))
+            self._release(room, room.buffer.push(envelope.seq, envelope, _now()))
 
-    def _give(self, room: Room, numbered: Sequence[Numbered]) -> None:
-        for seq, frame in numbered:
+    def compare_soon(self) -> None:
+        """Compare heads at once: something may have been lost."""
+        self._compare.set()
+
+    def _release(self, room: Room, released: Sequence[tuple[int, Envelope]]) -> None:
+        for seq, envelope in released:
             DELIVERIES.inc(len(room.live))
-            for place in room.give(seq, encode(frame)):
-                self._lag(place)
-            if _REMOVED in frame:
-                self._remove(room, seq, frame)
+            for subscription in room.release(seq, encode(envelope.frame)):
+                self._start_catch_up(subscription)
+            if envelope.kind == Kind.MEMBER_REMOVED:
+                self._remove(room, seq, envelope.about)
 
-    def _remove(self, room: Room, seq: int, frame: bytes) -> None:
-        """Put out who was removed, unless he has come back since: the feed may be late."""
-        said = orjson.loads(frame)
-        if said.get("type") == "conversation_changed" and said.get("change") == ChangeKind.MEMBER_REMOVED:
-            for place in room.everybody():
-                if place.socket.user_id == said["userId"] and place.since < seq:
-                    self._put_out(place)
+    def _remove(self, room: Room, seq: int, user_id: str) -> None:
+        """Evict a member who was removed; ignore a stale removal of one who has rejoined since."""
+        for subscription in room.subscriptions():
+            if subscription.socket.user_id == user_id and subscription.since < seq:
+                self._evict(subscription)
 
-    def _put_out(self, place: Place) -> None:
-        """The connection goes on for its other conversations."""
-        emptied = self.hub.part(place)
-        self._tasks.spawn(self._say_left(place))
+    def _evict(self, subscription: Subscription) -> None:
+        """End the subscription; the connection goes on for its other conversations."""
+        _log.debug(
+            "subscription_evicted",
+            conversation_id=subscription.room.conversation_id,
+            connection_id=subscription.socket.connection_id,
+            user_id=subscription.socket.user_id,
+            reason="the user was removed",
+        )
+        emptied = self.hub.unsubscribe(subscription)
+        self._tasks.spawn(self._say_left(subscription))
         if emptied is not None:
             self._tasks.spawn(self.close(emptied))
 
-    async def _say_left(self, place: Place) -> None:
-        left = encode(frames.frame("left", id=place.room.conversation_id, reason="removed"))
-        while not place.socket.wire.write(left):
-            await place.socket.wire.room()
+    async def _say_left(self, subscription: Subscription) -> None:
+        left = encode(encoded(Left(id=subscription.room.conversation_id, reason="removed")))
+        while not subscription.socket.outbound.write(left):
+            await subscription.socket.outbound.drained()
 
-    def _lag(self, place: Place) -> None:
+    def _start_catch_up(self, subscription: Subscription) -> None:
         """Catch it up once the socket can be written to. One task for each socket, however many rooms it lags in."""
         LAGGING.inc()
-        socket = place.socket
+        socket = subscription.socket
+        _log.debug(
+            "subscription_lagging",
+            conversation_id=subscription.room.conversation_id,
+            connection_id=socket.connection_id,
+            cursor=subscription.cursor,
+        )
         if socket in self._lagging:
-            self._lagging[socket].append(place)
+            self._lagging[socket].append(subscription)
         else:
-            self._lagging[socket] = deque([place])
-            self._tasks.spawn(self._catch_up_later(socket), socket.wire.cut)
+            self._lagging[socket] = deque([subscription])
+            self._tasks.spawn(self._catch_up_later(socket), partial(socket.outbound.abort, "task_failed"))
 
     async def _catch_up_later(self, socket: Socket) -> None:
         """Page by page in turn, so that no busy room keeps the others waiting."""
-        places = self._lagging[socket]
+        subscriptions = self._lagging[socket]
         try:
-            while places:
-                place = places.popleft()
+            while subscriptions:
+                subscription = subscriptions.popleft()
                 try:
-                    settled = await self._step(place)
+                    live = await self._step(subscription)
                 except Unavailable:
-                    settled = False
+                    live = False
                     await asyncio.sleep(self.heads_every_s)
-                if not settled:
-                    places.append(place)
+                if not live:
+                    subscriptions.append(subscription)
         finally:
             del self._lagging[socket]
 
-    # holes and heads
+    # gaps and heads
 
     async def run(self) -> None:
-        """Fill holes as they are found, and compare heads every few seconds, for ever."""
+        """Fill gaps as they are found, and compare heads every few seconds, for ever."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._fill_holes())
+            group.create_task(self._fill_gaps())
             group.create_task(self._compare_heads())
 
-    async def _fill_holes(self) -> None:
+    async def _fill_gaps(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             now = _now()
             for room in list(self.hub.rooms.values()):
-                if not room.fetching and (hole := room.feed.missing(now)) is not None:
+                if not room.fetching and (gap := room.buffer.gap(now)) is not None:
                     room.fetching = True
-                    self._tasks.spawn(self._fetch(room, *hole))
+                    self._tasks.spawn(self._fetch(room, *gap))
 
     async def _fetch(self, room: Room, after: int, up_to: int) -> None:
         HOLES.inc()
+        _log.debug("gap_found", conversation_id=room.conversation_id, after=after, up_to=up_to)
         try:
             for change in await self.history.changes(room.conversation_id, after, up_to, PAGE):
-                self._give(room, room.feed.offer(change.seq, frames.of_change(change), _now()))
+                self._release(room, room.buffer.push(change.seq, room_envelope(change), _now()))
         except Unavailable:
             await asyncio.sleep(self.heads_every_s)
         finally:
@@ -220,7 +236,7 @@ class Rooms:
             except TimeoutError:
                 pass
             self._compare.clear()
-            rooms = [room for room in self.hub.rooms.values() if room.feed.cursor is not None]
+            rooms = [room for room in self.hub.rooms.values() if room.buffer.cursor is not None]
             if not rooms:
                 continue
             try:
@@ -229,7 +245,7 @@ class Rooms:
                 continue
             now = _now()
             for room in rooms:
-                room.feed.saw_head(heads.get(room.conversation_id, 0), now)
+                room.buffer.observe_head(heads.get(room.conversation_id, 0), now)
 
 
 def _now() -> float:

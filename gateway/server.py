@@ -13,24 +13,25 @@ from websockets.http11 import Request, Response
 
 from domain.errors import MillraceError, RateLimited, Unauthenticated, Unavailable
 from domain.identity import Identity
-from domain.pubsub import Subscriptions
+from domain.pubsub import PubSub
 from gateway import channels, handshake, session
 from gateway.admission import Admission
 from gateway.commands import Commands
 from gateway.connection import Connection, Connections
-from gateway.frame_writer import tried
+from gateway.frame_writer import probe_writer
 from gateway.handshake import Identification
 from gateway.hub import Hub, Socket
 from gateway.leases import Leases
 from gateway.origins import Origin
-from gateway.room_sync import Rooms
-from gateway.send_queue import Outlet, Wire
+from gateway.room_sync import RoomSync
+from gateway.send_queue import SendQueue, WriteBatcher
 from gateway.session import Close, Session
-from gateway.transport import HEARTBEAT_S, Peer, listen
+from gateway.transport import HEARTBEAT_S, ClientTransport, listen
 from runtime.metrics import CONNECTIONS, REFUSED
 from runtime.tasks import Tasks
 from schemas.clock import wire_seconds
-from schemas.frames import frame
+from schemas.commands import MAX_FRAME
+from schemas.frames import Connected, encoded
 from schemas.ids import new_id
 
 _log = structlog.get_logger()
@@ -38,58 +39,58 @@ _log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Gateway:
-    """Serves sockets of one node."""
+    """Serves the sockets of one node."""
 
     identification: Identification
     hub: Hub
-    rooms: Rooms
+    rooms: RoomSync
     commands: Commands
     leases: Leases
-    subscriptions: Subscriptions
+    pubsub: PubSub
     origins: frozenset[Origin]
     clock: Callable[[], float]
     connections: Connections
     admission: Admission = field(default_factory=Admission)
     draining: bool = False
-    outlet: Outlet = field(default_factory=Outlet)
+    batcher: WriteBatcher = field(default_factory=WriteBatcher)
     _tasks: Tasks = field(default_factory=Tasks)
-    """The user's other sockets need them too, so they do not end with a connection."""
+    """Subscriptions to user channels: a user's other sockets need them too, so they do not end with a connection."""
 
-    def check(self, peer: Peer, request: Request) -> Response | None:
-        """Refuse what is no WebSocket of ours, or one too many, before anything is spent on it."""
+    def check(self, transport: ClientTransport, request: Request) -> Response | None:
+        """Return a refusal of a request that is not for a WebSocket here, or of one too many; None to accept it."""
         if self.draining:
             return handshake.ending()
-        if peer.visit is None:
+        if transport.slot is None:
             return handshake.refusing(Unavailable("this node has all the connections that it can take"))
         try:
-            peer.visit.request(request.headers.get_all("X-Forwarded-For"), peer.loop.time())
+            transport.slot.request(request.headers.get_all("X-Forwarded-For"), transport.loop.time())
         except MillraceError as exc:
             REFUSED.labels(exc.code).inc()
             return handshake.refusing(exc)
         return handshake.refusal(request, self.origins)
 
-    async def handle(self, peer: Peer) -> None:
-        """One connection, from its first frame to its last."""
+    async def handle(self, transport: ClientTransport) -> None:
+        """Serve one connection, from its first frame to its last."""
         try:
-            identity = await self.identification.identity_of(peer.request)
-            assert peer.visit is not None
-            peer.visit.enter(identity.user_id, peer.loop.time())
+            identity = await self.identification.identity_of(transport.request)
+            assert transport.slot is not None
+            transport.slot.enter(identity.user_id, transport.loop.time())
         except Unauthenticated as exc:
-            await self._refuse(peer, exc, session.TOKEN_ENDED)
+            await self._refuse(transport, exc, session.TOKEN_ENDED)
             return
         except Unavailable as exc:
-            await self._refuse(peer, exc, session.UNAVAILABLE)
+            await self._refuse(transport, exc, session.UNAVAILABLE)
             return
         except RateLimited as exc:
-            await self._refuse(peer, exc, session.TOO_MANY)
+            await self._refuse(transport, exc, session.TOO_MANY)
             return
         if self.draining:  # since its handshake
-            await peer.close(session.RESTART.code, session.RESTART.reason)
+            await transport.close(session.RESTART.code, session.RESTART.reason)
             return
-        connection = self._open(peer, identity)
+        connection = self._open(transport, identity)
         try:
             await self._greet(connection)
-            async for raw in peer:
+            async for raw in transport:
                 effect = connection.session.receive(raw, self.clock())
                 await self.commands.carry_out(connection, effect)
                 if isinstance(effect, Close):
@@ -99,63 +100,70 @@ class Gateway:
         finally:
             await self._closed(connection)
 
-    async def _refuse(self, peer: Peer, error: MillraceError, close: Close) -> None:
-        """A browser never sees an HTTP status of a failed handshake; it sees this."""
+    async def _refuse(self, transport: ClientTransport, error: MillraceError, close: Close) -> None:
+        """Refuse by an ``error`` frame: a browser never sees the HTTP status of a failed handshake."""
         REFUSED.labels(error.code).inc()
+        _log.debug("connection_refused", code=error.code, close_code=close.code)
         with suppress(ConnectionClosed):
-            await peer.send(session.error(error, None).decode())
-        await peer.close(close.code, close.reason)
+            await transport.send(encoded(session.error(error)).decode())
+        await transport.close(close.code, close.reason)
 
-    def _open(self, peer: Peer, identity: Identity) -> Connection:
+    def _open(self, transport: ClientTransport, identity: Identity) -> Connection:
         limits = self.admission.limits
-        wire = Wire(peer, self.outlet, limits.lagging_s)
-        socket = Socket(new_id(), identity.user_id, wire)
-        said = Session(identity.user_id, socket.places.keys(), limits)
-        connection = Connection(peer, socket, wire, said, handshake.device_of(peer.request), identity)
-        self.connections[socket.connection_id] = connection
+        id_, user, device = new_id(), identity.user_id, handshake.device_of(transport.request)
+        log = _log.bind(connection_id=id_, user_id=user)
+        transport.log = log
+        queue = SendQueue(transport, self.batcher, limits.lagging_s, log)
+        socket = Socket(id_, user, queue)
+        protocol = Session(user, socket.subscriptions.keys(), limits)
+        connection = Connection(transport, socket, queue, protocol, device, identity, log)
+        self.connections[id_] = connection
         CONNECTIONS.inc()
         connection.live_by(identity, self.clock())
+        log.debug("connection_opened", device=device)
         return connection
 
     async def _greet(self, connection: Connection) -> None:
-        """``connected`` is the first frame: before it nothing can reach the socket."""
+        """Send ``connected``, the first frame: before it nothing can reach the socket."""
         socket, user = connection.socket, connection.socket.user_id
-        connection.say(
-            frame(
-                "connected",
-                connectionId=socket.connection_id,
-                userId=user,
-                heartbeatMs=HEARTBEAT_S * 1000,
-                maxFrame=session.MAX_FRAME,
-                expiresAt=wire_seconds(connection.identity.expires_at),
+        connection.reply(
+            Connected(
+                connection_id=socket.connection_id,
+                user_id=user,
+                heartbeat_ms=HEARTBEAT_S * 1000,
+                max_frame=MAX_FRAME,
+                expires_at=wire_seconds(connection.identity.expires_at),
             )
         )
         if self.hub.enter(socket):
             for channel in _channels_of(user):
                 self._tasks.spawn(self._follow(user, channel))
-        await self.leases.began(connection.entry)
+        await self.leases.opened(connection.entry)
 
     async def _follow(self, user_id: str, channel: str) -> None:
         with suppress(Unavailable):
             if user_id in self.hub.users:
-                await self.subscriptions.subscribe(channel)
+                await self.pubsub.subscribe(channel)
 
     async def _closed(self, connection: Connection) -> None:
         socket = connection.socket
         self.connections.pop(socket.connection_id, None)
         CONNECTIONS.dec()
         connection.ended()
+        connection.log.debug(
+            "connection_closed", code=connection.transport.close_code, conversations=len(socket.subscriptions)
+        )
         for room in self.hub.leave(socket):
             await self.rooms.close(room)
         for channel in _channels_of(socket.user_id):
             if socket.user_id not in self.hub.users:  # another may have come meanwhile
-                await self.subscriptions.unsubscribe(channel)
-        await self.leases.ended(connection.entry)
+                await self.pubsub.unsubscribe(channel)
+        await self.leases.closed(connection.entry)
 
 
 async def start_server(gateway: Gateway, host: str, port: int) -> Server:
-    """Listen."""
-    gateway.outlet.writer = await tried()
+    """Start to listen."""
+    gateway.batcher.writer = await probe_writer()
     return await listen(host, port, gateway.admission, gateway.handle, gateway.check, handshake.subprotocol)
 
 

@@ -1,6 +1,6 @@
-"""One socket's protocol: frames in, decisions out. No I/O.
+"""The protocol of one socket: frames in, decisions out. No I/O.
 
-A client frame becomes an Effect for the server to carry out, or an ``error`` frame. One bad frame is an error;
+A frame of the client becomes an Effect for the server to carry out, or an ``error`` frame. One bad frame is an error;
 ten of them in short time end the connection, while one a minute never does.
 """
 
@@ -8,77 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Annotated, TypeAlias
+from typing import TypeAlias
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Struct
 
 from domain.errors import Invalid, MillraceError, NotFound, RateLimited
 from gateway.limits import BURST_S, Bucket, Limits
-from schemas.frames import frame
+from schemas.commands import (
+    Ack,
+    Command,
+    JoinConversation,
+    LeaveConversation,
+    Ping,
+    Read,
+    Ref,
+    RefreshToken,
+    Typing,
+)
+from schemas.frames import Error, Frame, Pong, answering
 
-MAX_FRAME = 64 * 1024
 BAD_FRAMES, BAD_FRAMES_PER_S = 10, 1 / 60
-
-Seq = Annotated[int, Meta(ge=0, le=2**53)]
-Ref = Annotated[str, Meta(max_length=128)] | int | None
-
-
-class Join(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="join_conversation"):
-    """Subscribe; replay everything after ``after``, or only what comes from now on."""
-
-    id: str
-    after: Seq | None = None
-    ref: Ref = None
-
-
-class Leave(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="leave_conversation"):
-    """Unsubscribe."""
-
-    id: str
-    ref: Ref = None
-
-
-class Ack(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="ack"):
-    """This device has everything up to a seq, or up to a message."""
-
-    conversation_id: str | None = None
-    seq: Seq | None = None
-    message_id: str | None = None
-    ref: Ref = None
-
-
-class Read(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="read"):
-    """The user has read everything up to a seq, or up to a message."""
-
-    conversation_id: str | None = None
-    seq: Seq | None = None
-    message_id: str | None = None
-    ref: Ref = None
-
-
-class Typing(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="typing"):
-    """The user types, or has stopped to."""
-
-    is_typing: bool
-    conversation_id: str | None = None
-    ref: Ref = None
-
-
-class Refresh(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="auth.refresh"):
-    """A newer token for the same user."""
-
-    token: str
-    ref: Ref = None
-
-
-class Ping(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="ping"):
-    """Is anybody there?"""
-
-    ref: Ref = None
-
-
-Command: TypeAlias = Join | Leave | Ack | Read | Typing | Refresh | Ping
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +40,13 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class Reply:
     """Send this frame."""
 
-    payload: bytes
+    frame: Frame
 
 
-Effect: TypeAlias = Join | Leave | Ack | Read | Typing | Refresh | Say | Close
+Effect: TypeAlias = JoinConversation | LeaveConversation | Ack | Read | Typing | RefreshToken | Reply | Close
 
 BAD_FRAME = Close(4400, "too many frames that are not of this protocol")
 TOKEN_ENDED = Close(4401, "the token is missing, malformed or has ended")
@@ -112,7 +62,7 @@ _decoder = msgspec.json.Decoder(Command)
 
 @dataclass(slots=True)
 class Session:
-    """The state of one connection. ``joined``: a view of the conversations that it has a place in now."""
+    """The state of one connection. ``joined``: a view of the conversations that it is subscribed to now."""
 
     user_id: str
     joined: Collection[str]
@@ -129,30 +79,30 @@ class Session:
         self._joins = Bucket(joins, max(self.limits.max_joined, joins * BURST_S))  # all of them after a reconnect
 
     def receive(self, raw: str | bytes, now: float) -> Effect:
-        """What a frame asks for, checked as far as can be without I/O."""
+        """Return the effect of a frame, checked as far as can be without I/O (``now``: seconds of any steady clock)."""
         if not self._frames.take(now):
             if self._warned:
                 return TOO_MANY
             self._warned = True
             rate = self.limits.frames_per_s
-            return Say(error(RateLimited(f"too many frames; send at most {rate:g} a second", 1.0), None))
+            return Reply(error(RateLimited(f"too many frames; send at most {rate:g} a second", 1.0)))
         self._warned = False
         try:
             command = _decoder.decode(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-            return Say(error(Invalid(_described(exc)), _ref(raw))) if self._bad.take(now) else BAD_FRAME
+            return Reply(error(Invalid(_described(exc)), _ref(raw))) if self._bad.take(now) else BAD_FRAME
         try:
             return self._checked(command, now)
         except MillraceError as exc:
-            return Say(error(exc, command.ref))
+            return Reply(error(exc, command.ref))
 
     def _checked(self, command: Command, now: float) -> Effect:
         match command:
             case Ping(ref=ref):
-                return Say(frame("pong", ref=ref))
-            case Join():
+                return Reply(Pong(ref=answering(ref)))
+            case JoinConversation():
                 return self._join(command, now)
-            case Leave(id=id_) if id_ not in self.joined:
+            case LeaveConversation(id=id_) if id_ not in self.joined:
                 raise NotFound("this conversation is not joined")
             case Ack() | Read():
                 return self._receipt(command)
@@ -161,7 +111,7 @@ class Session:
             case _:
                 return command
 
-    def _join(self, command: Join, now: float) -> Join:
+    def _join(self, command: JoinConversation, now: float) -> JoinConversation:
         most = self.limits.max_joined
         if most and command.id not in self.joined and len(self.joined) >= most:
             raise RateLimited(f"a socket joins at most {most} conversations; leave one first", 0)
@@ -193,10 +143,10 @@ class Session:
             raise NotFound("this conversation is not joined; send join_conversation first")
 
 
-def error(exc: MillraceError, ref: Ref) -> bytes:
-    """An ``error`` frame with the same code that HTTP would give."""
-    more = {"retryAfterMs": int(exc.retry_after_s * 1000)} if isinstance(exc, RateLimited) else {}
-    return frame("error", code=exc.code, detail=str(exc), ref=ref, **more)
+def error(exc: MillraceError, ref: Ref = None) -> Error:
+    """Return an ``error`` frame with the code that HTTP would give."""
+    retry = int(exc.retry_after_s * 1000) if isinstance(exc, RateLimited) else UNSET
+    return Error(code=exc.code, detail=str(exc), ref=answering(ref), retry_after_ms=retry)
 
 
 def _described(exc: Exception) -> str:
@@ -206,15 +156,15 @@ def _described(exc: Exception) -> str:
     return f"the frame is not of this protocol: {text[:150]}"
 
 
-class _Any(Struct):
-    """Any frame."""
+class _AnyCommand(Struct):
+    """A frame of which only the ``ref`` matters."""
 
     ref: Ref = None
 
 
 def _ref(raw: str | bytes) -> Ref:
-    """The ``ref`` of a frame that is otherwise wrong, so that the client knows which one it was."""
+    """Return the ``ref`` of a frame that is otherwise wrong, so that the client knows which one it was."""
     try:
-        return msgspec.json.decode(raw, type=_Any).ref
+        return msgspec.json.decode(raw, type=_AnyCommand).ref
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

@@ -1,4 +1,4 @@
-"""Connections of websockets, with the bounds that the library leaves to its user."""
+"""Transports of clients: connections of websockets with the bounds that the library leaves to its user."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from http import HTTPStatus
 from typing import Any, TypeAlias
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN, Event
 from websockets.typing import Subprotocol
 
 from gateway import handshake
-from gateway.admission import Admission, Visit
+from gateway.admission import Admission, ConnectionSlot
 from gateway.limits import BURST_S, Bucket
-from gateway.send_queue import CLOSE_S, HIGH, LOW
-from gateway.session import MAX_FRAME, TOO_MANY
+from gateway.send_queue import CLOSE_S, HARD_MAX, RESUME_BELOW
+from gateway.session import TOO_MANY
+from schemas.commands import MAX_FRAME
 
 _log = structlog.get_logger()
 
@@ -32,18 +34,19 @@ _USER_TIMEOUT_MS = 20_000
 _FRAGMENTS = 4
 """A message may come in so many frames on average, with pings and pongs."""
 
-Handler: TypeAlias = Callable[["Peer"], Awaitable[None]]
-Check: TypeAlias = Callable[["Peer", Request], Response | None]
+Handler: TypeAlias = Callable[["ClientTransport"], Awaitable[None]]
+Check: TypeAlias = Callable[["ClientTransport", Request], Response | None]
 Select: TypeAlias = Callable[[ServerConnection, Sequence[Subprotocol]], Subprotocol | None]
 
 
-class Peer(ServerConnection):
-    """One TCP connection. ``visit`` is what it is counted under."""
+class ClientTransport(ServerConnection):
+    """The TCP connection of a client. ``slot`` counts it; ``log`` is bound to its ids once they are known."""
 
     def __init__(self, admission: Admission, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         rate = admission.limits.frames_per_s * _FRAGMENTS
-        self.visit: Visit | None = None
+        self.slot: ConnectionSlot | None = None
+        self.log: FilteringBoundLogger = _log
         self._admission = admission
         self._frames = Bucket(rate, rate * BURST_S)
         self._request_bytes = 0
@@ -51,37 +54,40 @@ class Peer(ServerConnection):
         self._ending = False
 
     def connection_made(self, transport: Any) -> None:
-        """Counted from here on."""
+        """Take a slot, or abort when there is none."""
         super().connection_made(transport)
         name = transport.get_extra_info("peername")
-        self.visit = self._admission.accept(name[0] if isinstance(name, tuple) else None)
-        if self.visit is None:
+        self.slot = self._admission.accept(name[0] if isinstance(name, tuple) else None)
+        if self.slot is None:
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Counted no more."""
+        """Free the slot."""
         super().connection_lost(exc)
-        if self.visit is not None:
-            self.visit.leave()
+        if self.slot is not None:
+            self.slot.leave()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the client, until it has sent more than it may."""
+        """Take bytes of the client, until it has sent more than it may."""
         if self.protocol.state is CONNECTING and not self._fits(data):
             return
         super().data_received(data)
-        if self.transport.get_write_buffer_size() > HIGH:
-            _log.info("socket cut: it asks and does not read")  # what is written beyond HIGH answers its own pings
+        if self.transport.get_write_buffer_size() > HARD_MAX:
+            # What is written beyond HARD_MAX answers its own pings.
+            buffered = self.transport.get_write_buffer_size()
+            self.log.info("connection_aborted", reason="pings_unread", buffered_bytes=buffered)
             self.transport.abort()
         elif self.protocol.close_expected() and not self._ending:
             self._ending = True  # the library leaves a client that never ends its side to the next keepalive
             self.loop.call_later(CLOSE_S, self.transport.abort)
 
     def process_event(self, event: Event) -> None:
-        """The request, or a frame. Beyond the rate of frames the connection is failed."""
+        """Process the request or a frame; fail the connection beyond the rate of frames."""
         if self._flooded:
             return
         if self.request is not None and self.protocol.state is OPEN and not self._frames.take(self.loop.time()):
             self._flooded = True
+            self.log.info("connection_closing", code=TOO_MANY.code, reason=TOO_MANY.reason)
             self.protocol.fail(TOO_MANY.code, TOO_MANY.reason)
             self.send_data()
             return
@@ -93,7 +99,7 @@ class Peer(ServerConnection):
             return True
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         self.transport.write(
-            handshake.problem(status, "invalid", f"a request has at most {MAX_HEADERS} bytes").serialize()
+            handshake.problem(status, "invalid", f"a request must not exceed {MAX_HEADERS} bytes").serialize()
         )
         self.transport.close()
         return False
@@ -107,7 +113,7 @@ async def listen(
     check: Check | None = None,
     select: Select | None = None,
 ) -> Server:
-    """Listen. Each accepted socket dies when its peer acknowledges nothing for 20 s (TCP_USER_TIMEOUT)."""
+    """Start to listen. An accepted socket ends when its peer acknowledges nothing for 20 s (TCP_USER_TIMEOUT)."""
     listener = sockets.create_server((host, port), reuse_port=False)
     listener.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
     listener.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
@@ -117,13 +123,13 @@ async def listen(
         handler,  # type: ignore[arg-type]
         sock=listener,
         backlog=_BACKLOG,
-        create_connection=lambda *args, **more: Peer(admission, *args, **more),  # type: ignore[arg-type]
+        create_connection=lambda *args, **more: ClientTransport(admission, *args, **more),  # type: ignore[arg-type]
         process_request=check,  # type: ignore[arg-type]
         select_subprotocol=select,
         compression=None,
         max_size=MAX_FRAME,
         max_queue=16,
-        write_limit=LOW,
+        write_limit=RESUME_BELOW,
         ping_interval=HEARTBEAT_S,
         ping_timeout=HEARTBEAT_S,
         close_timeout=CLOSE_S,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from domain.errors import Unavailable
-from domain.pubsub import Subscriptions
+from domain.pubsub import PubSub
 from domain.revocations import CHANNEL, Revocation, Revocations, RevokedTokens
 
 _log = structlog.get_logger()
@@ -65,17 +65,17 @@ class Watch:
             except Unavailable:
                 wait = min(_RETRY_S, self.every_s)
 
-    async def follow(self, subscriptions: Subscriptions) -> None:
+    async def follow(self, pubsub: PubSub) -> None:
         """Look whenever the channel says so, for ever: for a process that subscribes to nothing else."""
-        subscribing = asyncio.create_task(subscribe(subscriptions))
+        subscribing = asyncio.create_task(subscribe(pubsub))
         try:
-            async for _ in subscriptions.hints():
+            async for _ in pubsub.hints():
                 self.look()
         finally:
             subscribing.cancel()
 
 
-async def subscribe(subscriptions: Subscriptions) -> None:
+async def subscribe(pubsub: PubSub) -> None:
     """To the channel. Without Redis it is done once that is back."""
     with suppress(Unavailable):
-        await subscriptions.subscribe(CHANNEL)
+        await pubsub.subscribe(CHANNEL)

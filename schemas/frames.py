@@ -1,120 +1,257 @@
-"""What the server says on a socket: each frame is encoded once and shared by all who get it."""
+"""Frames that the server sends on a socket. Each is encoded once and shared by all sockets that get it.
+
+Clients ignore fields and types that they do not know.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
-import orjson
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
-from schemas.events import ConversationChanged, MediaProcessed, MessageSent, MessageStatus, NotificationSent
+from schemas.commands import Ref
+from schemas.events import ConversationChanged, MessageStatus, NotificationSent
 from schemas.messages import Change, ChangeKind, Message
 
-_MEMBERSHIP = (ChangeKind.MEMBER_ADDED, ChangeKind.MEMBER_REMOVED)
+OptionalRef = Ref | UnsetType
+"""The ``ref`` of the command that the frame answers; left out when it had none."""
 
 
-def frame(type_: str, **fields: Any) -> bytes:
-    """A frame with these wire-named fields; ``ref`` is left out when it is None."""
-    if fields.get("ref", "") is None:
-        del fields["ref"]
-    return orjson.dumps({"type": type_, **fields})
+class Connected(Struct, frozen=True, kw_only=True, rename="camel", tag="connected"):
+    """The first frame of every connection."""
+
+    connection_id: str
+    user_id: str
+    heartbeat_ms: int
+    max_frame: int
+    expires_at: str
 
 
-def of_change(change: Change) -> bytes:
-    """The frame of an entry of the change log; the same whether it is live or replayed."""
-    if change.kind is ChangeKind.MESSAGE and change.message is not None:
-        return new_message(change.message)
-    if change.kind in _MEMBERSHIP:
-        return _placed("conversation_changed", change, {"change": change.kind.value})
-    return _placed(change.kind.value, change)
+class Joined(Struct, frozen=True, kw_only=True, rename="camel", tag="joined"):
+    """Everything up to ``seq`` was sent; what follows is live."""
+
+    id: str
+    seq: int
+    ref: OptionalRef = UNSET
 
 
-def _placed(type_: str, entry: Change, more: dict[str, str] | None = None) -> bytes:
-    fields = {**(more or {}), **entry.data}
-    return frame(type_, conversationId=entry.conversation_id, seq=entry.seq, **fields)
+class Left(Struct, frozen=True, kw_only=True, rename="camel", tag="left"):
+    """The socket follows the conversation no more: the client left it, or ``reason`` says why ("removed")."""
+
+    id: str
+    reason: str | UnsetType = UNSET
+    ref: OptionalRef = UNSET
 
 
-def new_message(message: Message) -> bytes:
-    """``new_message``, as replayed from the store and as sent live."""
-    return frame("new_message", conversationId=message.conversation_id, seq=message.seq, message=wire(message))
+class NewMessage(Struct, frozen=True, kw_only=True, rename="camel", tag="new_message"):
+    """A message: in seq order where the conversation is joined, elsewhere a hint."""
+
+    conversation_id: str
+    seq: int
+    message: Message
+
+
+class ConversationUpdated(Struct, frozen=True, kw_only=True, rename="camel", tag="conversation_changed"):
+    """A member came or went (``member_added``, ``member_removed``); ``created`` (seq 0) to the first members."""
+
+    conversation_id: str
+    seq: int
+    change: str
+    user_id: str
+    by: str
+    at: str
+    title: str | UnsetType | None = UNSET
+    """With ``created`` only."""
+
+
+class MediaReady(Struct, frozen=True, kw_only=True, rename="camel", tag="media_ready"):
+    """An attachment was processed; ``error`` says why it could not be."""
+
+    conversation_id: str
+    seq: int
+    message_id: str
+    media_id: str
+    media_type: str
+    width: int | None
+    height: int | None
+    thumbnail: bool
+    error: str | None
+    at: str
+
+
+class StatusUpdated(Struct, frozen=True, kw_only=True, rename="camel", tag="message_status"):
+    """The watermark of one member; ``message_id`` when it is about just one message."""
+
+    conversation_id: str
+    seq: int
+    user_id: str
+    status: str
+    delivered_seq: int
+    read_seq: int
+    at: str
+    message_id: str | UnsetType = UNSET
+
+
+class NotificationAdded(Struct, frozen=True, kw_only=True, rename="camel", tag="notification"):
+    """An in-app notification was stored; its text is fetched over HTTP."""
+
+    notification_id: str
+    conversation_id: str
+    message_id: str
+    seq: int
+    at: str
+
+
+class TypingUpdated(Struct, frozen=True, kw_only=True, rename="camel", tag="typing"):
+    """A member types, or has stopped."""
+
+    conversation_id: str
+    user_id: str
+    is_typing: bool
+
+
+class PresenceUpdated(Struct, frozen=True, kw_only=True, rename="camel", tag="presence"):
+    """A user came online or went offline. ``last_seen`` is null when nobody knows it."""
+
+    user_id: str
+    online: bool
+    last_seen: str | None
+
+
+class TokenRefreshed(Struct, frozen=True, kw_only=True, rename="camel", tag="auth.refreshed"):
+    """The connection lives by the new token until ``expires_at``."""
+
+    expires_at: str
+    ref: OptionalRef = UNSET
+
+
+class Pong(Struct, frozen=True, kw_only=True, rename="camel", tag="pong"):
+    """The answer to ``ping``."""
+
+    ref: OptionalRef = UNSET
+
+
+class Reconnect(Struct, frozen=True, kw_only=True, rename="camel", tag="reconnect"):
+    """The node ends, and closes this socket after that time; connect again then, or before."""
+
+    after_ms: int
+    reason: str
+
+
+class Error(Struct, frozen=True, kw_only=True, rename="camel", tag="error"):
+    """A command was refused, or the connection is; ``code`` and ``detail`` as over HTTP."""
+
+    code: str
+    detail: str
+    ref: OptionalRef = UNSET
+    retry_after_ms: int | UnsetType = UNSET
+
+
+Frame: TypeAlias = (
+    Connected
+    | Joined
+    | Left
+    | NewMessage
+    | ConversationUpdated
+    | MediaReady
+    | StatusUpdated
+    | NotificationAdded
+    | TypingUpdated
+    | PresenceUpdated
+    | TokenRefreshed
+    | Pong
+    | Reconnect
+    | Error
+)
+
+FRAMES: tuple[type[Frame], ...] = (
+    Connected,
+    Joined,
+    Left,
+    NewMessage,
+    ConversationUpdated,
+    MediaReady,
+    StatusUpdated,
+    NotificationAdded,
+    TypingUpdated,
+    PresenceUpdated,
+    TokenRefreshed,
+    Pong,
+    Reconnect,
+    Error,
+)
+
+_encoder = msgspec.json.Encoder()
+
+
+def encoded(frame: Frame) -> bytes:
+    """Return the frame as JSON text."""
+    return _encoder.encode(frame)
 
 
 def wire(message: Message) -> dict[str, Any]:
-    """The message with its wire names, every field present."""
-    return {
-        "messageId": message.message_id,
-        "conversationId": message.conversation_id,
-        "seq": message.seq,
-        "senderId": message.sender_id,
-        "type": message.type,
-        "content": message.content,
-        "attachments": message.attachments,
-        "replyTo": message.reply_to,
-        "createdAt": message.created_at,
-        "status": message.status,
-    }
+    """Return the message with its wire names, every field present."""
+    fields: dict[str, Any] = msgspec.to_builtins(message)
+    return fields
 
 
-def change_of(event: MessageSent | ConversationChanged | MediaProcessed) -> Change | None:
-    """The change-log entry that an event announces; None when it has none (a conversation's creation)."""
-    if isinstance(event, MessageSent):
-        message = event.message
-        return Change(
-            conversation_id=message.conversation_id,
-            seq=message.seq,
-            kind=ChangeKind.MESSAGE,
-            message=message,
-        )
-    if isinstance(event, MediaProcessed):
-        kind, data = ChangeKind.MEDIA_READY, media_data(event)
-    elif event.kind is not None:
-        kind, data = event.kind, membership_data(event.user_id, event.by, event.at)
-    else:
-        return None
-    return Change(conversation_id=event.conversation_id, seq=event.seq, kind=kind, data=data)
+def answering(ref: Ref) -> OptionalRef:
+    """Return the ``ref`` of an answer to a command that may have had none."""
+    return UNSET if ref is None else ref
 
 
-def membership_data(user_id: str, by: str, at: str) -> dict[str, Any]:
-    """``Change.data`` of a membership change."""
-    return {"userId": user_id, "by": by, "at": at}
+def new_message(message: Message) -> bytes:
+    """Return the encoded ``new_message``: the same bytes live and replayed from the store."""
+    return encoded(NewMessage(conversation_id=message.conversation_id, seq=message.seq, message=message))
 
 
-def media_data(event: MediaProcessed) -> dict[str, Any]:
-    """``Change.data`` of an attachment that is ready."""
-    return {
-        "messageId": event.message_id,
-        "mediaId": event.media_id,
-        "mediaType": event.media_type,
-        "width": event.width,
-        "height": event.height,
-        "thumbnail": event.thumbnail,
-        "error": event.error,
-        "at": event.at,
-    }
+def of_change(change: Change) -> bytes:
+    """Return the encoded frame of an entry of the change log: the same bytes live and replayed."""
+    if change.message is not None:
+        return new_message(change.message)
+    fields: dict[str, Any] = {**change.data, "conversationId": change.conversation_id, "seq": change.seq}
+    if change.kind is ChangeKind.MEDIA_READY:
+        return encoded(msgspec.convert(fields, MediaReady))
+    return encoded(msgspec.convert({**fields, "change": change.kind.value}, ConversationUpdated))
+
+
+def conversation_created(event: ConversationChanged) -> bytes:
+    """Return the encoded ``conversation_changed`` of a creation, which has no entry in the change log."""
+    frame = ConversationUpdated(
+        conversation_id=event.conversation_id,
+        seq=event.seq,
+        change=event.change,
+        user_id=event.user_id,
+        by=event.by,
+        at=event.at,
+        title=event.title,
+    )
+    return encoded(frame)
 
 
 def message_status(event: MessageStatus) -> bytes:
-    """``message_status``: the watermark of one member; ``messageId`` when it is about just one message."""
-    one = {"messageId": event.message_ids[0]} if len(event.message_ids) == 1 else {}
-    return frame(
-        "message_status",
-        conversationId=event.conversation_id,
+    """Return the encoded ``message_status`` of a watermark that moved."""
+    frame = StatusUpdated(
+        conversation_id=event.conversation_id,
         seq=event.seq,
-        userId=event.user_id,
+        user_id=event.user_id,
         status=event.status,
-        deliveredSeq=event.delivered_seq,
-        readSeq=event.read_seq,
+        delivered_seq=event.delivered_seq,
+        read_seq=event.read_seq,
         at=event.at,
-        **one,
+        message_id=event.message_ids[0] if len(event.message_ids) == 1 else UNSET,
     )
+    return encoded(frame)
 
 
 def notification(event: NotificationSent) -> bytes:
-    """``notification``: an in-app notification was stored; its text is fetched over HTTP."""
-    return frame(
-        "notification",
-        notificationId=event.notification_id,
-        conversationId=event.conversation_id,
-        messageId=event.message_id,
+    """Return the encoded ``notification`` of a notification that was stored."""
+    frame = NotificationAdded(
+        notification_id=event.notification_id,
+        conversation_id=event.conversation_id,
+        message_id=event.message_id,
         seq=event.seq,
         at=event.at,
     )
+    return encoded(frame)

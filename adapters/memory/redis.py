@@ -43,7 +43,7 @@ class MemoryBus:
 
 @dataclass(slots=True)
 class MemorySubscriptions:
-    """Subscriptions of one node."""
+    """PubSub of one node."""
 
     bus: MemoryBus
     channels: set[str] = field(default_factory=set)
@@ -171,8 +171,8 @@ class MemoryRegistry:
 
 
 @dataclass(slots=True)
-class MemorySigns:
-    """Signs of all nodes that share ``typing`` and ``told``."""
+class MemoryEphemeralThrottle:
+    """EphemeralThrottle of all nodes that share ``typing`` and ``told``."""
 
     node: str = "n1"
     typing: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)

@@ -16,7 +16,7 @@ _KEPT_MS = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
-class RedisSigns:
+class RedisEphemeralThrottle:
     """Signs, as seen from one node."""
 
     servers: Servers

@@ -108,7 +108,7 @@ class _Server:
 
 @dataclass(slots=True)
 class RedisSubscriptions:
-    """Subscriptions of one node. ``home`` is a channel of its own, which keeps each connection in use."""
+    """PubSub of one node. ``home`` is a channel of its own, which keeps each connection in use."""
 
     servers: Servers
     home: str

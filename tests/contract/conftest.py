@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from domain.pubsub import Hint, Subscriptions
+from domain.pubsub import Hint, PubSub
 
 
 def real_url(request: pytest.FixtureRequest) -> str:
@@ -19,7 +19,7 @@ def real_url(request: pytest.FixtureRequest) -> str:
 
 @dataclass
 class Node:
-    subscriptions: Subscriptions
+    pubsub: PubSub
     got: asyncio.Queue[Hint]
 
     async def next(self) -> Hint:
@@ -31,11 +31,11 @@ class Node:
         return [self.got.get_nowait() for _ in range(self.got.qsize())]
 
 
-async def listen(subscriptions: Subscriptions) -> tuple[Node, asyncio.Task[None]]:
-    node = Node(subscriptions, asyncio.Queue())
+async def listen(pubsub: PubSub) -> tuple[Node, asyncio.Task[None]]:
+    node = Node(pubsub, asyncio.Queue())
 
     async def pump() -> None:
-        async for hints in subscriptions.hints():
+        async for hints in pubsub.hints():
             for hint in hints:
                 node.got.put_nowait(hint)
 

@@ -13,15 +13,15 @@ import pytest
 from redis.crc import key_slot
 
 from adapters.memory import redis as memory
-from adapters.memory.redis import MemoryPlaces, MemoryRegistry, MemorySigns
+from adapters.memory.redis import MemoryEphemeralThrottle, MemoryPlaces, MemoryRegistry
 from adapters.redis import gateway_directory as nodes
 from adapters.redis import presence_throttle as redis_signs
 from adapters.redis.client import connect, target
-from adapters.redis.presence_throttle import RedisSigns
+from adapters.redis.presence_throttle import RedisEphemeralThrottle
 from adapters.redis.publisher import open_fanout
 from adapters.redis.registry import RedisRegistry, open_registry
 from adapters.redis.slot_client import tagged
-from domain.presence import Entry, Registry, Signs
+from domain.presence import Entry, EphemeralThrottle, Registry
 from schemas.ids import new_id
 from tests.contract.conftest import real_url
 from tests.rediscluster import RedisCluster
@@ -300,18 +300,18 @@ async def test_one_user_is_found_on_any_node_and_the_keys_of_one_lie_together(re
 class Two:
     """Two nodes' view of the same signs."""
 
-    one: Signs
-    two: Signs
+    one: EphemeralThrottle
+    two: EphemeralThrottle
 
 
 @pytest.fixture(params=["memory", "valkey", "cluster"])
 async def signs(request: pytest.FixtureRequest) -> AsyncIterator[Two]:
     if request.param == "memory":
-        made = MemorySigns("one")
+        made = MemoryEphemeralThrottle("one")
         yield Two(made, replace(made, node="two"))
         return
     async with open_fanout(real_url(request)) as fanout:
-        yield Two(RedisSigns(fanout.servers, "one"), RedisSigns(fanout.servers, "two"))
+        yield Two(RedisEphemeralThrottle(fanout.servers, "one"), RedisEphemeralThrottle(fanout.servers, "two"))
 
 
 async def test_typing_is_told_by_one_node_once_in_a_while(signs, monkeypatch: pytest.MonkeyPatch):

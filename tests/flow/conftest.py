@@ -20,12 +20,12 @@ from adapters.memory.history import MemoryHistory
 from adapters.memory.identity import MemoryRevocations, MemoryTickets
 from adapters.memory.intake import MemoryConversations, MemoryIntake
 from adapters.memory.log import MemoryLog
-from adapters.memory.redis import MemoryAnswers, MemoryBus, MemoryPlaces, MemoryRegistry, MemorySigns
+from adapters.memory.redis import MemoryAnswers, MemoryBus, MemoryEphemeralThrottle, MemoryPlaces, MemoryRegistry
 from adapters.memory.tables import Tables
 from domain.revocations import RevokedTokens
 from gateway import node
-from gateway.dispatcher import to_room
 from gateway.origins import allowed
+from gateway.publications import room_envelope, to_room
 from gateway.server import Gateway, start_server
 from tests import make
 
@@ -60,7 +60,7 @@ class World:
 
     async def tell(self, seq: int, room: str = make.ROOM) -> None:
         [change] = await MemoryHistory(self.tables).changes(room, seq - 1, seq, 1)
-        await self.bus.publish([to_room(change)])
+        await self.bus.publish([to_room(room, room_envelope(change))])
 
     @asynccontextmanager
     async def client(self, user: str = "bob", *, ttl: int = 60, query: str = "", **more) -> AsyncIterator[Client]:
@@ -118,35 +118,35 @@ class Behind:
     bus: MemoryBus = field(default_factory=MemoryBus)
     log: MemoryLog = field(default_factory=MemoryLog)
     places: MemoryPlaces = field(default_factory=MemoryPlaces)
-    signs: MemorySigns = field(default_factory=MemorySigns)
+    throttle: MemoryEphemeralThrottle = field(default_factory=MemoryEphemeralThrottle)
     answers: MemoryAnswers = field(default_factory=MemoryAnswers)
     revocations: MemoryRevocations = field(default_factory=MemoryRevocations)
     tickets: MemoryTickets = field(default_factory=MemoryTickets)
 
     @asynccontextmanager
     async def node(
-        self, name: str, *, life: str = "", verifier: Verifier | None = None, **habits: Any
+        self, name: str, *, life: str = "", verifier: Verifier | None = None, **config: Any
     ) -> AsyncIterator[World]:
         """One node, which serves. Its verifier, if given, asks ``revoked`` of type RevokedTokens."""
         verifier = verifier or Verifier(Secret(SECRET), "millrace", "millrace", RevokedTokens())
         assert isinstance(verifier.revoked, RevokedTokens)
-        around = node.World(
+        around = node.Dependencies(
             verify=verifier.verify,
             revoked=verifier.revoked,
             revocations=self.revocations,
             tickets=self.tickets,
             history=MemoryHistory(self.tables),
             fanout=self.bus,
-            subscriptions=self.bus.subscriptions(f"node:{name}"),
+            pubsub=self.bus.subscriptions(f"node:{name}"),
             registry=MemoryRegistry(self.places, name, LEASE_S, life),
-            signs=replace(self.signs, node=name),
+            throttle=replace(self.throttle, node=name),
             answers=self.answers,
             log=self.log,
         )
         usual = {"heads_every_s": 0.2, "revocations_every_s": 0.5, "lease_s": LEASE_S}
-        asked = node.Habits(origins=allowed(["https://chat.example"]), **{**usual, **habits})
+        asked = node.GatewayConfig(origins=allowed(["https://chat.example"]), **{**usual, **config})
         assembled = node.assemble(around, asked)
-        tasks = [asyncio.create_task(work()) for work in assembled.works]
+        tasks = [asyncio.create_task(work()) for work in assembled.services]
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(await start_server(assembled.gateway, "127.0.0.1", 0))
             port = server.sockets[0].getsockname()[1]
@@ -174,11 +174,11 @@ async def behind() -> Behind:
 
 
 @asynccontextmanager
-async def open_world(verifier: Verifier | None = None, **habits: Any) -> AsyncIterator[World]:
-    """A node on twins, with these habits."""
+async def open_world(verifier: Verifier | None = None, **config: Any) -> AsyncIterator[World]:
+    """A node on twins, with these config."""
     made = Behind()
     await MemoryConversations(made.tables).create(make.ROOM, None, "alice", ["bob", "carol"])
-    async with made.node("one", verifier=verifier, **habits) as opened:
+    async with made.node("one", verifier=verifier, **config) as opened:
         yield opened
 
 

@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway.admission import Admission
 from gateway.limits import Limits
-from gateway.transport import Peer, listen
+from gateway.transport import ClientTransport, listen
 
 # The server is the gateway's in all but its limits of rates, which 240 connections of one address would meet.
 NO_RATES = Limits(connections_per_address=0, connects_per_s_address=0, frames_per_s=0)
@@ -36,7 +36,7 @@ EXPECTED = {
 }
 
 
-async def echo(peer: Peer) -> None:
+async def echo(peer: ClientTransport) -> None:
     with suppress(ConnectionClosed):
         async for message in peer:
             await peer.send(message)

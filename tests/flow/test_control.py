@@ -14,6 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from gateway import drain
 from gateway.drain import OVER_S, Drain
+from schemas.frames import Error
 from schemas.ids import new_id
 from tests import make
 
@@ -121,8 +122,8 @@ async def test_a_client_that_never_reads_holds_up_nobody(world, monkeypatch: pyt
     async with world.client(max_queue=1, close_timeout=0.1), world.client("alice") as alice:
         for connection in world.gateway.connections.values():
             if connection.socket.user_id == "bob":
-                while connection.wire.waiting < 500_000:
-                    connection.say(orjson.dumps({"type": "filling", "with": "x" * 60_000}))
+                while connection.queue.waiting < 500_000:
+                    connection.reply(Error(code="filling", detail="x" * 60_000))
                     await asyncio.sleep(0)
         began = time.monotonic()
         await Drain(world.gateway.connections, never()).run(0.2)

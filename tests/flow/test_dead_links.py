@@ -28,7 +28,7 @@ def lose_everything(sock: socket.socket) -> None:
 async def test_accepted_sockets_have_what_the_listener_was_told(world):
     async with world.client():
         [connection] = world.gateway.connections.values()
-        sock = connection.peer.transport.get_extra_info("socket")
+        sock = connection.transport.transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 

@@ -11,7 +11,8 @@ import pytest
 from adapters.memory.effects import MemoryStatuses
 from adapters.memory.history import MemoryHistory
 from gateway import channels
-from gateway.dispatcher import direct, to_room, to_users
+from gateway.channels import Envelope, Kind
+from gateway.publications import publications_of, room_envelope, to_room, to_users
 from schemas import frames
 from schemas.events import ReceiptRecorded
 from streams.batch import Patience, Taken, process
@@ -24,8 +25,9 @@ from .conftest import World
 async def publish(world: World, seq: int) -> None:
     """As the dispatcher does it, whichever node it is on."""
     [change] = await MemoryHistory(world.tables).changes(make.ROOM, seq - 1, seq, 1)
-    hints = to_users(make.ROOM, frames.of_change(change), ["alice", "bob", "carol"])
-    await world.bus.publish([to_room(change), *hints])
+    hint = Envelope(Kind.MESSAGE, change.seq, make.ROOM, frames.of_change(change))
+    hints = to_users(hint, ["alice", "bob", "carol"])
+    await world.bus.publish([to_room(make.ROOM, room_envelope(change)), *hints])
 
 
 async def fold(world: World) -> None:
@@ -33,7 +35,9 @@ async def fold(world: World) -> None:
     receipts = [one for one in world.log.records if one.topic == ReceiptRecorded.TOPIC]
     batch = [Taken(r.topic, 0, n, r.key, r.value, r.headers) for n, r in enumerate(receipts)]
     await process(status_stage(MemoryStatuses(world.tables)), batch, world.log, Patience())
-    await world.bus.publish([one for event in world.log.events("message.status") for one in direct(event)])
+    await world.bus.publish(
+        [one for event in world.log.events("message.status") for one in publications_of(event).certain]
+    )
 
 
 async def test_what_one_device_sends_the_users_other_devices_get_on_any_node(world, other):

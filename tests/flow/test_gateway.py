@@ -1,4 +1,4 @@
-"""Rooms and what is told in them, over a gateway on loopback."""
+"""RoomSync and what is told in them, over a gateway on loopback."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from adapters.memory.history import MemoryHistory
 from adapters.memory.intake import MemoryConversations
 from adapters.memory.redis import MemoryRegistry
 from gateway import channels
+from gateway.channels import Envelope, Kind
 from schemas import frames
 from tests import make
 
@@ -143,7 +144,7 @@ async def test_a_hint_reaches_only_sockets_that_have_not_joined(world):
         await joined.join(after=0)
         await world.send()
         [change] = await MemoryHistory(world.tables).changes(make.ROOM, 0, 1, 1)
-        hint = channels.envelope(make.ROOM, frames.of_change(change))
+        hint = Envelope(Kind.MESSAGE, 1, make.ROOM, frames.of_change(change)).packed()
         await world.bus.publish([(channels.user_messages("bob"), hint)])
         assert (await other.next("new_message"))["seq"] == 1
         assert await joined.seqs(1) == [1]
@@ -206,7 +207,7 @@ async def test_a_receipt_by_message_is_for_its_own_conversation_where_it_is_join
 async def test_connected_is_the_first_frame_also_while_redis_takes_its_time(world, monkeypatch):
     await world.send(told=False)
     [change] = await MemoryHistory(world.tables).changes(make.ROOM, 0, 1, 1)
-    hint = channels.envelope(make.ROOM, frames.of_change(change))
+    hint = Envelope(Kind.MESSAGE, 1, make.ROOM, frames.of_change(change)).packed()
     register = MemoryRegistry.register
 
     async def slowly(self, entry):

@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 from adapters.auth import issue
 from gateway.admission import Proxies
 from gateway.limits import Limits
-from gateway.send_queue import HIGH
+from gateway.send_queue import HARD_MAX
 from gateway.transport import MAX_HEADERS
 from tests import make
 
@@ -167,8 +167,8 @@ async def test_pings_whose_answers_are_not_read_cost_no_memory():
         while world.gateway.connections:
             flood.send(pings)
             await asyncio.sleep(0)
-            most = max(most, connection.wire.waiting)
-        assert most < HIGH + 2 * 65_536 * 4
+            most = max(most, connection.queue.waiting)
+        assert most < HARD_MAX + 2 * 65_536 * 4
         await serves(world)
 
 
@@ -179,8 +179,8 @@ async def test_questions_whose_answers_are_not_read_cost_no_memory():
         while world.gateway.connections:
             flood.send(asked)
             await asyncio.sleep(0)
-            most = max(most, connection.wire.waiting)
-        assert most < HIGH
+            most = max(most, connection.queue.waiting)
+        assert most < HARD_MAX
         await serves(world)
 
 

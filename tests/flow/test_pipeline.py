@@ -12,12 +12,13 @@ from adapters.memory.log import MemoryLog
 from adapters.memory.parking import MemoryParking
 from adapters.memory.redis import MemoryRegistry
 from adapters.memory.tables import Tables
-from gateway.dispatcher import direct, to_room
+from gateway import channels
+from gateway.channels import opened as envelope_of
 from gateway.hub import Hub, Socket
+from gateway.publications import publications_of
 from ingest.accept import Accept
 from ingest.loss_detection import Continuity
 from ingest.relay import Relay
-from schemas import frames
 from schemas.codec import decode, record
 from schemas.events import ReceiptRecorded
 from streams.batch import Patience, Stage, process
@@ -49,7 +50,7 @@ class Mill:
     registry: MemoryRegistry = field(default_factory=MemoryRegistry)
     hub: Hub = field(default_factory=Hub)
     read: dict[str, int] = field(default_factory=dict)
-    told: list[tuple[str, bytes]] = field(default_factory=list)
+    published: list[tuple[str, bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.accept = Accept(MemoryIntake(self.tables), lambda _: None)
@@ -63,9 +64,9 @@ class Mill:
     def connect(self, user: str) -> Screen:
         """A socket that has joined the room from its start."""
         screen = Screen()
-        place = self.hub.place(Socket(user, user, screen), make.ROOM)
-        place.room.feed.start(0, 0)
-        place.room.settle(place)
+        place = self.hub.subscribe(Socket(user, user, screen), make.ROOM)
+        place.room.buffer.start(0, 0)
+        place.room.go_live(place)
         self.registry.put(user, user)
         return screen
 
@@ -88,14 +89,14 @@ class Mill:
     def _dispatch(self) -> None:
         for made in self.log.records[self.read.get("gateway", 0) :]:
             event = decode(made.topic, made.value)
-            change = frames.change_of(event) if made.topic in ("message.sent", "conversation.changed") else None
+            published = publications_of(event).certain
             room = self.hub.rooms.get(make.ROOM)
-            if change is not None and room is not None:
-                _, envelope = to_room(change)
-                seq, _, frame = envelope.partition(b" ")
-                for number, given in room.feed.offer(int(seq), frame, 0):
-                    room.give(number, given)
-            self.told += direct(event)
+            for channel, data in published:
+                if room is not None and channel == channels.messages(make.ROOM):
+                    envelope = envelope_of(data)
+                    for seq, released in room.buffer.push(envelope.seq, envelope, 0):
+                        room.release(seq, released.frame)
+            self.published += published
         self.read["gateway"] = len(self.log.records)
 
 
@@ -130,7 +131,7 @@ async def test_a_receipt_tells_the_sender_that_it_was_read():
     await mill.log.append([record(read, producer="gateway")])
     await mill.turn()
     assert mill.tables.messages[accepted.message.message_id].status == "read"
-    to_alice = [orjson.loads(data.partition(b" ")[2]) for ch, data in mill.told if ch == "user:alice:messages"]
+    to_alice = [orjson.loads(envelope_of(data).frame) for ch, data in mill.published if ch == "user:alice:messages"]
     assert [f["status"] for f in to_alice if f["type"] == "message_status"] == ["delivered", "read"]
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from adapters.memory.intake import MemoryConversations
 from gateway import channels
+from gateway.channels import Envelope, Kind
 from gateway.limits import Limits
 from gateway.room_sync import REPLAYS
-from gateway.send_queue import HIGH, LIMIT, LITTLE
-from schemas.frames import frame
+from gateway.send_queue import CONTENT_MAX, EPHEMERAL_MAX, HARD_MAX
+from schemas.frames import StatusUpdated, TypingUpdated, encoded
 from tests import make
 
 from . import raw
@@ -35,20 +36,28 @@ async def deaf(world: World, user: str = "bob", *, after: int | None = None) -> 
         yield client
 
 
-async def fill(world: World, waiting: int = LIMIT) -> None:
+async def fill(world: World, waiting: int = CONTENT_MAX) -> None:
     """Messages until so much waits for each socket, beyond what the kernel takes."""
-    while min(c.wire.waiting for c in world.gateway.connections.values()) < waiting:
+    while min(c.queue.waiting for c in world.gateway.connections.values()) < waiting:
         await world.send(FAT)
         await asyncio.sleep(0)
 
 
 def wires(world: World) -> list[int]:
-    return [connection.wire.waiting for connection in world.gateway.connections.values()]
+    return [connection.queue.waiting for connection in world.gateway.connections.values()]
 
 
 def status(seq: int, user: str = "carol") -> bytes:
-    said = frame("message_status", conversationId=make.ROOM, userId=user, seq=seq, deliveredSeq=seq, readSeq=0)
-    return channels.envelope(channels.EVERY_SOCKET, said)
+    frame = StatusUpdated(
+        conversation_id=make.ROOM,
+        user_id=user,
+        seq=seq,
+        status="delivered",
+        delivered_seq=seq,
+        read_seq=0,
+        at=make.AT,
+    )
+    return Envelope(Kind.STATUS, seq, f"{make.ROOM}/{user}", encoded(frame)).packed()
 
 
 async def test_what_waits_is_bounded_and_comes_when_it_is_read(world):
@@ -58,7 +67,7 @@ async def test_what_waits_is_bounded_and_comes_when_it_is_read(world):
         for _ in range(200):
             await world.send(FAT)
         await asyncio.sleep(0)
-        assert max(wires(world)) < HIGH
+        assert max(wires(world)) < HARD_MAX
         head = len(world.tables.changes[make.ROOM])
         for client in clients:
             assert [(await client.next("new_message"))["seq"] for _ in range(head)] == list(range(1, head + 1))
@@ -69,8 +78,9 @@ async def test_what_waits_is_bounded_and_comes_when_it_is_read(world):
 
 async def test_of_watermarks_the_last_one_comes_and_typing_does_not(world):
     async with deaf(world) as slow:
-        await fill(world, LITTLE + 1)
-        typing = channels.envelope("carol", frame("typing", conversationId=make.ROOM, userId="carol", isTyping=True))
+        await fill(world, EPHEMERAL_MAX + 1)
+        frame = TypingUpdated(conversation_id=make.ROOM, user_id="carol", is_typing=True)
+        typing = Envelope(Kind.TYPING_STARTED, 0, "carol", encoded(frame)).packed()
         await world.bus.publish([(channels.events(make.ROOM), typing)])
         await fill(world)
         for seq in range(1, 500):
@@ -90,10 +100,10 @@ async def test_more_stalled_readers_than_replay_slots_hold_up_nobody():
             await world.send(FAT)
         for _ in range(REPLAYS + 8):
             await stack.enter_async_context(deaf(world, after=0))
-        await until(lambda: min(wires(world)) > LIMIT // 2)
+        await until(lambda: min(wires(world)) > CONTENT_MAX // 2)
         async with world.client("carol") as carol:
             assert len(await carol.join(after=0)) == 400
-        assert max(wires(world)) < HIGH
+        assert max(wires(world)) < HARD_MAX
 
 
 async def test_a_reader_that_moves_but_never_arrives_is_closed():
@@ -101,7 +111,7 @@ async def test_a_reader_that_moves_but_never_arrives_is_closed():
         await fill(world)
         [connection] = world.gateway.connections.values()
         async with asyncio.timeout(10):
-            while connection.wire.open:
+            while connection.queue.open:
                 await slow.reader.read(1)
                 await asyncio.sleep(0.01)
 
@@ -109,7 +119,7 @@ async def test_a_reader_that_moves_but_never_arrives_is_closed():
 async def test_a_reader_that_is_closed_for_being_slow_is_told_why_if_it_reads_then():
     async with open_world(limits=Limits(lagging_s=0.5)) as world, deaf(world) as slow:
         await fill(world)
-        await until(lambda: not all(c.wire.open for c in world.gateway.connections.values()))
+        await until(lambda: not all(c.queue.open for c in world.gateway.connections.values()))
         assert await slow.closed() == 4408
 
 
@@ -131,7 +141,7 @@ async def test_a_socket_that_lags_in_many_rooms_costs_one_task_and_gets_everythi
                 await world.send_to(room, FAT)
             await asyncio.sleep(0)
         await until(lambda: world.bus.nodes[0].queue.empty())
-        assert wires(world)[0] < HIGH
+        assert wires(world)[0] < HARD_MAX
         assert len(world.gateway.rooms._tasks) <= before + 1
         seen: dict[str, list[int]] = {room: [] for room in rooms[:-1]}
         while any(len(seqs) < each_gets for seqs in seen.values()):

@@ -83,7 +83,7 @@ async def test_typing_ends_with_the_socket_but_not_with_another_one_of_the_user(
         assert time.monotonic() - began < TYPING_S - 1
 
 
-async def test_the_end_of_a_socket_that_types_is_told_at_once(world):
+async def test_the_end_of_a_socket_that_types_is_broadcast_at_once(world):
     async with world.client("alice") as alice:
         await alice.join()
         async with world.client() as bob:
@@ -142,7 +142,7 @@ async def test_the_typing_of_a_node_that_died_ends_where_it_was_seen(world, othe
         await types(bob)
         assert (await alice.next("typing"))["isTyping"] is True
         dead = world.gateway.commands.typing
-        dead.fanout = dead.signs = None  # it says nothing any more
+        dead.fanout = dead.throttle = None  # it says nothing any more
         began = time.monotonic()
         said = await alice.next("typing")
         assert (said["userId"], said["isTyping"]) == ("bob", False)
@@ -169,4 +169,4 @@ async def test_nothing_is_remembered_of_who_types_no_more(world, quick):
             await types(bob, is_typing)
             while desk._works:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        assert (desk._typing, desk._told_at, desk._asked_at) == ({}, {}, {})
+        assert (desk._typing, desk._broadcast_at, desk._asked_at) == ({}, {}, {})

@@ -32,17 +32,17 @@ def every(number: int) -> Callable[[], bool]:
 
 @bug
 def drop_a_frame() -> None:
-    from gateway.send_queue import Wire
+    from gateway.send_queue import SendQueue
 
-    write, now = Wire.write, every(40)
-    Wire.write = lambda self, frame, *limit: True if _CONTENT in frame and now() else write(self, frame, *limit)
+    write, now = SendQueue.write, every(40)
+    SendQueue.write = lambda self, frame, *limit: True if _CONTENT in frame and now() else write(self, frame, *limit)
 
 
 @bug
 def swap_two_frames() -> None:
-    from gateway.send_queue import Wire
+    from gateway.send_queue import SendQueue
 
-    write, now, held = Wire.write, every(40), {}
+    write, now, held = SendQueue.write, every(40), {}
 
     def late(self: Any, frame: bytes, *limit: int) -> bool:
         if _CONTENT in frame and self not in held and now():
@@ -53,7 +53,7 @@ def swap_two_frames() -> None:
             write(self, held.pop(self))
         return taken
 
-    Wire.write = late
+    SendQueue.write = late
 
 
 @bug
@@ -68,24 +68,24 @@ def serve_everybody() -> None:
 
 @bug
 def keep_the_removed() -> None:
-    from gateway.room_sync import Rooms
+    from gateway.room_sync import RoomSync
 
-    Rooms._remove = lambda *_: None
+    RoomSync._remove = lambda *_: None
 
 
 @bug
 def put_a_member_out() -> None:
-    from gateway.room_sync import Rooms
+    from gateway.room_sync import RoomSync
 
-    arrived, now = Rooms.arrived, every(200)
+    on_message, now = RoomSync.on_message, every(200)
 
-    def hasty(self: Any, hint: Any) -> None:
-        arrived(self, hint)
+    def hasty(self: Any, *message: Any) -> None:
+        on_message(self, *message)
         if now():
             room = next(room for room in self.hub.rooms.values() if not room.empty)
-            self._put_out(room.everybody()[0])
+            self._evict(room.subscriptions()[0])
 
-    Rooms.arrived = hasty
+    RoomSync.on_message = hasty
 
 
 @bug

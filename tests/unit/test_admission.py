@@ -17,10 +17,10 @@ def admission(**limits) -> Admission:
 
 
 def come(at: Admission, peer: str = "192.0.2.1", *forwarded: str, now: float = 0.0):
-    visit = at.accept(peer)
-    assert visit is not None
-    visit.request(forwarded, now)
-    return visit
+    slot = at.accept(peer)
+    assert slot is not None
+    slot.request(forwarded, now)
+    return slot
 
 
 def test_an_address_has_so_many_and_a_place_that_is_left_is_free():
@@ -39,8 +39,8 @@ def test_a_refused_one_is_given_back_when_it_ends():
     kept, refused = come(node), node.accept("192.0.2.1")
     with pytest.raises(RateLimited):
         refused.request((), 0.0)
-    for visit in (refused, kept):
-        visit.leave()
+    for slot in (refused, kept):
+        slot.leave()
     assert (node.open, len(node.addresses._counts)) == (0, 0)
     come(node)
 
@@ -48,8 +48,8 @@ def test_a_refused_one_is_given_back_when_it_ends():
 def test_far_too_many_are_not_even_read():
     node = admission(connections_per_address=10)
     accepted = [node.accept("192.0.2.1") for _ in range(500)]
-    assert 10 <= sum(visit is not None for visit in accepted) <= 110
-    assert node.open == sum(visit is not None for visit in accepted)
+    assert 10 <= sum(slot is not None for slot in accepted) <= 110
+    assert node.open == sum(slot is not None for slot in accepted)
 
 
 def test_a_node_has_so_many():
@@ -73,14 +73,14 @@ def test_behind_a_trusted_proxy_its_clients_are_counted_and_it_is_not():
 
 def test_who_counts_for_a_client_behind_a_proxy_leaves_with_it():
     node = admission(connections_per_address=1)
-    visit = come(node, "10.1.2.3", "192.0.2.7")
+    slot = come(node, "10.1.2.3", "192.0.2.7")
     refused = node.accept("10.1.2.3")
     with pytest.raises(RateLimited):
         refused.request(("192.0.2.7",), 0.0)
     refused.leave()
     with pytest.raises(RateLimited):
         come(node, "10.1.2.3", "192.0.2.7")
-    visit.leave()
+    slot.leave()
     come(node, "10.1.2.3", "192.0.2.7")
 
 
@@ -140,9 +140,9 @@ def test_a_user_has_so_many_and_comes_so_often():
     visits[2].enter("carol", 0.0)
     visits[0].leave()
     for _ in range(7):
-        visit = come(node)
-        visit.enter("bob", 0.0)
-        visit.leave()
+        slot = come(node)
+        slot.enter("bob", 0.0)
+        slot.leave()
     with pytest.raises(RateLimited):
         come(node).enter("bob", 0.0)
 

@@ -10,8 +10,9 @@ import pytest
 
 from adapters.memory.history import MemoryHistory
 from adapters.memory.tables import Tables
-from gateway import dispatcher
-from gateway.dispatcher import Budget, Dispatcher
+from gateway import dispatcher, hint_budget
+from gateway.dispatcher import Dispatcher
+from gateway.hint_budget import HintBudget
 from schemas.codec import record
 from tests import make
 
@@ -87,7 +88,7 @@ async def test_what_a_newer_version_says_is_passed_over_and_what_follows_is_not(
 
 
 def test_hints_that_are_held_back_are_not_for_who_was_removed_meanwhile():
-    budget, hints = Budget(), [(f"user:{n}:messages", b"x") for n in range(500)]
+    budget, hints = HintBudget(), [(f"user:{n}:messages", b"x") for n in range(500)]
     assert budget.spend("c", hints, 0.0)
     assert budget.spend("c", hints, 0.1) == []
     budget.without("c", "user:7:messages")
@@ -95,8 +96,8 @@ def test_hints_that_are_held_back_are_not_for_who_was_removed_meanwhile():
 
 
 def test_small_conversations_are_forgotten_in_time(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(dispatcher, "_MOST_KNOWN", 10)
-    budget = Budget()
+    monkeypatch.setattr(hint_budget, "_MOST_KNOWN", 10)
+    budget = HintBudget()
     for number in range(100):
         assert budget.spend(str(number), [("user:a:messages", b"x")], float(number))
     assert len(budget._free_at) <= 11

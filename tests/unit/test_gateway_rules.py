@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.memory.log import MemoryLog
+from domain.changes import change_of
 from gateway import channels
-from gateway.dispatcher import Budget, direct, to_room
-from gateway.receipts import EVERY_S, Merged, Receipts
-from schemas import frames
+from gateway.channels import Envelope, Kind, opened
+from gateway.hint_budget import HintBudget
+from gateway.publications import publications_of
+from gateway.receipts import EVERY_S, ReceiptBuffer, Receipts
 from schemas.events import ConversationChanged, MessageStatus
 from tests import make
 
@@ -20,7 +23,7 @@ KEY = (make.ROOM, "bob", "phone")
 
 
 def test_the_first_receipt_is_told_at_once_and_then_one_a_second():
-    merged = Merged()
+    merged = ReceiptBuffer()
     merged.note(KEY, 1, 0)
     assert merged.due(10.0) == {KEY: (1, 0)}
     merged.note(KEY, 2, 0)
@@ -31,7 +34,7 @@ def test_the_first_receipt_is_told_at_once_and_then_one_a_second():
 
 
 def test_what_could_not_be_told_does_not_overwrite_what_came_since():
-    merged = Merged()
+    merged = ReceiptBuffer()
     merged.note(KEY, 2, 1)
     failed = merged.due(0.0)
     merged.note(KEY, 7, 0)
@@ -40,8 +43,8 @@ def test_what_could_not_be_told_does_not_overwrite_what_came_since():
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50))))
-def test_merged_receipts_never_fall_and_read_implies_delivered(receipts):
-    merged, told = Merged(), (0, 0)
+def test_buffer_receipts_never_fall_and_read_implies_delivered(receipts):
+    merged, told = ReceiptBuffer(), (0, 0)
     for number, (delivered, read) in enumerate(receipts):
         merged.note(KEY, delivered, read)
         for seqs in merged.due(number * EVERY_S).values():
@@ -64,7 +67,7 @@ async def test_receipts_that_were_under_way_when_the_node_ends_are_told_by_the_f
     receipts = Receipts(log)
     receipts.note(*KEY, delivered=3)
     running = asyncio.create_task(receipts.run())
-    while receipts._merged.waiting:  # noqa: ASYNC110
+    while receipts._buffer.waiting:  # noqa: ASYNC110
         await asyncio.sleep(0)
     running.cancel()
     await asyncio.wait({running})
@@ -78,13 +81,13 @@ def hints(text: str, members: int) -> list[tuple[str, bytes]]:
 
 
 def test_small_conversations_get_every_hint():
-    budget = Budget()
+    budget = HintBudget()
     sent = [budget.spend("c", hints(str(n), 2), n * 0.02) for n in range(500)]
     assert all(len(s) == 2 for s in sent)
 
 
 def test_large_conversations_get_the_first_and_the_latest_hint():
-    budget = Budget()
+    budget = HintBudget()
     assert len(budget.spend("c", hints("0", 500), 0.0)) == 500
     assert budget.spend("c", hints("1", 500), 0.1) == []
     assert budget.spend("c", hints("2", 500), 0.2) == []
@@ -99,14 +102,29 @@ def test_a_channel_is_told_from_its_name_even_with_colons_in_a_user_id():
 
 
 def test_an_envelope_is_opened_to_what_was_put_in():
-    assert channels.opened(channels.envelope(7, b'{"a": 1}')) == ("7", b'{"a": 1}')
+    envelope = Envelope(Kind.MESSAGE, 7, "irc:bob", b'{"a": 1, "b": " "}')
+    assert opened(envelope.packed()) == envelope
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"message", b"message 7 bob", b"message 7 bob ", b"message x bob {}", b"\xff 7 b {}"]
+)
+def test_bytes_that_hold_no_envelope_are_refused(data):
+    with pytest.raises(ValueError):
+        opened(data)
 
 
 def test_content_goes_to_its_room_by_seq():
-    channel, data = to_room(frames.change_of(make.sent(seq=7)))
-    about, frame = channels.opened(data)
-    assert (channel, about) == (channels.messages(make.ROOM), "7")
-    assert orjson.loads(frame)["message"]["content"] == "hi"
+    [(channel, data)] = publications_of(make.sent(seq=7)).certain
+    envelope = opened(data)
+    assert (channel, envelope.kind, envelope.seq) == (channels.messages(make.ROOM), "message", 7)
+    assert orjson.loads(envelope.frame)["message"]["content"] == "hi"
+
+
+def test_content_is_a_hint_for_members_who_have_not_joined():
+    hint = publications_of(make.sent(seq=7)).hint
+    envelope = opened(hint.envelope)
+    assert (hint.conversation_id, envelope.about, envelope.seq) == (make.ROOM, make.ROOM, 7)
 
 
 def test_a_watermark_goes_to_senders_and_to_the_members_other_devices():
@@ -120,16 +138,21 @@ def test_a_watermark_goes_to_senders_and_to_the_members_other_devices():
         at=make.AT,
         notify=("alice",),
     )
-    assert {channel for channel, _ in direct(event)} == {"user:alice:messages", "user:bob:messages"}
+    publications = publications_of(event)
+    assert {channel for channel, _ in publications.certain} == {"user:alice:messages", "user:bob:messages"}
+    assert {opened(data).kind for _, data in publications.certain} == {"message_status"}
+    assert publications.hint is None
 
 
 def test_a_new_conversation_is_told_to_its_members():
     event = ConversationChanged(
         conversation_id=make.ROOM, seq=0, change="created", user_id="a", by="a", at=make.AT, members=("a", "b")
     )
-    assert [channel for channel, _ in direct(event)] == ["user:a:messages", "user:b:messages"]
-    assert frames.change_of(event) is None
+    assert [channel for channel, _ in publications_of(event).certain] == ["user:a:messages", "user:b:messages"]
+    assert change_of(event) is None
 
 
 def test_who_was_added_or_removed_is_told_wherever_he_is():
-    assert [channel for channel, _ in direct(make.member_added(4, "carol"))] == ["user:carol:messages"]
+    publications = publications_of(make.member_added(4, "carol"))
+    assert [channel for channel, _ in publications.certain] == ["user:carol:messages", channels.messages(make.ROOM)]
+    assert [opened(data).about for _, data in publications.certain] == [make.ROOM, "carol"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from domain.changes import change_of
 from schemas import frames
 from schemas.codec import Malformed, decode, record
 from schemas.events import BY_TOPIC, EVENTS
@@ -62,11 +63,11 @@ def test_bytes_that_are_no_event_are_malformed(raw):
 
 
 def test_a_frame_is_the_same_live_and_replayed():
-    change = frames.change_of(make.sent(seq=7))
+    change = change_of(make.sent(seq=7))
     said = orjson.loads(frames.of_change(change))
     assert said["type"] == "new_message"
     assert (said["seq"], said["message"]["content"]) == (7, "hi")
-    joined = orjson.loads(frames.of_change(frames.change_of(make.member_added(8))))
+    joined = orjson.loads(frames.of_change(change_of(make.member_added(8))))
     assert joined["type"] == "conversation_changed"
     assert (joined["seq"], joined["change"], joined["userId"]) == (8, "member_added", "carol")
 

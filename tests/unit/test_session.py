@@ -6,7 +6,9 @@ import orjson
 import pytest
 
 from gateway.limits import BURST_S, Limits
-from gateway.session import BAD_FRAME, TOO_MANY, Ack, Join, Leave, Read, Refresh, Say, Session, Typing
+from gateway.session import BAD_FRAME, TOO_MANY, Reply, Session
+from schemas.commands import Ack, JoinConversation, LeaveConversation, Read, RefreshToken, Typing
+from schemas.frames import Pong, encoded
 from tests import make
 
 BURST = int(Limits().frames_per_s * BURST_S)
@@ -22,27 +24,27 @@ def say(session: Session, now: float = 0.0, **fields):
 
 
 def refused(effect) -> dict:
-    assert isinstance(effect, Say), effect
-    said = orjson.loads(effect.payload)
+    assert isinstance(effect, Reply), effect
+    said = orjson.loads(encoded(effect.frame))
     assert said["type"] == "error"
     return said
 
 
 def test_a_join_names_where_to_replay_from(session):
-    assert say(session, type="join_conversation", id="x", after=5, ref="r") == Join("x", 5, "r")
-    assert say(session, type="join_conversation", id="x") == Join("x")
+    assert say(session, type="join_conversation", id="x", after=5, ref="r") == JoinConversation("x", 5, "r")
+    assert say(session, type="join_conversation", id="x") == JoinConversation("x")
 
 
 def test_commands_become_effects(session):
-    assert say(session, type="leave_conversation", id=make.ROOM) == Leave(make.ROOM)
+    assert say(session, type="leave_conversation", id=make.ROOM) == LeaveConversation(make.ROOM)
     assert say(session, type="ack", conversationId=make.ROOM, seq=3) == Ack(make.ROOM, 3)
     assert say(session, type="read", messageId="m") == Read(message_id="m")
-    assert say(session, type="auth.refresh", token="t") == Refresh("t")
+    assert say(session, type="auth.refresh", token="t") == RefreshToken("t")
 
 
 def test_ping_is_answered_with_its_ref(session):
     effect = say(session, type="ping", ref=7)
-    assert orjson.loads(effect.payload) == {"type": "pong", "ref": 7}
+    assert orjson.loads(encoded(effect.frame)) == {"type": "pong", "ref": 7}
 
 
 def test_typing_needs_no_id_when_one_conversation_is_joined(session):
@@ -88,14 +90,14 @@ def test_a_bad_frame_now_and_then_is_no_end(session):
 
 def test_joins_are_bounded_in_a_second_but_all_come_back_at_once():
     session = Session("bob", set(), Limits(joins_per_s=5, max_joined=40))
-    assert all(isinstance(say(session, type="join_conversation", id=str(n)), Join) for n in range(40))
+    assert all(isinstance(say(session, type="join_conversation", id=str(n)), JoinConversation) for n in range(40))
     assert refused(say(session, type="join_conversation", id="1"))["code"] == "rate_limited"
-    assert isinstance(say(session, now=0.2, type="join_conversation", id="1"), Join)
+    assert isinstance(say(session, now=0.2, type="join_conversation", id="1"), JoinConversation)
 
 
 def test_limits_of_zero_are_none():
     session = Session("bob", {str(n) for n in range(300)}, Limits(frames_per_s=0, joins_per_s=0, max_joined=0))
-    assert all(isinstance(say(session, type="join_conversation", id="new"), Join) for _ in range(1000))
+    assert all(isinstance(say(session, type="join_conversation", id="new"), JoinConversation) for _ in range(1000))
 
 
 def test_a_flood_is_warned_once_and_then_ended(session):
@@ -107,10 +109,10 @@ def test_a_flood_is_warned_once_and_then_ended(session):
 def test_a_pause_restores_the_rate(session):
     for _ in range(BURST):
         say(session, type="ping")
-    assert orjson.loads(say(session, now=1.0, type="ping").payload)["type"] == "pong"
+    assert say(session, now=1.0, type="ping") == Reply(Pong())
 
 
 def test_the_number_of_joined_conversations_is_bounded(session):
     session.joined.update(str(n) for n in range(300))
     assert refused(say(session, type="join_conversation", id="new"))["code"] == "rate_limited"
-    assert isinstance(say(session, type="join_conversation", id="7"), Join)
+    assert isinstance(say(session, type="join_conversation", id="7"), JoinConversation)

@@ -30,7 +30,7 @@ class History:
         for seq in range(1, COUNT + 1):
             if seq == ADDED:
                 self.entries.append(Entry(seq, "member_added", None))
-                data = frames.membership_data("dave", "alice", make.AT)
+                data = {"userId": "dave", "by": "alice", "at": make.AT}
                 change = Change(conversation_id=make.ROOM, seq=seq, kind=ChangeKind.MEMBER_ADDED, data=data)
                 self.room.frames.by_seq[seq] = frames.of_change(change)
                 continue

@@ -7,8 +7,9 @@ import uvloop
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from gateway.frame_writer import Writer, at_once, encode, one_by_one, payload_of, tried
-from gateway.send_queue import Outlet, Wire
+from gateway.frame_writer import Writer, probe_writer, write_each, write_joined
+from gateway.framing import encode, payload_of
+from gateway.send_queue import SendQueue, WriteBatcher
 
 PAYLOADS = [b"{}", b"x" * 125, b"x" * 126, "ä".encode() * 40_000]
 
@@ -18,14 +19,14 @@ def test_a_frame_gives_back_its_payload(payload: bytes):
     assert payload_of(encode(payload)) == payload
 
 
-@pytest.mark.parametrize("writer", [at_once, one_by_one])
+@pytest.mark.parametrize("writer", [write_joined, write_each])
 async def test_frames_arrive_whole_in_order_and_around_a_ping(writer: Writer):
     assert await received(writer) == [payload.decode() for payload in [*PAYLOADS, *PAYLOADS]]
 
 
 async def received(writer: Writer) -> list[str]:
     async def speak(peer: ServerConnection) -> None:
-        wire = Wire(peer, Outlet(writer))
+        wire = SendQueue(peer, WriteBatcher(writer))
         for payload in PAYLOADS:
             assert wire.write(encode(payload))
         pong = await peer.ping()
@@ -39,7 +40,7 @@ async def received(writer: Writer) -> list[str]:
             return [str(said) async for said in peer]
 
 
-@pytest.mark.parametrize("writer", [at_once, one_by_one])
+@pytest.mark.parametrize("writer", [write_joined, write_each])
 async def test_nothing_is_written_to_a_socket_that_is_closed(writer: Writer):
     async def speak(peer: ServerConnection) -> None:
         await peer.close()
@@ -67,8 +68,8 @@ def no_such_part(peer: ServerConnection, _: list[bytes]) -> bool:
 
 @pytest.mark.parametrize("changed", [without_header, the_first_only, no_such_part])
 async def test_where_websockets_has_changed_its_public_way_is_taken(changed: Writer):
-    assert await tried(changed) is one_by_one
+    assert await probe_writer(changed) is write_each
 
 
 def test_with_the_installed_websockets_joined_frames_arrive_under_uvloop_too():
-    assert uvloop.run(tried()) is at_once
+    assert uvloop.run(probe_writer()) is write_joined
