@@ -19,13 +19,14 @@ from adapters.postgres.audit import PostgresAudit, open_leadership
 from adapters.postgres.pool import open_pool
 from audit.auditor import Audit
 from audit.findings import Kind, Report
-from audit.topic_checks import CHECKS, CREATED, STAGES
+from audit.topic_checks import CREATED, checks
 from domain.errors import Unavailable
 from runtime.health import operator_server
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
 from runtime.metrics import AUDIT_FINDINGS, AUDIT_SECONDS, AUDIT_SUCCESS
 from runtime.settings import Settings
+from schemas.topics import stages
 
 _log = structlog.get_logger()
 _FIRST = timedelta(hours=1)
@@ -69,7 +70,7 @@ class Service:
         grace_s, bootstrap = self.settings.audit.older_than_s, self.settings.kafka.bootstrap
         since = self.since(now)
         async with open_pool(dsn, size=1) as pool, open_reader(bootstrap) as reader:
-            commits = partial(committed, bootstrap, STAGES, CREATED)
+            commits = partial(committed, bootstrap, stages(), CREATED)
             report = await Audit(PostgresAudit(pool), reader, commits, since, grace_s).run()
         self.began = True
         if not any(finding.kind is Kind.LATE for finding in report.findings):
@@ -85,7 +86,7 @@ class Service:
 
 
 def _tell(report: Report, seconds: float) -> None:
-    for name in CHECKS:
+    for name in checks():
         AUDIT_FINDINGS.labels(name).set(sum(report.check(name).found.values()))
     AUDIT_SECONDS.set(seconds)
     AUDIT_SUCCESS.set_to_current_time()

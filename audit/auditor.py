@@ -18,9 +18,10 @@ from adapters.kafka.reader import KafkaReader, partition_of
 from audit.findings import Report
 from audit.records import seen, set_aside
 from audit.rules import Judge, settle
-from audit.topic_checks import CHECKS, CREATED, STAGES, TOPICS, Trail
+from audit.topic_checks import CREATED, TOPICS, Trail, checks
 from audit.topic_checks import trails as trails_of
 from domain.audit import AuditStore, Begins, Span
+from schemas.topics import dead_letter_topic, stages
 
 _CLOCKS_MS = 60_000
 """How long before the window its first records may be dated, where clocks differ."""
@@ -45,9 +46,9 @@ class Audit:
 
     async def run(self) -> Report:
         """The whole audit. Raises Unavailable."""
-        for name in CHECKS:
+        for name in checks():
             self.report.check(name)
-        topics = [*TOPICS, *(_letters(stage) for stage in STAGES)]
+        topics = [*TOPICS, *(dead_letter_topic(stage) for stage in stages())]
         begins = await self.reader.begins(topics, int(self.since.timestamp() * 1000) - _CLOCKS_MS)
         committed = await self.committed()
         letters = await self._letters(begins)
@@ -56,7 +57,7 @@ class Audit:
         for span in await self.store.spans(self.since, self.only):
             spans[partition_of(span.conversation_id.encode(), partitions)].append(span)
         for number in self._partitions(partitions):
-            offsets = {stage: committed[stage].get(number, 0) for stage in STAGES}
+            offsets = {stage: committed[stage].get(number, 0) for stage in stages()}
             await self._partition(number, spans[number], begins, offsets, letters)
         settle(await self.store.loose(self.since, self.grace_s, self.only), self.report)
         return self.report
@@ -106,18 +107,14 @@ class Audit:
         trail.add(record.offset, said, in_place=is_there)
 
     async def _letters(self, begins: Begins) -> dict[str, set[str]]:
-        stages = {_letters(stage): stage for stage in STAGES}
-        found: dict[str, set[str]] = {stage: set() for stage in STAGES}
-        offsets = {(topic, n): begin.offset for topic in stages for n, begin in enumerate(begins.topics[topic])}
+        by_topic = {dead_letter_topic(stage): stage for stage in stages()}
+        found: dict[str, set[str]] = {stage: set() for stage in stages()}
+        offsets = {(topic, n): begin.offset for topic in by_topic for n, begin in enumerate(begins.topics[topic])}
         async for batch in self.reader.read(offsets):
             for letter in batch:
                 if self.only is not None and (letter.key or b"").decode(errors="replace") not in self.only:
                     continue
-                self.report.letters[stages[letter.topic]] += 1
+                self.report.letters[by_topic[letter.topic]] += 1
                 if message_id := set_aside(letter):
-                    found[stages[letter.topic]].add(message_id)
+                    found[by_topic[letter.topic]].add(message_id)
         return found
-
-
-def _letters(stage: str) -> str:
-    return f"{stage}.dlq"

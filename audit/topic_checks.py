@@ -8,15 +8,19 @@ from dataclasses import dataclass, field
 from audit.findings import Finding, Kind, Report
 from domain.audit import StoreFacts
 from schemas.events import MediaProcessed, MessageCreated, MessageSent, NotificationSent, SearchIndexed
+from schemas.topics import stages
 
 CREATED, SENT, INDEXED = MessageCreated.TOPIC, MessageSent.TOPIC, SearchIndexed.TOPIC
 NOTIFIED, PROCESSED = NotificationSent.TOPIC, MediaProcessed.TOPIC
 STAGE = {SENT: "status", NOTIFIED: "notification", PROCESSED: "media", INDEXED: "search"}
 """Who writes a completion topic."""
-STAGES = ("status", "notification", "media", "search", "analytics")
 TOPICS = (CREATED, *STAGE)
 STORE = ("messages", "changes", "outbox", "receipts")
-CHECKS = (*STORE, *TOPICS, *STAGES)
+
+
+def checks() -> tuple[str, ...]:
+    """Return the names of all checks: of the store, of topics and of stages."""
+    return (*STORE, *TOPICS, *stages())
 
 
 @dataclass(frozen=True, slots=True)

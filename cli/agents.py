@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from schemas.topics import GROUPS, Topic, load
+from schemas.topics import Topic, groups, load
 from stack.errors import OperatorError
 from stack.running import running_stack
 
@@ -33,7 +33,7 @@ def list_agents(
     from domain.errors import Unavailable
 
     stack, topics = running_stack(data), load()
-    reads = {name: tuple(t.name for t in topics if name in t.readers) for name in GROUPS}
+    reads = {name: tuple(t.name for t in topics if name in t.readers) for name in groups()}
     try:
         states = asyncio.run(groups_lag(stack.kafka, reads))
     except Unavailable as exc:

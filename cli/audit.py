@@ -77,12 +77,13 @@ async def _run(
     from adapters.postgres.audit import PostgresAudit
     from adapters.postgres.pool import open_pool
     from audit.auditor import Audit
-    from audit.topic_checks import CREATED, STAGES
+    from audit.topic_checks import CREATED
+    from schemas.topics import stages
 
     since = datetime.now(UTC) - timedelta(seconds=window_s)
     async with open_pool(dsn, size=2) as pool, open_reader(bootstrap) as reader:
         store = PostgresAudit(pool)
-        commits = partial(committed, bootstrap, STAGES, CREATED)
+        commits = partial(committed, bootstrap, stages(), CREATED)
         report = await Audit(store, reader, commits, since, grace_s, only).run()
         if not heal:
             return report, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import yaml
 _BESIDE = Path(__file__).with_name("topics.yaml")  # in a wheel
 _ROOT = Path(__file__).parent.parent / "topics.yaml"  # in a checkout
 
-GROUPS = ("status", "notification", "media", "search", "analytics", "gateway")
-"""The consumer groups of Millrace itself."""
+OUTSIDE = frozenset(("data", "operators"))
+"""Readers that are no consumer groups of Millrace."""
+_DLQ = ".dlq"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +51,29 @@ _MAX_CONTENT_RETENTION = 7 * _UNITS["d"]
 
 
 def load(path: Path | None = None) -> tuple[Topic, ...]:
-    """All topics in the file's order. Raises BadTopics."""
+    """Return all topics in the order of the file. Raises BadTopics."""
     source = path or (_BESIDE if _BESIDE.exists() else _ROOT)
     raw = yaml.safe_load(source.read_text(encoding="utf-8"))
     defaults = raw.get("defaults", {})
     return tuple(_topic(name, {**defaults, **fields}) for name, fields in raw["topics"].items())
+
+
+def dead_letter_topic(stage: str) -> str:
+    """Return the name of the topic of records that the stage could not process."""
+    return f"{stage}{_DLQ}"
+
+
+@cache
+def stages() -> tuple[str, ...]:
+    """Return the names of all stages: each has a topic of dead letters. Raises BadTopics."""
+    return tuple(topic.name.removesuffix(_DLQ) for topic in load() if topic.name.endswith(_DLQ))
+
+
+@cache
+def groups() -> tuple[str, ...]:
+    """Return the consumer groups of Millrace itself: the stages, then the other readers. Raises BadTopics."""
+    others = {reader: None for topic in load() for reader in topic.readers if reader not in (*stages(), *OUTSIDE)}
+    return (*stages(), *others)
 
 
 def _topic(name: str, fields: dict[str, Any]) -> Topic:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib import import_module
 
+import structlog
 import uvloop
 
 from adapters.kafka.admin import wait_for_topics
@@ -16,8 +18,11 @@ from runtime.health import operator_server
 from runtime.lifecycle import settled, until_told_to_stop
 from runtime.logs import configure
 from runtime.settings import Settings
+from schemas.topics import stages
 from streams.batch import Stage
 from streams.worker import Worker
+
+_log = structlog.get_logger()
 
 _WAIT_S = 60.0
 _POOL = 8
@@ -28,29 +33,29 @@ Open = Callable[[Settings, Pool], AbstractAsyncContextManager[Stage]]
 @asynccontextmanager
 async def _status(_: Settings, pool: Pool) -> AsyncIterator[Stage]:
     from adapters.postgres.statuses import PostgresStatuses
-    from streams.stages.status import status_stage
+    from streams.stages.status import create
 
-    yield status_stage(PostgresStatuses(pool))
+    yield create(PostgresStatuses(pool))
 
 
 @asynccontextmanager
 async def _notification(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
     from adapters.postgres.notifications import PostgresNotifications
     from adapters.redis.registry import open_registry
-    from streams.stages.notification import notification_stage
+    from streams.stages.notification import create
 
     url = settings.redis.url.get_secret_value()
     async with open_registry(url, node=settings.node, lease_s=settings.gateway.lease_s) as registry:
-        yield notification_stage(PostgresNotifications(pool), registry)
+        yield create(PostgresNotifications(pool), registry)
 
 
 @asynccontextmanager
 async def _analytics(_: Settings, pool: Pool) -> AsyncIterator[Stage]:
     from adapters.postgres.analytics import PostgresCounts
     from adapters.postgres.parking import PostgresParking
-    from streams.stages.analytics import analytics_stage
+    from streams.stages.analytics import create
 
-    yield analytics_stage(PostgresCounts(pool), PostgresParking(pool, "analytics"))
+    yield create(PostgresCounts(pool), PostgresParking(pool, "analytics"))
 
 
 @asynccontextmanager
@@ -58,26 +63,37 @@ async def _media(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
     from adapters.blobs import open_blobs
     from adapters.postgres.media import PostgresMedia
     from streams.media.probe import look_at
-    from streams.stages.media import media_stage
+    from streams.stages.media import create
 
-    yield media_stage(PostgresMedia(pool), open_blobs(settings.data_dir / "media"), look_at)
+    yield create(PostgresMedia(pool), open_blobs(settings.data_dir / "media"), look_at)
 
 
 @asynccontextmanager
 async def _search(_: Settings, pool: Pool) -> AsyncIterator[Stage]:
     from adapters.postgres.search import PostgresSearch
-    from streams.stages.search import search_stage
+    from streams.stages.search import create
 
-    yield search_stage(PostgresSearch(pool))
+    yield create(PostgresSearch(pool))
 
 
-STAGES: dict[str, Open] = {
+ADAPTERS: dict[str, Open] = {
     "status": _status,
     "notification": _notification,
     "analytics": _analytics,
     "media": _media,
     "search": _search,
 }
+"""Stages with ports, and the adapters behind these; a stage without ports needs no entry."""
+
+
+@asynccontextmanager
+async def open_stage(name: str, settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
+    """Open the stage of ``streams/stages/NAME.py``, on adapters where it has ports."""
+    if name in ADAPTERS:
+        async with ADAPTERS[name](settings, pool) as stage:
+            yield stage
+    else:
+        yield import_module(f"streams.stages.{name}").create()
 
 
 async def run(name: str, settings: Settings) -> None:
@@ -87,9 +103,10 @@ async def run(name: str, settings: Settings) -> None:
         await stack.enter_async_context(operator_server(settings.ops, lambda: worker is not None and worker.ready))
         dsn = settings.pg.dsn.get_secret_value()
         pool = await stack.enter_async_context(open_pool(dsn, size=_POOL, wait_s=_WAIT_S))
-        stage = await stack.enter_async_context(STAGES[name](settings, pool))
+        stage = await stack.enter_async_context(open_stage(name, settings, pool))
         log = await stack.enter_async_context(open_log(settings.kafka.bootstrap, client_id=f"millrace-{name}"))
         topics = [*(kind.TOPIC for kind in stage.reads), stage.dead_letters]
+        _log.debug("topics_awaited", stage=name, topics=topics)
         await wait_for_topics(settings.kafka.bootstrap, topics, _WAIT_S)
         worker = Worker(stage, log, settings.kafka.bootstrap, settings.data_dir, PostgresEpochs(pool, name))
         settled()
@@ -97,9 +114,9 @@ async def run(name: str, settings: Settings) -> None:
 
 
 def main() -> None:
-    """The process."""
+    """Run the process."""
     parser = argparse.ArgumentParser(prog="python -m streams", description="Run one stage of the pipeline.")
-    parser.add_argument("name", choices=sorted(STAGES), help="the stage")
+    parser.add_argument("name", choices=sorted(stages()), help="the stage")
     name = parser.parse_args().name
     settings = Settings()
     configure(settings.node, settings.log_level)

@@ -1,4 +1,4 @@
-"""Dead letters: a record with its original bytes, where it came from and why it is here; and those that are replayed.
+"""Dead letters: records with their original bytes, origin and cause; and the headers of those that are replayed.
 
 A replayed record stands in its origin topic again, with the headers of its dead letter. Only the stage that had set it
 aside takes notice of them.
@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from schemas.clock import now
 from schemas.codec import Headers, Record
 from schemas.ids import new_id
+from schemas.topics import dead_letter_topic
 
 PREFIX = "dlq-"
 PARKED = "parked"
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """A record as it was read."""
+class ConsumerRecord:
+    """A record as it was consumed."""
 
     topic: str
     partition: int
@@ -30,29 +31,29 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What a replayed record says: in which round, and in the last one of a round, how many letters that has seen."""
+    """Headers of a replayed record: its round, and on the last record of a round how many letters that has seen."""
 
     failures: int
     letters: int | None
 
 
-def replay_of(taken: Taken, stage: str) -> Replay | None:
-    """What it says when it is replayed for this stage."""
-    said = dict(taken.headers)
-    if said.get("dlq-replayed") != stage.encode():
+def replay_of(consumed: ConsumerRecord, stage: str) -> Replay | None:
+    """Return the headers of a record that is replayed for this stage, else None."""
+    headers = dict(consumed.headers)
+    if headers.get("dlq-replayed") != stage.encode():
         return None
-    return Replay(_number(said.get("dlq-round")) or 0, _number(said.get("dlq-last")))
+    return Replay(_number(headers.get("dlq-round")) or 0, _number(headers.get("dlq-last")))
 
 
-def _number(said: bytes | None) -> int | None:
-    return int(said) if said is not None and said.isdigit() and len(said) < 10 else None
+def _number(text: bytes | None) -> int | None:
+    return int(text) if text is not None and text.isdigit() and len(text) < 10 else None
 
 
-def dead_letter(stage: str, taken: Taken, cause: str, *, attempts: int) -> Record:
-    """The record for the stage's dead letters. One that was replayed keeps its first origin, and so its place."""
-    origin = f"{taken.topic}/{taken.partition}/{taken.offset}".encode()
-    if replay_of(taken, stage) is not None:
-        origin = dict(taken.headers).get("dlq-origin", origin)
+def dead_letter(stage: str, consumed: ConsumerRecord, cause: str, *, attempts: int) -> Record:
+    """Return the dead letter of a record. One that was replayed keeps its first origin, and so its place."""
+    origin = f"{consumed.topic}/{consumed.partition}/{consumed.offset}".encode()
+    if replay_of(consumed, stage) is not None:
+        origin = dict(consumed.headers).get("dlq-origin", origin)
     about: Headers = (
         ("dlq-id", new_id().encode()),
         ("dlq-stage", stage.encode()),
@@ -61,9 +62,11 @@ def dead_letter(stage: str, taken: Taken, cause: str, *, attempts: int) -> Recor
         ("dlq-origin", origin),
         ("dlq-time", now().encode()),
     )
-    return Record(f"{stage}.dlq", taken.key or b"", taken.value or b"", (*own_headers(taken.headers), *about))
+    return Record(
+        dead_letter_topic(stage), consumed.key or b"", consumed.value or b"", (*own_headers(consumed.headers), *about)
+    )
 
 
 def own_headers(headers: Headers) -> Headers:
-    """Those that the record had before it was a dead letter."""
+    """Return the headers that the record had before it was a dead letter."""
     return tuple((name, value) for name, value in headers if not name.startswith(PREFIX))

@@ -33,7 +33,7 @@ _A_FULL_FETCH = 1024 * 1024
 
 
 class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Lets the broker gather records for as long as the stage's pace allows."""
+    """Lets the broker gather records for as long as the stage's policy allows."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         client = super()._create_worker_consumer(transport)

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-_TURNS = 3
+_EMPTY_TURNS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class BatchPolicy:
     """At most ``lanes`` batches of at most ``batch`` items at the same time.
 
-    The broker gathers what comes within ``gather_s`` before it answers, so that few fetches bring many records.
+    The broker gathers records for up to ``gather_s`` before it answers, so that few fetches bring many.
     """
 
     lanes: int = 16
@@ -24,9 +24,9 @@ class Pace:
     gather_s: float = 0.0
 
 
-AT_ONCE = Pace()
-IN_THE_BACKGROUND = Pace(lanes=1, batch=500, gather_s=0.2)
-"""What nobody waits for on a screen costs less in few batches."""
+LOW_LATENCY = BatchPolicy()
+THROUGHPUT = BatchPolicy(lanes=1, batch=500, gather_s=0.2)
+"""For work that nobody waits for on a screen: it costs less in few batches."""
 
 
 @dataclass(slots=True)
@@ -37,15 +37,15 @@ class Lanes(Generic[T]):
     """
 
     work: Callable[[Sequence[T]], Awaitable[None]]
-    pace: Pace = AT_ONCE
+    policy: BatchPolicy = LOW_LATENCY
     _queues: list[asyncio.Queue[T]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._queues = [asyncio.Queue(2 * self.pace.batch) for _ in range(self.pace.lanes)]
+        self._queues = [asyncio.Queue(2 * self.policy.batch) for _ in range(self.policy.lanes)]
 
     async def put(self, key: bytes | None, item: T) -> None:
         """Queue an item behind all others with its key."""
-        await self._queues[zlib.crc32(key or b"") % self.pace.lanes].put(item)
+        await self._queues[zlib.crc32(key or b"") % self.policy.lanes].put(item)
 
     async def run(self) -> None:
         """Work for ever. Raises what ``work`` raises: then all lanes have stopped."""
@@ -56,13 +56,13 @@ class Lanes(Generic[T]):
     async def _lane(self, queue: asyncio.Queue[T]) -> None:
         while True:
             batch = [await queue.get()]
-            await self._gather(queue, batch)
+            await self._fill(queue, batch)
             await self.work(batch)
 
-    async def _gather(self, queue: asyncio.Queue[T], batch: list[T]) -> None:
-        """What is there. Faust hands out a fetch record by record, each in a turn or two of the loop."""
+    async def _fill(self, queue: asyncio.Queue[T], batch: list[T]) -> None:
+        """Add what is queued. Faust hands out a fetch record by record, each in a turn or two of the loop."""
         empty = 0
-        while len(batch) < self.pace.batch and empty < _TURNS:
+        while len(batch) < self.policy.batch and empty < _EMPTY_TURNS:
             if queue.empty():
                 empty += 1
                 await asyncio.sleep(0)

@@ -12,6 +12,7 @@ from adapters.postgres.parking import PostgresParking
 from domain.event_log import EventLog
 from domain.parking import Parked
 from schemas.codec import Headers, Record
+from schemas.topics import dead_letter_topic
 from streams.dead_letters import own_headers
 
 _LOOK_S, _STILL_S = 0.1, 60.0
@@ -47,7 +48,7 @@ class Letter:
 
 async def read_letters(bootstrap: str, parking: PostgresParking) -> list[Letter]:
     """All dead letters of the stage, in the order of their conversations. Raises Unavailable."""
-    received = await read_topic(bootstrap, f"{parking.stage}.dlq")
+    received = await read_topic(bootstrap, dead_letter_topic(parking.stage))
     replayed = await parking.replayed()
     return [_letter(one, replayed) for one in received]
 

@@ -1,4 +1,4 @@
-"""Whether a worker gets on: it may idle for ever, but neither owe work and finish none, nor stay out of its group."""
+"""Detection of a stuck worker: records are pending and none finishes for some time, or it stays outside its group."""
 
 from __future__ import annotations
 
@@ -8,56 +8,56 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Progress:
-    """Fed by the worker, asked by its watch. The clock of ``stuck`` starts when work begins to be owed."""
+class Watchdog:
+    """Counts of the worker. The clock of ``is_stuck`` starts when work begins to be pending."""
 
     clock: Callable[[], float] = time.monotonic
-    waiting: int = 0
-    """Records that were taken and are not finished."""
+    unfinished: int = 0
+    """Records that were delivered and are not finished."""
     lag: int | None = 0
-    """Records in Kafka that are not committed, when last asked. None counts as some: a client may know no way to a
+    """Records in Kafka that are not committed, when last read. None counts as some: a client may know no way to a
     broker that everybody else reaches."""
-    settled: bool = True
-    """Whether the group has come to rest around us."""
+    is_assigned: bool = True
+    """Whether the worker is in its group, and the group at rest."""
     _since: float = field(init=False)
 
     def __post_init__(self) -> None:
         self._since = self.clock()
 
     @property
-    def owes(self) -> bool:
+    def is_pending(self) -> bool:
         """Whether there is work, or partitions to get."""
-        return self.waiting > 0 or self.lag != 0 or not self.settled
+        return self.unfinished > 0 or self.lag != 0 or not self.is_assigned
 
-    def took(self) -> None:
-        """A record came."""
-        self._begin()
-        self.waiting += 1
+    def delivered(self) -> None:
+        """Count a record that came."""
+        self._start_clock()
+        self.unfinished += 1
 
     def finished(self, count: int) -> None:
-        """Records were acknowledged."""
-        self.waiting -= count
+        """Count records that were acknowledged."""
+        self.unfinished -= count
         self._since = self.clock()
 
     def dropped(self, count: int) -> None:
-        """Records were left to whoever has their partitions now: that is no progress."""
-        self.waiting -= count
+        """Count records that were left to the worker that has their partitions now: that is no progress."""
+        self.unfinished -= count
 
-    def lags(self, records: int | None) -> None:
-        """The broker was asked; None: it did not say."""
-        self._begin()
+    def observe_lag(self, records: int | None) -> None:
+        """Note the lag; None when the broker does not answer."""
+        self._start_clock()
         self.lag = records
 
-    def settles(self, settled: bool) -> None:
-        """Whether we are in the group, and it is not being rebalanced."""
-        if not settled:
-            self._begin()
-        self.settled = settled
+    def observe_group(self, *, is_assigned: bool) -> None:
+        """Note whether the worker is in its group, and the group is not being rebalanced."""
+        if not is_assigned:
+            self._start_clock()
+        self.is_assigned = is_assigned
 
-    def _begin(self) -> None:
-        if not self.owes:
+    def _start_clock(self) -> None:
+        if not self.is_pending:
             self._since = self.clock()
 
-    def stuck(self, seconds: float) -> bool:
-        """Whether work is owed and none was finished for so long."""
-        return self.owes and self.clock() - self._since > seconds
+    def is_stuck(self, seconds: float) -> bool:
+        """Return whether work is pending and none was finished for so long."""
+        return self.is_pending and self.clock() - self._since > seconds

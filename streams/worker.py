@@ -1,4 +1,4 @@
-"""A stage as a Faust app. Only this file and ``consumer.py`` know Faust.
+"""A stage as a Faust app. Only this file and ``faust_consumer.py`` know Faust.
 
 Faust acknowledges a record whose handler raised. So the agent only hands events to lanes, never raises, and acks by
 hand; the way out without a commit is the end of the process, which the supervisor starts again.
@@ -25,23 +25,25 @@ from domain.event_log import EventLog
 from domain.log_position import Epochs
 from runtime.metrics import BATCH_SECONDS, DEAD_LETTERS, LAG, RECORDS, RETRIES
 from streams import faust_consumer
-from streams.batch import Abandoned, GiveUp, Patience, Stage, process
-from streams.dead_letters import Taken
+from streams.batch import Stage, process
+from streams.dead_letters import ConsumerRecord
 from streams.lanes import Lanes
-from streams.watchdog import Progress
+from streams.retry import PartitionRevoked, RetriesExhausted, RetryPolicy
+from streams.watchdog import Watchdog
 
 _log = structlog.get_logger()
 
 EX_TEMPFAIL, EX_SOFTWARE = 75, 70
 _STUCK_S = 60.0
 _STOP_S = 20.0
-_LOOK_S = 1.0
-_ASK_EVERY = 10
+_CHECK_S = 1.0
+_LAG_EVERY = 10
+"""Checks from one reading of the lag to the next."""
 _EPOCH_EVERY = 3
 
 
 class _NoTables(TableManager):  # type: ignore[misc]
-    """We have no tables: start without the second that Faust waits for them."""
+    """No tables: the app starts without the second that Faust waits for them."""
 
     async def on_start(self) -> None:
         await self._update_channels()
@@ -49,7 +51,7 @@ class _NoTables(TableManager):  # type: ignore[misc]
 
 
 def build_app(stage: Stage, bootstrap: str, data_dir: Path, epochs: Epochs) -> Any:
-    """One app for each stage: its id is the consumer group, so stages lag, fail and scale alone."""
+    """Return the app of a stage: its id is the consumer group, so stages lag, fail and scale alone."""
     folder = data_dir / "faust" / stage.name
     folder.mkdir(parents=True, exist_ok=True)
     app = faust.App(
@@ -75,7 +77,7 @@ def build_app(stage: Stage, bootstrap: str, data_dir: Path, epochs: Epochs) -> A
         producer_request_timeout=20,
         web_enabled=False,
     )
-    faust_consumer.install(app, epochs, gather_s=stage.pace.gather_s)
+    faust_consumer.install(app, epochs, gather_s=stage.policy.gather_s)
     return app
 
 
@@ -88,17 +90,17 @@ class Worker:
     bootstrap: str
     data_dir: Path
     epochs: Epochs
-    patience_s: float = 40.0
+    retry_s: float = 40.0
     app: Any = None
     _lanes: Lanes[Any] = field(init=False)
-    _progress: Progress = field(default_factory=Progress)
+    _watchdog: Watchdog = field(default_factory=Watchdog)
 
     def __post_init__(self) -> None:
-        self._lanes = Lanes(self._work, self.stage.pace)
+        self._lanes = Lanes(self._work, self.stage.policy)
 
     @property
     def ready(self) -> bool:
-        """Whether the group has given us partitions, or there are none left to give."""
+        """Whether the group has given this worker partitions, or has none left to give."""
         return self.app is not None and bool(self.app.started) and not self.app.rebalancing and self._joined
 
     @property
@@ -107,7 +109,7 @@ class Worker:
 
     async def run(self, stop: Callable[[], Awaitable[None]]) -> None:
         """Work until ``stop`` returns; then finish what is under way, commit, and leave the group."""
-        told = asyncio.ensure_future(stop())  # before the start, which may be told to stop too
+        stopped = asyncio.ensure_future(stop())  # before the start, during which a signal may come too
         self.app = build_app(self.stage, self.bootstrap, self.data_dir, self.epochs)
         self._declare_agent()
         self.app.finalize()
@@ -116,9 +118,10 @@ class Worker:
         for each in (lanes, watch):
             each.add_done_callback(_ended)
         await self.app.start()
-        await told
+        _log.info("worker_started", stage=self.stage.name)
+        await stopped
         watch.cancel()
-        _log.info("stopping")
+        _log.info("worker_stopping", stage=self.stage.name, unfinished=self._watchdog.unfinished)
         done, _ = await asyncio.wait({asyncio.ensure_future(self.app.stop())}, timeout=_STOP_S)
         if not done:
             _exit(EX_TEMPFAIL, "the worker did not stop in time")
@@ -136,7 +139,7 @@ class Worker:
 
         async def consume(stream: Any) -> None:
             async for event in stream.noack().events():
-                self._progress.took()
+                self._watchdog.delivered()
                 await self._lanes.put(event.message.key, event)
 
         agent = self.app.agent(topic, name=self.stage.name, concurrency=1)(consume)
@@ -151,84 +154,95 @@ class Worker:
     async def _work(self, events: Sequence[Any]) -> None:
         began, name = time.perf_counter(), self.stage.name
         fresh = [event for event in events if not self._stale(event)]
-        self._drop([event for event in events if self._stale(event)])
+        if len(fresh) < len(events):
+            self._drop([event for event in events if self._stale(event)], "its partition went elsewhere")
         if not fresh:
             return
-        patience = Patience(
-            total_s=self.patience_s,
-            ours=lambda: not self._stale(fresh[0]),
+        retry = RetryPolicy(
+            total_s=self.retry_s,
+            still_assigned=lambda: not self._stale(fresh[0]),
             retried=RETRIES.labels(name).inc,
         )
         try:
-            result = await process(self.stage, [_taken(event.message) for event in fresh], self.log, patience)
-        except Abandoned:
-            self._drop(fresh)
+            result = await process(self.stage, [_consumed(event.message) for event in fresh], self.log, retry)
+        except PartitionRevoked as exc:
+            self._drop(fresh, str(exc))
             return
         if self._is_late(fresh[0]):  # all are of one generation; offsets of an earlier one may be of an earlier log
-            self._drop(fresh)
+            self._drop(fresh, "the group was rebalanced meanwhile")
             return
         for event in fresh:
             event.ack()
-        self._progress.finished(len(fresh))
+        self._watchdog.finished(len(fresh))
         RECORDS.labels(name).inc(len(fresh))
-        BATCH_SECONDS.labels(name).observe(time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        BATCH_SECONDS.labels(name).observe(seconds)
+        _log.debug("batch_done", stage=name, ms=round(seconds * 1000, 1), **_span(fresh))
         if result.letters:
             DEAD_LETTERS.labels(name).inc(len(result.letters))
-            _log.warning("dead letters", stage=name, count=len(result.letters))
+            _log.warning("dead_letters_written", stage=name, count=len(result.letters), **_span(fresh))
 
-    def _drop(self, events: Sequence[Any]) -> None:
-        """Un-acked: they are read again, by whoever has the partition then."""
+    def _drop(self, events: Sequence[Any], reason: str) -> None:
+        """Leave events unacknowledged: the worker that has their partition then reads them again."""
+        _log.debug("batch_dropped", stage=self.stage.name, reason=reason, **_span(events))
         for event in events:
             self.app.consumer.forget(event.message)
-        self._progress.dropped(len(events))
+        self._watchdog.dropped(len(events))
 
     async def _watch(self) -> None:
-        """A worker that is alive and does not get on helps nobody: end it."""
+        """End the process of a worker that is alive and stuck: it would help nobody."""
         looks = 0
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_CHECK_S)
             looks += 1
-            self._progress.settles(self.ready)
-            if not looks % _ASK_EVERY:
-                self._progress.lags(await self._lag())
+            self._watchdog.observe_group(is_assigned=self.ready)
+            if not looks % _LAG_EVERY:
+                self._watchdog.observe_lag(await self._lag())
             if not looks % _EPOCH_EVERY:
-                await self._look_at_epoch()
+                await self._check_epoch()
             if self.app.crashed or self.app.consumer.crashed:
                 _exit(EX_SOFTWARE, "Faust crashed")
-            if self._progress.stuck(_STUCK_S):
+            if self._watchdog.is_stuck(_STUCK_S):
                 _exit(
-                    EX_TEMPFAIL, "for a minute records waited and none was finished, or the group did not come to rest"
+                    EX_TEMPFAIL,
+                    "stuck: for a minute records were pending and none finished, or the group did not settle",
                 )
 
-    async def _look_at_epoch(self) -> None:
-        """A log that has lost records since we got our partitions: our positions lead nowhere, so begin again."""
-        began = self.app.consumer.epoch
+    async def _check_epoch(self) -> None:
+        """End the process when the log has lost records since the assignment: the positions lead nowhere any more."""
+        assigned = self.app.consumer.epoch
         with suppress(Unavailable):
-            if began is not None and await self.epochs.current() != began:
+            if assigned is not None and await self.epochs.current() != assigned:
                 _exit(EX_TEMPFAIL, "the log has lost records; it is read again from its beginning")
 
     async def _lag(self) -> int | None:
-        """What the broker still has for us; None when it does not say, or not to us."""
+        """Return how many records the broker has for this worker; None when it does not answer."""
         with suppress(Exception):
-            async with asyncio.timeout(_ASK_EVERY * _LOOK_S):
+            async with asyncio.timeout(_LAG_EVERY * _CHECK_S):
                 lag = int(await self.app.consumer.lag())
                 LAG.labels(self.stage.name).set(lag)
                 return lag
         return None
 
 
-def _taken(message: Any) -> Taken:
+def _span(events: Sequence[Any]) -> dict[str, Any]:
+    """Return the place of the first record, and how many there are, for the log."""
+    first = events[0].message
+    return {"records": len(events), "topic": first.topic, "partition": first.partition, "offset": first.offset}
+
+
+def _consumed(message: Any) -> ConsumerRecord:
     headers = message.headers or ()
     pairs = headers.items() if isinstance(headers, dict) else headers
-    return Taken(message.topic, message.partition, message.offset, message.key, message.value, tuple(pairs))
+    return ConsumerRecord(message.topic, message.partition, message.offset, message.key, message.value, tuple(pairs))
 
 
 def _ended(task: asyncio.Task[None]) -> None:
     if task.cancelled():
         return
     cause = _root(task.exception())
-    code = EX_TEMPFAIL if isinstance(cause, GiveUp) else EX_SOFTWARE
-    _exit(code, str(cause) if isinstance(cause, GiveUp) else type(cause).__name__)
+    code = EX_TEMPFAIL if isinstance(cause, RetriesExhausted) else EX_SOFTWARE
+    _exit(code, str(cause) if isinstance(cause, RetriesExhausted) else type(cause).__name__)
 
 
 def _root(exc: BaseException | None) -> BaseException | None:
@@ -238,8 +252,8 @@ def _root(exc: BaseException | None) -> BaseException | None:
 
 
 def _exit(code: int, reason: str) -> None:
-    """Leave without a commit: what is not acknowledged comes again."""
-    _log.critical("exit without commit", reason=reason, code=code)
+    """End the process without a commit: records that are not acknowledged come again."""
+    _log.critical("worker_exit", reason=reason, code=code)
     with suppress(Exception):
         sys.stdout.flush()
     os._exit(code)

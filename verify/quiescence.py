@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from adapters.kafka.admin import groups_lag
 from domain.errors import Unavailable
-from schemas.topics import GROUPS, load
+from schemas.topics import groups, load
 from verify.final_state import Store
 from verify.history import Evidence
 from verify.receivers import Device
@@ -91,7 +91,7 @@ class Rest:
 
 async def lags_of(kafka: str) -> list[str]:
     """The groups that are behind. Raises Unavailable."""
-    reads = {name: tuple(t.name for t in load() if name in t.readers) for name in GROUPS}
+    reads = {name: tuple(t.name for t in load() if name in t.readers) for name in groups()}
     lags = {state.group: sum(state.lag.values()) for state in await groups_lag(kafka, reads)}
     return [f"{lag} records of {group}" for group, lag in lags.items() if lag]
 

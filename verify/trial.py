@@ -24,7 +24,8 @@ from adapters.postgres.audit import PostgresAudit
 from adapters.postgres.pool import Pool, open_pool
 from adapters.postgres.snapshot import StoredTruth
 from audit.auditor import Audit
-from audit.topic_checks import CREATED, STAGES
+from audit.topic_checks import CREATED
+from schemas.topics import stages
 from stack.errors import OperatorError
 from stack.running import RunningStack
 from stack.topology import PROXY
@@ -191,6 +192,6 @@ def _doors(stack: RunningStack) -> tuple[list[str], list[str]]:
 async def _audited(pool: Pool, kafka: str, since: datetime, conversation_ids: Sequence[str]) -> list[str]:
     """What an audit finds in the store, the topics and what the stages left, when nothing may be under way."""
     async with open_reader(kafka) as reader:
-        commits = partial(committed, kafka, STAGES, CREATED)
+        commits = partial(committed, kafka, stages(), CREATED)
         found = await Audit(PostgresAudit(pool), reader, commits, since, 0.0, frozenset(conversation_ids)).run()
     return [f"{f.check}: {f.kind.value}, {f.text} {f.conversation_id} seq {f.seq}" for f in found.findings]

@@ -15,17 +15,17 @@ from schemas.clock import now
 from schemas.events import AnyEvent, ConversationCounted, MessageCreated
 from schemas.messages import Message
 from streams.batch import Stage
-from streams.lanes import IN_THE_BACKGROUND
+from streams.lanes import THROUGHPUT
 
 
 def tick(message: Message) -> Tick:
-    """The minute that a message counts in: that of its creation."""
+    """Return the count of a message: in the minute of its creation."""
     return Tick(message.conversation_id, message.seq, message.created_at[:16] + ":00.000Z")
 
 
 @dataclass(frozen=True, slots=True)
 class HandleAnalytics:
-    """Counts once, however often a message comes."""
+    """Rule of the stage: a message counts once, however often it comes."""
 
     counts: Counts
 
@@ -39,6 +39,7 @@ class HandleAnalytics:
         ]
 
 
-def analytics_stage(counts: Counts, parking: Parking) -> Stage:
-    """The stage ``analytics``. The cursor of a conversation passes over nothing, so what fails is not overtaken."""
-    return Stage("analytics", (MessageCreated,), HandleAnalytics(counts), parking, pace=IN_THE_BACKGROUND)
+def create(counts: Counts, parking: Parking) -> Stage:
+    """Return the stage ``analytics``. A conversation's cursor passes over nothing, so no failure is overtaken."""
+    reads, writes = (MessageCreated,), (ConversationCounted,)
+    return Stage("analytics", reads, writes, HandleAnalytics(counts), parking, policy=THROUGHPUT)

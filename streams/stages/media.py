@@ -11,25 +11,25 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from domain.media import Blobs, Look, Media, MediaFiles
-from schemas.events import AnyEvent, MessageCreated
+from schemas.events import AnyEvent, MediaProcessed, MessageCreated
 from schemas.messages import Message
 from streams.batch import Stage
-from streams.lanes import Pace
+from streams.lanes import BatchPolicy
 
 LookAt: TypeAlias = Callable[[bytes, str], Awaitable[Look]]
-"""The bytes and the file's name, to what they truly are. It never fails on bad files: it says so in ``error``."""
+"""Probe of bytes under a file's name. It never fails on bad files: ``error`` says what is wrong with them."""
 
 ORIGINAL, CLEAN, THUMBNAIL = "original", "clean", "thumbnail"
 
 
 def blob(sha256: str, part: str) -> str:
-    """Where a part of a file is kept: by content, so equal files are one."""
+    """Return the name of a part of a file: by content, so that equal files are one."""
     return f"{sha256}/{part}"
 
 
 @dataclass(frozen=True, slots=True)
 class HandleMedia:
-    """Looks at each attachment once, however often and wherever its bytes come."""
+    """Rule of the stage: the bytes of an attachment are probed once, however often and wherever they come."""
 
     files: MediaFiles
     blobs: Blobs
@@ -65,8 +65,8 @@ class HandleMedia:
         return look
 
 
-def media_stage(files: MediaFiles, blobs: Blobs, look_at: LookAt) -> Stage:
-    """The stage ``media``."""
+def create(files: MediaFiles, blobs: Blobs, look_at: LookAt) -> Stage:
+    """Return the stage ``media``."""
     # Pictures are dear: few at a time. A batch that takes too long is tried in parts, and what was seen is remembered.
-    pace = Pace(lanes=4, batch=10, gather_s=0.2)
-    return Stage("media", (MessageCreated,), HandleMedia(files, blobs, look_at), pace=pace)
+    policy = BatchPolicy(lanes=4, batch=10, gather_s=0.2)
+    return Stage("media", (MessageCreated,), (MediaProcessed,), HandleMedia(files, blobs, look_at), policy=policy)

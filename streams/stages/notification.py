@@ -16,11 +16,11 @@ from schemas.events import AnyEvent, MessageCreated, NotificationSent
 from schemas.ids import new_id
 from schemas.messages import Message
 from streams.batch import Stage
-from streams.lanes import IN_THE_BACKGROUND
+from streams.lanes import THROUGHPUT
 
 
 def recipients(message: Message, members: Mapping[str, int], connected: frozenset[str]) -> list[str]:
-    """Members who do not see the message live and have it on no device yet. Its sender knows it."""
+    """Return the members who do not see the message live and have it on no device yet; its sender is none of them."""
     return [
         user
         for user, delivered in members.items()
@@ -30,7 +30,7 @@ def recipients(message: Message, members: Mapping[str, int], connected: frozense
 
 @dataclass(frozen=True, slots=True)
 class HandleNotification:
-    """Notices for those who are away. While nobody knows who is away (Redis is gone), the stage waits."""
+    """Rule of the stage: notifications for members who are away. While Redis does not answer, the stage waits."""
 
     notifications: Notifications
     registry: Registry
@@ -61,6 +61,7 @@ def _sent(notice: Notice) -> NotificationSent:
     )
 
 
-def notification_stage(notifications: Notifications, registry: Registry) -> Stage:
-    """The stage ``notification``."""
-    return Stage("notification", (MessageCreated,), HandleNotification(notifications, registry), pace=IN_THE_BACKGROUND)
+def create(notifications: Notifications, registry: Registry) -> Stage:
+    """Return the stage ``notification``."""
+    rule = HandleNotification(notifications, registry)
+    return Stage("notification", (MessageCreated,), (NotificationSent,), rule, policy=THROUGHPUT)

@@ -13,12 +13,12 @@ from domain.search import Index
 from schemas.clock import now
 from schemas.events import AnyEvent, MessageCreated, SearchIndexed
 from streams.batch import Stage
-from streams.lanes import IN_THE_BACKGROUND
+from streams.lanes import THROUGHPUT
 
 
 @dataclass(frozen=True, slots=True)
 class HandleSearch:
-    """Index what has text."""
+    """Rule of the stage: messages that have text are indexed."""
 
     index: Index
 
@@ -35,6 +35,6 @@ class HandleSearch:
         ]
 
 
-def search_stage(index: Index) -> Stage:
-    """The stage ``search``."""
-    return Stage("search", (MessageCreated,), HandleSearch(index), pace=IN_THE_BACKGROUND)
+def create(index: Index) -> Stage:
+    """Return the stage ``search``."""
+    return Stage("search", (MessageCreated,), (SearchIndexed,), HandleSearch(index), policy=THROUGHPUT)

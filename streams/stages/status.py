@@ -18,18 +18,18 @@ from schemas.messages import Status
 from streams.batch import Stage
 
 EVERYBODY_UP_TO = 32
-"""In conversations of at most so many members, senders hear of each member's watermark; in larger ones only of what
-moves a message's own status."""
+"""In conversations of at most so many members, senders get each member's watermark; in larger ones only those that move
+a message's own status."""
 
 
 def merge(receipts: Iterable[ReceiptRecorded]) -> list[Mark]:
-    """One mark for each device of a member: the furthest of each kind."""
+    """Return one watermark for each device of a member: the furthest of each kind."""
     return furthest(Mark(r.conversation_id, r.user_id, r.delivered_seq, r.read_seq, r.device) for r in receipts)
 
 
 @dataclass(frozen=True, slots=True)
 class HandleStatus:
-    """Messages become sent, receipts become watermarks."""
+    """Rule of the stage: messages become sent, receipts become watermarks."""
 
     statuses: Statuses
 
@@ -37,19 +37,19 @@ class HandleStatus:
         created = [event.message for event in events if isinstance(event, MessageCreated)]
         marks = merge(event for event in events if isinstance(event, ReceiptRecorded))
         at = now()
-        told: list[AnyEvent] = []
+        completions: list[AnyEvent] = []
         if created:
             await self.statuses.mark_sent([message.message_id for message in created])
-            told += [
+            completions += [
                 MessageSent(message=msgspec.structs.replace(message, status=Status.SENT.wire), sent_at=at)
                 for message in created
             ]
         if marks:
-            told += [_told(moved, at) for moved in await self.statuses.fold(marks, EVERYBODY_UP_TO)]
-        return told
+            completions += [_event(moved, at) for moved in await self.statuses.fold(marks, EVERYBODY_UP_TO)]
+        return completions
 
 
-def _told(moved: Moved, at: str) -> MessageStatus:
+def _event(moved: Moved, at: str) -> MessageStatus:
     return MessageStatus(
         conversation_id=moved.conversation_id,
         user_id=moved.user_id,
@@ -63,6 +63,7 @@ def _told(moved: Moved, at: str) -> MessageStatus:
     )
 
 
-def status_stage(statuses: Statuses) -> Stage:
-    """The stage ``status``."""
-    return Stage("status", (MessageCreated, ReceiptRecorded), HandleStatus(statuses))
+def create(statuses: Statuses) -> Stage:
+    """Return the stage ``status``."""
+    reads, writes = (MessageCreated, ReceiptRecorded), (MessageSent, MessageStatus)
+    return Stage("status", reads, writes, HandleStatus(statuses))

@@ -34,7 +34,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Fanout, N
     async with AsyncExitStack() as stack:
         if request.param == "memory":
             fanout = MemoryBus()
-            both = [fanout.subscriptions(), fanout.subscriptions()]
+            both = [fanout.subscriptions(), fanout.pubsub()]
         else:
             url = real_url(request)
             fanout = await stack.enter_async_context(open_fanout(url))
@@ -48,7 +48,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Fanout, N
 async def test_what_is_published_after_the_confirmation_arrives_at_every_node(world):
     fanout, one, two = world
     channel = new_id()
-    await asyncio.gather(one.subscriptions.subscribe(channel), two.subscriptions.subscribe(channel))
+    await asyncio.gather(one.pubsub.subscribe(channel), two.pubsub.subscribe(channel))
     await fanout.publish([(channel, b"1"), ("elsewhere", b"x"), (channel, b"2")])
     for node in (one, two):
         assert [await node.next(), await node.next()] == [Hint(channel, b"1"), Hint(channel, b"2")]
@@ -57,9 +57,9 @@ async def test_what_is_published_after_the_confirmation_arrives_at_every_node(wo
 async def test_nothing_arrives_that_is_not_subscribed_any_more(world):
     fanout, one, _ = world
     gone, kept = new_id(), new_id()
-    await one.subscriptions.subscribe(gone)
-    await one.subscriptions.subscribe(kept)
-    await one.subscriptions.unsubscribe(gone)
+    await one.pubsub.subscribe(gone)
+    await one.pubsub.subscribe(kept)
+    await one.pubsub.unsubscribe(gone)
     await fanout.publish([(gone, b"1"), (kept, b"2")])
     assert await one.next() == Hint(kept, b"2")
 
@@ -75,16 +75,16 @@ async def test_a_channel_that_is_left_and_wanted_again_all_the_time_is_subscribe
             channel = rng.choice(channels)
             wanted[channel] += 1
             if wanted[channel] == 1:
-                await one.subscriptions.subscribe(channel)
+                await one.pubsub.subscribe(channel)
             await asyncio.sleep(rng.choice((0, 0, 0.001)))
             wanted[channel] -= 1
             if wanted[channel] == 0:
-                await one.subscriptions.unsubscribe(channel)
+                await one.pubsub.unsubscribe(channel)
 
     staying = channels[:4]
     await asyncio.gather(*(come_and_go(seed) for seed in range(12)))
-    await asyncio.gather(*(one.subscriptions.subscribe(channel) for channel in staying))
-    await two.subscriptions.subscribe(channels[0])
+    await asyncio.gather(*(one.pubsub.subscribe(channel) for channel in staying))
+    await two.pubsub.subscribe(channels[0])
     await fanout.publish([(channel, b"x") for channel in reversed(channels)])
     heard = []
     while len(heard) < len(staying):

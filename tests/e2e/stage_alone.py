@@ -26,7 +26,7 @@ async def fail(_: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
 async def run(name: str) -> None:
     settings = Settings()
     configure(name, "info")
-    stage = Stage(name, (MessageCreated,), fail)
+    stage = Stage(name, (MessageCreated,), (), fail)
     async with open_pool(settings.pg.dsn.get_secret_value(), size=2) as pool, open_log(settings.kafka.bootstrap) as log:
         epochs = PostgresEpochs(pool, name)
         await Worker(stage, log, settings.kafka.bootstrap, settings.data_dir, epochs, 2.0).run(until_told_to_stop)

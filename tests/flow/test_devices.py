@@ -15,8 +15,10 @@ from gateway.channels import Envelope, Kind
 from gateway.publications import publications_of, room_envelope, to_room, to_users
 from schemas import frames
 from schemas.events import ReceiptRecorded
-from streams.batch import Patience, Taken, process
-from streams.stages.status import status_stage
+from streams.batch import process
+from streams.dead_letters import ConsumerRecord
+from streams.retry import RetryPolicy
+from streams.stages import status
 from tests import make
 
 from .conftest import World
@@ -33,8 +35,8 @@ async def publish(world: World, seq: int) -> None:
 async def fold(world: World) -> None:
     """The status stage, and what the dispatcher makes of it."""
     receipts = [one for one in world.log.records if one.topic == ReceiptRecorded.TOPIC]
-    batch = [Taken(r.topic, 0, n, r.key, r.value, r.headers) for n, r in enumerate(receipts)]
-    await process(status_stage(MemoryStatuses(world.tables)), batch, world.log, Patience())
+    batch = [ConsumerRecord(r.topic, 0, n, r.key, r.value, r.headers) for n, r in enumerate(receipts)]
+    await process(status.create(MemoryStatuses(world.tables)), batch, world.log, RetryPolicy())
     await world.bus.publish(
         [one for event in world.log.events("message.status") for one in publications_of(event).certain]
     )

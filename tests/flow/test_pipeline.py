@@ -21,12 +21,10 @@ from ingest.loss_detection import Continuity
 from ingest.relay import Relay
 from schemas.codec import decode, record
 from schemas.events import ReceiptRecorded
-from streams.batch import Patience, Stage, process
-from streams.dead_letters import Taken
-from streams.stages.analytics import analytics_stage
-from streams.stages.notification import notification_stage
-from streams.stages.search import search_stage
-from streams.stages.status import status_stage
+from streams.batch import Stage, process
+from streams.dead_letters import ConsumerRecord
+from streams.retry import RetryPolicy
+from streams.stages import analytics, notification, search, status
 from tests import make
 
 
@@ -55,10 +53,10 @@ class Mill:
     def __post_init__(self) -> None:
         self.accept = Accept(MemoryIntake(self.tables), lambda _: None)
         self.stages = [
-            status_stage(MemoryStatuses(self.tables)),
-            notification_stage(MemoryNotifications(self.tables), self.registry),
-            analytics_stage(MemoryCounts(), MemoryParking()),
-            search_stage(MemoryIndex()),
+            status.create(MemoryStatuses(self.tables)),
+            notification.create(MemoryNotifications(self.tables), self.registry),
+            analytics.create(MemoryCounts(), MemoryParking()),
+            search.create(MemoryIndex()),
         ]
 
     def connect(self, user: str) -> Screen:
@@ -83,8 +81,10 @@ class Mill:
         topics = {kind.TOPIC for kind in stage.reads}
         fresh = self.log.records[self.read.get(stage.name, 0) :]
         self.read[stage.name] = len(self.log.records)
-        batch = [Taken(r.topic, 0, n, r.key, r.value, r.headers) for n, r in enumerate(fresh) if r.topic in topics]
-        await process(stage, batch, self.log, Patience())
+        batch = [
+            ConsumerRecord(r.topic, 0, n, r.key, r.value, r.headers) for n, r in enumerate(fresh) if r.topic in topics
+        ]
+        await process(stage, batch, self.log, RetryPolicy())
 
     def _dispatch(self) -> None:
         for made in self.log.records[self.read.get("gateway", 0) :]:

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from audit.findings import Kind, Remedy, Report
 from audit.render import advice, as_json, notes, plan
 from audit.rules import Judge, settle
-from audit.topic_checks import CHECKS, CREATED, INDEXED, NOTIFIED, PROCESSED, SENT, STAGES, TOPICS, Due, Seen, Trail
+from audit.topic_checks import CREATED, INDEXED, NOTIFIED, PROCESSED, SENT, TOPICS, Due, Seen, Trail, checks
 from audit.topic_checks import trails as trails_of
 from domain.audit import Found, Loose, Owing, Place, Position, Row, StoreFacts, Stray, Tally, Watermark
+from schemas.topics import stages
 
 NOW = 10_000_000
 GRACE = 30_000
-ALL_DONE = dict.fromkeys(STAGES, 1_000_000)
+ALL_DONE = dict.fromkeys(stages(), 1_000_000)
 Records = list[Seen | None]
 
 
@@ -27,7 +28,7 @@ class History:
 
     facts: StoreFacts
     topics: dict[str, Records]
-    aside: dict[str, set[str]] = field(default_factory=lambda: {stage: set() for stage in STAGES})
+    aside: dict[str, set[str]] = field(default_factory=lambda: {stage: set() for stage in stages()})
     committed: dict[str, int] = field(default_factory=lambda: dict(ALL_DONE))
     first_ms: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TOPICS, 0.0))
     known: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -377,7 +378,7 @@ def test_the_json_has_a_line_for_each_check_and_the_total():
     found.change_row(1, status=0)
     said = as_json(found.audit(), {}, None, 0.1)
     assert (said["clean"], said["total"]) == (False, 1)
-    assert {line["check"] for line in said["checks"]} == set(CHECKS)
+    assert {line["check"] for line in said["checks"]} == set(checks())
     status = next(line for line in said["checks"] if line["check"] == "status")
     assert (status["checked"], status["missing"], status["outOfOrder"]) == (4, 1, 0)
     assert said["findings"][0]["messageId"] == "m0-2"

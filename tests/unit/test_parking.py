@@ -15,11 +15,12 @@ from adapters.kafka.consumer import Received
 from adapters.memory.log import MemoryLog
 from adapters.memory.parking import MemoryParking
 from schemas.codec import Record, record
-from schemas.events import AnyEvent, MessageCreated
+from schemas.events import AnyEvent, MessageCreated, MessageSent
 from schemas.ids import new_id
-from streams.batch import Patience, Stage, process
-from streams.dead_letters import Taken
+from streams.batch import Stage, process
+from streams.dead_letters import ConsumerRecord
 from streams.replay import _by_conversation, _letter, records
+from streams.retry import RetryPolicy
 from tests import make
 
 ROOMS = [new_id() for _ in range(3)]
@@ -53,13 +54,13 @@ class Bench:
         return []
 
     def work(self, count: int) -> None:
-        stage = Stage("analytics", (MessageCreated,), self.handle, self.parking)
+        stage = Stage("analytics", (MessageCreated,), (MessageSent,), self.handle, self.parking)
         batch = [
-            Taken(r.topic, 0, self.read + n, r.key, r.value, r.headers)
+            ConsumerRecord(r.topic, 0, self.read + n, r.key, r.value, r.headers)
             for n, r in enumerate(self.topic[self.read : self.read + count])
         ]
         self.read += len(batch)
-        asyncio.run(process(stage, batch, self.log, Patience()))
+        asyncio.run(process(stage, batch, self.log, RetryPolicy()))
 
     def open_letters(self, known: int | None = None):
         made = [r for r in self.log.records if r.topic == DLQ][:known]

@@ -11,23 +11,24 @@ import pytest
 from adapters.memory.log import MemoryLog
 from domain.errors import Rejected, Unavailable
 from schemas.codec import record
-from schemas.events import AnyEvent, MessageCreated
+from schemas.events import AnyEvent, MessageCreated, MessageSent
 from streams import batch as stages
-from streams.batch import Abandoned, GiveUp, Patience, Stage, process
-from streams.dead_letters import Taken
-from streams.lanes import Lanes, Pace
+from streams.batch import Stage, process
+from streams.dead_letters import ConsumerRecord
+from streams.lanes import BatchPolicy, Lanes
+from streams.retry import PartitionRevoked, RetriesExhausted, RetryPolicy
 from tests import make
 
-QUICK = Patience(total_s=0.2, attempt_s=0.1, first_s=0.001, most_s=0.01)
+QUICK = RetryPolicy(total_s=0.2, attempt_s=0.1, first_s=0.001, most_s=0.01)
 
 
-def taken(event: AnyEvent, offset: int = 0) -> Taken:
+def taken(event: AnyEvent, offset: int = 0) -> ConsumerRecord:
     made = record(event, producer="test")
-    return Taken(made.topic, 3, offset, made.key, made.value, made.headers)
+    return ConsumerRecord(made.topic, 3, offset, made.key, made.value, made.headers)
 
 
 def stage(handle) -> Stage:
-    return Stage("status", (MessageCreated,), handle)
+    return Stage("status", (MessageCreated,), (MessageSent,), handle)
 
 
 async def echo(events: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
@@ -47,7 +48,7 @@ async def test_completions_come_in_the_order_of_the_batch():
 @pytest.mark.parametrize("value", [None, b"", b"garbage", b"{}", b"[" * 100_000])
 async def test_bytes_that_are_no_event_become_a_dead_letter_and_spare_the_others(value):
     log = MemoryLog()
-    bad = Taken("message.created", 3, 41, b"key", value, (("ce_id", b"7"),))
+    bad = ConsumerRecord("message.created", 3, 41, b"key", value, (("ce_id", b"7"),))
     await process(stage(echo), [taken(make.created(seq=1)), bad, taken(make.created(seq=2))], log, QUICK)
     assert seqs(log) == [1, 2]
     [letter] = [r for r in log.records if r.topic == "status.dlq"]
@@ -141,7 +142,7 @@ async def test_a_batch_that_is_too_large_for_its_time_is_done_in_parts_and_in_or
 
 
 async def test_very_many_completions_are_appended_in_parts(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(stages, "_APPENDED", 4)
+    monkeypatch.setattr(stages, "_APPEND_MAX", 4)
     log, batch = make.Noted(), [taken(make.created(seq=seq), seq) for seq in range(1, 11)]
     await process(stage(echo), batch, log, QUICK)
     assert (log.appended, seqs(log)) == ([4, 4, 2], list(range(1, 11)))
@@ -152,7 +153,7 @@ async def test_long_trouble_gives_up_and_makes_no_dead_letter():
         raise Unavailable("gone")
 
     log = MemoryLog()
-    with pytest.raises(GiveUp):
+    with pytest.raises(RetriesExhausted):
         await process(stage(handle), [taken(make.created())], log, QUICK)
     assert log.records == []
 
@@ -161,19 +162,19 @@ async def test_a_handler_that_hangs_gives_up():
     async def handle(_):
         await asyncio.Event().wait()
 
-    with pytest.raises(GiveUp):
+    with pytest.raises(RetriesExhausted):
         await process(stage(handle), [taken(make.created())], MemoryLog(), QUICK)
 
 
 async def test_a_broker_that_takes_nothing_gives_up():
-    with pytest.raises(GiveUp):
+    with pytest.raises(RetriesExhausted):
         await process(stage(echo), [taken(make.created())], MemoryLog(down=True), QUICK)
 
 
 async def test_records_that_went_elsewhere_are_abandoned():
-    patience = Patience(ours=lambda: False)
-    with pytest.raises(Abandoned):
-        await process(stage(echo), [taken(make.created())], MemoryLog(), patience)
+    retry = RetryPolicy(still_assigned=lambda: False)
+    with pytest.raises(PartitionRevoked):
+        await process(stage(echo), [taken(make.created())], MemoryLog(), retry)
 
 
 async def test_a_lane_keeps_the_order_of_a_key_and_takes_what_is_there():
@@ -187,7 +188,7 @@ async def test_a_lane_keeps_the_order_of_a_key_and_takes_what_is_there():
         if sum(map(len, seen)) == 50:
             done.set()
 
-    lanes = Lanes(work, Pace(lanes=4, batch=100))
+    lanes = Lanes(work, BatchPolicy(lanes=4, batch=100))
     running = asyncio.create_task(lanes.run())
     for number in range(50):
         await lanes.put(b"same", number)
@@ -201,9 +202,9 @@ async def test_a_lane_keeps_the_order_of_a_key_and_takes_what_is_there():
 
 async def test_a_lane_that_fails_ends_all():
     async def work(_):
-        raise GiveUp("trouble")
+        raise RetriesExhausted("trouble")
 
-    lanes = Lanes(work, Pace(lanes=4))
+    lanes = Lanes(work, BatchPolicy(lanes=4))
     await lanes.put(b"k", 1)
     with pytest.raises(BaseExceptionGroup):
         await lanes.run()
@@ -215,7 +216,7 @@ async def test_what_is_handed_out_turn_by_turn_is_one_batch():
     async def work(batch):
         seen.append(list(batch))
 
-    lanes = Lanes(work, Pace(lanes=1, batch=100))
+    lanes = Lanes(work, BatchPolicy(lanes=1, batch=100))
     running = asyncio.create_task(lanes.run())
     for number in range(10):
         await lanes.put(b"a", number)

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 import pytest
 
 from streams import worker
-from streams.batch import GiveUp, Stage
-from streams.lanes import AT_ONCE, IN_THE_BACKGROUND, Pace
+from streams.batch import Stage
+from streams.lanes import LOW_LATENCY, THROUGHPUT, BatchPolicy
+from streams.retry import RetriesExhausted
 
 
 @pytest.mark.parametrize(
-    ("cause", "code"), [(KeyError("x"), worker.EX_SOFTWARE), (GiveUp("trouble lasted over 40 s"), worker.EX_TEMPFAIL)]
+    ("cause", "code"),
+    [(KeyError("x"), worker.EX_SOFTWARE), (RetriesExhausted("trouble lasted over 40 s"), worker.EX_TEMPFAIL)],
 )
 async def test_a_watch_or_lane_that_fails_ends_the_process(monkeypatch, cause, code):
     exits: list[int] = []
@@ -37,15 +39,15 @@ async def test_a_watch_or_lane_that_fails_ends_the_process(monkeypatch, cause, c
 
 
 async def test_the_broker_gathers_for_a_stage_in_the_background_and_answers_others_at_once(tmp_path):
-    def asks(pace: Pace) -> tuple[int, int]:
-        app = worker.build_app(Stage("s", (), _nothing, pace=pace), "127.0.0.1:9", tmp_path, object())
+    def asks(policy: BatchPolicy) -> tuple[int, int]:
+        app = worker.build_app(Stage("s", (), (), _nothing, policy=policy), "127.0.0.1:9", tmp_path, object())
         thread = app.consumer._new_consumer_thread()
         client = thread._create_worker_consumer(app.transport)
         return client._fetch_min_bytes, client._fetch_max_wait_ms
 
-    least, wait_ms = asks(IN_THE_BACKGROUND)
+    least, wait_ms = asks(THROUGHPUT)
     assert (least > 100_000, wait_ms) == (True, 200)
-    assert asks(AT_ONCE)[0] == 1
+    assert asks(LOW_LATENCY)[0] == 1
 
 
 async def _nothing(_):
@@ -65,14 +67,14 @@ async def test_a_batch_that_ends_in_a_later_generation_is_not_acknowledged(monke
         return SimpleNamespace(letters=())
 
     monkeypatch.setattr(worker, "process", process)
-    made = worker.Worker(Stage("s", (), _nothing), None, "", tmp_path, None, app=app)
+    made = worker.Worker(Stage("s", (), (), _nothing), None, "", tmp_path, None, app=app)
     messages = [
         SimpleNamespace(generation_id=3, topic="t", partition=0, offset=n, key=b"", value=b"", headers=())
         for n in range(2)
     ]
     events = [SimpleNamespace(message=m, ack=lambda m=m: acknowledged.append(m.offset)) for m in messages]
     for _ in events:
-        made._progress.took()
+        made._watchdog.delivered()
     await made._work(events)
     assert (acknowledged, forgotten) == (([], messages) if rebalanced else ([0, 1], []))
-    assert made._progress.waiting == 0
+    assert made._watchdog.unfinished == 0

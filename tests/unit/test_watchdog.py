@@ -1,0 +1,94 @@
+"""The watch over a worker: idle is fine, owing work and finishing none is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from streams.watchdog import Watchdog
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def watchdog(clock: Clock) -> Watchdog:
+    return Watchdog(clock)
+
+
+def test_who_is_idle_is_not_stuck(watchdog, clock):
+    clock.at = 3600
+    assert not watchdog.is_stuck(60)
+
+
+def test_the_first_record_after_a_long_rest_gets_its_whole_time(watchdog, clock):
+    clock.at = 3600
+    watchdog.delivered()
+    assert not watchdog.is_stuck(60)
+    clock.at += 61
+    assert watchdog.is_stuck(60)
+
+
+def test_whoever_finishes_something_is_not_stuck(watchdog, clock):
+    for _ in range(3):
+        watchdog.delivered()
+    clock.at = 59
+    watchdog.finished(1)
+    clock.at = 118
+    assert not watchdog.is_stuck(60)
+    clock.at = 120
+    assert watchdog.is_stuck(60)
+    watchdog.finished(2)
+    assert not watchdog.is_stuck(60)
+
+
+def test_a_broker_that_says_nothing_to_us_counts_as_work(watchdog, clock):
+    clock.at = 3600
+    watchdog.observe_lag(None)
+    clock.at += 50
+    watchdog.observe_lag(None)
+    assert not watchdog.is_stuck(60)
+    clock.at += 11
+    assert watchdog.is_stuck(60)
+    watchdog.observe_lag(0)
+    assert not watchdog.is_stuck(60)
+
+
+def test_records_that_stay_in_kafka_count_though_none_came(watchdog, clock):
+    clock.at = 3600
+    for _ in range(7):
+        watchdog.observe_lag(5)
+        assert not watchdog.is_stuck(60)
+        clock.at += 10
+    assert watchdog.is_stuck(60)
+    watchdog.observe_lag(0)
+    assert not watchdog.is_stuck(60)
+
+
+def test_records_that_are_dropped_again_and_again_are_no_progress(watchdog, clock):
+    watchdog.observe_lag(3)
+    for _ in range(7):
+        watchdog.delivered()
+        clock.at += 10
+        watchdog.dropped(1)
+    assert watchdog.is_stuck(60)
+
+
+def test_a_worker_outside_of_its_group_is_stuck(watchdog, clock):
+    clock.at += 100
+    watchdog.observe_group(is_assigned=False)
+    clock.at += 59
+    assert not watchdog.is_stuck(60)
+    clock.at += 2
+    assert watchdog.is_stuck(60)
+    watchdog.observe_group(is_assigned=True)
+    assert not watchdog.is_stuck(60)
