@@ -1,45 +1,40 @@
-"""``millrace agents``: the stages as consumer groups: members, and how far behind they are."""
+"""``millrace agents``: the stages and gateways as consumer groups, with their members and their lag."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from cli.command import AsJson, Columns, Data, find_target, print_rows, run
+from cli.target import Server
 from schemas.topics import Topic, groups, load
-from stack.errors import OperatorError
-from stack.running import running_stack
 
-app = typer.Typer(help="The agents: the five stages and the gateways.", no_args_is_help=True)
+app = typer.Typer(help="Show the agents: the five stages and the gateways.", no_args_is_help=True)
 
 
 @app.callback()
 def group() -> None:
-    """A group of commands even while it has one."""
+    """Keep the group while it has a single command: typer would let the command take its place."""
 
 
 @app.command("list")
-def list_agents(
-    data: Annotated[Path | None, typer.Option("--data", help="The data folder of the stack that runs.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
-    """Each consumer group: what it reads and writes, its state, its members, its lag by topic."""
+def list_agents(data: Data = None, as_json: AsJson = False) -> None:
+    """List each consumer group: its state, its members, what it reads and writes, and its lag by topic."""
     from adapters.kafka.admin import groups_lag
-    from domain.errors import Unavailable
 
-    stack, topics = running_stack(data), load()
+    target, topics = find_target(data, Server.KAFKA), load()
     reads = {name: tuple(t.name for t in topics if name in t.readers) for name in groups()}
-    try:
-        states = asyncio.run(groups_lag(stack.kafka, reads))
-    except Unavailable as exc:
-        raise OperatorError(str(exc)) from exc
-    rows = [_row(state, topics) for state in states]
-    print(json.dumps(rows)) if as_json else _show(rows)
+    rows = [_row(state, topics) for state in run(groups_lag(target.kafka, reads))]
+    columns: Columns = {
+        "agent": "agent",
+        "state": "state",
+        "members": "members",
+        "lag": "lag",
+        "reads": lambda row: ", ".join(f"{t} ({lag})" if lag else t for t, lag in row["lagByTopic"].items()),
+        "writes": lambda row: ", ".join(row["writes"]),
+    }
+    print_rows(rows, columns, as_json=as_json)
 
 
 def _row(state: Any, topics: tuple[Topic, ...]) -> dict[str, Any]:
@@ -52,13 +47,3 @@ def _row(state: Any, topics: tuple[Topic, ...]) -> dict[str, Any]:
         "lag": sum(state.lag.values()),
         "lagByTopic": dict(state.lag),
     }
-
-
-def _show(rows: list[dict[str, Any]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("agent", "state", "members", "lag", "reads", "writes"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        reads = ", ".join(f"{t} ({lag})" if lag else t for t, lag in row["lagByTopic"].items())
-        table.add_row(row["agent"], row["state"], str(row["members"]), str(row["lag"]), reads, ", ".join(row["writes"]))
-    Console().print(table)

@@ -7,7 +7,6 @@ import os
 import random
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
@@ -16,9 +15,9 @@ from millrace_client.connection import LATER, PLACED
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from cli.command import Data, find_target
+from cli.target import Server
 from stack.errors import OperatorError
-from stack.running import running_stack
-from stack.tokens import token_for
 
 _TOKEN_S = 86_400
 _FIRST_WAIT_S, _MOST_WAIT_S = 0.1, 3.0
@@ -26,23 +25,22 @@ _FINAL = {4401: "the token has ended or was revoked"}
 _JOIN = "join"
 _REFUSED = (400, 401, 403, 404)
 
-Data = Annotated[Path | None, typer.Option("--data", help="The data folder of the stack that runs.")]
 User = Annotated[str, typer.Argument(help="1-64 of A-Z a-z 0-9 _ . : -")]
 
 
 def send(
     user: User,
-    text: Annotated[str, typer.Argument(help="The message, 1-4,000 characters; - reads it from standard input.")],
-    conversation: Annotated[str | None, typer.Option(help="The id of a conversation of the user's.")] = None,
-    to: Annotated[str | None, typer.Option(help="Users, comma-separated: in a new conversation with them.")] = None,
+    text: Annotated[str, typer.Argument(help="The message, 1-4,000 characters; - reads standard input.")],
+    conversation: Annotated[str | None, typer.Option(help="A conversation of the user, by its id.")] = None,
+    to: Annotated[str | None, typer.Option(help="Users of a new conversation, separated by commas.")] = None,
     data: Data = None,
 ) -> None:
-    """Send a message as USER, and print the answer."""
+    """Send a message as USER; print the answer as JSON."""
     if (conversation is None) == (to is None):
         raise OperatorError("name a conversation with --conversation, or users for a new one with --to")
-    stack = running_stack(data)
-    token = token_for(stack, user, ttl_s=_TOKEN_S)
-    print(asyncio.run(_send(stack.http_url, token, conversation, to or "", _piped() if text == "-" else text)))
+    target = find_target(data, Server.HTTP, Server.SECRET)
+    token = target.token(user, ttl_s=_TOKEN_S)
+    print(asyncio.run(_send(target.http_url, token, conversation, to or "", _piped() if text == "-" else text)))
 
 
 def _piped() -> str:
@@ -63,16 +61,18 @@ async def _send(url: str, token: str, conversation: str | None, to: str, text: s
 
 def listen(
     user: User,
-    conversation: Annotated[str | None, typer.Option(help="Join it: all that is in it, then what comes.")] = None,
-    after: Annotated[int, typer.Option(help="With --conversation: only what comes after this seq.", min=0)] = 0,
-    messages: Annotated[int | None, typer.Option(help="End after so many messages.", min=1)] = None,
+    conversation: Annotated[
+        str | None, typer.Option(help="Join this conversation: print all of it, then what comes.")
+    ] = None,
+    after: Annotated[int, typer.Option(help="With --conversation: skip messages up to this seq.", min=0)] = 0,
+    messages: Annotated[int | None, typer.Option(help="End after this number of messages.", min=1)] = None,
     data: Data = None,
 ) -> None:
-    """Print USER's live frames, a line each, until Ctrl-C. Connects again when the connection is lost; with
-    --conversation nothing of that conversation is missed or printed twice."""
-    stack = running_stack(data)
-    token = token_for(stack, user, ttl_s=_TOKEN_S)
-    asyncio.run(Listener(stack.ws_url, token, conversation, after, messages).run())
+    """Print the live frames of USER, one JSON object a line, until Ctrl-C. Reconnects when the connection is lost; with
+    --conversation no message of that conversation is missed or printed twice."""
+    target = find_target(data, Server.WEBSOCKET, Server.SECRET)
+    token = target.token(user, ttl_s=_TOKEN_S)
+    asyncio.run(Listener(target.ws_url, token, conversation, after, messages).run())
 
 
 @dataclass(slots=True)

@@ -8,11 +8,12 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cli.command import AsJson, Data, find_target
+from cli.target import Server, Target
 from stack.errors import OperatorError
 
 LINES = (
@@ -31,16 +32,15 @@ _PATIENCE_S = 20.0
 
 
 def demo(
-    messages: Annotated[int, typer.Option(help="How many messages.", min=1, max=10_000)] = 10,
-    data: Annotated[Path | None, typer.Option("--data", help="The data folder of the stack that runs.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    messages: Annotated[int, typer.Option(help="Number of messages.", min=1, max=10_000)] = 10,
+    data: Data = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Two users chat through the real front doors; prints each message's life in milliseconds."""
+    """Let two users chat through HTTP and WebSocket; print the milliseconds of each step of each message."""
     import uvloop
 
-    from stack.running import running_stack
-
-    lives = uvloop.run(Chat(running_stack(data)).run(messages))
+    target = find_target(data, Server.HTTP, Server.WEBSOCKET, Server.SECRET)
+    lives = uvloop.run(Chat(target).run(messages))
     if as_json:
         print(json.dumps({"messages": [life.milliseconds() for life in lives], "medians": medians(lives)}))
     else:
@@ -105,7 +105,7 @@ class _Screen:
 class Chat:
     """Alice and Bob."""
 
-    stack: Any
+    stack: Target
     now: Life | None = None
 
     async def run(self, count: int) -> list[Life]:
@@ -113,9 +113,7 @@ class Chat:
         from millrace_client.connection import Live
         from millrace_client.http import open_front_door
 
-        from adapters.auth import issue
-
-        tokens = {user: issue(self.stack.jwt_secret, user, ttl_s=3600) for user in ("alice", "bob")}
+        tokens = {user: self.stack.token(user, ttl_s=3600) for user in ("alice", "bob")}
         async with open_front_door(self.stack.http_url) as door:
             room = await door.create(tokens["alice"], ["bob"], "At the mill")
             lives = {

@@ -1,32 +1,40 @@
-"""``millrace env``: the variables of a stack that runs, for a shell."""
+"""``millrace env``: the environment variables of a stack, for a shell, a debugger or a process started by hand."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
 
+from cli.target import Server
 from stack.running import RunningStack
-from stack.tokens import are_ours, token_for
+from stack.tokens import AUDIENCE, ISSUER
 
 _TOKEN_S = 86_400
 
 
 def for_clients(stack: RunningStack) -> dict[str, str]:
-    """Return where clients go, and two tokens valid for a day if they are ours to give."""
-    tokens = {user.upper(): token_for(stack, user, ttl_s=_TOKEN_S) for user in ("alice", "bob")} if are_ours() else {}
+    """Return the public addresses, and two tokens valid for a day if the stack signs its own."""
+    tokens = {}
+    if stack.signer is not None:
+        tokens = {user.upper(): stack.signer.token(user, ttl_s=_TOKEN_S) for user in ("alice", "bob")}
     return {"API": stack.http_url, "WS": stack.ws_url, **tokens}
 
 
 def for_processes(stack: RunningStack) -> dict[str, str]:
-    """Return what a process of ours that is started by hand needs; its own ports are free ones."""
-    return {
-        "MILLRACE_PG__DSN": stack.pg_dsn,
-        "MILLRACE_KAFKA__BOOTSTRAP": stack.kafka,
-        "MILLRACE_REDIS__URL": stack.redis_url,
-        **({"MILLRACE_AUTH__SECRET": stack.jwt_secret} if are_ours() else {}),
+    """Return the settings of an extra process beside the stack; it listens on free ports."""
+    variables = {
+        Server.POSTGRES.value: stack.pg_dsn,
+        Server.KAFKA.value: stack.kafka,
+        Server.REDIS.value: stack.redis_url,
+        Server.HTTP.value: stack.http_url,
+        Server.WEBSOCKET.value: stack.ws_url,
         "MILLRACE_DATA_DIR": str(stack.data),
         "MILLRACE_NODE": "by-hand",
     }
+    if stack.signer is not None:
+        signer = stack.signer
+        variables |= {Server.SECRET.value: signer.secret, ISSUER: signer.issuer, AUDIENCE: signer.audience}
+    return variables
 
 
 def exported(variables: Mapping[str, str]) -> str:

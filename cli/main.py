@@ -13,6 +13,9 @@ import typer
 
 from cli import agents, chat, connections, demo, dlq, gateways, replay_irc, topics, users, verify
 from cli.audit import audit
+from cli.command import AsJson, Data, explain, find_folder, find_target, run
+from cli.target import Server, shown_path
+from domain.errors import MillraceError
 from stack.errors import OperatorError, StackError
 from stack.running import data_folder, running_stack
 
@@ -36,25 +39,27 @@ app.command("demo")(demo.demo)
 app.command("replay-irc")(replay_irc.replay_irc)
 app.command("verify")(verify.verify)
 
-Data = Annotated[
+Folder = Annotated[
     Path | None, typer.Option("--data", help="The data folder; default: MILLRACE_DATA_DIR, or .millrace here.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 @app.command()
 def up(
-    data: Data = None,
+    data: Folder = None,
     http_port: Annotated[int | None, typer.Option(help="Port of the HTTP API; default: a free one.")] = None,
     ws_port: Annotated[int | None, typer.Option(help="Port of the gateway; default: a free one.")] = None,
     cluster: Annotated[
-        bool, typer.Option(help="Three brokers, Redis Cluster, a replica, several of each of our own processes.")
+        bool,
+        typer.Option("--cluster", help="Start three brokers, a Redis Cluster, a replica, several of each process."),
     ] = False,
-    servers_only: Annotated[bool, typer.Option(help="Only Kafka, PostgreSQL and Valkey.")] = False,
-    with_parent: Annotated[bool, typer.Option(help="End when the calling process ends.")] = False,
+    servers_only: Annotated[
+        bool, typer.Option("--servers-only", help="Start only Kafka, PostgreSQL and Valkey.")
+    ] = False,
+    with_parent: Annotated[bool, typer.Option("--with-parent", help="End when the calling process ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run the whole pipeline here, in the foreground. Ctrl-C ends everything; the data stays."""
+    """Run the whole pipeline on this machine, in the foreground. Ctrl-C ends it; the data stays."""
     from stack.up import run_up
 
     wanted = {name: port for name, port in (("http", http_port), ("ws", ws_port)) if port is not None}
@@ -71,91 +76,96 @@ def up(
 
 
 @app.command()
-def status(data: Data = None, as_json: AsJson = False) -> None:
-    """What runs where. Exits 0 only when everything is ready."""
+def status(data: Folder = None, as_json: AsJson = False) -> None:
+    """Show the processes of a stack on this machine. Exit code 0 only when all are ready."""
     from stack.status import look, show
 
-    found = asyncio.run(look(data_folder(data)))
+    found = asyncio.run(look(find_folder(data)))
     print(json.dumps(found)) if as_json else show(found)
     raise typer.Exit(0 if found["state"] == "ready" else 1)
 
 
 @app.command()
-def down(data: Data = None) -> None:
-    """End the stack; the data stays."""
+def down(data: Folder = None) -> None:
+    """End a stack on this machine; the data stays."""
     from stack.status import down as end
 
-    end(data_folder(data))
+    end(find_folder(data))
 
 
 @app.command()
 def logs(
     name: Annotated[str | None, typer.Argument(help="A process, such as gateway; default: all.")] = None,
-    data: Data = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
-    lines: Annotated[int, typer.Option("-n", help="How many lines of the past.", min=0)] = 50,
+    data: Folder = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines until Ctrl-C.")] = False,
+    lines: Annotated[int, typer.Option("-n", help="Number of past lines to print.", min=0)] = 50,
 ) -> None:
-    """The logs of the processes."""
+    """Print the logs of a stack on this machine."""
     from cli.logs import logs as show
 
-    show(data_folder(data), name, follow=follow, lines=lines)
+    show(find_folder(data), name, follow=follow, lines=lines)
 
 
 @app.command()
 def token(
     user: Annotated[str, typer.Argument(help="1-64 of A-Z a-z 0-9 _ . : -")],
-    ttl: Annotated[str, typer.Option(help="How long it holds: 30m, 1h, 7d.")] = "1h",
+    ttl: Annotated[str, typer.Option(help="Validity: 30m, 1h, 7d.")] = "1h",
     data: Data = None,
 ) -> None:
-    """A token for the stack that runs."""
-    from cli.durations import seconds
-    from stack.tokens import token_for
+    """Print a token for USER, signed with the secret of the stack."""
+    from cli.durations import option_seconds
 
-    try:
-        ttl_s = seconds(ttl)
-    except ValueError as exc:
-        raise OperatorError(str(exc)) from exc
-    print(token_for(running_stack(data), user, ttl_s=ttl_s))
+    ttl_s = option_seconds("--ttl", ttl)
+    print(find_target(data, Server.SECRET).token(user, ttl_s=ttl_s))
 
 
 @app.command()
 def env(
-    servers: Annotated[
-        bool, typer.Option("--servers", help="Instead: what ingest, a stage or the gateway needs, started by hand.")
+    servers: Annotated[bool, typer.Option("--servers", help="Print only the settings of processes.")] = False,
+    clients: Annotated[
+        bool, typer.Option("--clients", help="Print only API, WS and the tokens ALICE and BOB.")
     ] = False,
-    data: Data = None,
+    data: Folder = None,
 ) -> None:
-    """Print variables of the stack that runs: eval "$(millrace env)" sets API, WS and two tokens, ALICE and BOB."""
+    """Print variables of a stack on this machine for a shell: eval "$(millrace env)"."""
     from cli.environment import exported, for_clients, for_processes
 
-    stack = running_stack(data)
-    print(exported(for_processes(stack) if servers else for_clients(stack)), end="")
+    stack = running_stack(find_folder(data).path)
+    print(f"stack: {shown_path(stack.data)}", file=sys.stderr)
+    parts = [] if servers else [for_clients(stack)]
+    parts += [] if clients else [for_processes(stack)]
+    print("".join(map(exported, parts)), end="")
 
 
 @app.command()
 def setup(
-    replication: Annotated[int | None, typer.Option(help="Instead of the declared one.")] = None,
+    replication: Annotated[
+        int | None, typer.Option(help="Replication factor instead of the declared one; 1 for a single broker.", min=1)
+    ] = None,
+    data: Data = None,
 ) -> None:
-    """Migrate the database and apply the topics, on the servers that the environment names."""
-    from runtime.settings import Settings
+    """Migrate the database and apply the topics."""
     from stack.setup import apply_topics, migrate_database
 
-    settings = Settings()
+    target = find_target(data, Server.POSTGRES, Server.KAFKA)
 
-    async def run() -> None:
-        await migrate_database(settings.pg.dsn.get_secret_value())
-        for line in await apply_topics(settings.kafka.bootstrap, replication):
-            print(line)
+    async def prepare() -> list[str]:
+        await migrate_database(target.pg_dsn)
+        return await apply_topics(target.kafka, replication or topics.default_replication(target))
 
-    asyncio.run(run())
+    for line in run(prepare()):
+        print(line)
 
 
 def main() -> None:
-    """The entry point: one line for trouble, never a traceback."""
+    """Run the command; print an expected error as one line, without a traceback."""
     try:
         app()
     except (OperatorError, StackError) as exc:
         print(f"millrace: {exc}", file=sys.stderr)
+        sys.exit(1)
+    except MillraceError as exc:
+        print(f"millrace: {explain(exc)}", file=sys.stderr)
         sys.exit(1)
     except OSError as exc:
         print(f"millrace: {_explain(exc)}", file=sys.stderr)
@@ -165,12 +175,12 @@ def main() -> None:
 
 
 def _explain(exc: OSError) -> str:
-    what = f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror or str(exc) or type(exc).__name__
+    trouble = f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror or str(exc) or type(exc).__name__
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{what}: make room on the disk, or choose another folder with --data"
+        return f"{trouble}: make room on the disk, or choose another folder with --data"
     if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{what}: run as the user who owns it, or choose another folder with --data"
-    return what
+        return f"{trouble}: run as the user who owns it, or choose another folder with --data"
+    return trouble
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.command import AsJson, Data, find_target
+from cli.target import Server, Target
 from stack.errors import OperatorError
 
 if TYPE_CHECKING:
     from millrace_client.http import FrontDoor
 
-    from stack.running import RunningStack
     from verify.replay.day import Outcome
     from verify.replay.irc import Happening
     from verify.replay.quantiles import Quantiles
@@ -26,20 +27,23 @@ _EVIDENCE = 10
 
 
 def replay_irc(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of logs, one channel-day in a file.")],
-    speed: Annotated[str, typer.Option(help="Times real time, or max.")] = "max",
-    days: Annotated[str | None, typer.Option(help="Only these, by the files' names: 2006-05-27,2017-09-02.")] = None,
-    parallel: Annotated[int, typer.Option(help="Days at the same time.", min=1, max=16)] = 4,
-    data: Annotated[Path | None, typer.Option("--data", help="The data folder of the stack that runs.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder of logs, one file for each day of a channel.")
+    ],
+    speed: Annotated[str, typer.Option(help="Multiple of real time, or max.")] = "max",
+    days: Annotated[
+        str | None, typer.Option(help="Only these files, without their ending: 2006-05-27,2017-09-02.")
+    ] = None,
+    parallel: Annotated[int, typer.Option(help="Number of days replayed at the same time.", min=1, max=16)] = 4,
+    data: Data = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Feed chat logs through the front doors; say what was lost, doubled or out of order (exit 1 if anything was)."""
+    """Send chat logs through HTTP and WebSocket; report what was lost, doubled or out of order (then exit code 1)."""
     import uvloop
 
-    from stack.running import running_stack
-
-    logs = _logs(folder, days)
-    replay = Replay(running_stack(data), logs, _speed(speed), parallel, quiet=as_json)
+    logs, times = _logs(folder, days), _speed(speed)
+    target = find_target(data, Server.HTTP, Server.WEBSOCKET, Server.SECRET)
+    replay = Replay(target, logs, times, parallel, quiet=as_json)
     report = uvloop.run(replay.run())
     print(json.dumps(report)) if as_json else _show(report)
     if not report["kept"]:
@@ -77,7 +81,7 @@ def _speed(text: str) -> float | None:
 class Replay:
     """All days, some at the same time."""
 
-    stack: RunningStack
+    stack: Target
     logs: dict[str, list[Happening]]
     speed: float | None
     parallel: int
@@ -120,10 +124,8 @@ class Replay:
             self.outcomes.append(await day.run())
 
     def _token(self, user: str) -> str:
-        from adapters.auth import issue
-
         if user not in self._tokens:
-            self._tokens[user] = issue(self.stack.jwt_secret, user, ttl_s=7 * 86_400)
+            self._tokens[user] = self.stack.token(user, ttl_s=7 * 86_400)
         return self._tokens[user]
 
 

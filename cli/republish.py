@@ -1,35 +1,34 @@
-"""Owing events to the log again, and waiting until the relay has published them."""
+"""Publish events of the outbox again, and wait until the relay has done so."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from domain.errors import Unavailable
 from domain.outbox import KEEP_PUBLISHED_H
 from stack.errors import OperatorError
 
 RETAINED_H = KEEP_PUBLISHED_H
-_STILL_S = 60.0
-_LOOK_S = 0.2
+_STALL_S = 60.0
+_POLL_S = 0.2
 
 
-async def run_republish(dsn: str, span_s: float, conversation_id: str | None) -> int:
-    """How many events were published again. Raises OperatorError, also when the relay gets nowhere for a minute."""
+async def republish_events(dsn: str, span_s: float, conversation_id: str | None) -> int:
+    """Mark the events of the last ``span_s`` seconds as unpublished; return their count once all are published again.
+
+    Raises OperatorError when the relay publishes none of them for a minute, Unavailable.
+    """
     from adapters.postgres.outbox import owed, republish
     from adapters.postgres.pool import open_pool
 
     clock, until = asyncio.get_running_loop().time, datetime.now(UTC)
-    try:
-        async with open_pool(dsn, size=1) as pool:
-            count = await republish(pool, until - timedelta(seconds=span_s), conversation_id)
-            left, moved_at = await owed(pool, until, conversation_id), clock()
-            while left:
-                if clock() - moved_at > _STILL_S:
-                    raise OperatorError(f"{left} of {count} events still wait: is ingest running, and Kafka?")
-                await asyncio.sleep(_LOOK_S)
-                before, left = left, await owed(pool, until, conversation_id)
-                moved_at = clock() if left < before else moved_at
-            return count
-    except Unavailable as exc:
-        raise OperatorError(str(exc)) from exc
+    async with open_pool(dsn, size=1) as pool:
+        count = await republish(pool, until - timedelta(seconds=span_s), conversation_id)
+        left, progress_at = await owed(pool, until, conversation_id), clock()
+        while left:
+            if clock() - progress_at > _STALL_S:
+                raise OperatorError(f"{left} of {count} events are still unpublished: check that ingest and Kafka run")
+            await asyncio.sleep(_POLL_S)
+            before, left = left, await owed(pool, until, conversation_id)
+            progress_at = clock() if left < before else progress_at
+        return count

@@ -1,40 +1,39 @@
-"""``millrace topics``: the topics as declared, and as the broker has them."""
+"""``millrace topics``: list the topics, apply topics.yaml, and publish events again."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from cli.command import AsJson, Columns, Data, find_broker, find_target, print_result, print_rows, run
+from cli.target import Server, Target
 from schemas.ids import is_uuid
 from schemas.topics import Topic, load
 from stack.errors import OperatorError
-from stack.running import running_stack
 
-app = typer.Typer(help="The topics: list them, bring a broker to topics.yaml.", no_args_is_help=True)
+app = typer.Typer(help="List the topics, and bring a broker to topics.yaml.", no_args_is_help=True)
 
-Data = Annotated[Path | None, typer.Option("--data", help="The data folder of the stack that runs.")]
-Bootstrap = Annotated[str | None, typer.Option(help="Another broker than that of the stack that runs here.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+Bootstrap = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Use this broker instead.")]
+_DAY_MS = 86_400_000
 
 
 @app.command("list")
 def list_topics(data: Data = None, bootstrap: Bootstrap = None, as_json: AsJson = False) -> None:
-    """What topics.yaml declares, and whether the broker has it."""
-    from adapters.kafka.admin import TopicState, describe
-    from domain.errors import Unavailable
+    """List the topics of topics.yaml, and tell whether the broker has each as declared."""
+    from adapters.kafka.admin import describe
 
-    try:
-        there: dict[str, TopicState] = asyncio.run(describe(_broker(data, bootstrap)))
-    except Unavailable as exc:
-        raise OperatorError(str(exc)) from exc
-    rows = [_row(topic, there.get(topic.name)) for topic in load()]
-    print(json.dumps(rows)) if as_json else _show(rows)
+    there = run(describe(find_broker(data, bootstrap).kafka))
+    columns: Columns = {
+        "topic": "topic",
+        "state": "state",
+        "partitions": lambda row: f"{row['partitions']} x {row['replication']}",
+        "written by": lambda row: ", ".join(row["writers"]),
+        "read by": lambda row: ", ".join(row["readers"]),
+        "keeps": lambda row: "-" if row["retentionMs"] is None else f"{row['retentionMs'] / _DAY_MS:.0f} d",
+        "bodies": lambda row: "yes" if row["content"] else "no",
+    }
+    print_rows([_row(topic, there.get(topic.name)) for topic in load()], columns, as_json=as_json)
 
 
 def _row(topic: Topic, state: Any) -> dict[str, Any]:
@@ -55,71 +54,44 @@ def _row(topic: Topic, state: Any) -> dict[str, Any]:
     }
 
 
-def _show(rows: list[dict[str, Any]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("topic", "state", "partitions", "written by", "read by", "keeps", "bodies"):
-        table.add_column(column)
-    for row in rows:
-        days = "-" if row["retentionMs"] is None else f"{row['retentionMs'] / 86_400_000:.0f} d"
-        table.add_row(
-            row["topic"],
-            row["state"],
-            f"{row['partitions']} x {row['replication']}",
-            ", ".join(row["writers"]),
-            ", ".join(row["readers"]),
-            days,
-            "yes" if row["content"] else "no",
-        )
-    Console().print(table)
-
-
 @app.command()
 def apply(
     data: Data = None,
     bootstrap: Bootstrap = None,
-    replication: Annotated[int | None, typer.Option(help="Instead of the declared one; 1 for a lone broker.")] = None,
+    replication: Annotated[
+        int | None, typer.Option(help="Replication factor instead of the declared one; 1 for a single broker.", min=1)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create what is missing and bring settings to topics.yaml. Refuses to change a partition count."""
+    """Create missing topics and bring settings to topics.yaml. Refuses to change a partition count."""
     from stack.setup import apply_topics
 
-    broker = _broker(data, bootstrap)
-    if replication is None and bootstrap is None:
-        replication = 1 if _alone(data) else None
-    done = asyncio.run(apply_topics(broker, replication))
-    if as_json:
-        print(json.dumps({"done": done}))
-        return
-    print("\n".join(done) if done else "nothing to do: the broker is as topics.yaml says")
+    target = find_broker(data, bootstrap)
+    done = run(apply_topics(target.kafka, replication or default_replication(target)))
+    text = "\n".join(done) if done else "nothing to do: the broker is as topics.yaml says"
+    print_result({"done": done}, text, as_json=as_json)
+
+
+def default_replication(target: Target) -> int | None:
+    """Return 1 for a stack of this machine with a broker of its own and no other, None for the declared factor."""
+    processes = target.running.processes if target.running else ()
+    return 1 if any(p["name"] == "kafka" and p["kind"] == "server" for p in processes) else None
 
 
 @app.command()
 def republish(
-    since: Annotated[str, typer.Option(help="How far back: 30m, 1h, 2d.")],
+    since: Annotated[str, typer.Option(help="Publish what was created within this time: 30m, 1h, 2d.")],
     conversation: Annotated[str | None, typer.Option(help="Only this conversation.")] = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish the relay's events again, from the outbox, in order. Readers drop by id what they know."""
-    from cli.durations import seconds
-    from cli.republish import RETAINED_H, run_republish
+    """Publish events of the outbox again, in order. Readers skip events that they have seen, by their ids."""
+    from cli.durations import option_seconds
+    from cli.republish import RETAINED_H, republish_events
 
-    try:
-        span = seconds(since)
-    except ValueError as exc:
-        raise OperatorError(str(exc)) from exc
+    span_s = option_seconds("--since", since)
     if conversation is not None and not is_uuid(conversation):
-        raise OperatorError(f"{conversation} is no conversation id")
-    count = asyncio.run(run_republish(running_stack(data).pg_dsn, span, conversation))
-    if as_json:
-        print(json.dumps({"republished": count}))
-        return
-    print(f"{count} events published again; what was published over {RETAINED_H} hours ago is not retained")
-
-
-def _broker(data: Path | None, bootstrap: str | None) -> str:
-    return bootstrap or running_stack(data).kafka
-
-
-def _alone(data: Path | None) -> bool:
-    return any(p["name"] == "kafka" and p["kind"] == "server" for p in running_stack(data).processes)
+        raise OperatorError(f"--conversation must be a UUID in lower case; {conversation} is not")
+    count = run(republish_events(find_target(data, Server.POSTGRES).pg_dsn, span_s, conversation))
+    text = f"{count} events published again; the outbox keeps published events for {RETAINED_H} hours"
+    print_result({"republished": count}, text, as_json=as_json)

@@ -1,55 +1,53 @@
-"""``millrace users``: ending what users were given."""
+"""``millrace users``: revoke tokens."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.command import AsJson, Data, explain, find_target, print_result, run
+from cli.target import Server, Target
+from domain.errors import Unavailable
 from stack.errors import OperatorError
-from stack.running import running_stack
 
 if TYPE_CHECKING:
     from adapters.postgres.revocations import PostgresRevocations
 
-app = typer.Typer(help="Users: end their tokens.", no_args_is_help=True)
+app = typer.Typer(help="Revoke tokens of users.", no_args_is_help=True)
 
 _POOL_S = 10.0
 _QUIET_S = 1.0
-"""When no node has closed anything for so long, all that heard of it have."""
+"""All nodes that were reached are done when none has closed a connection for so long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """What came of it. ``at``: Unix seconds; ``told``: whether Redis took the word."""
+    """The outcome of a revocation. ``at``: Unix seconds; ``announced``: Redis took the hint for the nodes."""
 
     user_id: str
     jti: str | None
     at: float
     closed: int
-    told: bool
+    announced: bool
 
 
 @app.callback()
-def users() -> None:
-    """Without this, a single command would take the place of the group."""
+def group() -> None:
+    """Keep the group while it has a single command: typer would let the command take its place."""
 
 
 @app.command()
 def revoke(
-    user: Annotated[str, typer.Argument(help="Whose tokens.")],
-    token: Annotated[str | None, typer.Option(help="Only the token with this jti claim.", metavar="JTI")] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="The data folder of the stack that runs.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    user: Annotated[str, typer.Argument(help="The user whose tokens are revoked.")],
+    token: Annotated[str | None, typer.Option(help="Revoke only the token with this jti claim.", metavar="JTI")] = None,
+    data: Data = None,
+    as_json: AsJson = False,
 ) -> None:
-    """End all tokens that a user was issued until now, or one: at both doors and on live sockets, on every node."""
-    from domain.errors import Unavailable
+    """Revoke all tokens issued to a user until now, or one; this also closes live connections, on every node."""
     from domain.identity import MAX_JTI
     from schemas.ids import USER_ID
 
@@ -57,33 +55,23 @@ def revoke(
         raise OperatorError("a user id is 1-64 of A-Z a-z 0-9 _ . : -")
     if token is not None and not (0 < len(token) <= MAX_JTI and token.isprintable() and "." not in token):
         raise OperatorError("--token takes the jti claim of a token, not the token itself")
+    target = find_target(data, Server.POSTGRES, Server.REDIS)
+    done = run(_revoke(target, user, token))
+    print_result(_as_json(done), _as_text(done), as_json=as_json)
+
+
+async def _revoke(target: Target, user: str, jti: str | None) -> Revoked:
     try:
-        done = asyncio.run(end_tokens(*_servers(data), user, token))
+        return await end_tokens(target.pg_dsn, target.redis_url, user, jti)
     except Unavailable as exc:
-        raise OperatorError(f"nothing is known to be revoked: {exc}") from exc
-    print(json.dumps(_as_json(done))) if as_json else _show(done)
-
-
-def _servers(data: Path | None) -> tuple[str, str]:
-    """PostgreSQL and Redis of the stack that runs, else those that the environment names."""
-    try:
-        stack = running_stack(data)
-        return stack.pg_dsn, stack.redis_url
-    except OperatorError:
-        if "MILLRACE_PG__DSN" not in os.environ:
-            raise
-    from runtime.settings import Settings
-
-    settings = Settings()
-    return settings.pg.dsn.get_secret_value(), settings.redis.url.get_secret_value()
+        raise OperatorError(f"the revocation may not be stored: {explain(exc)}; then repeat it") from exc
 
 
 async def end_tokens(dsn: str, redis_url: str, user: str, jti: str | None) -> Revoked:
-    """Revoke, tell the nodes, and wait until those that heard of it have closed what they had. Raises Unavailable."""
+    """Store the revocation, announce it, and wait until the nodes have closed connections. Raises Unavailable."""
     from adapters.postgres.pool import open_pool
     from adapters.postgres.revocations import PostgresRevocations
     from adapters.redis.publisher import open_fanout
-    from domain.errors import Unavailable
     from domain.revocations import CHANNEL
 
     async with open_pool(dsn, size=1, wait_s=_POOL_S) as pool, open_fanout(redis_url) as fanout:
@@ -91,15 +79,15 @@ async def end_tokens(dsn: str, redis_url: str, user: str, jti: str | None) -> Re
         made = await store.revoke(user, jti)
         try:
             await fanout.publish([(CHANNEL, b"")])
-            told = True
+            announced = True
         except Unavailable:
-            told = False
-        return Revoked(user, jti, made.at, await _closed(store, made.number, told), told)
+            announced = False
+        return Revoked(user, jti, made.at, await _closed(store, made.number, announced), announced)
 
 
-async def _closed(store: PostgresRevocations, number: int, told: bool) -> int:
+async def _closed(store: PostgresRevocations, number: int, announced: bool) -> int:
     found, changed_at = await store.closed(number), time.monotonic()
-    while told and time.monotonic() - changed_at < _QUIET_S:
+    while announced and time.monotonic() - changed_at < _QUIET_S:
         await asyncio.sleep(0.05)
         now = await store.closed(number)
         if now != found:
@@ -111,15 +99,14 @@ def _as_json(done: Revoked) -> dict[str, object]:
     from schemas.clock import wire_seconds
 
     at = wire_seconds(done.at)
-    return {"userId": done.user_id, "jti": done.jti, "at": at, "closed": done.closed, "told": done.told}
+    return {"userId": done.user_id, "jti": done.jti, "at": at, "closed": done.closed, "told": done.announced}
 
 
-def _show(done: Revoked) -> None:
+def _as_text(done: Revoked) -> str:
     from schemas.clock import wire_seconds
 
-    what = "all tokens issued until now" if done.jti is None else f"the token {done.jti}"
-    print(f"revoked for {done.user_id}: {what} ({wire_seconds(done.at)})")
-    if done.told:
-        print(f"live connections closed: {done.closed}; a node that Redis does not reach finds it within 30 s")
-    else:
-        print("Redis is away: every gateway and ingest finds it in PostgreSQL within 30 s")
+    tokens = "all tokens issued until now" if done.jti is None else f"the token {done.jti}"
+    first = f"revoked for {done.user_id}: {tokens} ({wire_seconds(done.at)})"
+    if done.announced:
+        return f"{first}\nlive connections closed: {done.closed}; a node that Redis does not reach follows within 30 s"
+    return f"{first}\nRedis does not answer: every gateway and ingest finds the revocation in PostgreSQL within 30 s"

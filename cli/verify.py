@@ -1,4 +1,4 @@
-"""``millrace verify``: break a stack under real clients, and say whether the promise was kept."""
+"""``millrace verify``: break a stack under real clients, and tell whether the promise was kept."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from typing import Annotated
 
 import typer
 
+from cli.command import AsJson, refuse_environment
+
 
 def verify(
-    messages: Annotated[int, typer.Option(help="How many messages are sent.", min=20, max=1_000_000)] = 2000,
+    messages: Annotated[int, typer.Option(help="Number of messages to send.", min=20, max=1_000_000)] = 2000,
     faults: Annotated[
-        str, typer.Option(help="random, none, or names with commas; --faults list shows them.")
+        str, typer.Option(help="random, none, or names separated by commas; `--faults list` shows them.")
     ] = "random",
-    seed: Annotated[int, typer.Option(help="The same seed makes the same run.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the run; the same seed makes the same run.")] = 1,
     rate: Annotated[
         float | None, typer.Option(help="Messages a second; default: 100, on a cluster 40.", min=1, max=2000)
     ] = None,
-    cluster: Annotated[bool, typer.Option("--cluster", help="Against three brokers, three gateways, …")] = False,
+    cluster: Annotated[bool, typer.Option("--cluster", help="Use a cluster: three brokers, three gateways, …")] = False,
     against: Annotated[
         str | None,
-        typer.Option(help="A stack that runs elsewhere: its HTTP and WebSocket URLs, with a comma; nothing is broken."),
+        typer.Option(help="HTTP_URL,WS_URL of a stack elsewhere; nothing is broken."),
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep the stack's data; kept anyway when the promise broke.")
+        bool, typer.Option("--keep", help="Keep the data of the stack; always kept when the promise was broken.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Start a stack, send, listen, break it on the way, judge what came out. Exits 1 when the promise was broken."""
+    """Start a stack, send and receive while faults hit it, and judge. Exit code 1: the promise was broken."""
     from verify.errors import run_to_end
     from verify.report import show
     from verify.trial import Trial, chosen, front_doors, show_faults
@@ -35,6 +37,8 @@ def verify(
     if faults == "list":
         show_faults()
         return
+    if against is None:
+        refuse_environment("verify starts a stack of its own and breaks it", "or use --against HTTP_URL,WS_URL")
     trial = Trial(
         messages=messages,
         rate=rate or (40.0 if cluster else 100.0),

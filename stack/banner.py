@@ -13,7 +13,7 @@ from rich.table import Table
 from stack.child import Child
 from stack.composition import Given
 from stack.servers.data_dir import Folder
-from stack.tokens import are_ours
+from stack.tokens import Signer, signs_its_own
 
 
 def show_ready(urls: dict[str, str], children: Sequence[Child], given: Sequence[Given], seconds: float) -> None:
@@ -41,16 +41,14 @@ def _short(path: str) -> str:
 
 def show_next(folder: Folder) -> None:
     """Two tokens, if they are ours to give, and what to try."""
-    from adapters.auth import issue
-
-    out, secret = Console(), folder.secret("jwt")
-    if are_ours():
+    out, signer = Console(), Signer.of(folder.secret("jwt"), os.environ)
+    if signs_its_own(os.environ):
         out.print("\ntwo tokens, valid for a day:", highlight=False)
         for user in ("alice", "bob"):
-            print(f"  {user:6}{issue(secret, user, ttl_s=86_400)}")
+            print(f"  {user:6}{signer.token(user, ttl_s=86_400)}")
     command = _short(str(Path(sys.executable).with_name("millrace")))
     extra = "" if folder.path.name == ".millrace" else f" --data {_short(str(folder.path))}"
     out.print("\ntry next, in a second terminal:", highlight=False)
-    print(f'  eval "$({command} env{extra})"    # API, WS, ALICE and BOB, for the commands of the README')
+    print(f'  eval "$({command} env --clients{extra})"    # API, WS, ALICE and BOB, for the commands of the README')
     for line in ("demo", "listen bob", "send alice --to bob hello", "status", "topics list", "agents list"):
         print(f"  {command} {line}{extra}")

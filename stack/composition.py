@@ -22,7 +22,7 @@ from stack.servers.kafka import Kafka, Via
 from stack.servers.postgres import Postgres
 from stack.servers.replica import Replica
 from stack.servers.valkey import Valkey, cluster_url
-from stack.tokens import are_ours
+from stack.tokens import signs_its_own
 from stack.topology import PROXY, STAGES, Topology, role
 
 MODULES = {"audit": "audit"}
@@ -203,7 +203,7 @@ def apps(plan: Plan, where: Where) -> list[Child]:
         "MILLRACE_PG__DSN": where.pg,
         "MILLRACE_KAFKA__BOOTSTRAP": where.kafka,
         "MILLRACE_REDIS__URL": where.redis,
-        **({"MILLRACE_AUTH__SECRET": plan.folder.secret("jwt")} if are_ours() else {}),
+        **({"MILLRACE_AUTH__SECRET": plan.folder.secret("jwt")} if signs_its_own(os.environ) else {}),
         "MILLRACE_HTTP__HOST": "127.0.0.1",
         "MILLRACE_WS__HOST": "127.0.0.1",
         "MILLRACE_OPS__HOST": "127.0.0.1",

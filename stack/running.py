@@ -9,6 +9,7 @@ from typing import Any
 
 from stack.errors import OperatorError
 from stack.servers.data_dir import Folder
+from stack.tokens import Signer
 from stack.topology import role
 
 STATE = "state.json"
@@ -36,7 +37,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningStack:
-    """Where everything of a running stack is. Secrets stay out of its repr."""
+    """The addresses and processes of a stack that runs on this machine. Secrets stay out of its repr.
+
+    ``signer`` is None when an issuer with keys of its own signs the tokens.
+    """
 
     data: Path
     http_url: str
@@ -45,6 +49,7 @@ class RunningStack:
     pg_dsn: str = field(repr=False)
     redis_url: str = field(repr=False)
     jwt_secret: str = field(repr=False)
+    signer: Signer | None = field(default=None, repr=False)
     supervisor: int
     processes: tuple[dict[str, Any], ...] = ()
 
@@ -71,7 +76,7 @@ def running_stack(data: Path | None = None) -> RunningStack:
     holder, state = folder.holder(), folder.read(STATE)
     if holder is None or not state.get("urls"):
         raise OperatorError(f"nothing runs in {folder.path}: start it with `make up`, or name its folder with --data")
-    servers = state["servers"]
+    servers, secret, auth = state["servers"], folder.secret("jwt"), state["auth"]
     return RunningStack(
         data=folder.path,
         http_url=state["urls"]["http"],
@@ -79,7 +84,8 @@ def running_stack(data: Path | None = None) -> RunningStack:
         kafka=servers["kafka"],
         pg_dsn=servers["pg"],
         redis_url=servers["redis"],
-        jwt_secret=folder.secret("jwt"),
+        jwt_secret=secret,
+        signer=Signer(secret, auth["issuer"], auth["audience"]) if auth["signsItsOwn"] else None,
         supervisor=holder,
         processes=tuple(state["processes"]),
     )

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from stack.errors import OperatorError
-from stack.running import RunningStack
+
+ALGORITHM, ISSUER, AUDIENCE = "MILLRACE_AUTH__ALGORITHM", "MILLRACE_AUTH__ISSUER", "MILLRACE_AUTH__AUDIENCE"
 
 
-def are_ours() -> bool:
-    """Return whether the stack's own secret signs tokens, and no issuer with keys of its own."""
-    return os.environ.get("MILLRACE_AUTH__ALGORITHM", "HS256") == "HS256"
+def signs_its_own(environment: Mapping[str, str]) -> bool:
+    """Return whether processes with this environment check tokens by a shared secret, not by the keys of an issuer."""
+    return environment.get(ALGORITHM, "HS256") == "HS256"
 
 
-def token_for(stack: RunningStack, user: str, *, ttl_s: int) -> str:
-    """Return a token for the stack that runs. Raises OperatorError when it is not ours to give, or USER is no user."""
-    from adapters.auth import issue
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Signs tokens that the processes of a stack accept."""
 
-    if not are_ours():
-        raise OperatorError("tokens come from the issuer of MILLRACE_AUTH__JWKS_URL")
-    try:
-        return issue(stack.jwt_secret, user, ttl_s=ttl_s)
-    except ValueError as exc:
-        raise OperatorError(str(exc)) from exc
+    secret: str = field(repr=False)
+    issuer: str = "millrace"
+    audience: str = "millrace"
+
+    @classmethod
+    def of(cls, secret: str, environment: Mapping[str, str]) -> Signer:
+        """Return the signer for processes with this environment."""
+        return cls(secret, environment.get(ISSUER, "millrace"), environment.get(AUDIENCE, "millrace"))
+
+    def token(self, user: str, *, ttl_s: int) -> str:
+        """Return a token that is valid for ``ttl_s`` seconds. Raises OperatorError when the user id is not valid."""
+        from adapters.auth import issue
+
+        try:
+            return issue(self.secret, user, ttl_s=ttl_s, issuer=self.issuer, audience=self.audience)
+        except ValueError as exc:
+            raise OperatorError(str(exc)) from exc

@@ -24,6 +24,7 @@ from stack.servers.haproxy import find_haproxy
 from stack.setup import apply_topics, migrate_database
 from stack.status import look
 from stack.supervisor import Running, Supervisor
+from stack.tokens import Signer, signs_its_own
 from stack.topology import SINGLE, Topology, cluster, detours
 
 _PORTS = "ports.json"
@@ -94,6 +95,11 @@ class Up:
         ports = self.plan.ports
         return {"http": f"http://127.0.0.1:{ports['http']}", "ws": f"ws://127.0.0.1:{ports['ws']}/ws"}
 
+    @property
+    def _auth(self) -> dict[str, Any]:
+        signer = Signer.of("", os.environ)
+        return {"signsItsOwn": signs_its_own(os.environ), "issuer": signer.issuer, "audience": signer.audience}
+
     def write_state(self) -> None:
         """For all other commands. Raises OSError."""
         given = [
@@ -110,6 +116,7 @@ class Up:
                 "ready": self.ready,
                 "urls": self.urls,
                 "servers": {"pg": where.pg, "kafka": where.kafka, "redis": where.redis},
+                "auth": self._auth,
                 "processes": [*given, *(_entry(running) for running in self.supervisor.children)],
             },
         )

@@ -18,6 +18,7 @@ import pytest
 
 from adapters.postgres.migrate import migrate
 from adapters.postgres.pool import Pool, open_pool
+from cli.target import Server
 from stack.running import RunningStack, running_stack
 from stack.servers.data_dir import Folder
 from tests.folders import open_folder
@@ -26,7 +27,9 @@ from tests.reporting import Reporting
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell what takes long and what is skipped."""
+    """Tell what takes long and what is skipped; forget a stack that the shell names: tests run on their own."""
+    for server in Server:
+        os.environ.pop(server.value, None)
     config.pluginmanager.register(Reporting(config), "millrace-reporting")
 
 

@@ -58,6 +58,16 @@ def address(dsn: str) -> tuple[str, int]:
     return str(parts.get("host") or "127.0.0.1"), int(parts.get("port") or 5432)
 
 
+def place(dsn: str) -> str:
+    """Return ``host:port/database`` of a connection string, without user or password. Raises ValueError."""
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError as exc:
+        raise ValueError("not a connection string") from exc
+    host, port = parts.get("host") or parts.get("hostaddr") or "127.0.0.1", parts.get("port") or 5432
+    return f"{host}:{port}/{parts.get('dbname') or parts.get('user') or ''}".rstrip("/")
+
+
 def _ensure_database(dsn: str, name: str) -> None:
     with psycopg.connect(make_conninfo(dsn, dbname="postgres"), autocommit=True, connect_timeout=10) as admin:
         if admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is None:

@@ -22,7 +22,7 @@ from schemas.messages import Message
 from stack.running import RunningStack
 from tests import make
 
-from .conftest import ROOT, SECRET, Person, audit, millrace, settled, until
+from .conftest import ROOT, SECRET, Person, audit, errors, millrace, settled, until
 from .test_front_doors import upload
 
 
@@ -130,17 +130,17 @@ async def test_damage_in_a_topic_is_named(stack: RunningStack, person):
     ("options", "said"),
     [
         (["--data", "/nowhere"], "nothing runs in"),
-        (["--since", "soon"], "--since: 'soon' is no duration"),
-        (["--conversation", "general"], "is no conversation id"),
+        (["--since", "soon"], "--since: 'soon' is not a duration"),
+        (["--conversation", "general"], "--conversation must be a UUID"),
     ],
 )
 def test_an_audit_that_cannot_look_says_so(stack: RunningStack, options: list[str], said: str):
     given = [] if "--data" in options else ["--data", str(stack.data)]
     done = millrace("audit", *given, *options)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("millrace: the audit could not look: ")
-    assert said in done.stderr
-    assert done.stderr.count("\n") == 1
+    [line] = errors(done)
+    assert line.startswith("millrace: the audit could not look: ")
+    assert said in line
 
 
 @contextmanager

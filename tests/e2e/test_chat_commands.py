@@ -16,7 +16,7 @@ from stack.child import end_with_parent
 from stack.ports import allot
 from stack.running import RunningStack
 
-from .conftest import ROOT, kill, millrace, until
+from .conftest import ROOT, errors, kill, millrace, until
 
 
 def run(stack: RunningStack, *words: str) -> subprocess.CompletedProcess[str]:
@@ -138,6 +138,6 @@ def test_a_listener_misses_and_doubles_nothing_when_its_gateway_is_killed(stack:
 def test_what_cannot_be_is_refused_in_one_line(stack: RunningStack, words: tuple[str, ...], complaint: str):
     done = run(stack, *words)
     assert done.returncode == 1
-    [line] = done.stderr.splitlines()
+    [line] = errors(done)
     assert line.startswith("millrace: ")
     assert complaint in line

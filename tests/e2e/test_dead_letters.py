@@ -20,7 +20,7 @@ from schemas.ids import new_id
 from stack.running import RunningStack
 from tests import make
 
-from .conftest import ROOT, Person, millrace, until
+from .conftest import ROOT, Person, errors, millrace, until
 
 
 def dlq(stack: RunningStack, *arguments: str) -> Any:
@@ -92,7 +92,7 @@ async def test_malformed_bytes_park_nothing_and_come_back_to_the_dead_letters(st
     assert [one["state"] for one in dlq(stack, "list", "search", "--conversation", room)] == ["replayed", "open"]
     for arguments in (("list", "nonsense"), ("show", "search", "99/99"), ("replay", "search")):
         done = millrace("dlq", *arguments, "--data", str(stack.data))
-        assert (done.returncode, done.stderr[:10]) == (1, "millrace: ")
+        assert (done.returncode, errors(done)[0][:10]) == (1, "millrace: ")
 
 
 async def test_a_worker_that_cannot_write_dead_letters_ends_without_a_commit(stack: RunningStack, tmp_path):

@@ -14,7 +14,7 @@ from PIL import Image
 from schemas.ids import new_id
 from stack.running import RunningStack
 
-from .conftest import Person, millrace, status, until
+from .conftest import Person, errors, millrace, status, until
 
 PLAIN = {"content-type": "text/plain"}
 HELLO = {"type": "text", "content": "hello"}
@@ -313,4 +313,4 @@ def test_a_token_of_the_command_line_opens_the_door(stack: RunningStack):
     assert answer.json() == {"conversations": [], "next": None}
     bad = millrace("token", "no such user!", "--data", str(stack.data))
     assert bad.returncode == 1
-    assert bad.stderr.startswith("millrace: a user id is")
+    assert errors(bad)[0].startswith("millrace: a user id is")
