@@ -40,6 +40,9 @@ Data = Annotated[
     Path | None,
     typer.Option("--data", help="Data folder of a stack on this machine; it comes before the environment."),
 ]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", help="Data folder; default: MILLRACE_DATA_DIR, or .millrace in this folder.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

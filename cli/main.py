@@ -6,14 +6,13 @@ import asyncio
 import errno
 import json
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli import agents, chat, connections, demo, dlq, gateways, replay_irc, topics, users, verify
 from cli.audit import audit
-from cli.command import AsJson, Data, explain, find_folder, find_target, run
+from cli.command import AsJson, Data, DataFolder, explain, find_folder, find_target, run
 from cli.target import Server, shown_path
 from domain.errors import MillraceError
 from stack.errors import OperatorError, StackError
@@ -39,14 +38,10 @@ app.command("demo")(demo.demo)
 app.command("replay-irc")(replay_irc.replay_irc)
 app.command("verify")(verify.verify)
 
-Folder = Annotated[
-    Path | None, typer.Option("--data", help="The data folder; default: MILLRACE_DATA_DIR, or .millrace here.")
-]
-
 
 @app.command()
 def up(
-    data: Folder = None,
+    data: DataFolder = None,
     http_port: Annotated[int | None, typer.Option(help="Port of the HTTP API; default: a free one.")] = None,
     ws_port: Annotated[int | None, typer.Option(help="Port of the gateway; default: a free one.")] = None,
     cluster: Annotated[
@@ -56,6 +51,10 @@ def up(
     servers_only: Annotated[
         bool, typer.Option("--servers-only", help="Start only Kafka, PostgreSQL and Valkey.")
     ] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="NAME", help="Leave out this process, to start it by hand; repeatable."),
+    ] = None,
     with_parent: Annotated[bool, typer.Option("--with-parent", help="End when the calling process ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -68,6 +67,7 @@ def up(
             data_folder(data),
             is_cluster=cluster,
             wanted=wanted,
+            without=without or (),
             servers_only=servers_only,
             with_parent=with_parent,
             as_json=as_json,
@@ -76,17 +76,17 @@ def up(
 
 
 @app.command()
-def status(data: Folder = None, as_json: AsJson = False) -> None:
+def status(data: DataFolder = None, as_json: AsJson = False) -> None:
     """Show the processes of a stack on this machine. Exit code 0 only when all are ready."""
-    from stack.status import look, show
+    from stack.status import inspect, show
 
-    found = asyncio.run(look(find_folder(data)))
+    found = asyncio.run(inspect(find_folder(data)))
     print(json.dumps(found)) if as_json else show(found)
     raise typer.Exit(0 if found["state"] == "ready" else 1)
 
 
 @app.command()
-def down(data: Folder = None) -> None:
+def down(data: DataFolder = None) -> None:
     """End a stack on this machine; the data stays."""
     from stack.status import down as end
 
@@ -96,7 +96,7 @@ def down(data: Folder = None) -> None:
 @app.command()
 def logs(
     name: Annotated[str | None, typer.Argument(help="A process, such as gateway; default: all.")] = None,
-    data: Folder = None,
+    data: DataFolder = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("-n", help="Number of past lines to print.", min=0)] = 50,
 ) -> None:
@@ -121,20 +121,28 @@ def token(
 
 @app.command()
 def env(
+    name: Annotated[
+        str | None, typer.Argument(help="A process that `millrace up --without` left out; it takes its place.")
+    ] = None,
     servers: Annotated[bool, typer.Option("--servers", help="Print only the settings of processes.")] = False,
     clients: Annotated[
         bool, typer.Option("--clients", help="Print only API, WS and the tokens ALICE and BOB.")
     ] = False,
-    data: Folder = None,
+    as_dotenv: Annotated[bool, typer.Option("--dotenv", help="Print a .env file, for a debugger.")] = False,
+    data: DataFolder = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Print variables of a stack on this machine for a shell: eval "$(millrace env)"."""
-    from cli.environment import exported, for_clients, for_processes
+    """Print the variables of a stack on this machine, for a shell: eval "$(millrace env)".
+
+    Then `python -m gateway` starts a gateway beside the stack, with free ports.
+    """
+    from cli.environment import dotenv, exported, for_clients, for_process
 
     stack = running_stack(find_folder(data).path)
     print(f"stack: {shown_path(stack.data)}", file=sys.stderr)
-    parts = [] if servers else [for_clients(stack)]
-    parts += [] if clients else [for_processes(stack)]
-    print("".join(map(exported, parts)), end="")
+    variables = {} if servers else for_clients(stack)
+    variables |= {} if clients else for_process(stack, name)
+    print(json.dumps(variables, indent=2) if as_json else (dotenv if as_dotenv else exported)(variables).rstrip())
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What makes up a stack on one machine: the servers, given by URL or embedded, and our own processes."""
+"""Compose a stack on one machine from its servers, given by URL or embedded, and our own processes."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from stack.servers.postgres import Postgres
 from stack.servers.replica import Replica
 from stack.servers.valkey import Valkey, cluster_url
 from stack.tokens import signs_its_own
-from stack.topology import PROXY, STAGES, Topology, role
+from stack.topology import PROXY, STAGES, Topology, module_of, node_name, role
 
-MODULES = {"audit": "audit"}
 GIVEN = {"pg": "MILLRACE_PG__DSN", "kafka": "MILLRACE_KAFKA__BOOTSTRAP", "redis": "MILLRACE_REDIS__URL"}
 CHILD = {"pg": "postgres", "kafka": "kafka", "redis": "valkey"}
 
-Make: TypeAlias = Callable[[], Awaitable[Child]]
+Prepare: TypeAlias = Callable[[], Awaitable[Child]]
+"""Prepares the files of a server; returns how to run it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """A server that somebody else runs."""
+class GivenServer:
+    """A server that runs elsewhere, given by URL."""
 
     name: str
     host: str
@@ -42,8 +42,8 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
-    """The addresses of the three servers."""
+class Addresses:
+    """The addresses of the three servers, in the form of their settings."""
 
     pg: str = field(repr=False)
     kafka: str
@@ -52,39 +52,49 @@ class Where:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Servers:
-    """The servers: where they are, also as our own processes see them, and those that we run ourselves.
+    """The addresses of the servers, and the servers that we run ourselves.
 
-    ``join`` makes one cluster of the caches that have started.
+    ``app_addresses`` are those that our own processes use, through a proxy where there is one. ``join`` makes one
+    cluster of the caches that have started.
     """
 
-    where: Where
-    seen: Where
-    brokers: tuple[Make, ...] = ()
-    database: tuple[Make, ...] = ()
-    replica: tuple[Make, ...] = ()
-    caches: tuple[Make, ...] = ()
+    addresses: Addresses
+    app_addresses: Addresses
+    brokers: tuple[Prepare, ...] = ()
+    database: tuple[Prepare, ...] = ()
+    replica: tuple[Prepare, ...] = ()
+    caches: tuple[Prepare, ...] = ()
     join: Callable[[], Awaitable[None]] | None = None
-    given: tuple[Given, ...] = ()
+    given: tuple[GivenServer, ...] = ()
 
     @property
     def is_broker_alone(self) -> bool:
-        """Whether the broker is ours, and has no other to replicate to."""
+        """Return whether the broker is ours, and has no other to replicate to."""
         return len(self.brokers) == 1
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that must be known before anything starts. ``via``: see ``stack.topology.detours``."""
+    """The processes and ports of a stack, decided before anything starts.
+
+    ``via``: see ``stack.topology.detours``. ``left_out``: processes that are not started, by name.
+    """
 
     folder: Folder
     topology: Topology
     ports: Mapping[str, int]
     via: Mapping[str, int] = field(default_factory=dict)
     wrap: str | None = None
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def apps(self) -> tuple[str, ...]:
+        """The names of our own processes that are started."""
+        return tuple(name for name in self.topology.apps if name not in self.left_out)
 
 
-def servers(plan: Plan, given: tuple[Given, ...], progress: Progress) -> Servers:
-    """The servers of the stack: each one as given in the environment, else embedded."""
+def servers(plan: Plan, given: tuple[GivenServer, ...], progress: Progress) -> Servers:
+    """Return the servers of the stack: each one as given in the environment, else embedded."""
     ports, own = plan.ports, {"postgres", "kafka", "valkey"} - {g.name for g in given}
     url = {name: os.environ.get(variable, "") for name, variable in GIVEN.items()}
     postgres = Postgres(plan.folder, ports["postgres"], progress)
@@ -92,16 +102,16 @@ def servers(plan: Plan, given: tuple[Given, ...], progress: Progress) -> Servers
     brokers = _brokers(plan, progress)
     caches = [Valkey(plan.folder, ports[name], name, ports.get(f"{name}-bus")) for name in plan.topology.caches]
     redis = url["redis"] or cache_url(plan)
-    where = Where(url["pg"] or postgres.dsn, url["kafka"] or ",".join(b.bootstrap for b in brokers), redis)
-    seen = Where(
+    addresses = Addresses(url["pg"] or postgres.dsn, url["kafka"] or ",".join(b.bootstrap for b in brokers), redis)
+    app_addresses = Addresses(
         url["pg"] or Postgres(plan.folder, plan.via.get("postgres", postgres.port)).dsn,
         url["kafka"] or ",".join(f"127.0.0.1:{b.via.proxy_port if b.via else b.port}" for b in brokers),
         url["redis"] or cache_url(plan, plan.via),
     )
     is_cluster = len(caches) > 1 and "valkey" in own
     return Servers(
-        where=where,
-        seen=seen,
+        addresses=addresses,
+        app_addresses=app_addresses,
         brokers=tuple(b.prepare for b in brokers if "kafka" in own),
         database=(postgres.prepare,) if "postgres" in own else (),
         replica=tuple(r.prepare for r in replicas if "postgres" in own),
@@ -135,7 +145,7 @@ def _brokers(plan: Plan, progress: Progress) -> list[Kafka]:
 
 
 def cache_url(plan: Plan, via: Mapping[str, int] | None = None) -> str:
-    """How to connect to the cache, or to the cluster of caches."""
+    """Return the URL of the cache, or of the cluster of caches."""
     names = plan.topology.caches
     if len(names) == 1:
         return Valkey(plan.folder, (via or {}).get(names[0], plan.ports[names[0]])).url
@@ -143,7 +153,7 @@ def cache_url(plan: Plan, via: Mapping[str, int] | None = None) -> str:
 
 
 async def join_caches(url: str, caches: Sequence[Valkey]) -> None:
-    """Make one cluster of them. Raises OperatorError."""
+    """Form one cluster of the caches. Raises OperatorError."""
     from adapters.redis.cluster_setup import Member, form
 
     try:
@@ -152,15 +162,15 @@ async def join_caches(url: str, caches: Sequence[Valkey]) -> None:
         raise OperatorError(f"{exc}; see the logs, or move the folders valkey-… away: they hold only hints") from exc
 
 
-async def find_given() -> tuple[Given, ...]:
-    """The servers given by URL. Raises OperatorError when one does not answer, naming the variable, no password."""
+async def find_given() -> tuple[GivenServer, ...]:
+    """Return the servers given by URL. Raises OperatorError, which names the variable, when one does not answer."""
     found = []
     for name, variable in GIVEN.items():
         text = os.environ.get(variable)
         if text:
             host, port = _address(name, text, variable)
             await _reach(host, port, name, variable)
-            found.append(Given(CHILD[name], host, port))
+            found.append(GivenServer(CHILD[name], host, port))
     return tuple(found)
 
 
@@ -180,7 +190,7 @@ def _address(name: str, text: str, variable: str) -> tuple[str, int]:
         return parts.hostname, parts.port or 9092
     except ValueError as exc:
         forms = {"pg": "postgresql://user@host:5432/name", "kafka": "host:9092", "redis": "redis://host:6379/0"}
-        raise OperatorError(f"{variable} is not of the form {forms[name]}") from exc
+        raise OperatorError(f"{variable} must be of the form {forms[name]}") from exc
 
 
 async def _reach(host: str, port: int, name: str, variable: str) -> None:
@@ -192,17 +202,17 @@ async def _reach(host: str, port: int, name: str, variable: str) -> None:
     except (OSError, TimeoutError) as exc:
         why = "no answer in 5 s" if isinstance(exc, TimeoutError) else "connection refused or no such host"
         raise OperatorError(
-            f"{variable}: no {product} answers at {host}:{port} ({why}); start it, or leave the variable out to get one"
+            f"{variable}: no {product} answers at {host}:{port} ({why}); start it, or unset the variable to get one"
         ) from exc
 
 
-def apps(plan: Plan, where: Where) -> list[Child]:
-    """Our own processes."""
+def apps(plan: Plan, addresses: Addresses) -> list[Child]:
+    """Return our own processes that are to be started."""
     shared = {
         **{k: v for k, v in os.environ.items() if not k.startswith("MILLRACE_TEST")},
-        "MILLRACE_PG__DSN": where.pg,
-        "MILLRACE_KAFKA__BOOTSTRAP": where.kafka,
-        "MILLRACE_REDIS__URL": where.redis,
+        "MILLRACE_PG__DSN": addresses.pg,
+        "MILLRACE_KAFKA__BOOTSTRAP": addresses.kafka,
+        "MILLRACE_REDIS__URL": addresses.redis,
         **({"MILLRACE_AUTH__SECRET": plan.folder.secret("jwt")} if signs_its_own(os.environ) else {}),
         "MILLRACE_HTTP__HOST": "127.0.0.1",
         "MILLRACE_WS__HOST": "127.0.0.1",
@@ -211,22 +221,20 @@ def apps(plan: Plan, where: Where) -> list[Child]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]),
     }
-    return [_app(name, plan, shared) for name in plan.topology.apps]
+    return [_app(name, plan, shared) for name in plan.apps]
 
 
 def _app(name: str, plan: Plan, shared: Mapping[str, str]) -> Child:
-    what, ops_port, public = role(name), plan.ports[f"{name}-ops"], plan.topology.public(name)
-    port = plan.ports[public] if public else None
-    module = ["streams", what] if what in STAGES else [MODULES.get(what, what)]
+    ops_port, port = plan.ports[f"{name}-ops"], public_port(name, plan)
     return Child(
         name=name,
-        kind="stage" if what in STAGES else "front",
-        argv=[sys.executable, "-m", *([plan.wrap] if plan.wrap else []), *module],
+        kind="stage" if role(name) in STAGES else "front",
+        argv=[sys.executable, "-m", *([plan.wrap] if plan.wrap else []), *module_of(name)],
         log=plan.folder.logs / f"{name}.log",
         ready=lambda: answers(ops_port, "/readyz"),
         env={
             **shared,
-            "MILLRACE_NODE": name if plan.topology.is_cluster else f"{name}-1",
+            "MILLRACE_NODE": node_name(name, is_cluster=plan.topology.is_cluster),
             "MILLRACE_HTTP__PORT": str(port or 0),
             "MILLRACE_WS__PORT": str(port or 0),
             "MILLRACE_OPS__PORT": str(ops_port),
@@ -238,8 +246,14 @@ def _app(name: str, plan: Plan, shared: Mapping[str, str]) -> Child:
     )
 
 
+def public_port(name: str, plan: Plan) -> int | None:
+    """Return the port on which clients reach a process of ours; None for a stage."""
+    public = plan.topology.public(name)
+    return plan.ports[public] if public else None
+
+
 def proxy(plan: Plan) -> HAProxy:
-    """What stands before several ingests and gateways."""
+    """Return the proxy in front of several ingests and gateways."""
     ports, topology = plan.ports, plan.topology
 
     def behind(names: Sequence[str]) -> list[Backend]:

@@ -1,4 +1,4 @@
-"""Finding the stack that runs in a data folder."""
+"""Find the stack that runs in a data folder."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Node:
 
     @property
     def http_url(self) -> str:
-        """Of an ingest."""
+        """The HTTP URL of an ingest."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def ws_url(self) -> str:
-        """Of a gateway."""
+        """The WebSocket URL of a gateway."""
         return f"ws://127.0.0.1:{self.port}/ws"
 
 
@@ -51,27 +51,24 @@ class RunningStack:
     jwt_secret: str = field(repr=False)
     signer: Signer | None = field(default=None, repr=False)
     supervisor: int
+    is_cluster: bool = False
+    left_out: tuple[Node, ...] = ()
     processes: tuple[dict[str, Any], ...] = ()
 
-    def nodes(self, what: str) -> tuple[Node, ...]:
-        """The processes of one kind, such as ``gateway``, as they were when the stack was looked up."""
+    def nodes(self, kind: str) -> tuple[Node, ...]:
+        """Return the processes of one kind, such as ``gateway``, as they were when the stack was looked up."""
         return tuple(
-            Node(p["name"], p["pid"], p["port"], p["opsPort"]) for p in self.processes if role(p["name"]) == what
+            Node(p["name"], p["pid"], p["port"], p["opsPort"]) for p in self.processes if role(p["name"]) == kind
         )
-
-    @property
-    def is_cluster(self) -> bool:
-        """Whether there are several of each kind."""
-        return len(self.nodes("kafka")) > 1
 
 
 def data_folder(given: Path | None) -> Folder:
-    """The folder that was given, or MILLRACE_DATA_DIR, or ``.millrace`` here."""
+    """Return the folder that was given, or MILLRACE_DATA_DIR, or ``.millrace`` here."""
     return Folder((given or Path(os.environ.get("MILLRACE_DATA_DIR", ".millrace"))).absolute())
 
 
 def running_stack(data: Path | None = None) -> RunningStack:
-    """The stack that runs in the folder. Raises OperatorError when none does."""
+    """Return the stack that runs in the folder. Raises OperatorError when none does."""
     folder = data_folder(data)
     holder, state = folder.holder(), folder.read(STATE)
     if holder is None or not state.get("urls"):
@@ -87,5 +84,7 @@ def running_stack(data: Path | None = None) -> RunningStack:
         jwt_secret=secret,
         signer=Signer(secret, auth["issuer"], auth["audience"]) if auth["signsItsOwn"] else None,
         supervisor=holder,
+        is_cluster=state["kind"] == "cluster",
+        left_out=tuple(Node(p["name"], None, p["port"], p["opsPort"]) for p in state["leftOut"]),
         processes=tuple(state["processes"]),
     )

@@ -1,4 +1,4 @@
-"""``millrace status`` and ``down``: looking at a stack from outside."""
+"""``millrace status`` and ``down``: inspect and end a stack from outside."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from stack.servers.data_dir import Folder
 _DOWN_S = 90.0
 
 
-async def look(folder: Folder) -> dict[str, Any]:
-    """The state of the stack, asked of every process now."""
+async def inspect(folder: Folder) -> dict[str, Any]:
+    """Return the state of the stack; every process is asked now. Processes that were left out do not count."""
     state, holder = folder.read(STATE), folder.holder()
     if holder is None:
         return {"state": "stopped", "urls": {}, "processes": [], "dataDir": str(folder.path)}
@@ -32,7 +32,7 @@ async def look(folder: Folder) -> dict[str, Any]:
     return {
         "state": name,
         "urls": state.get("urls", {}),
-        "processes": processes,
+        "processes": [*processes, *await asyncio.gather(*(_left_out(p) for p in state.get("leftOut", [])))],
         "dataDir": str(folder.path),
         "supervisor": holder,
         "started": state.get("started"),
@@ -50,8 +50,14 @@ async def _process(process: dict[str, Any]) -> dict[str, Any]:
     return {**process, "state": found}
 
 
+async def _left_out(process: dict[str, Any]) -> dict[str, Any]:
+    by_hand = await answers(process["opsPort"], "/readyz")
+    state = "started by hand" if by_hand else "left out"
+    return {**process, "kind": "left out", "pid": None, "log": None, "restarts": 0, "state": state}
+
+
 def show(found: dict[str, Any]) -> None:
-    """For people."""
+    """Print the state as a table."""
     out = Console()
     out.print(f"{found['state']}  {found['dataDir']}", highlight=False)
     for name, url in found["urls"].items():
@@ -62,7 +68,7 @@ def show(found: dict[str, Any]) -> None:
     for column in ("process", "state", "pid", "restarts", "log"):
         table.add_column(column, overflow="fold")
     for p in found["processes"]:
-        pid, log = str(p["pid"] or "-"), p["log"] or "given by URL"
+        pid, log = str(p["pid"] or "-"), p["log"] or ("given by URL" if p["kind"] == "given" else "-")
         table.add_row(p["name"], p["state"], pid, str(p.get("restarts", "-")), log)
     out.print(table)
 
@@ -82,6 +88,6 @@ def down(folder: Folder) -> None:
     deadline = time.monotonic() + _DOWN_S
     while folder.holder() is not None:
         if time.monotonic() > deadline:
-            raise OperatorError(f"process {holder} has not ended in {_DOWN_S:.0f} s; see {folder.logs}, or kill it")
+            raise OperatorError(f"process {holder} has not ended within {_DOWN_S:.0f} s; see {folder.logs}, or kill it")
         time.sleep(0.05)
     print("everything has ended; the data stays")

@@ -80,8 +80,29 @@ def cluster(*, is_proxied: bool) -> Topology:
     )
 
 
+def processes_named(topology: Topology, names: Iterable[str]) -> tuple[str, ...]:
+    """Return our own processes that the names stand for: a process, or all of a kind. Raises OperatorError."""
+    apps = topology.apps
+    for name in names:
+        if name not in apps and name not in map(role, apps):
+            kinds = ", ".join(dict.fromkeys(map(role, apps)))
+            raise OperatorError(f"{name} is not a process of the stack; there are {kinds}")
+    return tuple(app for app in apps if app in names or role(app) in names)
+
+
+def node_name(name: str, *, is_cluster: bool) -> str:
+    """Return the MILLRACE_NODE of a process: its name with a number."""
+    return name if is_cluster else f"{name}-1"
+
+
+def module_of(name: str) -> tuple[str, ...]:
+    """Return what follows ``python -m`` to run a process."""
+    kind = role(name)
+    return ("streams", kind) if kind in STAGES else (kind,)
+
+
 def role(name: str) -> str:
-    """What a process is, whatever its number."""
+    """Return the kind of a process: its name without its number."""
     stem, _, number = name.rpartition("-")
     return stem if stem and number.isdigit() else name
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stack import composition
-from stack.banner import show_next, show_ready
+from stack.banner import show_left_out, show_next, show_ready
 from stack.child import end_with_parent
 from stack.errors import OperatorError
 from stack.ports import allot
@@ -22,22 +22,21 @@ from stack.running import STATE
 from stack.servers.data_dir import Folder
 from stack.servers.haproxy import find_haproxy
 from stack.setup import apply_topics, migrate_database
-from stack.status import look
+from stack.status import inspect
 from stack.supervisor import Running, Supervisor
 from stack.tokens import Signer, signs_its_own
-from stack.topology import SINGLE, Topology, cluster, detours
+from stack.topology import SINGLE, Topology, cluster, detours, processes_named
 
 _PORTS = "ports.json"
 
 
 @dataclass(slots=True)
 class Up:
-    """A run of the stack. ``progress`` is for people; what programs read goes to standard output."""
+    """A run of the stack. ``progress`` is for people; programs read standard output."""
 
     plan: composition.Plan
     servers: composition.Servers
     progress: Progress
-    servers_only: bool
     supervisor: Supervisor = field(init=False)
     has_broker: bool = False
     ready: bool = False
@@ -55,15 +54,15 @@ class Up:
         self.ready = True
         self.write_state()
 
-    async def _run(self, makes: Sequence[composition.Make]) -> None:
-        await self.supervisor.start(await asyncio.gather(*(make() for make in makes)))
+    async def _run(self, prepares: Sequence[composition.Prepare]) -> None:
+        await self.supervisor.start(await asyncio.gather(*(prepare() for prepare in prepares)))
 
     async def _broker(self) -> None:
         await self._run(self.servers.brokers)
         names = self.plan.topology.brokers
         with self.progress.task("topics", done="as topics.yaml declares them"):
             await apply_topics(
-                self.servers.where.kafka,
+                self.servers.addresses.kafka,
                 1 if self.servers.is_broker_alone else None,
                 lambda: [r.pid for r in self.supervisor.children if r.child.name in names and r.pid],
             )
@@ -72,11 +71,10 @@ class Up:
     async def _rest(self) -> None:
         await asyncio.gather(self._run(self.servers.database), self._cache())
         with self.progress.task("database", done="schema is current"):
-            await migrate_database(self.servers.where.pg)
+            await migrate_database(self.servers.addresses.pg)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run(self.servers.replica))
-            if not self.servers_only:
-                group.create_task(self._apps())
+            group.create_task(self._apps())
 
     async def _cache(self) -> None:
         await self._run(self.servers.caches)
@@ -85,13 +83,13 @@ class Up:
                 await self.servers.join()
 
     async def _apps(self) -> None:
-        await self.supervisor.start(composition.apps(self.plan, self.servers.seen))
+        await self.supervisor.start(composition.apps(self.plan, self.servers.app_addresses))
         if self.plan.topology.is_proxied:
             await self._run([composition.proxy(self.plan).prepare])
 
     @property
     def urls(self) -> dict[str, str]:
-        """Where clients go."""
+        """The public addresses of the stack, by protocol."""
         ports = self.plan.ports
         return {"http": f"http://127.0.0.1:{ports['http']}", "ws": f"ws://127.0.0.1:{ports['ws']}/ws"}
 
@@ -101,12 +99,12 @@ class Up:
         return {"signsItsOwn": signs_its_own(os.environ), "issuer": signer.issuer, "audience": signer.audience}
 
     def write_state(self) -> None:
-        """For all other commands. Raises OSError."""
+        """Write the state, which all other commands read. Raises OSError."""
         given = [
             {"name": g.name, "kind": "given", "pid": None, "host": g.host, "port": g.port, "opsPort": None, "log": None}
             for g in self.servers.given
         ]
-        where = self.servers.where
+        addresses = self.servers.addresses
         self.plan.folder.write(
             STATE,
             {
@@ -115,11 +113,16 @@ class Up:
                 "started": self.started,
                 "ready": self.ready,
                 "urls": self.urls,
-                "servers": {"pg": where.pg, "kafka": where.kafka, "redis": where.redis},
+                "servers": {"pg": addresses.pg, "kafka": addresses.kafka, "redis": addresses.redis},
                 "auth": self._auth,
                 "processes": [*given, *(_entry(running) for running in self.supervisor.children)],
+                "leftOut": [self._left_out(name) for name in self.plan.left_out],
             },
         )
+
+    def _left_out(self, name: str) -> dict[str, Any]:
+        port, ops_port = composition.public_port(name, self.plan), self.plan.ports[f"{name}-ops"]
+        return {"name": name, "port": port, "opsPort": ops_port}
 
     def _note_change(self) -> None:
         try:
@@ -146,33 +149,40 @@ async def run_up(
     *,
     is_cluster: bool,
     wanted: Mapping[str, int],
+    without: Sequence[str],
     servers_only: bool,
     with_parent: bool,
     as_json: bool,
 ) -> None:
-    """Run until SIGINT or SIGTERM. Raises StackError, OperatorError; whatever was started has ended then."""
+    """Run until SIGINT or SIGTERM. ``without``: processes or kinds of processes to leave out.
+
+    Raises StackError, OperatorError; all that was started has ended then.
+    """
     parent = os.getppid() if with_parent else None
     if parent is not None:
         end_with_parent(parent, signal.SIGTERM)
     topology = cluster(is_proxied=find_haproxy() is not None and not servers_only) if is_cluster else SINGLE
+    left_out = topology.apps if servers_only else processes_named(topology, without)
     given = await composition.find_given()
     folder.prepare()
     with folder.locked():
         folder.write(STATE, {})  # that of a run that was killed would mislead
-        plan = _plan(folder, topology, wanted)
+        plan = _plan(folder, topology, wanted, left_out)
         with Progress() as progress:
             servers = composition.servers(plan, given, progress)
-            await _supervise(Up(plan, servers, progress, servers_only), parent, as_json)
+            await _supervise(Up(plan, servers, progress), parent, as_json)
 
 
-def _plan(folder: Folder, topology: Topology, wanted: Mapping[str, int]) -> composition.Plan:
+def _plan(
+    folder: Folder, topology: Topology, wanted: Mapping[str, int], left_out: tuple[str, ...] = ()
+) -> composition.Plan:
     via = detours(os.environ.get("MILLRACE_VIA"), topology.passable)
     had = folder.read(_PORTS)
     _refuse_other_kind(folder, topology, had)
     names = [*topology.ports, *(f"{broker}-via" for broker in topology.brokers if via)]
     ports = allot(names, had, wanted)
     folder.write(_PORTS, {**had, **ports})
-    return composition.Plan(folder, topology, ports, via, os.environ.get("MILLRACE_WRAP") or None)
+    return composition.Plan(folder, topology, ports, via, os.environ.get("MILLRACE_WRAP") or None, left_out)
 
 
 def _refuse_other_kind(folder: Folder, topology: Topology, had: Mapping[str, Any]) -> None:
@@ -196,7 +206,7 @@ async def _supervise(up: Up, parent: int | None, as_json: bool) -> None:
             await _announce(up, as_json)
             await stopping
         print_line("stopping …")
-    except BaseExceptionGroup as exc:  # of servers that start side by side, what the first to fail says
+    except BaseExceptionGroup as exc:  # servers start side by side: report the first failure
         raise _first(exc) from exc
     finally:
         for task in (starting, stopping, watching):
@@ -228,7 +238,7 @@ def _on_signals(up: Up, told: asyncio.Event) -> None:
 
 
 async def _watch(parent: int | None, told: asyncio.Event) -> None:
-    """Besides the kernel's signal, which may have come before anyone listened."""
+    """Watch the parent too: the kernel's signal may have come before its handler was set."""
     if parent is None:
         return
     while os.getppid() == parent:  # noqa: ASYNC110 - nothing else tells
@@ -238,9 +248,10 @@ async def _watch(parent: int | None, told: asyncio.Event) -> None:
 
 async def _announce(up: Up, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(await look(up.plan.folder)), flush=True)
+        print(json.dumps(await inspect(up.plan.folder)), flush=True)
         return
     children = [running.child for running in up.supervisor.children]
     show_ready(up.urls, children, up.servers.given, up.progress.seconds)
-    if not up.servers_only:
+    show_left_out(up.plan.folder, up.plan.left_out)
+    if up.plan.apps:
         show_next(up.plan.folder)

@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx2
 import pytest
+from websockets.sync.client import connect
 
 from schemas.ids import new_id
 from stack.child import end_with_parent
-from stack.ports import allot
 from stack.running import RunningStack
 
 from .conftest import ROOT, errors, kill, millrace, until
@@ -45,35 +45,47 @@ def test_env_says_where_clients_go_and_who_they_may_be(stack: RunningStack):
         assert answer.status_code == 200
 
 
-def test_env_starts_a_process_by_hand(stack: RunningStack):
-    ports = allot(["http", "ops"], {}, {})
-    variables = shell(stack, "--servers", "env")
-    env = dict(line.split("=", 1) for line in variables.splitlines() if line.startswith("MILLRACE_"))
-    assert env["MILLRACE_PG__DSN"] == stack.pg_dsn
-    env |= {"MILLRACE_HTTP__PORT": str(ports["http"]), "MILLRACE_OPS__PORT": str(ports["ops"])}
+def gateway_says(url: str, token: str) -> str:
+    """Return the type of the first frame, or nothing when there is no gateway yet."""
+    try:
+        with connect(url, additional_headers={"Authorization": f"Bearer {token}"}, compression=None) as socket:
+            return str(json.loads(socket.recv(10))["type"])
+    except OSError:
+        return ""
+
+
+def test_env_starts_a_gateway_by_hand_beside_the_stack(stack: RunningStack):
     us = os.getpid()
+    command = f'eval "$("{sys.executable}" -m cli.main env --data "{stack.data}")"; '
     process = subprocess.Popen(
-        [sys.executable, "-m", "ingest"],
+        ["sh", "-euc", command + f'echo "$MILLRACE_WS__PORT $ALICE"; exec "{sys.executable}" -m gateway'],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **env},
-        stdout=subprocess.DEVNULL,
+        env={k: v for k, v in os.environ.items() if not k.startswith("MILLRACE_")},
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        text=True,
         preexec_fn=lambda: end_with_parent(us),
     )
     try:
-        url = f"http://127.0.0.1:{ports['http']}/conversations"
-        token = run(stack, "token", "carol").stdout.strip()
-
-        def answer() -> int:
-            try:
-                return httpx2.get(url, headers={"Authorization": f"Bearer {token}"}).status_code
-            except httpx2.HTTPError:
-                return 0
-
-        until(lambda: answer() == 200)
+        assert process.stdout is not None
+        port, token = process.stdout.readline().split()
+        until(lambda: gateway_says(f"ws://127.0.0.1:{port}/ws", token) == "connected")
+        nodes = {row["node"] for row in json.loads(run(stack, "gateways", "list", "--json").stdout)}
+        assert len(nodes & {"gateway-1"}) == 1
+        assert [node for node in nodes if node.startswith("by-hand-")] != []
     finally:
         process.terminate()
-        process.wait(30)
+        process.communicate(timeout=30)
+
+
+def test_env_prints_parts(stack: RunningStack):
+    def names(*options: str) -> set[str]:
+        return set(json.loads(run(stack, "env", "--json", *options).stdout))
+
+    clients, servers = names("--clients"), names("--servers")
+    assert clients == {"API", "WS", "ALICE", "BOB"}
+    assert {"MILLRACE_PG__DSN", "MILLRACE_WS__PORT", "MILLRACE_AUTH__SECRET"} < servers
+    assert names() == clients | servers
 
 
 def test_a_message_goes_in_and_its_frame_comes_out(stack: RunningStack):

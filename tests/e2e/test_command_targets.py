@@ -255,6 +255,7 @@ def dead_stack(folder: Path, **servers: str) -> Iterator[Path]:
     held = Folder(folder)
     held.prepare()
     state = {
+        "kind": "single",
         "urls": {"http": DEAD[Server.HTTP.value], "ws": DEAD[Server.WEBSOCKET.value]},
         "servers": {
             "pg": DEAD[Server.POSTGRES.value],
@@ -264,6 +265,7 @@ def dead_stack(folder: Path, **servers: str) -> Iterator[Path]:
         },
         "auth": {"signsItsOwn": True, "issuer": "millrace", "audience": "millrace"},
         "processes": [],
+        "leftOut": [],
     }
     held.write(STATE, state)
     with held.locked():

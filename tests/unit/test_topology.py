@@ -18,7 +18,7 @@ from stack.errors import OperatorError
 from stack.servers.data_dir import Folder
 from stack.servers.haproxy import find_haproxy
 from stack.servers.kafka import Kafka
-from stack.topology import SINGLE, STAGES, Topology, cluster, detours, role
+from stack.topology import SINGLE, STAGES, Topology, cluster, detours, module_of, node_name, processes_named, role
 from stack.up import _plan
 
 CLUSTER = cluster(is_proxied=True)
@@ -45,7 +45,7 @@ def configuration(make: Any) -> dict[str, str]:
 
 def apps(folder: Folder, topology: Topology, **more: Any) -> dict[str, Child]:
     made = plan(folder, topology, **more)
-    seen = stack.servers(made, (), lambda _: None).seen
+    seen = stack.servers(made, (), lambda _: None).app_addresses
     return {child.name: child for child in stack.apps(made, seen)}
 
 
@@ -95,7 +95,7 @@ def test_three_brokers_replicate_everything_and_replace_a_leader_quickly(folder:
         assert told[0][f"{name}.replication.factor"] == "3"
     assert told[0]["transaction.state.log.min.isr"] == told[0]["min.insync.replicas"] == "2"
     assert int(told[0]["broker.session.timeout.ms"]) <= 3000
-    assert len(servers.where.kafka.split(",")) == 3
+    assert len(servers.addresses.kafka.split(",")) == 3
 
 
 def test_a_lone_broker_needs_no_other(folder: Folder):
@@ -109,11 +109,11 @@ def test_a_lone_broker_needs_no_other(folder: Folder):
 def test_our_own_processes_go_through_a_proxy_and_operators_do_not(folder: Folder):
     made = plan(folder, SINGLE, via={"kafka": 23_000, "postgres": 23_001, "valkey": 23_002})
     servers = stack.servers(made, (), lambda _: None)
-    assert servers.seen.kafka == "127.0.0.1:23000"
-    assert "@127.0.0.1:23001/" in servers.seen.pg
-    assert "@127.0.0.1:23002/" in servers.seen.redis
-    assert servers.where.kafka == f"127.0.0.1:{made.ports['kafka']}"
-    assert f"@127.0.0.1:{made.ports['postgres']}/" in servers.where.pg
+    assert servers.app_addresses.kafka == "127.0.0.1:23000"
+    assert "@127.0.0.1:23001/" in servers.app_addresses.pg
+    assert "@127.0.0.1:23002/" in servers.app_addresses.redis
+    assert servers.addresses.kafka == f"127.0.0.1:{made.ports['kafka']}"
+    assert f"@127.0.0.1:{made.ports['postgres']}/" in servers.addresses.pg
     told = configuration(servers.brokers[0])
     assert "PROXIED://127.0.0.1:22000" in told["listeners"]
     assert "PROXIED://127.0.0.1:23000" in told["advertised.listeners"]
@@ -124,7 +124,7 @@ def test_our_own_processes_go_through_a_proxy_and_operators_do_not(folder: Folde
 
 def test_a_proxy_before_one_broker_of_three(folder: Folder):
     servers = stack.servers(plan(folder, CLUSTER, via={"kafka-2": 23_000}), (), lambda _: None)
-    assert servers.seen.kafka == "127.0.0.1:22001,127.0.0.1:23000,127.0.0.1:22003"
+    assert servers.app_addresses.kafka == "127.0.0.1:22001,127.0.0.1:23000,127.0.0.1:22003"
     told = [configuration(make) for make in servers.brokers]
     assert "PROXIED://127.0.0.1:22001" in told[0]["advertised.listeners"]
     assert "PROXIED://127.0.0.1:23000" in told[1]["advertised.listeners"]
@@ -149,8 +149,8 @@ def test_our_own_processes_are_told_who_they_are(folder: Folder):
 
 def test_what_is_given_by_url_is_not_started(folder: Folder, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MILLRACE_PG__DSN", "postgresql://elsewhere/x")
-    servers = stack.servers(plan(folder, CLUSTER), (stack.Given("postgres", "elsewhere", 5432),), lambda _: None)
-    assert servers.where.pg == servers.seen.pg == "postgresql://elsewhere/x"
+    servers = stack.servers(plan(folder, CLUSTER), (stack.GivenServer("postgres", "elsewhere", 5432),), lambda _: None)
+    assert servers.addresses.pg == servers.app_addresses.pg == "postgresql://elsewhere/x"
     assert (servers.database, servers.replica) == ((), ())
     assert len(servers.brokers) == len(servers.caches) == 3
 
@@ -212,3 +212,21 @@ def test_haproxy_is_looked_for_where_debian_puts_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(shutil, "which", which)
     assert find_haproxy() is None
     assert "/usr/sbin" in (asked[-1] or "")
+
+
+def test_processes_are_left_out_by_name_and_by_kind(folder: Folder):
+    assert processes_named(SINGLE, ["status", "ingest"]) == ("ingest", "status")
+    assert processes_named(CLUSTER, ["gateway-2", "ingest"]) == ("ingest-1", "ingest-2", "gateway-2")
+    assert processes_named(CLUSTER, []) == ()
+    for name in ("moon", "gateway-9", "kafka", ""):
+        with pytest.raises(OperatorError, match="is not a process of the stack; there are ingest, gateway, status"):
+            processes_named(CLUSTER, [name])
+    some = apps(folder, CLUSTER, left_out=("ingest-1", "audit"))
+    assert set(CLUSTER.apps) - set(some) == {"ingest-1", "audit"}
+
+
+def test_a_process_is_started_by_hand_as_the_stack_starts_it(folder: Folder):
+    for topology in (SINGLE, CLUSTER):
+        for name, child in apps(folder, topology).items():
+            assert child.env["MILLRACE_NODE"] == node_name(name, is_cluster=topology.is_cluster)
+            assert tuple(child.argv[2:]) == module_of(name)
