@@ -40,7 +40,7 @@ def audit(
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # one line says it all, below
         report, healed = run(_run(target, window, grace, only, heal))
     except OperatorError as exc:
-        print(f"millrace: the audit could not look: {exc}", file=sys.stderr)
+        print(f"millrace: the audit failed: {exc}", file=sys.stderr)
         raise typer.Exit(_FAILED) from exc
     took = time.monotonic() - began
     if as_json:

@@ -1,4 +1,4 @@
-"""How every command finds its servers, prints, and fails.
+"""The rules that all commands share: find servers, print, fail.
 
 Servers come from one place only, the first of these that names any:
 

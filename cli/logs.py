@@ -1,4 +1,4 @@
-"""``millrace logs``: the logs of the processes, and what is added to them."""
+"""``millrace logs``: print the logs of the processes, and follow them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _BLOCK = 64 * 1024
 
 
 def logs(folder: Folder, name: str | None, *, follow: bool, lines: int) -> None:
-    """Print the last lines of one log or of all, and what comes after them. Raises OperatorError."""
+    """Print the last lines of one log or of all; with ``follow`` also new lines. Raises OperatorError."""
     if not _files(folder, name):
         known = ", ".join(file.stem for file in _files(folder, None)) or "none yet"
-        raise OperatorError(f"no log {name or ''} in {folder.logs}; there is: {known}")
+        raise OperatorError(f"no log {name or ''} in {folder.logs}; there are: {known}")
     offsets: dict[Path, int] = {}
     for file in _files(folder, name):
         size = file.stat().st_size
@@ -24,7 +24,7 @@ def logs(folder: Folder, name: str | None, *, follow: bool, lines: int) -> None:
         offsets[file] = size
     while follow:
         time.sleep(0.2)
-        for file in _files(folder, name):  # a process may have begun its log since
+        for file in _files(folder, name):  # a process may have started since
             _print(file, new_lines(file, offsets), prefix=name is None)
 
 
@@ -33,7 +33,7 @@ def _files(folder: Folder, name: str | None) -> list[Path]:
 
 
 def tail(file: Path, size: int, lines: int) -> list[str]:
-    """The last lines among the first ``size`` bytes; reads no more of a large file than it must."""
+    """Return the last lines among the first ``size`` bytes; read no more of a large file than needed."""
     found, start = b"", size
     with file.open("rb") as log:
         while start > 0 and found.count(b"\n") <= lines:
@@ -45,10 +45,10 @@ def tail(file: Path, size: int, lines: int) -> list[str]:
 
 
 def new_lines(file: Path, offsets: dict[Path, int]) -> Iterator[str]:
-    """What was added since the last call, in whole lines."""
+    """Yield the whole lines that were added since the last call."""
     size, start = file.stat().st_size, offsets.get(file, 0)
     if start > size:
-        start = 0  # a shorter file was begun anew
+        start = 0  # the file was replaced by a new one
     with file.open("rb") as log:
         log.seek(start)
         whole = log.read(size - start)

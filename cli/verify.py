@@ -48,10 +48,10 @@ def verify(
         quiet=as_json,
     )
     if against is not None:
-        said = run_to_end(trial.run_against(*front_doors(against)))
+        report = run_to_end(trial.run_against(*front_doors(against)))
     else:
         trial.plan = chosen(faults, seed, trial.seconds, cluster=cluster)
-        said = run_to_end(trial.run())
-    print(json.dumps(said)) if as_json else show(said)
-    if not said["kept"]:
+        report = run_to_end(trial.run())
+    print(json.dumps(report)) if as_json else show(report)
+    if not report["kept"]:
         raise typer.Exit(1)

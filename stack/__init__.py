@@ -1,1 +1,1 @@
-"""One machine: the servers and processes of a stack, supervised, with their data under one folder."""
+"""A stack on one machine: its servers and processes, supervised, with their data in one folder."""

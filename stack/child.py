@@ -1,4 +1,4 @@
-"""One child process: it never outlives its parent, and Ctrl-C in a terminal does not reach it."""
+"""A child process that never outlives its parent, and that Ctrl-C in a terminal does not reach."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ User = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
-    """What to run, and how to know that it is ready.
+    """A program to run, and the checks of its state.
 
-    ``before`` is done before each start; one that is not ``well`` is started again. ``port`` is where it serves
-    clients, ``ops_port`` where our own processes serve operators. ``ready_s``: how long it may stand still before it
-    is ready, see ``standstill``.
+    ``prepare`` runs before each start; a child that is not ``healthy`` is restarted. ``port`` serves clients,
+    ``ops_port`` operators, for our own processes. ``ready_s``: seconds without work after which a child that is not
+    ready is given up, see ``standstill``.
     """
 
     name: str
@@ -34,8 +34,8 @@ class Child:
     argv: Sequence[str]
     log: Path
     ready: Callable[[], Awaitable[bool]]
-    before: Callable[[], Awaitable[None]] | None = None
-    well: Callable[[], Awaitable[bool]] | None = None
+    prepare: Callable[[], Awaitable[None]] | None = None
+    healthy: Callable[[], Awaitable[bool]] | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cwd: Path | None = None
     user: User | None = None
@@ -47,7 +47,7 @@ class Child:
 
 
 def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
-    """From now on this process gets ``number`` when its parent ends (Linux, prctl(2))."""
+    """Let the kernel send ``number`` to this process when its parent ends (Linux, prctl(2))."""
     _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:  # it ended before we asked
         os.kill(os.getpid(), number)
@@ -68,11 +68,11 @@ async def run_to_end(
     env: Mapping[str, str],
     cwd: Path | str | None = None,
     user: User | None = None,
-    heard: Callable[[str], None] = lambda _: None,
+    on_line: Callable[[str], None] = lambda _: None,
 ) -> tuple[int, str]:
     """Run a helper; return its exit code and what it printed. It ends when this is cancelled, and with us.
 
-    ``heard`` gets each line as it comes.
+    ``on_line`` gets each line as it comes.
     """
     process = await asyncio.create_subprocess_exec(
         *argv,
@@ -88,7 +88,7 @@ async def run_to_end(
     try:
         async for line in process.stdout:
             printed.append(line.decode(errors="replace"))
-            heard(printed[-1].rstrip())
+            on_line(printed[-1].rstrip())
         await process.wait()
     finally:
         if process.returncode is None:
@@ -101,7 +101,7 @@ async def run_to_end(
 
 def _bound_to_us(user: User | None) -> dict[str, Any]:
     parent = os.getpid()
-    # uvloop takes none of these words, not even with None.
+    # uvloop accepts none of these arguments, not even None.
     other = {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
     return {
         **other,
@@ -119,7 +119,7 @@ def _roll(log: Path) -> None:
 
 
 async def answers(port: int, path: str | None = None, host: str = "127.0.0.1") -> bool:
-    """Whether something listens on the port; with a path, whether it answers 200 there."""
+    """Return whether something listens on the port; with a path, whether a GET is answered with 200."""
     try:
         async with asyncio.timeout(2):
             reader, writer = await asyncio.open_connection(host, port)

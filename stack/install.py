@@ -80,8 +80,8 @@ def _run(command: Sequence[str], failure: str, task: Task | None) -> None:
         if task is not None:
             task.detail = line.strip()
     if process.wait():
-        said = "\n".join(f"  {line}" for line in lines[-15:])
-        raise SystemExit(f"{failure}:\n{said}")
+        output = "\n".join(f"  {line}" for line in lines[-15:])
+        raise SystemExit(f"{failure}:\n{output}")
 
 
 def _read(stamp: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ LOWEST, HIGHEST = 20_000, 32_767
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen there now."""
+    """Return whether a server could listen on the port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -24,25 +24,24 @@ def is_free(port: int) -> bool:
 
 
 def allot(names: Sequence[str], before: Mapping[str, Any], wanted: Mapping[str, int]) -> dict[str, int]:
-    """A free port for each name: the wanted one, else the one it had before, else the next of a random row.
+    """Return a free port for each name: the wanted one, else its earlier one, else the next of a random series.
 
-    In a row, so that stacks that start at the same time seldom meet: nothing listens on a port that was just allotted.
-
-    ``before`` comes from a file and may hold anything. Raises StackError when a wanted port cannot be had.
+    A series, because nothing listens on a port that was just allotted: so stacks that start at the same time seldom
+    choose the same. ``before`` comes from a file and may hold anything. Raises StackError when a wanted port is taken.
     """
     given: dict[str, int] = {}
     for name, port in wanted.items():
         if not 0 < port < 65_536:
-            raise StackError(f"{port} for {name} is no port; give one from 1 to 65535, or none to get a free one")
+            raise StackError(f"{port} for {name} is not a port; give one from 1 to 65535, or none to get a free one")
         if port in given.values() or not is_free(port):
             raise StackError(f"port {port} for {name} is taken; give another, or none to get a free one")
         given[name] = port
     row = _row()
     for name in names:
         if name not in given:
-            had, taken = before.get(name), set(given.values())
-            if isinstance(had, int) and had not in taken and _is_usable(had):
-                given[name] = had
+            earlier, taken = before.get(name), set(given.values())
+            if isinstance(earlier, int) and earlier not in taken and _is_usable(earlier):
+                given[name] = earlier
             else:
                 given[name] = next(port for port in row if port not in taken and is_free(port))
     return given

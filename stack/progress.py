@@ -95,8 +95,8 @@ class Progress:
             self._last = self.clock()
             self.write(f"{self.seconds:5.1f} s  {text}")
 
-    def heard(self) -> None:
-        """Take note that the person was shown something else."""
+    def printed(self) -> None:
+        """Note that something else was printed, so that silence counts from now."""
         self._last = self.clock()
 
     @contextmanager

@@ -17,7 +17,7 @@ STATE = "state.json"
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One process of a stack, reached directly. ``pid`` is None while it is being started again."""
+    """A process of a stack, reached directly. ``pid`` is None while it restarts, or when it was left out."""
 
     name: str
     pid: int | None

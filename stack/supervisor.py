@@ -1,4 +1,4 @@
-"""Keeps children running: starts them, waits until they are ready, restarts those that die, stops all."""
+"""Keep children running: start them, wait until they are ready, restart those that die, stop all."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _POLL_S = 0.05
 
 
 def backoff(before: float, lived_s: float) -> float:
-    """How long to wait before the next restart: doubling, and from the start again after a steady life."""
+    """Return the seconds to wait before the next restart: doubled each time, reset after a steady life."""
     return FIRST_BACKOFF_S if lived_s >= STEADY_S else min(before * 2, MOST_BACKOFF_S)
 
 
 @dataclass(slots=True)
 class Running:
-    """A child and what became of it."""
+    """A child and its present state."""
 
     child: Child
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
     failures: int = 0
-    """Restarts for which nothing but the process itself can be blamed."""
+    """Restarts with no cause but the process itself."""
     was_ready: bool = False
     stopping: bool = False
     task: asyncio.Task[None] | None = None
@@ -47,11 +47,11 @@ class Running:
 
 @dataclass(slots=True)
 class Supervisor:
-    """All children, in the order of their start.
+    """Supervises children, in the order of their start.
 
-    ``changed`` is called whenever a process comes or goes. ``progress`` is told of each that is starting, and of one
-    that was ready and has to be started again. ``lacks_servers`` tells whether a server is still being
-    prepared; a process of ours that waits for it, or ends for want of it, is not given up.
+    ``changed`` is called whenever a process starts or ends. ``progress`` shows each that is starting, and each that was
+    ready and restarts. ``lacks_servers`` returns whether a server is still being prepared; a process of ours that waits
+    for that server, or ends because of it, is not given up.
     """
 
     changed: Callable[[], None] = lambda: None
@@ -61,7 +61,7 @@ class Supervisor:
     children: list[Running] = field(default_factory=list)
 
     async def start(self, children: Sequence[Child]) -> None:
-        """Start these together; return when all are ready. Raises StackError, with the log's last words."""
+        """Start the children together; return when all are ready. Raises StackError, with the last log lines."""
         begun = [Running(child) for child in children]
         self.children += begun
         for running in begun:
@@ -72,27 +72,25 @@ class Supervisor:
         clock, wait = asyncio.get_running_loop().time, FIRST_BACKOFF_S / 2
         while not running.stopping:
             began = clock()
-            fate = await self._live(running)
+            end = await self._live(running)
             if self._is_over(running):
                 return
             wait = backoff(wait, clock() - began)
             if running.was_ready:
-                self.progress.say(
-                    f"{running.child.name} {fate}; it starts again in {wait:.1f} s, see {running.child.log}"
-                )
+                self.progress.say(f"{running.child.name} {end}; it restarts in {wait:.1f} s, see {running.child.log}")
             running.failures += not self._lacks_its_servers(running)
             await asyncio.sleep(wait)
             running.restarts += 1
 
     async def _live(self, running: Running) -> str:
-        """One life of the child; returns how it came to its end."""
+        """Run the child until it ends; return how it ended."""
         try:
-            if running.child.before is not None:
-                await running.child.before()
+            if running.child.prepare is not None:
+                await running.child.prepare()
             running.process = await spawn(running.child)
-        except OSError as exc:  # no memory, no room for the log: that may pass
+        except OSError as exc:  # no memory, no room for the log: both may pass
             return f"could not be started ({exc.strerror})"
-        except (StackError, Unavailable) as exc:  # it needs another server that is not there
+        except (StackError, Unavailable) as exc:  # a server that it needs does not answer
             return f"could not be started ({exc})"
         self.changed()
         examining = asyncio.create_task(self._examine(running))
@@ -102,10 +100,10 @@ class Supervisor:
         return f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
 
     async def _examine(self, running: Running) -> None:
-        while running.child.well is not None:
+        while running.child.healthy is not None:
             await asyncio.sleep(self.examine_s)
-            if not await running.child.well():
-                self.progress.say(f"{running.child.name} is not well any more")
+            if not await running.child.healthy():
+                self.progress.say(f"{running.child.name} is not healthy any more; it restarts")
                 _signal(running, running.child.stop_signal)
 
     def _lacks_its_servers(self, running: Running) -> bool:
@@ -120,18 +118,18 @@ class Supervisor:
         with self.progress.task(child.name, done="ready") as task:
             while not (running.pid and await child.ready()):
                 if running.failures >= _GIVE_UP_BEFORE_READY:
-                    raise StackError(f"{child.name} ends at once; its last words:\n{_last_words(child)}")
+                    raise StackError(f"{child.name} exited right after its start. Last log lines:\n{_log_tail(child)}")
                 if running.restarts:
                     task.detail = f"restarts: {running.restarts}"
-                # Neither judged while it is prepared, nor while a broker that it needs is.
+                # A child is not judged while it, or a broker that it needs, is being prepared.
                 pid = None if self._lacks_its_servers(running) else running.pid
                 if pid and (reason := standstill.reason([pid])):
-                    raise StackError(f"{child.name} {reason} and is not ready; its last words:\n{_last_words(child)}")
+                    raise StackError(f"{child.name} {reason} and is not ready. Last log lines:\n{_log_tail(child)}")
                 await asyncio.sleep(_POLL_S)
         running.was_ready = True
 
     async def stop(self) -> None:
-        """Stop our own processes together, then what stands before them, then the servers. Bounded."""
+        """Stop our own processes together, then the proxy, then the servers. Bounded in time."""
         for kinds in (("front", "stage"), ("proxy",), ("server",)):
             await asyncio.gather(*(self._stop(r) for r in self.children if r.child.kind in kinds))
 
@@ -148,7 +146,7 @@ class Supervisor:
             await asyncio.wait({running.task}, timeout=5)
 
     def kill(self) -> None:
-        """End everything at once."""
+        """Kill all children now."""
         for running in self.children:
             running.stopping = True
             _signal(running, signal.SIGKILL)
@@ -160,7 +158,7 @@ def _signal(running: Running, number: int) -> None:
             os.kill(running.pid, number)
 
 
-def _last_words(child: Child, lines: int = 12) -> str:
+def _log_tail(child: Child, lines: int = 12) -> str:
     try:
         text = child.log.read_text(errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Which processes make up a stack, and which ports they need. Pure."""
+"""The processes of a stack and the ports that they need. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROXY = "haproxy"
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The names of the processes. Where there is one of a kind, it bears the name of its kind."""
+    """The names of the processes. A process that is the only one of its kind has the name of the kind."""
 
     kind: str
     brokers: tuple[str, ...]
@@ -27,7 +27,7 @@ class Topology:
 
     @property
     def is_cluster(self) -> bool:
-        """Whether it is more than one of each."""
+        """Return whether there are several processes of each kind."""
         return self.kind == "cluster"
 
     @property
@@ -41,7 +41,7 @@ class Topology:
         return ("postgres", *(() if self.is_cluster else self.caches), *self.brokers)
 
     def public(self, app: str) -> str | None:
-        """The name of the port on which clients reach this process; None for a stage."""
+        """Return the name of the port on which clients reach this process; None for a stage."""
         for first, name in ((self.ingests, "http"), (self.gateways, "ws")):
             if app in first:
                 return name if app == first[0] and not self.is_proxied else app
@@ -67,7 +67,7 @@ def _numbered(name: str, count: int) -> tuple[str, ...]:
 
 
 def cluster(*, is_proxied: bool) -> Topology:
-    """What production has, on one machine."""
+    """Return the topology of production, on one machine."""
     return Topology(
         "cluster",
         brokers=_numbered("kafka", 3),

@@ -1,4 +1,4 @@
-"""``millrace up``: the whole pipeline on this machine, in the foreground, until it is told to stop."""
+"""``millrace up``: the whole pipeline on this machine, in the foreground, until it is stopped."""
 
 from __future__ import annotations
 
@@ -177,28 +177,28 @@ def _plan(
     folder: Folder, topology: Topology, wanted: Mapping[str, int], left_out: tuple[str, ...] = ()
 ) -> composition.Plan:
     via = detours(os.environ.get("MILLRACE_VIA"), topology.passable)
-    had = folder.read(_PORTS)
-    _refuse_other_kind(folder, topology, had)
+    saved = folder.read(_PORTS)
+    _refuse_other_kind(folder, topology, saved)
     names = [*topology.ports, *(f"{broker}-via" for broker in topology.brokers if via)]
-    ports = allot(names, had, wanted)
-    folder.write(_PORTS, {**had, **ports})
+    ports = allot(names, saved, wanted)
+    folder.write(_PORTS, {**saved, **ports})
     return composition.Plan(folder, topology, ports, via, os.environ.get("MILLRACE_WRAP") or None, left_out)
 
 
-def _refuse_other_kind(folder: Folder, topology: Topology, had: Mapping[str, Any]) -> None:
-    """A broker that was alone cannot be one of three, nor the other way round."""
-    if had and topology.brokers[0] not in had:
+def _refuse_other_kind(folder: Folder, topology: Topology, saved: Mapping[str, Any]) -> None:
+    """Raise OperatorError for data of the other kind: a single broker cannot become one of three, or the reverse."""
+    if saved and topology.brokers[0] not in saved:
         was, instead = ("one of each", "leave --cluster out") if topology.is_cluster else ("a cluster", "add --cluster")
         raise OperatorError(f"{folder.path} holds the data of {was}: {instead}, or choose another folder with --data")
 
 
 async def _supervise(up: Up, parent: int | None, as_json: bool) -> None:
-    told = asyncio.Event()
-    _on_signals(up, told)
-    watching = asyncio.create_task(_watch(parent, told))
+    stop_requested = asyncio.Event()
+    _on_signals(up, stop_requested)
+    watching = asyncio.create_task(_watch(parent, stop_requested))
     up.write_state()
     starting = asyncio.create_task(up.start())
-    stopping = asyncio.create_task(told.wait())
+    stopping = asyncio.create_task(stop_requested.wait())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
@@ -225,25 +225,25 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
-def _on_signals(up: Up, told: asyncio.Event) -> None:
+def _on_signals(up: Up, stop_requested: asyncio.Event) -> None:
     def stop(number: int) -> None:
         # Only a second Ctrl-C: a closed terminal sends SIGHUP, and its shell's end SIGTERM, at once.
-        if told.is_set() and number == signal.SIGINT:
+        if stop_requested.is_set() and number == signal.SIGINT:
             up.supervisor.kill()
-        told.set()
+        stop_requested.set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop, number)
 
 
-async def _watch(parent: int | None, told: asyncio.Event) -> None:
+async def _watch(parent: int | None, stop_requested: asyncio.Event) -> None:
     """Watch the parent too: the kernel's signal may have come before its handler was set."""
     if parent is None:
         return
     while os.getppid() == parent:  # noqa: ASYNC110 - nothing else tells
         await asyncio.sleep(0.5)
-    told.set()
+    stop_requested.set()
 
 
 async def _announce(up: Up, as_json: bool) -> None:

@@ -42,7 +42,7 @@ class Reporting:
 
     def pytest_runtest_logfinish(self) -> None:
         self._now.close()
-        self._progress.heard()
+        self._progress.printed()
 
     def pytest_sessionfinish(self) -> None:
         self._now.close()

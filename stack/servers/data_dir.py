@@ -1,4 +1,4 @@
-"""The data folder: one supervisor at a time, enough room, secrets that nobody else reads."""
+"""The data folder of a stack: one supervisor at a time, enough room, secrets that only their owner reads."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _LOCK_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """Where a stack keeps everything."""
+    """The folder that holds all data, logs and secrets of a stack."""
 
     path: Path
 
     @property
     def logs(self) -> Path:
-        """One log file for each process."""
+        """The folder of the logs, a file for each process."""
         return self.path / "logs"
 
     def prepare(self) -> None:
@@ -45,7 +45,7 @@ class Folder:
         require_room(self.path)
 
     def secret(self, name: str) -> str:
-        """A secret made at its first use and kept with mode 0600."""
+        """Return a secret, made at its first use and kept with mode 0600."""
         file = self.path / "secrets" / name
         if not file.exists() or not file.read_text():
             write_privately(file, secrets.token_hex(24))
@@ -78,7 +78,7 @@ class Folder:
                 time.sleep(0.02)
 
     def holder(self) -> int | None:
-        """The process id of the supervisor that runs here now."""
+        """Return the process id of the supervisor that runs here now, or None."""
         try:
             with (self.path / "lock").open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -90,7 +90,7 @@ class Folder:
         return None
 
     def read(self, name: str) -> dict[str, Any]:
-        """A JSON file of the folder; empty when it is not there or half-written."""
+        """Return a JSON file of the folder; an empty dict when the file is missing or half-written."""
         try:
             found = json.loads((self.path / name).read_text())
         except (OSError, ValueError):
@@ -103,7 +103,7 @@ class Folder:
 
 
 def require_room(path: Path) -> None:
-    """Raises StackError when the disk of this folder is nearly full."""
+    """Raise StackError when the disk of this folder is nearly full."""
     free = shutil.disk_usage(path).free
     if free < _ROOM:
         raise StackError(
@@ -134,7 +134,7 @@ def write_privately(file: Path, text: str, owner: tuple[int, int] | None = None)
 
 
 def nobody() -> tuple[int, int] | None:
-    """User and group for servers that refuse root; None when we are not root. Raises StackError."""
+    """Return user and group for servers that refuse root; None when we are not root. Raises StackError."""
     if os.geteuid() != 0:
         return None
     try:
@@ -148,12 +148,12 @@ def nobody() -> tuple[int, int] | None:
 
 
 def reachable_by_others(path: Path) -> bool:
-    """Whether any user can pass through all the folders above this one."""
+    """Return whether any user can pass through all the folders above this one."""
     return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
 
 
 def move_into_place(made: Path, place: Path) -> None:
-    """Let what is complete appear at once under its name, which may be taken by an empty folder only."""
+    """Rename a complete folder to its final name, which only an empty folder may have taken."""
     if place.exists():
         place.rmdir()
     made.rename(place)

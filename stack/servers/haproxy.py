@@ -20,7 +20,7 @@ _HERE = {"FRONT_HANDSHAKES": "1000000", "FRONT_HARD_STOP": "30s"}
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One process behind the proxy; its operator port says whether it is ready."""
+    """A process behind the proxy; its operator port reports whether it is ready."""
 
     name: str
     port: int
@@ -39,7 +39,7 @@ class HAProxy:
     gateways: Sequence[Backend]
 
     async def prepare(self) -> Child:
-        """Say how to run it."""
+        """Return how to run the proxy."""
         return Child(
             name="haproxy",
             kind="proxy",
@@ -54,7 +54,7 @@ class HAProxy:
         )
 
     def environment(self) -> dict[str, str]:
-        """What the configuration is told."""
+        """Return the variables that the configuration reads."""
         nodes = (*self.ingests, *self.gateways)
         binds = ",".join(f"127.0.0.1:{port}" for port in (self.http_port, self.ws_port))
         return {
@@ -67,15 +67,15 @@ class HAProxy:
 
 
 def configuration() -> Path:
-    """``deploy/haproxy.cfg``, the one that production runs."""
+    """Return ``deploy/haproxy.cfg``, the configuration of production."""
     return _BESIDE if _BESIDE.exists() else _ROOT
 
 
 def variable(name: str) -> str:
-    """How the configuration calls a node: ``gateway-1`` is ``GATEWAY_1``."""
+    """Return the name of a node in the configuration: ``GATEWAY_1`` for ``gateway-1``."""
     return name.upper().replace("-", "_")
 
 
 def find_haproxy() -> str | None:
-    """The one in the PATH; Debian puts it where only root's PATH leads."""
+    """Return the program in the PATH, or in ``/usr/sbin``, which Debian has only in the PATH of root; else None."""
     return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")

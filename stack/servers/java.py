@@ -150,7 +150,7 @@ async def _resolve(maven: str, jars: Path, task: Task) -> None:
         code, said = await run_to_end(
             [maven, *goal, f"-DoutputDirectory={made}", *_repository(unfinished)],
             env={**os.environ, "LC_ALL": "C.UTF-8"},  # Java reads the names of files by the locale
-            heard=heard,
+            on_line=heard,
         )
         if code:
             raise StackError(f"Maven could not fetch Kafka's jars; is the network there?\n{said.strip()[-600:]}")

@@ -50,11 +50,11 @@ class Kafka:
 
     @property
     def bootstrap(self) -> str:
-        """How to connect."""
+        """The bootstrap server for clients."""
         return f"127.0.0.1:{self.port}"
 
     async def prepare(self) -> Child:
-        """Get the jars and format the storage if need be, and say how to run it. Raises StackError."""
+        """Get the jars and format the storage if need be, and return how to run the broker. Raises StackError."""
         java = await find_java()
         jars = await kafka_jars(self.progress)
         (self.folder.path / f"{self.name}.properties").write_text(self.properties(self.name))
@@ -75,7 +75,7 @@ class Kafka:
         )
 
     def properties(self, storage: str) -> str:
-        """The broker's configuration. ``storage`` is relative: in an absolute path a comma would part two folders."""
+        """Return the configuration. ``storage`` is relative: a comma in an absolute path would name two folders."""
         controllers = self.controllers or {self.node_id: self.controller_port}
         replicas = min(_REPLICAS, len(controllers))
         in_sync = str(max(1, replicas - 1))
@@ -123,7 +123,7 @@ class Kafka:
         meta = storage / "meta.properties"
         if not meta.exists():
             if storage.exists() and any(storage.iterdir()):
-                raise StackError(f"{storage} holds something that is no Kafka storage; move it away")
+                raise StackError(f"{storage} holds something that is not Kafka storage: move it away")
             return False
         lines = meta.read_text().splitlines()
         if "version=1" not in lines or f"node.id={self.node_id}" not in lines:
@@ -138,13 +138,13 @@ class Kafka:
         cluster = urlsafe_b64encode(bytes.fromhex(self.folder.secret("kafka"))[:16]).decode().rstrip("=")
         tool = [java, "-XX:TieredStopAtLevel=1", *_QUIET_LOG, "-cp", f"{jars}/*", "kafka.tools.StorageTool"]
         # With "=": an id may begin with a dash.
-        code, said = await run_to_end(
+        code, output = await run_to_end(
             [*tool, "format", f"--cluster-id={cluster}", "-c", config.name], env=_env(), cwd=folder
         )
         config.unlink()
         if code:
             shutil.rmtree(unfinished, ignore_errors=True)
-            raise StackError(f"Kafka could not format its storage:\n{said.strip()[-600:]}")
+            raise StackError(f"Kafka could not format its storage:\n{output.strip()[-600:]}")
         unfinished.chmod(0o700)
         move_into_place(unfinished, folder / self.name)  # only now, so it is never half-written
 

@@ -17,10 +17,10 @@ from stack.servers.postgres_files import (
     place,
     refuse_foreign,
     require_name,
-    workshop,
+    staging_folder,
     write_for_server,
 )
-from stack.servers.stale_processes import clear_remains
+from stack.servers.stale_processes import remove_stale_pid_file
 
 USER = "millrace"
 _INITDB = ("--locale-provider=builtin", "--locale=C.UTF-8", "-E", "UTF8", "--auth=scram-sha-256", "-U", USER)
@@ -46,18 +46,18 @@ class Postgres:
 
     @property
     def dsn(self) -> str:
-        """How to connect."""
+        """The connection string."""
         return f"postgresql://{USER}:{self.folder.secret('postgres')}@127.0.0.1:{self.port}/millrace"
 
     async def prepare(self) -> Child:
-        """Make the cluster if need be, and say how to run it. Raises StackError."""
+        """Make the cluster if need be, and return how to run the server. Raises StackError."""
         data = place(self.folder, "postgres")
         refuse_foreign(data)
         require_name()
         if not (data / "PG_VERSION").exists():
             with self.progress.task("postgres: making its data folder by initdb"):
                 await self._make(data)
-        await clear_remains(data)
+        await remove_stale_pid_file(data)
         return Child(
             name="postgres",
             kind="server",
@@ -78,21 +78,21 @@ class Postgres:
         return await accepts_connections(self.dsn)
 
     async def _make(self, data: Path) -> None:
-        with workshop(data) as made:
+        with staging_folder(data) as made:
             password = made / "password"
             write_for_server(password, self.folder.secret("postgres"))
-            code, said = await run_to_end(
+            code, output = await run_to_end(
                 [binaries() / "initdb", "-D", made / "data", f"--pwfile={password}", *_INITDB],
                 env=environment(),
                 cwd="/",
                 user=nobody(),
             )
             if code:
-                raise StackError(f"PostgreSQL could not make its data folder:\n{said.strip()[-600:]}")
+                raise StackError(f"PostgreSQL could not make its data folder:\n{output.strip()[-600:]}")
             move_into_place(made / "data", data)  # only now, so it is never half-written
 
 
 def server(data: Path, settings: Mapping[str, str]) -> list[str]:
-    """The command of a server."""
+    """Return the command of a server."""
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     return [str(binaries() / "postgres"), "-D", str(data), *options]

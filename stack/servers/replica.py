@@ -13,8 +13,8 @@ from stack.child import Child, run_to_end
 from stack.errors import StackError
 from stack.servers.data_dir import move_into_place, nobody
 from stack.servers.postgres import SETTINGS, USER, Postgres, server
-from stack.servers.postgres_files import binaries, environment, place, refuse_foreign, workshop, write_for_server
-from stack.servers.stale_processes import clear_remains
+from stack.servers.postgres_files import binaries, environment, place, refuse_foreign, staging_folder, write_for_server
+from stack.servers.stale_processes import remove_stale_pid_file
 
 NAME = "postgres-replica"
 _SLOT, _PASSWORD = "replication.slot", "replication.password"
@@ -28,7 +28,7 @@ class Replica:
     port: int
 
     async def prepare(self) -> Child:
-        """Say how to run it; the copy is made just before, from the primary that runs. Raises StackError."""
+        """Return how to run the replica; just before its start it is copied from the primary. Raises StackError."""
         data = place(self.primary.folder, NAME)
         refuse_foreign(data)
         follow = f"host=127.0.0.1 port={self.primary.port} user={USER} passfile={_quoted(data / _PASSWORD)}"
@@ -37,8 +37,8 @@ class Replica:
             kind="server",
             argv=server(data, {**SETTINGS, "port": str(self.port), "primary_conninfo": follow}),
             log=self.primary.folder.logs / f"{NAME}.log",
-            before=self._keep_followable,
-            well=self._can_follow,
+            prepare=self._keep_followable,
+            healthy=self._can_follow,
             ready=self._ready,
             env=environment(),
             cwd=Path("/"),
@@ -57,7 +57,7 @@ class Replica:
         from adapters.postgres.replication import drop_slots, is_kept
 
         data = place(self.primary.folder, NAME)
-        await clear_remains(data)
+        await remove_stale_pid_file(data)
         if (data / _SLOT).exists() and await is_kept(self.primary.dsn, (data / _SLOT).read_text()):
             return
         shutil.rmtree(data, ignore_errors=True)
@@ -74,19 +74,19 @@ class Replica:
             return True
 
     async def _copy(self, data: Path, slot: str) -> None:
-        with workshop(data) as made:
+        with staging_folder(data) as made:
             password = made / "password"
             write_for_server(password, f"127.0.0.1:*:*:{USER}:{self.primary.folder.secret('postgres')}\n")
             where: list[str | Path] = ["-h", "127.0.0.1", "-p", str(self.primary.port), "-U", USER, "-D", made / "data"]
             how = ["-X", "stream", "-c", "fast", "-C", "-S", slot]
-            code, said = await run_to_end(
+            code, output = await run_to_end(
                 [binaries() / "pg_basebackup", *where, *how],
                 env={**environment(), "PGPASSFILE": str(password)},
                 cwd="/",
                 user=nobody(),
             )
             if code:
-                raise StackError(f"PostgreSQL could not be copied: {said.strip()[-300:]}")
+                raise StackError(f"PostgreSQL could not be copied: {output.strip()[-300:]}")
             copy = made / "data"
             password.rename(copy / _PASSWORD)
             write_for_server(copy / "standby.signal", "")

@@ -1,4 +1,4 @@
-"""What a killed PostgreSQL leaves: a pid file that may name a process which is none of its own any more.
+"""The pid file of a killed PostgreSQL, which may name a process of another program by now.
 
 The server refuses to start while the process in its pid file exists. A zombie exists, for ever under an init that
 does not reap (many containers), and so does a stranger with the same number after a reboot. Whether the file is
@@ -17,7 +17,7 @@ from stack.processes import working_in
 _PROC = Path("/proc")
 
 
-async def clear_remains(data: Path, wait_s: float = 10.0) -> None:
+async def remove_stale_pid_file(data: Path, wait_s: float = 10.0) -> None:
     """Remove a stale pid file; wait for processes that are still ending. Raises StackError when they do not."""
     file = data / "postmaster.pid"
     deadline = asyncio.get_running_loop().time() + wait_s

@@ -26,11 +26,11 @@ class Valkey:
 
     @property
     def url(self) -> str:
-        """How to connect."""
+        """The URL for clients."""
         return f"redis://:{self.folder.secret('redis')}@127.0.0.1:{self.port}/0"
 
     async def prepare(self) -> Child:
-        """Write its configuration, and say how to run it. Raises StackError."""
+        """Write its configuration, and return how to run the server. Raises StackError."""
         data = self.folder.path / self.name
         data.mkdir(mode=0o700, exist_ok=True)
         write_privately(data / "valkey.conf", self.config())
@@ -47,7 +47,7 @@ class Valkey:
         )
 
     def config(self) -> str:
-        """The server's configuration. It names no folder: any path would need escaping."""
+        """Return the server's configuration. It names no folder, because any path would need escaping."""
         lines = {
             "bind": "127.0.0.1",
             "port": str(self.port),
@@ -72,7 +72,7 @@ class Valkey:
 
 
 def cluster_url(folder: Folder, ports: Sequence[int]) -> str:
-    """How to connect to the cluster of these nodes."""
+    """Return the URL of the cluster of these nodes."""
     return f"redis+cluster://:{folder.secret('redis')}@" + ",".join(f"127.0.0.1:{port}" for port in ports)
 
 

@@ -139,7 +139,7 @@ def test_an_audit_that_cannot_look_says_so(stack: RunningStack, options: list[st
     done = millrace("audit", *given, *options)
     assert (done.returncode, done.stdout) == (2, "")
     [line] = errors(done)
-    assert line.startswith("millrace: the audit could not look: ")
+    assert line.startswith("millrace: the audit failed: ")
     assert said in line
 
 

@@ -39,5 +39,5 @@ def test_an_unknown_name_lists_those_that_are(tmp_path: Path):
     folder = Folder(tmp_path)
     folder.logs.mkdir()
     (folder.logs / "gateway.log").write_text("")
-    with pytest.raises(OperatorError, match=r"no log gatway in .*; there is: gateway"):
+    with pytest.raises(OperatorError, match=r"no log gatway in .*; there are: gateway"):
         logs(folder, "gatway", follow=False, lines=5)

@@ -62,5 +62,5 @@ def test_one_port_cannot_be_wanted_twice():
 
 @pytest.mark.parametrize("port", [0, -5, 65_536])
 def test_a_number_that_is_no_port_is_refused(port: int):
-    with pytest.raises(StackError, match="is no port"):
+    with pytest.raises(StackError, match="is not a port"):
         allot(["http"], {}, {"http": port})

@@ -69,7 +69,7 @@ def test_who_is_quiet_for_long_is_named_with_what_it_does(progress: Progress, cl
 def test_what_others_show_is_no_silence(progress: Progress, clock: Clock, said: list[str]):
     with progress.task("a test", done=None):
         clock.now += 3.9
-        progress.heard()
+        progress.printed()
         clock.now += 3.9
         progress.look()
     assert said == []

@@ -11,7 +11,7 @@ import pytest
 
 from stack.errors import StackError
 from stack.processes import working_in
-from stack.servers.stale_processes import clear_remains
+from stack.servers.stale_processes import remove_stale_pid_file
 
 
 @pytest.fixture
@@ -38,13 +38,13 @@ def pid_file(folder: Path, pid: int) -> Path:
 
 async def test_a_zombie_keeps_nothing_from_starting(tmp_path: Path, zombie: int):
     file = pid_file(tmp_path, zombie)
-    await clear_remains(tmp_path)
+    await remove_stale_pid_file(tmp_path)
     assert not file.exists()
 
 
 async def test_a_stranger_with_the_same_number_neither(tmp_path: Path):
     file = pid_file(tmp_path, os.getpid())
-    await clear_remains(tmp_path)
+    await remove_stale_pid_file(tmp_path)
     assert not file.exists()
 
 
@@ -52,7 +52,7 @@ async def test_a_survivor_of_the_cluster_is_waited_for_and_then_named(tmp_path: 
     file = pid_file(tmp_path, zombie)
     assert working_in(tmp_path) == {survivor}
     with pytest.raises(StackError, match=f"still work in .*: {survivor}; end them"):
-        await clear_remains(tmp_path, wait_s=0.1)
+        await remove_stale_pid_file(tmp_path, wait_s=0.1)
     assert file.exists()
 
 
@@ -60,5 +60,5 @@ async def test_a_file_of_nobody_is_left_to_the_server(tmp_path: Path):
     process = subprocess.Popen(["true"])  # noqa: ASYNC220 - it ends at once
     process.wait()
     file = pid_file(tmp_path, process.pid)
-    await clear_remains(tmp_path)
+    await remove_stale_pid_file(tmp_path)
     assert file.exists()

@@ -104,7 +104,7 @@ async def test_jars_appear_whole_and_an_interrupted_download_is_swept(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("version", "complaint"), [(None, "no PostgreSQL cluster"), ("17\n", "written by PostgreSQL 17, this is 18")]
+    ("version", "complaint"), [(None, "not a PostgreSQL cluster"), ("17\n", "written by PostgreSQL 17, this is 18")]
 )
 async def test_a_foreign_cluster_is_refused(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, version: str | None, complaint: str
@@ -129,7 +129,7 @@ async def test_a_cluster_of_another_user_is_refused(folder: Folder, monkeypatch:
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
-        ("notes.txt", "mine", "no Kafka storage"),
+        ("notes.txt", "mine", "not Kafka storage"),
         ("meta.properties", "version=1\nnode.id=7\n", "another version or node"),
         ("meta.properties", "version=9\nnode.id=1\n", "another version or node"),
     ],

@@ -86,8 +86,8 @@ async def test_one_that_dies_is_started_again_and_that_is_said(supervisor: Super
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_one_that_ends_at_once_is_given_up_with_its_last_words(supervisor: Supervisor, tmp_path: Path):
-    with pytest.raises(StackError, match=r"it ends at once.*\n.*out of oil"):
+async def test_one_that_ends_at_once_is_given_up_with_its_last_log_lines(supervisor: Supervisor, tmp_path: Path):
+    with pytest.raises(StackError, match=r"it exited right after its start.*\n.*out of oil"):
         await supervisor.start([script(tmp_path, "echo out of oil; exit 1")])
 
 
@@ -95,7 +95,7 @@ async def test_one_that_ends_at_once_is_given_up_with_its_last_words(supervisor:
 async def test_one_that_cannot_be_started_is_given_up_too(supervisor: Supervisor, tmp_path: Path):
     child = script(tmp_path, "")
     missing = Child(name="it", kind="server", argv=["/no/such"], log=child.log, ready=child.ready, env=ENV)
-    with pytest.raises(StackError, match="it ends at once"):
+    with pytest.raises(StackError, match="it exited right after its start"):
         await supervisor.start([missing])
 
 
@@ -125,7 +125,7 @@ async def test_one_that_lacks_its_servers_is_waited_for(
     await until(lambda: len(supervisor.children) == 2 and supervisor.children[1].restarts > 6)
     assert not starting.done()
     lacks = False
-    with pytest.raises(StackError, match=r"waiting has stood still|ending ends at once"):
+    with pytest.raises(StackError, match=r"waiting has stood still|ending exited right after its start"):
         await starting
 
 
@@ -141,7 +141,7 @@ async def test_one_that_is_not_well_is_started_again(supervisor: Supervisor, tmp
         ill.unlink(missing_ok=True)
 
     supervisor.examine_s = 0.01
-    await supervisor.start([replace(script(tmp_path, "READY; exec sleep 60"), well=well, before=cure)])
+    await supervisor.start([replace(script(tmp_path, "READY; exec sleep 60"), healthy=well, prepare=cure)])
     first = supervisor.children[0].pid
     ill.touch()
     await until(lambda: supervisor.children[0].pid not in (None, first))
@@ -156,7 +156,7 @@ async def test_one_that_cannot_be_prepared_is_tried_again(supervisor: Supervisor
         if len(tries) < 3:
             raise StackError("the other is not there yet")
 
-    await supervisor.start([replace(script(tmp_path, "READY; exec sleep 60"), before=prepare)])
+    await supervisor.start([replace(script(tmp_path, "READY; exec sleep 60"), prepare=prepare)])
     assert len(tries) == 3
 
 
