@@ -20,7 +20,7 @@ from bench.process import Process, python
 from ingest.http.validation import draft
 from schemas.ids import new_id
 from stack.ports import allot
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from stack.servers.postgres import Postgres
 from stack.servers.valkey import Valkey
 from stack.supervisor import Supervisor
@@ -32,7 +32,7 @@ _TTL_S = 3600
 class World:
     """They run. Tokens and passwords stay out of its repr."""
 
-    folder: Folder
+    folder: DataDir
     valkey: Valkey
     postgres: Postgres
     pool: Pool = field(repr=False)
@@ -107,7 +107,7 @@ def open_folder() -> Iterator[Path]:
 async def open_world() -> AsyncIterator[World]:
     """Start them; end them."""
     with open_folder() as path:
-        folder = Folder(path)
+        folder = DataDir(path)
         folder.prepare()
         ports = allot(["valkey", "postgres"], {}, {})
         valkey, postgres = Valkey(folder, ports["valkey"]), Postgres(folder, ports["postgres"])

@@ -26,10 +26,10 @@ import typer
 from cli.target import ADDRESSES, Server, Target, named_servers, names, resolve, shown_path, stack_here
 from domain.errors import MillraceError, Unavailable
 from stack.errors import OperatorError
-from stack.running import data_folder
+from stack.running import data_dir
 
 if TYPE_CHECKING:
-    from stack.servers.data_dir import Folder
+    from stack.servers.data_dir import DataDir
 
 T = TypeVar("T")
 Row: TypeAlias = Mapping[str, Any]
@@ -67,12 +67,12 @@ def find_broker(data: Path | None, bootstrap: str | None) -> Target:
     return target
 
 
-def find_folder(data: Path | None) -> Folder:
+def find_folder(data: Path | None) -> DataDir:
     """Return the data folder for a command that is about a stack on this machine: status, logs, down.
 
     Raises OperatorError when only the current folder suggests one and the environment names another stack.
     """
-    folder, named = data_folder(data), named_servers() if data is None and "MILLRACE_DATA_DIR" not in os.environ else {}
+    folder, named = data_dir(data), named_servers() if data is None and "MILLRACE_DATA_DIR" not in os.environ else {}
     if named.keys() & ADDRESSES and stack_here(named) is None:
         raise OperatorError(
             f"this command is about a stack on this machine, and {names(named)} may name another one:"

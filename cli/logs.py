@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stack.errors import OperatorError
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 
 _BLOCK = 64 * 1024
 
 
-def logs(folder: Folder, name: str | None, *, follow: bool, lines: int) -> None:
+def logs(folder: DataDir, name: str | None, *, follow: bool, lines: int) -> None:
     """Print the last lines of one log or of all; with ``follow`` also new lines. Raises OperatorError."""
     if not _files(folder, name):
         known = ", ".join(file.stem for file in _files(folder, None)) or "none yet"
@@ -28,7 +28,7 @@ def logs(folder: Folder, name: str | None, *, follow: bool, lines: int) -> None:
             _print(file, new_lines(file, offsets), prefix=name is None)
 
 
-def _files(folder: Folder, name: str | None) -> list[Path]:
+def _files(folder: DataDir, name: str | None) -> list[Path]:
     return [file for file in sorted(folder.logs.glob("*.log")) if name in (None, file.stem)]
 
 

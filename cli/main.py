@@ -16,7 +16,7 @@ from cli.command import AsJson, Data, DataFolder, explain, find_folder, find_tar
 from cli.target import Server, shown_path
 from domain.errors import MillraceError
 from stack.errors import OperatorError, StackError
-from stack.running import data_folder, running_stack
+from stack.running import data_dir, running_stack
 
 app = typer.Typer(
     help="Millrace: an event-streaming pipeline for chat.",
@@ -64,7 +64,7 @@ def up(
     wanted = {name: port for name, port in (("http", http_port), ("ws", ws_port)) if port is not None}
     asyncio.run(
         run_up(
-            data_folder(data),
+            data_dir(data),
             is_cluster=cluster,
             wanted=wanted,
             without=without or (),

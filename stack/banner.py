@@ -12,7 +12,7 @@ from rich.table import Table
 
 from stack.child import Child
 from stack.composition import GivenServer
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from stack.tokens import Signer, signs_its_own
 from stack.topology import module_of
 
@@ -40,7 +40,7 @@ def _short(path: str) -> str:
     return path.removeprefix(here)
 
 
-def show_left_out(folder: Folder, names: Sequence[str]) -> None:
+def show_left_out(folder: DataDir, names: Sequence[str]) -> None:
     """Print a command for each process that was left out; it starts the process in its place."""
     if not names:
         return
@@ -54,11 +54,11 @@ def _program(name: str) -> str:
     return _short(str(Path(sys.executable).with_name(name)))
 
 
-def _data_option(folder: Folder) -> str:
+def _data_option(folder: DataDir) -> str:
     return "" if folder.path == Path(".millrace").absolute() else f" --data {_short(str(folder.path))}"
 
 
-def show_next(folder: Folder) -> None:
+def show_next(folder: DataDir) -> None:
     """Print two tokens, if the stack signs its own, and commands to try."""
     out, signer = Console(), Signer.of(folder.secret("jwt"), os.environ)
     if signs_its_own(os.environ):

@@ -16,7 +16,7 @@ from domain.errors import Unavailable
 from stack.child import Child, answers
 from stack.errors import OperatorError
 from stack.progress import Progress
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from stack.servers.haproxy import Backend, HAProxy
 from stack.servers.kafka import Kafka, Via
 from stack.servers.postgres import Postgres
@@ -80,7 +80,7 @@ class Plan:
     ``via``: see ``stack.topology.detours``. ``left_out``: processes that are not started, by name.
     """
 
-    folder: Folder
+    folder: DataDir
     topology: Topology
     ports: Mapping[str, int]
     via: Mapping[str, int] = field(default_factory=dict)

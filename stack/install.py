@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from stack.progress import Progress, Task
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 
 _STAMP = ".installed"
 
@@ -57,7 +57,7 @@ def install(folder: Path, extras: str, progress: Progress) -> None:
 
 
 def _make(folder: Path, progress: Progress) -> None:
-    if (holder := Folder(Path(".millrace")).holder()) is not None:
+    if (holder := DataDir(Path(".millrace")).holder()) is not None:
         raise SystemExit(f"{folder} must be made anew, and a stack runs in it (process {holder}): end that first")
     with progress.task("Python environment"):
         base = getattr(sys, "_base_executable", sys.executable)  # ours may be about to be removed

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stack.errors import OperatorError
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from stack.tokens import Signer
 from stack.topology import role
 
@@ -62,14 +62,14 @@ class RunningStack:
         )
 
 
-def data_folder(given: Path | None) -> Folder:
+def data_dir(given: Path | None) -> DataDir:
     """Return the folder that was given, or MILLRACE_DATA_DIR, or ``.millrace`` here."""
-    return Folder((given or Path(os.environ.get("MILLRACE_DATA_DIR", ".millrace"))).absolute())
+    return DataDir((given or Path(os.environ.get("MILLRACE_DATA_DIR", ".millrace"))).absolute())
 
 
 def running_stack(data: Path | None = None) -> RunningStack:
     """Return the stack that runs in the folder. Raises OperatorError when none does."""
-    folder = data_folder(data)
+    folder = data_dir(data)
     holder, state = folder.holder(), folder.read(STATE)
     if holder is None or not state.get("urls"):
         raise OperatorError(f"nothing runs in {folder.path}: start it with `make up`, or name its folder with --data")

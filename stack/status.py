@@ -14,12 +14,12 @@ from rich.table import Table
 from stack.child import answers
 from stack.errors import OperatorError
 from stack.running import STATE
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 
 _DOWN_S = 90.0
 
 
-async def inspect(folder: Folder) -> dict[str, Any]:
+async def inspect(folder: DataDir) -> dict[str, Any]:
     """Return the state of the stack; every process is asked now. Processes that were left out do not count."""
     state, holder = folder.read(STATE), folder.holder()
     if holder is None:
@@ -73,7 +73,7 @@ def show(found: dict[str, Any]) -> None:
     out.print(table)
 
 
-def down(folder: Folder) -> None:
+def down(folder: DataDir) -> None:
     """End the stack and wait for it. Raises OperatorError when it does not end."""
     holder = folder.holder()
     if holder is None:

@@ -9,12 +9,12 @@ import os
 import sys
 from pathlib import Path
 
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from stack.servers.postgres_copy import release
 from stack.servers.postgres_files import data_outside
 
 
-def uninstall(venv: Path, folder: Folder) -> list[str]:
+def uninstall(venv: Path, folder: DataDir) -> list[str]:
     """Remove what only this environment used outside the checkout; return lines on what was removed and what stays."""
     lines, kept = [], [folder.path] if folder.path.is_dir() else []
     if os.geteuid() == 0:
@@ -29,5 +29,5 @@ def uninstall(venv: Path, folder: Folder) -> list[str]:
 
 
 if __name__ == "__main__":
-    for line in uninstall(Path(sys.argv[1]), Folder(Path(".millrace").absolute())):
+    for line in uninstall(Path(sys.argv[1]), DataDir(Path(".millrace").absolute())):
         sys.stdout.write(f"{line}\n")

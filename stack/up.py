@@ -19,7 +19,7 @@ from stack.errors import OperatorError
 from stack.ports import allot
 from stack.progress import Progress, print_line
 from stack.running import STATE
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from stack.servers.haproxy import find_haproxy
 from stack.setup import apply_topics, migrate_database
 from stack.status import inspect
@@ -145,7 +145,7 @@ def _entry(running: Running) -> dict[str, Any]:
 
 
 async def run_up(
-    folder: Folder,
+    folder: DataDir,
     *,
     is_cluster: bool,
     wanted: Mapping[str, int],
@@ -174,7 +174,7 @@ async def run_up(
 
 
 def _plan(
-    folder: Folder, topology: Topology, wanted: Mapping[str, int], left_out: tuple[str, ...] = ()
+    folder: DataDir, topology: Topology, wanted: Mapping[str, int], left_out: tuple[str, ...] = ()
 ) -> composition.Plan:
     via = detours(os.environ.get("MILLRACE_VIA"), topology.passable)
     saved = folder.read(_PORTS)
@@ -185,7 +185,7 @@ def _plan(
     return composition.Plan(folder, topology, ports, via, os.environ.get("MILLRACE_WRAP") or None, left_out)
 
 
-def _refuse_other_kind(folder: Folder, topology: Topology, saved: Mapping[str, Any]) -> None:
+def _refuse_other_kind(folder: DataDir, topology: Topology, saved: Mapping[str, Any]) -> None:
     """Raise OperatorError for data of the other kind: a single broker cannot become one of three, or the reverse."""
     if saved and topology.brokers[0] not in saved:
         was, instead = ("one of each", "leave --cluster out") if topology.is_cluster else ("a cluster", "add --cluster")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stack.child import end_with_parent
 from stack.processes import family, lives
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from stack.servers.postgres_files import data_outside
 
 ROOT = Path(__file__).parents[1]
@@ -117,6 +117,6 @@ class Checkout:
 
     def remove(self) -> None:
         """Remove the data that lies outside the folder, too."""
-        for data in data_outside(Folder(self.folder / ".millrace")):
+        for data in data_outside(DataDir(self.folder / ".millrace")):
             shutil.rmtree(data)
         shutil.rmtree(self.folder)

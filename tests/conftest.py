@@ -20,7 +20,7 @@ from adapters.postgres.migrate import migrate
 from adapters.postgres.pool import Pool, open_pool
 from cli.target import Server
 from stack.running import RunningStack, running_stack
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from tests.folders import open_folder
 from tests.rediscluster import RedisCluster
 from tests.reporting import Reporting
@@ -71,7 +71,7 @@ def redis_url(stack: RunningStack) -> str:
 @pytest.fixture(scope="session")
 def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     """A Redis Cluster of three nodes, for the run."""
-    folder = Folder(tmp_path_factory.mktemp("valkeys"))
+    folder = DataDir(tmp_path_factory.mktemp("valkeys"))
     folder.prepare()
     with RedisCluster.running(folder) as cluster:
         yield cluster

@@ -18,7 +18,7 @@ import pytest
 from stack.child import answers, end_with_parent
 from stack.ports import allot
 from stack.processes import family, lives
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from stack.servers.haproxy import Backend, HAProxy, find_haproxy
 from verify.faults.process import send
 
@@ -89,7 +89,7 @@ class Front:
         text, file = FILES[self.kind].read_text(), self.folder / FILES[self.kind].name
         if self.kind == "haproxy":
             file.write_text(changed(text, self.changes))
-            told = HAProxy(Folder(self.folder), self.port, self.other_port, self.ops_port, self.ingests, self.gateways)
+            told = HAProxy(DataDir(self.folder), self.port, self.other_port, self.ops_port, self.ingests, self.gateways)
             return [program, "-W", "-db", "-f", str(file)], {**told.environment(), **self.env}
         here = {"listen 8080 ": f"listen 127.0.0.1:{self.port} ", "http {": f"http {{ {self._temporary()}"}
         text = self._placed(changed(text, self.changes))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from stack.composition import join_caches
 from stack.ports import allot
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from stack.servers.valkey import Valkey, cluster_url
 from stack.supervisor import Supervisor
 
@@ -39,7 +39,7 @@ class RedisCluster:
 
     @classmethod
     @contextmanager
-    def running(cls, folder: Folder) -> Iterator[RedisCluster]:
+    def running(cls, folder: DataDir) -> Iterator[RedisCluster]:
         ports = allot([*NAMES, *(f"{name}-bus" for name in NAMES)], {}, {})
         nodes = [Valkey(folder, ports[name], name, ports[f"{name}-bus"]) for name in NAMES]
         url = cluster_url(folder, [node.port for node in nodes])

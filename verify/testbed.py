@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stack.errors import OperatorError
 from stack.running import STATE, RunningStack, running_stack
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from verify.errors import explained
 from verify.fault_proxy import FaultProxy, open_proxy
 
@@ -96,7 +96,7 @@ async def _start(stand: Stand, cluster: bool, environment: Mapping[str, str]) ->
 async def _join(stand: Stand) -> None:
     """Tell each proxy where its server is, as soon as that is known."""
     while any(proxy.upstream is None for proxy in stand.proxies.values()):
-        for process in Folder(stand.data).read(STATE).get("processes", []):
+        for process in DataDir(stand.data).read(STATE).get("processes", []):
             if process["name"] in stand.proxies:
                 stand.proxies[process["name"]].upstream = process["port"]
         await asyncio.sleep(0.05)

@@ -22,7 +22,7 @@ _LOCK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class DataDir:
     """The folder that holds all data, logs and secrets of a stack."""
 
     path: Path

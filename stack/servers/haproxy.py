@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stack.child import Child, answers
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 
 _BESIDE = Path(__file__).with_name("haproxy.cfg")  # in a wheel
 _ROOT = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"  # in a checkout
@@ -31,7 +31,7 @@ class Backend:
 class HAProxy:
     """The front of production, on 127.0.0.1 only. HTTP and WebSocket have a port each; each serves both."""
 
-    folder: Folder
+    folder: DataDir
     http_port: int
     ws_port: int
     ops_port: int

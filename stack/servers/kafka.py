@@ -12,7 +12,7 @@ from pathlib import Path
 from stack.child import Child, answers, run_to_end
 from stack.errors import StackError
 from stack.progress import Progress, silent
-from stack.servers.data_dir import Folder, move_into_place
+from stack.servers.data_dir import DataDir, move_into_place
 from stack.servers.java import find_java, kafka_jars
 
 _JVM = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
@@ -39,7 +39,7 @@ class Kafka:
     ``controllers``: the ports of all nodes' controllers by node id; empty when the node is alone.
     """
 
-    folder: Folder
+    folder: DataDir
     port: int
     controller_port: int
     progress: Progress = field(default_factory=silent)

@@ -10,7 +10,7 @@ from pathlib import Path
 from stack.child import Child, run_to_end
 from stack.errors import StackError
 from stack.progress import Progress, silent
-from stack.servers.data_dir import Folder, move_into_place, nobody
+from stack.servers.data_dir import DataDir, move_into_place, nobody
 from stack.servers.postgres_files import (
     binaries,
     environment,
@@ -40,7 +40,7 @@ SETTINGS = {
 class Postgres:
     """A cluster in the data folder."""
 
-    folder: Folder
+    folder: DataDir
     port: int
     progress: Progress = field(default_factory=silent, compare=False)
 

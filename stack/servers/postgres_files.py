@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stack.errors import StackError
-from stack.servers.data_dir import Folder, nobody, reachable_by_others, write_privately
+from stack.servers.data_dir import DataDir, nobody, reachable_by_others, write_privately
 from stack.servers.postgres_copy import OUTSIDE, programs_for_nobody
 
 _MAJOR = "18"
 
 
-def place(folder: Folder, name: str) -> Path:
+def place(folder: DataDir, name: str) -> Path:
     """Return the folder of the data: where it was made, even if permissions have changed since. Raises StackError."""
     inside = folder.path / name
     if nobody() is None:
@@ -36,14 +36,14 @@ def place(folder: Folder, name: str) -> Path:
     return outside
 
 
-def data_outside(folder: Folder) -> list[Path]:
+def data_outside(folder: DataDir) -> list[Path]:
     """Return the folders outside this one that hold data of its stack: see ``place``."""
     if not (folder.path / "secrets" / "place").exists():
         return []
     return [path for name in ("postgres", "postgres-replica") if (path := _outside(folder, name)).exists()]
 
 
-def _outside(folder: Folder, name: str) -> Path:
+def _outside(folder: DataDir, name: str) -> Path:
     mark = hashlib.sha256(folder.secret("place").encode()).hexdigest()[:16]
     return OUTSIDE / f"{'data' if name == 'postgres' else name}-{mark}"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stack.child import Child, answers
 from stack.errors import StackError
-from stack.servers.data_dir import Folder, write_privately
+from stack.servers.data_dir import DataDir, write_privately
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Valkey:
     What it holds are hints; losing them costs only time.
     """
 
-    folder: Folder
+    folder: DataDir
     port: int
     name: str = "valkey"
     bus_port: int | None = None
@@ -71,7 +71,7 @@ class Valkey:
         return "".join(f"{name} {value}\n" for name, value in lines.items())
 
 
-def cluster_url(folder: Folder, ports: Sequence[int]) -> str:
+def cluster_url(folder: DataDir, ports: Sequence[int]) -> str:
     """Return the URL of the cluster of these nodes."""
     return f"redis+cluster://:{folder.secret('redis')}@" + ",".join(f"127.0.0.1:{port}" for port in ports)
 

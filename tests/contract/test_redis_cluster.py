@@ -23,7 +23,7 @@ from domain.errors import Unavailable
 from domain.pubsub import Fanout, Hint
 from schemas.ids import new_id
 from stack.ports import allot
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from stack.servers.valkey import Valkey
 from stack.supervisor import Supervisor
 from tests.contract.conftest import Node, listen
@@ -175,7 +175,7 @@ def unsaid(sent: list[int], hints: list[Hint]) -> list[int]:
 
 @pytest.mark.slow
 async def test_a_replica_that_takes_over_from_a_node_that_stands_still_is_followed(tmp_path: Path):
-    folder = Folder(tmp_path / "valkeys")
+    folder = DataDir(tmp_path / "valkeys")
     folder.prepare()
     with RedisCluster.running(folder) as cluster:
         spare, bus = allot(["valkey-4", "valkey-4-bus"], {}, {}).values()

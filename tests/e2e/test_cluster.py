@@ -19,7 +19,7 @@ import pytest
 
 from stack.ports import allot
 from stack.running import RunningStack, running_stack
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from stack.servers.postgres import Postgres
 from stack.servers.replica import NAME as REPLICA
 from tests.fault.chat import open_chat
@@ -91,7 +91,7 @@ def data() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def forwarder(data: Path) -> Forwarder:
     def target() -> int | None:
-        processes = Folder(data).read("state.json").get("processes", [])
+        processes = DataDir(data).read("state.json").get("processes", [])
         return next((p["port"] for p in processes if p["name"] == VIA), None)
 
     return Forwarder(allot(["proxy"], {}, {})["proxy"], target)
@@ -172,7 +172,7 @@ def test_the_replica_has_what_the_primary_has(cluster: RunningStack):
     [node] = cluster.nodes(REPLICA)
     kill(cluster, REPLICA)  # it goes on from where it was
     assert node.port is not None
-    dsn = Postgres(Folder(cluster.data), node.port).dsn
+    dsn = Postgres(DataDir(cluster.data), node.port).dsn
 
     def copied() -> Any:
         with suppress(psycopg.OperationalError), psycopg.connect(dsn) as conn:

@@ -22,7 +22,7 @@ from cli.target import Server
 from schemas.codec import Record
 from schemas.ids import new_id
 from stack.running import STATE, RunningStack
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 
 from .conftest import ROOT, Person, errors, millrace, until
 
@@ -252,7 +252,7 @@ DEAD = {
 @contextmanager
 def dead_stack(folder: Path, **servers: str) -> Iterator[Path]:
     """A data folder held as by a supervisor, whose servers do not answer, but for those given."""
-    held = Folder(folder)
+    held = DataDir(folder)
     held.prepare()
     state = {
         "kind": "single",

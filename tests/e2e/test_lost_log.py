@@ -15,7 +15,7 @@ import pytest
 from adapters.kafka.consumer import open_consumer
 from schemas.ids import new_id
 from stack.running import RunningStack
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from stack.servers.kafka import Kafka
 
 from .conftest import Person, Socket, kill, millrace, status, until
@@ -28,7 +28,7 @@ async def lose_everything(stack: RunningStack) -> None:
     storage.rename(storage.with_name("kafka.lost"))
     kill(stack, "kafka")
     shutil.rmtree(storage.with_name("kafka.lost"), ignore_errors=True)
-    await Kafka(Folder(stack.data), ports["kafka"], ports["kafka-controller"]).prepare()
+    await Kafka(DataDir(stack.data), ports["kafka"], ports["kafka-controller"]).prepare()
 
 
 async def lose_the_records(stack: RunningStack) -> None:

@@ -20,7 +20,7 @@ from stack.child import end_with_parent
 from stack.ports import allot
 from stack.processes import family, lives
 from stack.running import STATE, RunningStack
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from verify.fault_proxy import FaultProxy
 from verify.faults.process import send
 
@@ -160,13 +160,13 @@ def rss_mb(pid: int) -> float:
 
 def pid_of(stack: RunningStack, name: str) -> int | None:
     """A process of the stack, as it is now."""
-    found = Folder(stack.data).read(STATE)["processes"]
+    found = DataDir(stack.data).read(STATE)["processes"]
     return next(process["pid"] for process in found if process["name"] == name)
 
 
 def lives_of(stack: RunningStack, name: str) -> int:
     """How often its supervisor has started it again."""
-    found = Folder(stack.data).read(STATE)["processes"]
+    found = DataDir(stack.data).read(STATE)["processes"]
     return next(int(process["restarts"]) for process in found if process["name"] == name)
 
 

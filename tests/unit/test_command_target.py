@@ -13,7 +13,7 @@ from cli.command import find_broker, find_folder, find_target, refuse_environmen
 from cli.target import Server, Target
 from stack.errors import OperatorError
 from stack.running import STATE
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 
 PG, KAFKA, REDIS, HTTP, WS, SECRET = Server
 ENVIRONMENT = {
@@ -45,7 +45,7 @@ def name(monkeypatch: pytest.MonkeyPatch, *servers: Server) -> None:
 @contextmanager
 def stack_in(path: Path, host: str) -> Iterator[Path]:
     """A data folder that is held as by a supervisor, with a state that puts all servers on this host."""
-    folder = Folder(path)
+    folder = DataDir(path)
     folder.prepare()
     state = {
         "kind": "single",
@@ -183,7 +183,7 @@ def test_a_secret_alone_signs_a_token_and_chooses_no_stack_for_others(monkeypatc
     with stack_in(here / ".millrace", "here"):
         target = find_target(None, HTTP, SECRET)
         assert addresses(target) == {"http://here:8080"}
-        assert target.addresses[SECRET] == Folder(here / ".millrace").secret("jwt")
+        assert target.addresses[SECRET] == DataDir(here / ".millrace").secret("jwt")
 
 
 def test_tokens_of_an_issuer_are_not_signed_here(monkeypatch):
@@ -198,7 +198,7 @@ def test_the_environment_decides_nothing_about_the_tokens_of_a_named_folder(monk
     with stack_in(here / "dev", "dev") as dev:
         assert find_target(dev, HTTP, SECRET).token("alice", ttl_s=60).count(".") == 2
         state = json.loads((dev / STATE).read_text())
-        Folder(dev).write(STATE, {**state, "auth": {**state["auth"], "signsItsOwn": False}})
+        DataDir(dev).write(STATE, {**state, "auth": {**state["auth"], "signsItsOwn": False}})
         monkeypatch.delenv("MILLRACE_AUTH__ALGORITHM")
         with pytest.raises(OperatorError, match="MILLRACE_AUTH__JWKS_URL"):
             find_target(dev, HTTP, SECRET).token("alice", ttl_s=60)

@@ -15,7 +15,7 @@ import pytest
 from stack import install as module
 from stack.install import install
 from stack.progress import Progress, Task, silent
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_after_a_failure_the_packages_are_installed_again_into_the_same_one(
 def test_the_environment_of_a_stack_that_runs_is_not_removed(venv: Path, commands: list[str]):
     stamp = venv / ".installed"
     stamp.write_text("{}")
-    stack = Folder(Path(".millrace"))
+    stack = DataDir(Path(".millrace"))
     stack.prepare()
     with stack.locked(), pytest.raises(SystemExit, match=rf"a stack runs in it \(process {os.getpid()}\)"):
         install(venv, "dev", silent())

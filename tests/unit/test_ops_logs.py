@@ -8,7 +8,7 @@ import pytest
 
 from cli.logs import logs, new_lines, tail
 from stack.errors import OperatorError
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 
 
 @pytest.mark.parametrize("lines", [0, 1, 7, 5_000, 20_000])
@@ -36,7 +36,7 @@ def test_a_log_begun_anew_is_read_from_its_start(tmp_path: Path):
 
 
 def test_an_unknown_name_lists_those_that_are(tmp_path: Path):
-    folder = Folder(tmp_path)
+    folder = DataDir(tmp_path)
     folder.logs.mkdir()
     (folder.logs / "gateway.log").write_text("")
     with pytest.raises(OperatorError, match=r"no log gatway in .*; there are: gateway"):

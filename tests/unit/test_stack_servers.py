@@ -9,7 +9,7 @@ import pytest
 from stack.errors import StackError
 from stack.progress import silent
 from stack.servers import postgres_files as postgres_module
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from stack.servers.java import find_java, java_major, kafka_jars
 from stack.servers.kafka import Kafka
 from stack.servers.postgres import Postgres
@@ -17,8 +17,8 @@ from stack.servers.valkey import Valkey
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    made = Folder(tmp_path / "data")
+def folder(tmp_path: Path) -> DataDir:
+    made = DataDir(tmp_path / "data")
     made.prepare()
     return made
 
@@ -27,7 +27,7 @@ def properties(text: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.splitlines())
 
 
-def test_the_broker_listens_here_only_and_makes_no_topics_by_itself(folder: Folder):
+def test_the_broker_listens_here_only_and_makes_no_topics_by_itself(folder: DataDir):
     told = properties(Kafka(folder, 21_000, 21_001).properties("kafka"))
     assert told["listeners"] == "PLAINTEXT://127.0.0.1:21000,CONTROLLER://127.0.0.1:21001"
     assert told["advertised.listeners"] == "PLAINTEXT://127.0.0.1:21000"
@@ -35,14 +35,14 @@ def test_the_broker_listens_here_only_and_makes_no_topics_by_itself(folder: Fold
     assert told["log.dirs"] == "kafka"
 
 
-def test_valkey_listens_here_only_behind_a_password_and_keeps_its_data(folder: Folder):
+def test_valkey_listens_here_only_behind_a_password_and_keeps_its_data(folder: DataDir):
     told = dict(line.split(" ", 1) for line in Valkey(folder, 21_002).config().splitlines())
     assert told["bind"] == "127.0.0.1"
     assert told["requirepass"] == folder.secret("redis")
     assert told["appendonly"] == "yes"
 
 
-async def test_no_password_is_in_an_argument(folder: Folder):
+async def test_no_password_is_in_an_argument(folder: DataDir):
     child = await Valkey(folder, 21_002).prepare()
     assert not any(folder.secret("redis") in argument for argument in child.argv)
     assert (folder.path / "valkey" / "valkey.conf").stat().st_mode & 0o077 == 0
@@ -107,7 +107,7 @@ async def test_jars_appear_whole_and_an_interrupted_download_is_swept(tmp_path: 
     ("version", "complaint"), [(None, "not a PostgreSQL cluster"), ("17\n", "written by PostgreSQL 17, this is 18")]
 )
 async def test_a_foreign_cluster_is_refused(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, version: str | None, complaint: str
+    folder: DataDir, monkeypatch: pytest.MonkeyPatch, version: str | None, complaint: str
 ):
     monkeypatch.setattr(postgres_module, "nobody", lambda: None)
     data = folder.path / "postgres"
@@ -117,7 +117,7 @@ async def test_a_foreign_cluster_is_refused(
         await Postgres(folder, 21_003).prepare()
 
 
-async def test_a_cluster_of_another_user_is_refused(folder: Folder, monkeypatch: pytest.MonkeyPatch):
+async def test_a_cluster_of_another_user_is_refused(folder: DataDir, monkeypatch: pytest.MonkeyPatch):
     (folder.path / "postgres").mkdir()
     (folder.path / "postgres" / "PG_VERSION").write_text("18\n")
     monkeypatch.setattr(postgres_module, "nobody", lambda: None)
@@ -135,7 +135,7 @@ async def test_a_cluster_of_another_user_is_refused(folder: Folder, monkeypatch:
     ],
 )
 async def test_a_foreign_kafka_storage_is_refused(
-    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, complaint: str
+    folder: DataDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, complaint: str
 ):
     program(tmp_path / "java" / "bin" / "java", "echo 'openjdk version \"17.0.1\"' >&2")
     program(tmp_path / "bin" / "mvn", "exit 0")
@@ -148,7 +148,7 @@ async def test_a_foreign_kafka_storage_is_refused(
         await Kafka(folder, 21_000, 21_001).prepare()
 
 
-async def test_a_user_id_without_a_name_is_refused_before_initdb_does(folder: Folder, monkeypatch: pytest.MonkeyPatch):
+async def test_a_user_id_without_a_name_is_refused_before_initdb_does(folder: DataDir, monkeypatch: pytest.MonkeyPatch):
     def nameless(_: int) -> None:
         raise KeyError
 
@@ -157,7 +157,7 @@ async def test_a_user_id_without_a_name_is_refused_before_initdb_does(folder: Fo
         await Postgres(folder, 21_003).prepare()
 
 
-async def test_root_without_a_user_nobody_is_told_what_to_do(folder: Folder, monkeypatch: pytest.MonkeyPatch):
+async def test_root_without_a_user_nobody_is_told_what_to_do(folder: DataDir, monkeypatch: pytest.MonkeyPatch):
     def unknown(_: str) -> None:
         raise KeyError
 

@@ -15,7 +15,7 @@ from adapters.redis.slot_client import tagged
 from stack import composition as stack
 from stack.child import Child
 from stack.errors import OperatorError
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from stack.servers.haproxy import find_haproxy
 from stack.servers.kafka import Kafka
 from stack.topology import SINGLE, STAGES, Topology, cluster, detours, module_of, node_name, processes_named, role
@@ -27,13 +27,13 @@ VIA_PORTS = {"kafka-1-via": 22_001, "kafka-2-via": 22_002, "kafka-3-via": 22_003
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    made = Folder(tmp_path / "data")
+def folder(tmp_path: Path) -> DataDir:
+    made = DataDir(tmp_path / "data")
     made.prepare()
     return made
 
 
-def plan(folder: Folder, topology: Topology, **more: Any) -> stack.Plan:
+def plan(folder: DataDir, topology: Topology, **more: Any) -> stack.Plan:
     ports = {name: 21_000 + n for n, name in enumerate(topology.ports)}
     return stack.Plan(folder, topology, {**ports, "kafka-via": 22_000, **VIA_PORTS}, **more)
 
@@ -43,7 +43,7 @@ def configuration(make: Any) -> dict[str, str]:
     return dict(line.split("=", 1) for line in broker.properties(broker.name).splitlines())
 
 
-def apps(folder: Folder, topology: Topology, **more: Any) -> dict[str, Child]:
+def apps(folder: DataDir, topology: Topology, **more: Any) -> dict[str, Child]:
     made = plan(folder, topology, **more)
     seen = stack.servers(made, (), lambda _: None).app_addresses
     return {child.name: child for child in stack.apps(made, seen)}
@@ -84,7 +84,7 @@ def test_the_role_of_a_process():
     ]
 
 
-def test_three_brokers_replicate_everything_and_replace_a_leader_quickly(folder: Folder):
+def test_three_brokers_replicate_everything_and_replace_a_leader_quickly(folder: DataDir):
     servers = stack.servers(plan(folder, CLUSTER), (), lambda _: None)
     assert not servers.is_broker_alone
     told = [configuration(make) for make in servers.brokers]
@@ -98,7 +98,7 @@ def test_three_brokers_replicate_everything_and_replace_a_leader_quickly(folder:
     assert len(servers.addresses.kafka.split(",")) == 3
 
 
-def test_a_lone_broker_needs_no_other(folder: Folder):
+def test_a_lone_broker_needs_no_other(folder: DataDir):
     servers = stack.servers(plan(folder, SINGLE), (), lambda _: None)
     assert servers.is_broker_alone
     told = configuration(servers.brokers[0])
@@ -106,7 +106,7 @@ def test_a_lone_broker_needs_no_other(folder: Folder):
     assert told["controller.quorum.voters"].startswith("1@127.0.0.1:")
 
 
-def test_our_own_processes_go_through_a_proxy_and_operators_do_not(folder: Folder):
+def test_our_own_processes_go_through_a_proxy_and_operators_do_not(folder: DataDir):
     made = plan(folder, SINGLE, via={"kafka": 23_000, "postgres": 23_001, "valkey": 23_002})
     servers = stack.servers(made, (), lambda _: None)
     assert servers.app_addresses.kafka == "127.0.0.1:23000"
@@ -122,7 +122,7 @@ def test_our_own_processes_go_through_a_proxy_and_operators_do_not(folder: Folde
     assert env["MILLRACE_KAFKA__BOOTSTRAP"] == "127.0.0.1:23000"
 
 
-def test_a_proxy_before_one_broker_of_three(folder: Folder):
+def test_a_proxy_before_one_broker_of_three(folder: DataDir):
     servers = stack.servers(plan(folder, CLUSTER, via={"kafka-2": 23_000}), (), lambda _: None)
     assert servers.app_addresses.kafka == "127.0.0.1:22001,127.0.0.1:23000,127.0.0.1:22003"
     told = [configuration(make) for make in servers.brokers]
@@ -137,7 +137,7 @@ def test_a_detour_that_cannot_be_is_refused(text: str):
         detours(text, SINGLE.passable)
 
 
-def test_our_own_processes_are_told_who_they_are(folder: Folder):
+def test_our_own_processes_are_told_who_they_are(folder: DataDir):
     alone, many = apps(folder, SINGLE, wrap="tests.seeded"), apps(folder, CLUSTER)
     assert alone["gateway"].env["MILLRACE_NODE"] == "gateway-1"
     assert list(alone["media"].argv)[1:] == ["-m", "tests.seeded", "streams", "media"]
@@ -147,7 +147,7 @@ def test_our_own_processes_are_told_who_they_are(folder: Folder):
     assert len({child.port for child in many.values() if child.port}) == 5
 
 
-def test_what_is_given_by_url_is_not_started(folder: Folder, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_given_by_url_is_not_started(folder: DataDir, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MILLRACE_PG__DSN", "postgresql://elsewhere/x")
     servers = stack.servers(plan(folder, CLUSTER), (stack.GivenServer("postgres", "elsewhere", 5432),), lambda _: None)
     assert servers.addresses.pg == servers.app_addresses.pg == "postgresql://elsewhere/x"
@@ -155,14 +155,14 @@ def test_what_is_given_by_url_is_not_started(folder: Folder, monkeypatch: pytest
     assert len(servers.brokers) == len(servers.caches) == 3
 
 
-def test_a_folder_of_the_other_kind_is_refused(folder: Folder):
+def test_a_folder_of_the_other_kind_is_refused(folder: DataDir):
     _plan(folder, SINGLE, {})
     with pytest.raises(OperatorError, match="one of each: leave --cluster out"):
         _plan(folder, CLUSTER, {})
     assert _plan(folder, SINGLE, {}).ports == _plan(folder, SINGLE, {}).ports
 
 
-async def test_the_proxy_runs_the_file_of_production_and_is_told_of_each_node(folder: Folder):
+async def test_the_proxy_runs_the_file_of_production_and_is_told_of_each_node(folder: DataDir):
     made = plan(folder, CLUSTER)
     child = await stack.proxy(made).prepare()
     assert child.argv[-1] == str(ROOT / "deploy" / "haproxy.cfg")
@@ -214,7 +214,7 @@ def test_haproxy_is_looked_for_where_debian_puts_it(monkeypatch: pytest.MonkeyPa
     assert "/usr/sbin" in (asked[-1] or "")
 
 
-def test_processes_are_left_out_by_name_and_by_kind(folder: Folder):
+def test_processes_are_left_out_by_name_and_by_kind(folder: DataDir):
     assert processes_named(SINGLE, ["status", "ingest"]) == ("ingest", "status")
     assert processes_named(CLUSTER, ["gateway-2", "ingest"]) == ("ingest-1", "ingest-2", "gateway-2")
     assert processes_named(CLUSTER, []) == ()
@@ -225,7 +225,7 @@ def test_processes_are_left_out_by_name_and_by_kind(folder: Folder):
     assert set(CLUSTER.apps) - set(some) == {"ingest-1", "audit"}
 
 
-def test_a_process_is_started_by_hand_as_the_stack_starts_it(folder: Folder):
+def test_a_process_is_started_by_hand_as_the_stack_starts_it(folder: DataDir):
     for topology in (SINGLE, CLUSTER):
         for name, child in apps(folder, topology).items():
             assert child.env["MILLRACE_NODE"] == node_name(name, is_cluster=topology.is_cluster)

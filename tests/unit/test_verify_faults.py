@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from stack.processes import family, lives
 from stack.running import STATE
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from verify.fake_clock import environment, library, set_clock
 from verify.faults import FAULTS, NotPossible, World, fault, schedule
 from verify.faults.process import send
@@ -28,7 +28,7 @@ TIME = "import time; print(int(time.time()), int(time.monotonic()))"
 
 def world(tmp_path: Path, **processes: int | None) -> World:
     entries = [{"name": n, "kind": "x", "pid": pid, "port": 1, "opsPort": None} for n, pid in processes.items()]
-    Folder(tmp_path).write(STATE, {"processes": entries})
+    DataDir(tmp_path).write(STATE, {"processes": entries})
     return World(data=tmp_path, kafka="", pg_dsn="", redis_url="", rng=random.Random(1))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stack.running import STATE, RunningStack
-from stack.servers.data_dir import Folder
+from stack.servers.data_dir import DataDir
 from verify.fault_proxy import FaultProxy
 
 _NUMBER = re.compile(r"-\d+$")
@@ -55,7 +55,7 @@ class World:
 
     def processes(self) -> list[Process]:
         """All of them, as they are now."""
-        found = Folder(self.data).read(STATE).get("processes", [])
+        found = DataDir(self.data).read(STATE).get("processes", [])
         return [Process(p["name"], p["pid"], p["port"], p["opsPort"]) for p in found]
 
     def living(self, target: str) -> list[tuple[str, int]]:
