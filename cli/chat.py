@@ -25,7 +25,7 @@ _FINAL = {4401: "the token has ended or was revoked"}
 _JOIN = "join"
 _REFUSED = (400, 401, 403, 404)
 
-User = Annotated[str, typer.Argument(help="1-64 of A-Z a-z 0-9 _ . : -")]
+User = Annotated[str, typer.Argument(metavar="USER", help="1-64 of A-Z a-z 0-9 _ . : -")]
 
 
 def send(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, show and replay the dead letters of a stage.", no_args_is_help=True)
 
-Stage = Annotated[str, typer.Argument(help=f"One of {', '.join(STAGES)}.")]
+Stage = Annotated[str, typer.Argument(metavar="STAGE", help=f"A stage: {', '.join(STAGES)}.")]
 Conversation = Annotated[str | None, typer.Option(help="Only this conversation.")]
 
 
@@ -39,7 +39,7 @@ def list_letters(stage: Stage, conversation: Conversation = None, data: Data = N
 @app.command()
 def show(
     stage: Stage,
-    letter: Annotated[str, typer.Argument(help="Partition/offset, from `millrace dlq list`.")],
+    letter: Annotated[str, typer.Argument(metavar="LETTER", help="Partition/offset, from `millrace dlq list`.")],
     data: Data = None,
     with_bytes: Annotated[bool, typer.Option("--bytes", help="Print only the bytes of the record.")] = False,
 ) -> None:

@@ -42,7 +42,7 @@ def list_gateways(data: Data = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def drain(
-    node: Annotated[str, typer.Argument(help="A gateway, from `millrace gateways list`.")],
+    node: Annotated[str, typer.Argument(metavar="NODE", help="A gateway, from `millrace gateways list`.")],
     over: Annotated[str, typer.Option(help="Spread the closing over this time: 10s, 1m.")] = "60s",
     wait: Annotated[bool, typer.Option(help="Wait until the gateway has ended.")] = True,
     until_back: Annotated[bool, typer.Option("--until-back", help="Wait until the gateway has restarted.")] = False,

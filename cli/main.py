@@ -19,7 +19,9 @@ from stack.errors import OperatorError, StackError
 from stack.running import data_dir, running_stack
 
 app = typer.Typer(
-    help="Millrace: an event-streaming pipeline for chat.",
+    help="Millrace: an event-streaming pipeline for chat.\n\n"
+    "A command works on the stack of --data, else of the environment (MILLRACE_PG__DSN, MILLRACE_KAFKA__BOOTSTRAP,"
+    " MILLRACE_REDIS__URL, …), else of .millrace in this folder. It prints which one on standard error.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -95,7 +97,9 @@ def down(data: DataFolder = None) -> None:
 
 @app.command()
 def logs(
-    name: Annotated[str | None, typer.Argument(help="A process, such as gateway; default: all.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A process, such as gateway; default: all.")
+    ] = None,
     data: DataFolder = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("-n", help="Number of past lines to print.", min=0)] = 50,
@@ -108,7 +112,7 @@ def logs(
 
 @app.command()
 def token(
-    user: Annotated[str, typer.Argument(help="1-64 of A-Z a-z 0-9 _ . : -")],
+    user: Annotated[str, typer.Argument(metavar="USER", help="1-64 of A-Z a-z 0-9 _ . : -")],
     ttl: Annotated[str, typer.Option(help="Validity: 30m, 1h, 7d.")] = "1h",
     data: Data = None,
 ) -> None:
@@ -122,7 +126,8 @@ def token(
 @app.command()
 def env(
     name: Annotated[
-        str | None, typer.Argument(help="A process that `millrace up --without` left out; it takes its place.")
+        str | None,
+        typer.Argument(metavar="NAME", help="A process that `millrace up --without` left out; it takes its place."),
     ] = None,
     servers: Annotated[bool, typer.Option("--servers", help="Print only the settings of processes.")] = False,
     clients: Annotated[

@@ -42,7 +42,7 @@ def group() -> None:
 
 @app.command()
 def revoke(
-    user: Annotated[str, typer.Argument(help="The user whose tokens are revoked.")],
+    user: Annotated[str, typer.Argument(metavar="USER", help="The user whose tokens are revoked.")],
     token: Annotated[str | None, typer.Option(help="Revoke only the token with this jti claim.", metavar="JTI")] = None,
     data: Data = None,
     as_json: AsJson = False,

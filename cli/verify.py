@@ -13,7 +13,7 @@ from cli.command import AsJson, refuse_environment
 def verify(
     messages: Annotated[int, typer.Option(help="Number of messages to send.", min=20, max=1_000_000)] = 2000,
     faults: Annotated[
-        str, typer.Option(help="random, none, or names separated by commas; `--faults list` shows them.")
+        str, typer.Option(help="Faults: random, none, or names separated by commas; `--faults list` shows them.")
     ] = "random",
     seed: Annotated[int, typer.Option(help="Seed of the run; the same seed makes the same run.")] = 1,
     rate: Annotated[
