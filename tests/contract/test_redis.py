@@ -34,7 +34,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Fanout, N
     async with AsyncExitStack() as stack:
         if request.param == "memory":
             fanout = MemoryBus()
-            both = [fanout.subscriptions(), fanout.pubsub()]
+            both = [fanout.subscriptions(), fanout.subscriptions()]
         else:
             url = real_url(request)
             fanout = await stack.enter_async_context(open_fanout(url))
