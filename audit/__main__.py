@@ -48,7 +48,7 @@ class Service:
     async def run(self) -> None:
         """For ever. Whoever does not hold the lock waits for it; an outage is waited out."""
         dsn = self.settings.pg.dsn.get_secret_value()
-        if self.settings.audit.every_s <= 0:
+        if self.settings.audit.interval_s <= 0:
             await asyncio.Event().wait()
         while True:
             try:
@@ -58,16 +58,16 @@ class Service:
                         await self._once(dsn)
             except Unavailable as exc:
                 _log.warning("audit waits", reason=str(exc))
-            await asyncio.sleep(min(_RETRY_S, self.settings.audit.every_s))
+            await asyncio.sleep(min(_RETRY_S, self.settings.audit.interval_s))
 
     def _pause_s(self) -> float:
         """What has just been started needs a moment to catch up."""
         told = self.settings.audit
-        return min(told.every_s, told.older_than_s) if not self.began else told.every_s
+        return min(told.interval_s, told.grace_s) if not self.began else told.interval_s
 
     async def _once(self, dsn: str) -> None:
         began, now = time.monotonic(), datetime.now(UTC)
-        grace_s, bootstrap = self.settings.audit.older_than_s, self.settings.kafka.bootstrap
+        grace_s, bootstrap = self.settings.audit.grace_s, self.settings.kafka.bootstrap
         since = self.since(now)
         async with open_pool(dsn, size=1) as pool, open_reader(bootstrap) as reader:
             commits = partial(committed, bootstrap, stages(), CREATED)
@@ -81,7 +81,7 @@ class Service:
         """Where the window of an audit at this time begins."""
         if self.judged is None:
             return now - _FIRST
-        grace = timedelta(seconds=self.settings.audit.older_than_s)
+        grace = timedelta(seconds=self.settings.audit.grace_s)
         return max(self.judged - grace - _OVERLAP, now - _MOST)
 
 

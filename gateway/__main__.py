@@ -111,10 +111,10 @@ def _config(settings: Settings) -> GatewayConfig:
         origins=allowed(filter(None, map(str.strip, given.origins.split(",")))),
         lease_s=given.lease_s,
         presence_max_members=given.presence_max_members,
-        heads_every_s=given.heads_every_s,
+        gap_check_interval_s=given.gap_check_interval_s,
         limits=Limits(**{limit.name: getattr(given, limit.name) for limit in fields(Limits)}),
         proxies=Proxies.of(given.trusted_proxies),
-        revocations_every_s=settings.auth.revocations_every_s,
+        revocation_poll_interval_s=settings.auth.revocation_poll_interval_s,
     )
 
 

@@ -24,9 +24,9 @@ class Limits:
     connects_per_s_address: float = 50.0
     frames_per_s: float = 50.0
     joins_per_s: float = 20.0
-    max_joined: int = 200
-    lagging_s: float = 120.0
-    handshake_s: float = 5.0
+    max_subscriptions: int = 200
+    slow_client_timeout_s: float = 120.0
+    handshake_timeout_s: float = 5.0
 
 
 @dataclass(slots=True)

@@ -57,10 +57,10 @@ class GatewayConfig:
     origins: frozenset[Origin] = frozenset()
     lease_s: float = 30.0
     presence_max_members: int = 64
-    heads_every_s: float = 2.0
+    gap_check_interval_s: float = 2.0
     limits: Limits = field(default_factory=Limits)
     proxies: Proxies = field(default_factory=Proxies)
-    revocations_every_s: float = 5.0
+    revocation_poll_interval_s: float = 5.0
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ def assemble(deps: Dependencies, config: GatewayConfig) -> Node:
     connections: Connections = {}
     typing = TypingTracker(deps.fanout, deps.throttle)
     hub = Hub(on_unsubscribe=typing.on_unsubscribe)
-    rooms = RoomSync(hub, deps.history, deps.pubsub, config.heads_every_s)
+    rooms = RoomSync(hub, deps.history, deps.pubsub, config.gap_check_interval_s)
     receipts = Receipts(deps.log)
     presence = PresenceTracker(
         deps.fanout,
@@ -92,7 +92,7 @@ def assemble(deps: Dependencies, config: GatewayConfig) -> Node:
     leases = Leases(connections, deps.registry, presence, config.lease_s)
     control = Control(connections, deps.answers)
     closing = RevocationEnforcer(connections, deps.revocations)
-    revocations = Watch(deps.revocations, deps.revoked, config.revocations_every_s, closing)
+    revocations = Watch(deps.revocations, deps.revoked, config.revocation_poll_interval_s, closing)
     gateway = Gateway(
         identification=Identification(deps.verify, deps.tickets, deps.revoked),
         hub=hub,

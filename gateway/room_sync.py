@@ -36,7 +36,7 @@ class RoomSync:
     hub: Hub
     history: History
     pubsub: PubSub
-    heads_every_s: float = 2.0
+    gap_check_interval_s: float = 2.0
     _replays: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REPLAYS))
     _lagging: dict[Socket, deque[Subscription]] = field(default_factory=dict)
     _tasks: Tasks = field(default_factory=Tasks)
@@ -194,7 +194,7 @@ class RoomSync:
                     live = await self._step(subscription)
                 except Unavailable:
                     live = False
-                    await asyncio.sleep(self.heads_every_s)
+                    await asyncio.sleep(self.gap_check_interval_s)
                 if not live:
                     subscriptions.append(subscription)
         finally:
@@ -224,14 +224,14 @@ class RoomSync:
             for change in await self.history.changes(room.conversation_id, after, up_to, PAGE):
                 self._release(room, room.buffer.push(change.seq, room_envelope(change), _now()))
         except Unavailable:
-            await asyncio.sleep(self.heads_every_s)
+            await asyncio.sleep(self.gap_check_interval_s)
         finally:
             room.fetching = False
 
     async def _compare_heads(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(self.heads_every_s):
+                async with asyncio.timeout(self.gap_check_interval_s):
                     await self._compare.wait()
             except TimeoutError:
                 pass

@@ -80,7 +80,7 @@ class WriteBatcher:
 class SendQueue:
     """The send queue of one client, written to without ever waiting.
 
-    ``lagging_s``: how long more than RESUME_BELOW may wait; 0 is for ever. ``log`` is bound to the connection's ids.
+    ``slow_client_timeout_s``: how long more than RESUME_BELOW may wait; 0 is for ever. ``log`` is bound to the connection's ids.
     """
 
     __slots__ = (
@@ -95,7 +95,7 @@ class SendQueue:
         "_size",
         "_taken",
         "_turn",
-        "lagging_s",
+        "slow_client_timeout_s",
         "log",
         "socket",
     )
@@ -104,12 +104,12 @@ class SendQueue:
         self,
         socket: ServerConnection,
         batcher: WriteBatcher,
-        lagging_s: float = 0.0,
+        slow_client_timeout_s: float = 0.0,
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self.socket = socket
         self._buffered = socket.transport.get_write_buffer_size
-        self.lagging_s = lagging_s
+        self.slow_client_timeout_s = slow_client_timeout_s
         self.log: FilteringBoundLogger = log or structlog.get_logger()
         self._batcher = batcher
         self._pending: list[bytes] = []
@@ -211,6 +211,6 @@ class SendQueue:
         return self._idle > STALLED_S
 
     def _lags(self, passed: float) -> bool:
-        """Whether more than RESUME_BELOW has waited for ``lagging_s``: the peer may move, but never arrives."""
+        """Whether more than RESUME_BELOW has waited for ``slow_client_timeout_s``: the peer may move, but never arrives."""
         self._behind = 0.0 if self.waiting <= RESUME_BELOW else self._behind + passed
-        return 0 < self.lagging_s < self._behind
+        return 0 < self.slow_client_timeout_s < self._behind

@@ -113,7 +113,7 @@ class Gateway:
         id_, user, device = new_id(), identity.user_id, handshake.device_of(transport.request)
         log = _log.bind(connection_id=id_, user_id=user)
         transport.log = log
-        queue = SendQueue(transport, self.batcher, limits.lagging_s, log)
+        queue = SendQueue(transport, self.batcher, limits.slow_client_timeout_s, log)
         socket = Socket(id_, user, queue)
         protocol = Session(user, socket.subscriptions.keys(), limits)
         connection = Connection(transport, socket, queue, protocol, device, identity, log)

@@ -76,7 +76,9 @@ class Session:
         rate, joins = self.limits.frames_per_s, self.limits.joins_per_s
         self._bad = Bucket(BAD_FRAMES_PER_S, BAD_FRAMES - 1)
         self._frames = Bucket(rate, max(1.0, rate * BURST_S))
-        self._joins = Bucket(joins, max(self.limits.max_joined, joins * BURST_S))  # all of them after a reconnect
+        self._joins = Bucket(
+            joins, max(self.limits.max_subscriptions, joins * BURST_S)
+        )  # all of them after a reconnect
 
     def receive(self, raw: str | bytes, now: float) -> Effect:
         """Return the effect of a frame, checked as far as can be without I/O (``now``: seconds of any steady clock)."""
@@ -112,7 +114,7 @@ class Session:
                 return command
 
     def _join(self, command: JoinConversation, now: float) -> JoinConversation:
-        most = self.limits.max_joined
+        most = self.limits.max_subscriptions
         if most and command.id not in self.joined and len(self.joined) >= most:
             raise RateLimited(f"a socket joins at most {most} conversations; leave one first", 0)
         if not self._joins.take(now):

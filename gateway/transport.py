@@ -133,6 +133,6 @@ async def listen(
         ping_interval=HEARTBEAT_S,
         ping_timeout=HEARTBEAT_S,
         close_timeout=CLOSE_S,
-        open_timeout=admission.limits.handshake_s or None,
+        open_timeout=admission.limits.handshake_timeout_s or None,
         server_header=None,
     )

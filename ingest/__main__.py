@@ -95,7 +95,7 @@ async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
 @asynccontextmanager
 async def open_revoked(settings: Settings, pool: Pool, revoked: RevokedTokens) -> AsyncIterator[None]:
     """Keep what is revoked current while the block runs. Raises Unavailable."""
-    watch = Watch(PostgresRevocations(pool), revoked, settings.auth.revocations_every_s)
+    watch = Watch(PostgresRevocations(pool), revoked, settings.auth.revocation_poll_interval_s)
     await watch.read()
     url = settings.redis.url.get_secret_value()
     async with open_subscriptions(url, settings.node) as subscriptions, asyncio.TaskGroup() as group:

@@ -1,108 +1,215 @@
-"""Settings of one process, read once from the environment: ``MILLRACE_KAFKA__BOOTSTRAP=…``."""
+"""Settings of a process, read once from the environment: ``MILLRACE_KAFKA__BOOTSTRAP=…``.
+
+``python -m runtime.settings`` prints them as docs/settings.md shows them.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, Field, SecretStr
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+T = TypeVar("T")
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Rate: TypeAlias = Annotated[float, Field(ge=0)]
+_PREFIX, _DELIMITER = "MILLRACE_", "__"
+
+
+def setting(default: T, description: str, unit: str = "") -> T:
+    """Return a field with what docs/settings.md shows of it."""
+    field: T = Field(default, description=description, json_schema_extra={"unit": unit})
+    return field
 
 
 class Kafka(BaseModel):
-    """``bootstrap``: ``host:port``, several with commas."""
+    """Kafka, by its brokers."""
 
-    bootstrap: str = "127.0.0.1:9092"
+    bootstrap: str = setting("127.0.0.1:9092", "`host:port` of one or more brokers, separated by commas.")
 
 
 class Postgres(BaseModel):
-    """``dsn``: a libpq connection string or URL."""
+    """PostgreSQL, the only truth."""
 
-    dsn: SecretStr = SecretStr("postgresql://127.0.0.1/millrace")
+    dsn: SecretStr = setting(SecretStr("postgresql://127.0.0.1/millrace"), "libpq connection string or URL.")
 
 
 class RedisServer(BaseModel):
-    """``url``: ``redis://[:password@]host:port/0``, or ``redis+cluster://[:password@]host:port,host:port``."""
+    """Redis, or a Redis Cluster."""
 
-    url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    url: SecretStr = setting(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        "`redis://[:password@]host:port/0`, or `redis+cluster://[:password@]host:port,host:port` (some of the nodes).",
+    )
 
 
 class Auth(BaseModel):
-    """How tokens are checked: HS256 by ``secret`` (at least 32 bytes), or RS256 or ES256 by the keys at ``jwks_url``,
-    which are fetched every ``jwks_ttl_s``. Revocations are looked up every ``revocations_every_s`` at the latest."""
+    """Checks of tokens. See *Identity* in [operating.md](operating.md#identity)."""
 
-    algorithm: Literal["HS256", "RS256", "ES256"] = "HS256"
-    secret: SecretStr = SecretStr("")
-    jwks_url: str = ""
-    jwks_ttl_s: Annotated[float, Field(ge=1)] = 300
-    issuer: str = "millrace"
-    audience: str = "millrace"
-    revocations_every_s: Annotated[float, Field(gt=0, le=25)] = 5
+    algorithm: Literal["HS256", "RS256", "ES256"] = setting(
+        "HS256", "Signature algorithm: HS256 checks with `SECRET`, the others with the keys at `JWKS_URL`."
+    )
+    secret: SecretStr = setting(
+        SecretStr(""), "Shared secret for HS256, at least 32 bytes. `millrace up` makes one for its own processes."
+    )
+    jwks_url: str = setting("", "Key set of the issuer for RS256 and ES256; https, or http on this machine.")
+    jwks_ttl_s: Annotated[float, Field(ge=1)] = setting(300.0, "Interval at which the key set is fetched again.", "s")
+    issuer: str = setting("millrace", "Required value of the claim `iss`.")
+    audience: str = setting("millrace", "Required value of the claim `aud`.")
+    revocation_poll_interval_s: Annotated[float, Field(gt=0, le=25)] = setting(
+        5.0, "Interval at which revoked tokens are read from PostgreSQL, should Redis carry no hint of them.", "s"
+    )
 
 
 class Listen(BaseModel):
-    """Where a server listens."""
+    """Address on which a server listens."""
 
-    host: str = "127.0.0.1"
-    port: int = 0
+    host: str = setting("127.0.0.1", "Address to listen on.")
+    port: Count = setting(0, "Port to listen on; 0 takes a free one.")
 
 
 class RateLimits(BaseModel):
-    """Per user; 0 turns a limit off."""
+    """Limits of ingest for each user, over all nodes; 0 turns one off."""
 
-    messages_per_minute: int = 6000
-    requests_per_minute: int = 12000
+    messages_per_minute: int = setting(6000, "New messages of one user.", "1/min")
+    requests_per_minute: int = setting(12000, "Requests of one user.", "1/min")
 
 
 class Gateway(BaseModel):
-    """``origins``: allowed ``Origin`` values, comma-separated; empty allows any page of this host only.
+    """One gateway node. Its limits hold for the node alone; 0 turns a limit off."""
 
-    Limits hold for one node; 0 turns one off. ``trusted_proxies``: addresses or networks, comma-separated, whose
-    ``X-Forwarded-For`` is taken for the client's address. ``lagging_s``: how long a socket may be behind.
-    """
-
-    origins: str = ""
-    lease_s: int = 30
-    presence_max_members: int = 64
-    heads_every_s: float = 2.0
-    trusted_proxies: str = "127.0.0.1,::1"
-    max_connections: Count = 20_000
-    connections_per_user: Count = 50
-    connections_per_address: Count = 500
-    connects_per_s_user: Rate = 5.0
-    connects_per_s_address: Rate = 50.0
-    frames_per_s: Rate = 50.0
-    joins_per_s: Rate = 20.0
-    max_joined: Count = 200
-    lagging_s: Rate = 120.0
-    handshake_s: Rate = 5.0
+    origins: str = setting(
+        "", "Allowed `Origin` values of pages, separated by commas; empty allows pages of the gateway's own host only."
+    )
+    lease_s: int = setting(
+        30, "Lease of a connection in Redis; without renewal for so long, the connection counts as gone.", "s"
+    )
+    presence_max_members: int = setting(
+        64, "Largest conversation whose members are told who is online; 0 turns presence off.", "members"
+    )
+    gap_check_interval_s: float = setting(
+        2.0,
+        "Interval at which live conversations are compared with PostgreSQL, so that a lost last message is found;"
+        " bounds the delay while Redis is away.",
+        "s",
+    )
+    trusted_proxies: str = setting(
+        "127.0.0.1,::1", "Addresses or networks, separated by commas, whose `X-Forwarded-For` names the client."
+    )
+    max_connections: Count = setting(20_000, "Connections of the node.", "connections")
+    connections_per_user: Count = setting(50, "Connections of one user.", "connections")
+    connections_per_address: Count = setting(500, "Connections of one IPv4 address or IPv6 /64.", "connections")
+    connects_per_s_user: Rate = setting(5.0, "New connections of one user; ten seconds' worth may come at once.", "1/s")
+    connects_per_s_address: Rate = setting(
+        50.0, "New connections of one address; ten seconds' worth may come at once.", "1/s"
+    )
+    frames_per_s: Rate = setting(50.0, "Messages on one socket; four seconds' worth may come at once.", "1/s")
+    joins_per_s: Rate = setting(20.0, "`join_conversation` frames on one socket.", "1/s")
+    max_subscriptions: Count = setting(200, "Conversations that one socket has joined at a time.", "conversations")
+    slow_client_timeout_s: Rate = setting(
+        120.0, "Time for which a client may be behind before its socket is closed (4408).", "s"
+    )
+    handshake_timeout_s: Rate = setting(5.0, "Time for the WebSocket handshake; 0 waits without end.", "s")
 
 
 class Audit(BaseModel):
-    """The audit in the background; what is younger than ``older_than_s`` is not judged. 0 turns it off."""
+    """The audit in the background."""
 
-    every_s: float = 300
-    older_than_s: float = 30
+    interval_s: float = setting(300.0, "Pause between two audits; 0 turns them off.", "s")
+    grace_s: float = setting(30.0, "Age below which a message is not judged yet.", "s")
 
 
 class Settings(BaseSettings):
-    """Everything that a process of ours can be told."""
+    """All settings of a process."""
 
-    model_config = SettingsConfigDict(env_prefix="MILLRACE_", env_nested_delimiter="__", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_nested_delimiter=_DELIMITER, extra="ignore")
 
-    node: str = "local"
-    data_dir: Path = Path(".millrace")
-    log_level: str = "info"
+    node: str = setting("local", "Name of the process in logs and in Redis; unique for each gateway.")
+    data_dir: Path = setting(Path(".millrace"), "Folder for uploads and for the state of a stack on one machine.")
+    log_level: str = setting("info", "`debug`, `info`, `warning` or `error`.")
     kafka: Kafka = Field(default_factory=Kafka)
     pg: Postgres = Field(default_factory=Postgres)
     redis: RedisServer = Field(default_factory=RedisServer)
     auth: Auth = Field(default_factory=Auth)
-    http: Listen = Field(default_factory=Listen)
-    ws: Listen = Field(default_factory=Listen)
-    ops: Listen = Field(default_factory=Listen)
+    http: Listen = Field(default_factory=Listen, description="HTTP server of ingest.")
+    ws: Listen = Field(default_factory=Listen, description="WebSocket server of a gateway.")
+    ops: Listen = Field(
+        default_factory=Listen, description="Operator port of any process: `/healthz`, `/readyz`, `/metrics`."
+    )
     limits: RateLimits = Field(default_factory=RateLimits)
     gateway: Gateway = Field(default_factory=Gateway)
     audit: Audit = Field(default_factory=Audit)
+
+
+class Documented(NamedTuple):
+    """A setting as docs/settings.md shows it. ``accepts`` is empty where any value of the default's type will do."""
+
+    variable: str
+    default: str
+    unit: str
+    accepts: str
+    description: str
+
+
+def documented(model: type[BaseModel], prefix: str = _PREFIX) -> Iterator[Documented]:
+    """Yield the settings that stand in the model itself, in its order; its groups are passed over."""
+    for name, field in model.model_fields.items():
+        if _group(field) is None:
+            extra = field.json_schema_extra
+            unit = str(extra["unit"]) if isinstance(extra, dict) else ""
+            yield Documented(f"{prefix}{name.upper()}", _shown(field), unit, _accepted(field), field.description or "")
+
+
+def markdown() -> str:
+    """Return docs/settings.md."""
+    parts = [_HEAD, _table(Settings)]
+    for name, field in Settings.model_fields.items():
+        group = _group(field)
+        if group is not None:
+            prefix = f"{_PREFIX}{name.upper()}{_DELIMITER}"
+            about = field.description or (group.__doc__ or "").strip()
+            parts.append(f"## {name}\n\n{about}\n\n{_table(group, prefix)}")
+    return "\n".join(parts)
+
+
+_HEAD = """# Settings
+
+Every process reads its settings once, at its start, from environment variables. This page is generated from
+`runtime/settings.py` by `make settings`; a test fails when the two differ. An empty default is the empty string.
+The programs of a stack on one machine take some more variables: see [operating.md](operating.md).
+"""
+
+
+def _group(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _shown(field: FieldInfo) -> str:
+    value = field.default
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    return text.removesuffix(".0") if isinstance(value, float) else text
+
+
+def _accepted(field: FieldInfo) -> str:
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(map(str, get_args(field.annotation)))
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    bounds = [(signs[name], getattr(limit, name)) for limit in field.metadata for name in signs if hasattr(limit, name)]
+    return ", ".join(f"{sign} {bound}" for sign, bound in bounds)
+
+
+def _table(model: type[BaseModel], prefix: str = _PREFIX) -> str:
+    lines = ["| variable | default | unit | accepts | meaning |", "|---|---|---|---|---|"]
+    for each in documented(model, prefix):
+        default = f"`{each.default}`" if each.default else ""
+        lines.append(f"| `{each.variable}` | {default} | {each.unit} | {each.accepts} | {each.description} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

@@ -151,7 +151,7 @@ def service(stack: RunningStack, dsn: str, port: int) -> Iterator[subprocess.Pop
         "MILLRACE_PG__DSN": dsn,
         "MILLRACE_KAFKA__BOOTSTRAP": stack.kafka,
         "MILLRACE_OPS__PORT": str(port),
-        "MILLRACE_AUDIT__EVERY_S": "0.5",
+        "MILLRACE_AUDIT__INTERVAL_S": "0.5",
     }
     process = subprocess.Popen([sys.executable, "-m", "audit"], cwd=ROOT, env=env, stdout=subprocess.PIPE)
     try:

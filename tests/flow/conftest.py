@@ -143,7 +143,7 @@ class Behind:
             answers=self.answers,
             log=self.log,
         )
-        usual = {"heads_every_s": 0.2, "revocations_every_s": 0.5, "lease_s": LEASE_S}
+        usual = {"gap_check_interval_s": 0.2, "revocation_poll_interval_s": 0.5, "lease_s": LEASE_S}
         asked = node.GatewayConfig(origins=allowed(["https://chat.example"]), **{**usual, **config})
         assembled = node.assemble(around, asked)
         tasks = [asyncio.create_task(work()) for work in assembled.services]

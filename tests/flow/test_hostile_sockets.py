@@ -33,7 +33,7 @@ async def serves(world: World) -> None:
 
 
 async def test_a_handshake_of_a_byte_at_a_time_is_cut():
-    async with open_world(limits=Limits(handshake_s=0.5)) as world, raw.open_tcp(world.port) as slow:
+    async with open_world(limits=Limits(handshake_timeout_s=0.5)) as world, raw.open_tcp(world.port) as slow:
         ended = asyncio.create_task(slow.ended())
         for byte in raw.request(world.port):
             slow.send(bytes([byte]))
@@ -62,7 +62,7 @@ async def test_a_handshake_of_a_byte_at_a_time_is_cut():
     ],
 )
 async def test_what_is_no_handshake_is_answered_or_dropped(caplog, sent, status):
-    async with open_world(limits=Limits(handshake_s=0.5)) as world, raw.open_tcp(world.port) as stranger:
+    async with open_world(limits=Limits(handshake_timeout_s=0.5)) as world, raw.open_tcp(world.port) as stranger:
         stranger.send(sent)
         answer = await stranger.ended()
         assert answer[9:12] == status, answer[:200]
@@ -194,7 +194,7 @@ async def test_a_message_without_end_is_ended(world, payload):
 
 
 async def test_joins_are_bounded_before_they_reach_the_store():
-    async with open_world(limits=Limits(joins_per_s=0.1, max_joined=5)) as world, world.client() as bob:
+    async with open_world(limits=Limits(joins_per_s=0.1, max_subscriptions=5)) as world, world.client() as bob:
         for _ in range(5):
             await bob.join()
         await bob.say(type="join_conversation", id=make.ROOM, ref="one more")

@@ -107,7 +107,7 @@ async def test_more_stalled_readers_than_replay_slots_hold_up_nobody():
 
 
 async def test_a_reader_that_moves_but_never_arrives_is_closed():
-    async with open_world(limits=Limits(lagging_s=0.5)) as world, deaf(world) as slow:
+    async with open_world(limits=Limits(slow_client_timeout_s=0.5)) as world, deaf(world) as slow:
         await fill(world)
         [connection] = world.gateway.connections.values()
         async with asyncio.timeout(10):
@@ -117,7 +117,7 @@ async def test_a_reader_that_moves_but_never_arrives_is_closed():
 
 
 async def test_a_reader_that_is_closed_for_being_slow_is_told_why_if_it_reads_then():
-    async with open_world(limits=Limits(lagging_s=0.5)) as world, deaf(world) as slow:
+    async with open_world(limits=Limits(slow_client_timeout_s=0.5)) as world, deaf(world) as slow:
         await fill(world)
         await until(lambda: not all(c.queue.open for c in world.gateway.connections.values()))
         assert await slow.closed() == 4408

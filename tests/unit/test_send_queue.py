@@ -64,7 +64,7 @@ def clogged() -> Clogged:
 
 @pytest.fixture
 def queue(clogged) -> SendQueue:
-    return SendQueue(clogged, WriteBatcher(), lagging_s=60.0)
+    return SendQueue(clogged, WriteBatcher(), slow_client_timeout_s=60.0)
 
 
 def fill(queue: SendQueue, limit: int) -> None:

@@ -89,14 +89,14 @@ def test_a_bad_frame_now_and_then_is_no_end(session):
 
 
 def test_joins_are_bounded_in_a_second_but_all_come_back_at_once():
-    session = Session("bob", set(), Limits(joins_per_s=5, max_joined=40))
+    session = Session("bob", set(), Limits(joins_per_s=5, max_subscriptions=40))
     assert all(isinstance(say(session, type="join_conversation", id=str(n)), JoinConversation) for n in range(40))
     assert refused(say(session, type="join_conversation", id="1"))["code"] == "rate_limited"
     assert isinstance(say(session, now=0.2, type="join_conversation", id="1"), JoinConversation)
 
 
 def test_limits_of_zero_are_none():
-    session = Session("bob", {str(n) for n in range(300)}, Limits(frames_per_s=0, joins_per_s=0, max_joined=0))
+    session = Session("bob", {str(n) for n in range(300)}, Limits(frames_per_s=0, joins_per_s=0, max_subscriptions=0))
     assert all(isinstance(say(session, type="join_conversation", id="new"), JoinConversation) for _ in range(1000))
 
 

@@ -1,0 +1,62 @@
+"""docs/settings.md says what runtime/settings.py reads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from runtime.settings import Documented, Settings, documented, markdown
+
+ROOT = Path(__file__).parents[2]
+
+
+def all_documented() -> list[Documented]:
+    groups = {name: field.annotation for name, field in Settings.model_fields.items()}
+    nested = [
+        each
+        for name, model in groups.items()
+        if isinstance(model, type) and issubclass(model, BaseModel)
+        for each in documented(model, f"MILLRACE_{name.upper()}__")
+    ]
+    return [*documented(Settings), *nested]
+
+
+def test_the_page_is_what_the_code_generates():
+    assert (ROOT / "docs/settings.md").read_text() == markdown(), "run: make settings"
+
+
+def test_each_setting_has_a_description_and_each_time_and_rate_its_unit():
+    for setting in all_documented():
+        assert setting.description.endswith((".", ")")), setting.variable
+        if setting.variable.endswith("_S"):
+            assert setting.unit == ("1/s" if "_PER_S" in setting.variable else "s"), setting.variable
+
+
+@pytest.mark.parametrize("setting", all_documented(), ids=lambda setting: setting.variable)
+def test_the_variable_on_the_page_is_the_one_that_is_read(setting: Documented, monkeypatch: pytest.MonkeyPatch):
+    values = {"ALGORITHM": "ES256", "REVOCATION_POLL_INTERVAL_S": "7"}
+    value = values.get(setting.variable.rpartition("__")[2], "77")
+    before = Settings().model_dump()
+    monkeypatch.setenv(setting.variable, value)
+    assert Settings().model_dump() != before
+
+
+def test_a_value_out_of_bounds_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MILLRACE_GATEWAY__MAX_SUBSCRIPTIONS", "-1")
+    with pytest.raises(ValidationError, match="max_subscriptions"):
+        Settings()
+
+
+def test_every_variable_in_texts_and_deployment_files_is_read_by_the_code():
+    known = {setting.variable for setting in all_documented()}
+    groups = {variable.partition("__")[0] for variable in known if "__" in variable}
+    files = [*ROOT.glob("docs/*.md"), *ROOT.glob("*.md"), ROOT / "compose.yaml", *ROOT.glob("deploy/*")]
+    texts = {file: file.read_text() for file in files if file.is_file()}
+    named = {
+        (file.name, name) for file, text in texts.items() for name in re.findall(r"MILLRACE_[A-Z]+__[A-Z_]+", text)
+    }
+    assert len(named) > 20
+    assert not [(file, name) for file, name in named if name not in known and name.partition("__")[0] in groups]
