@@ -1,5 +1,7 @@
 FROM python:3.11-slim
 WORKDIR /app
+COPY requirements requirements
+RUN pip install --no-cache-dir --require-hashes -r requirements/build.txt -r requirements/server.txt
 COPY pyproject.toml README.md topics.yaml ./
 COPY schemas schemas
 COPY domain domain
@@ -14,6 +16,6 @@ COPY verify verify
 COPY cli cli
 COPY sdk sdk
 COPY deploy/haproxy.cfg deploy/haproxy.cfg
-RUN pip install --no-cache-dir . && useradd --system millrace && mkdir /data && chown millrace /data
+RUN pip install --no-cache-dir --no-deps --no-build-isolation . && useradd --system millrace && mkdir /data && chown millrace /data
 USER millrace
 CMD ["millrace", "--help"]

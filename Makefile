@@ -57,4 +57,4 @@ setup:
 	@$(CHOOSE); \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed; $$python is: `"$$python" -V 2>&1`. Try: make PYTHON=python3.12" >&2; exit 1; }; \
-	"$$python" -m stack.install $(VENV) embedded,dev
+	"$$python" -m stack.install $(VENV)

@@ -1,9 +1,10 @@
 """The environment of a checkout: made once, brought up to date when it must be, and never in silence.
 
-    python -m stack.install VENV EXTRAS
+    python -m stack.install VENV
 
-Only the standard library: nothing is installed yet. The environment is made anew when the checkout was moved, since
-its programs name its folder, or when another interpreter is asked for.
+Only the standard library: nothing is installed yet. pip installs what the lock files name (stack.lock), version by
+version and hash by hash, and the project itself without asking for anything more. The environment is made anew when
+the checkout was moved, since its programs name its folder, or when another interpreter is asked for.
 """
 
 from __future__ import annotations
@@ -18,25 +19,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stack.lock import BUILD, DEV, SERVER
 from stack.progress import Progress, Task
 from stack.servers.data_dir import DataDir
 
+LOCKS = (BUILD, SERVER, DEV)
 _STAMP = ".installed"
 
 
-def wanted(folder: Path, project: Path, extras: str) -> dict[str, str]:
+def wanted(folder: Path, project: Path) -> dict[str, str]:
     """Return what the environment must have been made from."""
+    sources = (project, *LOCKS)
     return {
         "folder": str(folder.absolute()),
         "python": f"{os.path.realpath(sys.executable)} {sys.version.split()[0]}",
-        "project": hashlib.sha256(project.read_bytes() + extras.encode()).hexdigest(),
+        "project": hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest(),
     }
 
 
-def install(folder: Path, extras: str, progress: Progress) -> None:
-    """Make the environment, and install the project into it with its extras. Raises SystemExit with what to do."""
+def install(folder: Path, progress: Progress) -> None:
+    """Make the environment, and install the project into it with what is locked. Raises SystemExit with what to do."""
     project, stamp = Path("pyproject.toml"), folder / _STAMP
-    need = wanted(folder, project, extras)
+    need = wanted(folder, project)
     if _read(stamp) == need:
         return
     with project.open() as lock:
@@ -51,8 +55,11 @@ def install(folder: Path, extras: str, progress: Progress) -> None:
         stamp.write_text(json.dumps({**need, "project": ""}))  # until pip has ended well
         with progress.task("pip") as task:
             pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
-            command = [*pip, "--no-input", "--progress-bar=off", "-e", f".[{extras}]"]
-            _run(command, "the packages could not be installed; is the network there? Call make again to go on", task)
+            pip += ["--no-input", "--progress-bar=off"]
+            locked = [*pip, "--require-hashes", *(f"--requirement={path}" for path in LOCKS)]
+            _run(locked, "the packages could not be installed; is the network there? Call make again to go on", task)
+            project_only = [*pip, "--no-deps", "--no-build-isolation", "--editable", "."]
+            _run(project_only, "the project could not be installed into its environment", task)
         stamp.write_text(json.dumps(need))
 
 
@@ -95,7 +102,7 @@ def _read(stamp: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     try:
         with Progress() as shown:
-            install(Path(sys.argv[1]), sys.argv[2], shown)
+            install(Path(sys.argv[1]), shown)
     except OSError as exc:
         sys.exit(f"{exc.filename}: {exc.strerror}")
     except KeyboardInterrupt:

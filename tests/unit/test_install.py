@@ -13,18 +13,24 @@ from pathlib import Path
 import pytest
 
 from stack import install as module
-from stack.install import install
+from stack.install import LOCKS, install
 from stack.progress import Progress, Task, silent
 from stack.servers.data_dir import DataDir
+
+INSTALLED = [
+    "--require-hashes --requirement=requirements/build.txt --requirement=requirements/server.txt"
+    " --requirement=requirements/dev.txt",
+    "--no-deps --no-build-isolation --editable .",
+]
 
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Note ``venv`` or ``pip`` instead of running it."""
+    """Note ``venv``, or what pip is to install, instead of running it."""
     run: list[str] = []
 
     def note(command: Sequence[str], failure: str, task: Task | None) -> None:
-        run.append(command[2])
+        run.append("venv" if command[2] == "venv" else " ".join(command[command.index("--progress-bar=off") + 1 :]))
         if command[2] == "venv":
             Path(command[-1]).mkdir(parents=True, exist_ok=True)
 
@@ -37,27 +43,32 @@ def venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: list[str]) -
     """Install a project; return its environment."""
     monkeypatch.chdir(tmp_path)
     Path("pyproject.toml").write_text("one")
-    install(Path(".venv"), "dev", silent())
-    assert commands == ["venv", "pip"]
+    Path("requirements").mkdir()
+    for lock in LOCKS:
+        lock.write_text("one")
+    install(Path(".venv"), silent())
+    assert commands == ["venv", *INSTALLED]
     commands.clear()
     return Path(".venv")
 
 
 def test_what_is_there_is_left_alone_and_nothing_is_said(venv: Path, commands: list[str]):
     said: list[str] = []
-    install(venv, "dev", Progress(said.append))
+    install(venv, Progress(said.append))
     assert (commands, said) == ([], [])
 
 
 def test_other_requirements_are_installed_into_it(venv: Path, commands: list[str]):
     Path("pyproject.toml").write_text("two")
-    install(venv, "dev", silent())
-    assert commands == ["pip"]
+    install(venv, silent())
+    assert commands == INSTALLED
 
 
-def test_other_extras_are_installed_into_it(venv: Path, commands: list[str]):
-    install(venv, "dev,embedded", silent())
-    assert commands == ["pip"]
+@pytest.mark.parametrize("lock", LOCKS, ids=str)
+def test_other_locked_versions_are_installed_into_it(venv: Path, commands: list[str], lock: Path):
+    lock.write_text("two")
+    install(venv, silent())
+    assert commands == INSTALLED
 
 
 @pytest.mark.parametrize(
@@ -68,15 +79,15 @@ def test_a_moved_checkout_and_another_interpreter_need_a_new_one(
 ):
     stamp = venv / ".installed"
     stamp.write_text(json.dumps({**json.loads(stamp.read_text()), name: other}))
-    install(venv, "dev", silent())
-    assert commands == ["venv", "pip"]
+    install(venv, silent())
+    assert commands == ["venv", *INSTALLED]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]"])
 def test_an_environment_that_was_not_finished_is_made_anew(venv: Path, commands: list[str], text: str):
     (venv / ".installed").write_text(text)
-    install(venv, "dev", silent())
-    assert commands == ["venv", "pip"]
+    install(venv, silent())
+    assert commands == ["venv", *INSTALLED]
 
 
 @pytest.mark.parametrize("text", ["two", "one"])
@@ -90,10 +101,10 @@ def test_after_a_failure_the_packages_are_installed_again_into_the_same_one(
         without_network.setattr(module, "_run", fail)
         Path("pyproject.toml").write_text("two")
         with pytest.raises(SystemExit):
-            install(venv, "dev", silent())
+            install(venv, silent())
     Path("pyproject.toml").write_text(text)
-    install(venv, "dev", silent())
-    assert commands == ["pip"]
+    install(venv, silent())
+    assert commands == INSTALLED
 
 
 def test_the_environment_of_a_stack_that_runs_is_not_removed(venv: Path, commands: list[str]):
@@ -102,7 +113,7 @@ def test_the_environment_of_a_stack_that_runs_is_not_removed(venv: Path, command
     stack = DataDir(Path(".millrace"))
     stack.prepare()
     with stack.locked(), pytest.raises(SystemExit, match=rf"a stack runs in it \(process {os.getpid()}\)"):
-        install(venv, "dev", silent())
+        install(venv, silent())
     assert commands == []
 
 
@@ -111,7 +122,7 @@ def test_a_second_make_waits_for_the_first(venv: Path, commands: list[str]):
     said: list[str] = []
     with Path("pyproject.toml").open() as first, Progress(said.append, quiet_s=0.05) as progress:
         fcntl.flock(first, fcntl.LOCK_EX)
-        second = threading.Thread(target=install, args=(venv, "dev", progress))
+        second = threading.Thread(target=install, args=(venv, progress))
         second.start()
         deadline = time.monotonic() + 20
         while not any("waiting for another make" in line for line in said) and time.monotonic() < deadline:
@@ -120,7 +131,7 @@ def test_a_second_make_waits_for_the_first(venv: Path, commands: list[str]):
         fcntl.flock(first, fcntl.LOCK_UN)
         second.join(20)
     assert "waiting for another make" in said[0]
-    assert commands == ["pip"]
+    assert commands == INSTALLED
 
 
 def test_a_command_that_fails_shows_its_last_lines_and_what_to_do():
