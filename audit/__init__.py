@@ -1,1 +1,1 @@
-"""The audit: what the store, the topics and the stages hold of each message, compared while all goes on."""
+"""Audit: compares the store, the topics and the stages, message by message, while they work."""

@@ -1,4 +1,4 @@
-"""``python -m audit``: the audit in the background, now and then, by one process at a time."""
+"""``python -m audit``: the periodic audit, run by one process at a time."""
 
 from __future__ import annotations
 
@@ -38,15 +38,17 @@ _RETRY_S = 10.0
 
 @dataclass(slots=True)
 class Service:
-    """Audits what came since the last audit for which nobody was late, and a little before, so that each message is
-    judged once it is old enough and all stages have come to it."""
+    """Audits, at an interval, the messages since the last audit without a late finding, and some before them.
+
+    So each message is judged at least once when it is older than the grace and all stages have reached it.
+    """
 
     settings: Settings
     began: bool = False
     judged: datetime | None = None
 
     async def run(self) -> None:
-        """For ever. Whoever does not hold the lock waits for it; an outage is waited out."""
+        """Audit until cancelled. Waits while another process holds the lock, and while a server does not answer."""
         dsn = self.settings.pg.dsn.get_secret_value()
         if self.settings.audit.interval_s <= 0:
             await asyncio.Event().wait()
@@ -61,9 +63,9 @@ class Service:
             await asyncio.sleep(min(_RETRY_S, self.settings.audit.interval_s))
 
     def _pause_s(self) -> float:
-        """What has just been started needs a moment to catch up."""
-        told = self.settings.audit
-        return min(told.interval_s, told.grace_s) if not self.began else told.interval_s
+        """Return the pause before the next audit; before the first it is short, for a start needs time to catch up."""
+        audit = self.settings.audit
+        return min(audit.interval_s, audit.grace_s) if not self.began else audit.interval_s
 
     async def _once(self, dsn: str) -> None:
         began, now = time.monotonic(), datetime.now(UTC)
@@ -75,17 +77,17 @@ class Service:
         self.began = True
         if not any(finding.kind is Kind.LATE for finding in report.findings):
             self.judged = now
-        _tell(report, time.monotonic() - began)
+        _publish(report, time.monotonic() - began)
 
     def since(self, now: datetime) -> datetime:
-        """Where the window of an audit at this time begins."""
+        """Return the beginning of the window of an audit at this time."""
         if self.judged is None:
             return now - _FIRST
         grace = timedelta(seconds=self.settings.audit.grace_s)
         return max(self.judged - grace - _OVERLAP, now - _MOST)
 
 
-def _tell(report: Report, seconds: float) -> None:
+def _publish(report: Report, seconds: float) -> None:
     for name in checks():
         AUDIT_FINDINGS.labels(name).set(sum(report.check(name).found.values()))
     AUDIT_SECONDS.set(seconds)
@@ -105,12 +107,12 @@ def _tell(report: Report, seconds: float) -> None:
 
 
 async def run(settings: Settings) -> None:
-    """Work until told to stop."""
+    """Serve the operator port and audit, until SIGTERM or SIGINT."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(operator_server(settings.ops, lambda: not service.done()))
         service = asyncio.create_task(Service(settings).run())
-        told = asyncio.create_task(until_told_to_stop())
-        await asyncio.wait({service, told}, return_when=asyncio.FIRST_COMPLETED)
+        stopped = asyncio.create_task(until_told_to_stop())
+        await asyncio.wait({service, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if service.done():
             service.result()
         service.cancel()
@@ -118,7 +120,7 @@ async def run(settings: Settings) -> None:
 
 
 def main() -> None:
-    """The process. It gives way to all others of this machine."""
+    """Run the process, with a lower priority than all others of this machine."""
     settings = Settings()
     configure(settings.node, settings.log_level)
     os.nice(10)

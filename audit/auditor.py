@@ -1,8 +1,8 @@
-"""One audit: for each partition its part of the store, then its part of the topics, and then the rules.
+"""Audit run: reads the store and the topics partition by partition, and applies the rules to each.
 
-In this order: how far each stage has committed, the dead letters, the store, the topics up to their ends. So whatever
-a stage had committed has its effects in what is read of the store, and whatever the store calls published is in what
-is read of the topics. Memory is that of one partition.
+The order of reading matters: the stages' commits, the dead letters, the store, the topics up to their ends. So the
+effects of all that a stage had committed are in the facts of the store, and the records of all that the store calls
+published are in the topics. Memory holds one partition at a time.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from domain.audit import AuditStore, Begins, Span
 from schemas.topics import dead_letter_topic, stages
 
 _CLOCKS_MS = 60_000
-"""How long before the window its first records may be dated, where clocks differ."""
+"""Tolerance for clocks that differ: the first records of the window may be dated so long before it."""
 _PUBLISHED_WITHIN_MS = 2_000
-"""A message is a little older than its record; a broker that lost its log was away for longer."""
+"""Most time between a message and its record; a broker that lost its log was away for longer."""
 
 Committed: TypeAlias = Mapping[str, Mapping[int, int]]
-"""Of each stage, the committed offset of each partition of message.created."""
+"""Stage → partition of message.created → committed offset."""
 
 
 @dataclass(slots=True)
 class Audit:
-    """Looks at what was created since then; ``only`` at these conversations, if any are named."""
+    """Audits the messages created since ``since``; only those of the conversations in ``only``, if given."""
 
     store: AuditStore
     reader: KafkaReader
@@ -45,7 +45,7 @@ class Audit:
     report: Report = field(default_factory=Report)
 
     async def run(self) -> Report:
-        """The whole audit. Raises Unavailable."""
+        """Run the audit; return its report. Raises Unavailable."""
         for name in checks():
             self.report.check(name)
         topics = [*TOPICS, *(dead_letter_topic(stage) for stage in stages())]
@@ -96,19 +96,19 @@ class Audit:
             trail.close(await self.store.known(topic, list(trail.unknown)), self.report)
 
     def _follow(self, trail: Trail, record: Received, partitions: int) -> None:
-        said = seen(record)
-        if self.only is not None and (said is None or said.conversation_id not in self.only):
+        content = seen(record)
+        if self.only is not None and (content is None or content.conversation_id not in self.only):
             return
         place = (record.key, record.partition)
-        is_there = said is None or place == (
-            said.conversation_id.encode(),
-            partition_of(said.conversation_id.encode(), partitions),
+        is_there = content is None or place == (
+            content.conversation_id.encode(),
+            partition_of(content.conversation_id.encode(), partitions),
         )
-        trail.add(record.offset, said, in_place=is_there)
+        trail.add(record.offset, content, in_place=is_there)
 
     async def _letters(self, begins: Begins) -> dict[str, set[str]]:
         by_topic = {dead_letter_topic(stage): stage for stage in stages()}
-        found: dict[str, set[str]] = {stage: set() for stage in stages()}
+        message_ids: dict[str, set[str]] = {stage: set() for stage in stages()}
         offsets = {(topic, n): begin.offset for topic in by_topic for n, begin in enumerate(begins.topics[topic])}
         async for batch in self.reader.read(offsets):
             for letter in batch:
@@ -116,5 +116,5 @@ class Audit:
                     continue
                 self.report.letters[by_topic[letter.topic]] += 1
                 if message_id := set_aside(letter):
-                    found[by_topic[letter.topic]].add(message_id)
-        return found
+                    message_ids[by_topic[letter.topic]].add(message_id)
+        return message_ids

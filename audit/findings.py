@@ -1,4 +1,4 @@
-"""What an audit says: a line for each check, findings with their ids, notes."""
+"""Report of an audit: a line for each check, and findings with their ids."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What is wrong with it."""
+    """Kind of a finding."""
 
     MISSING = "missing"
     DOUBLED = "doubled"
     OUT_OF_ORDER = "out of order"
     PHANTOM = "phantom"
-    """It is about a message that the store does not have."""
+    """A record or a fact about a message that the store does not have."""
     DIFFERENT = "different"
-    """It does not say what the store says."""
+    """A record or a fact that differs from the store."""
     LATE = "late"
-    """It is owed for longer than the grace, and nobody has lost it."""
+    """Overdue by more than the grace, but not lost."""
 
 
 class Remedy(StrEnum):
-    """What ``--heal`` does about it."""
+    """Action of ``--heal`` for a finding."""
 
     NONE = "none"
     REPUBLISH = "republish"
@@ -31,7 +31,7 @@ class Remedy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is not as it must be. ``text`` holds ids and numbers, never content."""
+    """A deviation. ``text`` holds ids and numbers, never content; ``count`` is the number of messages."""
 
     check: str
     kind: Kind
@@ -45,8 +45,11 @@ class Finding:
 
 @dataclass(slots=True)
 class Check:
-    """One line: how many were looked at, and what came of it. ``waiting`` ones are younger than the grace, or those
-    who have to see to them have not come to them yet; ``aside`` ones are in the stage's dead letters."""
+    """Counts of one check.
+
+    ``waiting`` counts messages younger than the grace and those that their stage has not reached yet; ``aside``
+    counts those in the dead letters of the stage.
+    """
 
     name: str
     checked: int = 0
@@ -60,30 +63,30 @@ class Check:
 
 @dataclass(slots=True)
 class Report:
-    """All checks of one audit."""
+    """Checks and findings of one audit."""
 
     checks: dict[str, Check] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     letters: Counter[str] = field(default_factory=Counter)
-    """Dead letters of the window by stage."""
+    """Dead letters of the window, by stage."""
     late: Counter[str] = field(default_factory=Counter)
-    """Messages older than the grace that a stage has not come to yet, by stage."""
+    """Messages older than the grace that a stage has not reached yet, by stage."""
 
     def check(self, name: str) -> Check:
-        """The line of this name."""
+        """Return the counts of the check of this name."""
         return self.checks.setdefault(name, Check(name))
 
     def add(self, finding: Finding) -> None:
-        """Count it and keep it."""
+        """Count and keep a finding."""
         self.check(finding.check).found[finding.kind] += finding.count
         self.findings.append(finding)
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was found."""
+        """Return True when there are no findings."""
         return not self.findings
 
     @property
     def total(self) -> int:
-        """How many things are not as they must be."""
+        """Return the sum of the findings' counts."""
         return sum(finding.count for finding in self.findings)

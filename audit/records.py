@@ -1,4 +1,4 @@
-"""Kafka records as the rules see them."""
+"""Kafka records in the form that the rules need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from schemas.events import AnyEvent, MediaProcessed, MessageCreated, MessageSent
 
 
 def seen(record: Received) -> Seen | None:
-    """What it says; None when that is nothing of ours."""
+    """Return the content of a record; None when it is no event that the audit knows."""
     try:
         return _seen(decode(record.topic, record.value))
     except Malformed:
@@ -33,7 +33,7 @@ def _seen(event: AnyEvent) -> Seen | None:
 
 
 def set_aside(letter: Received) -> str | None:
-    """The message that a dead letter was about; None when it was about none, or cannot be read."""
+    """Return the id of the message that a dead letter is about; None when it is about none, or unreadable."""
     origin = dict(letter.headers).get("dlq-origin", b"").partition(b"/")[0].decode(errors="replace")
     if origin != CREATED:
         return None

@@ -1,4 +1,4 @@
-"""An audit as people and programs read it."""
+"""Reports as text for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from audit.findings import Check, Finding, Kind, Remedy, Report
 from audit.topic_checks import STAGE
 
 SHOWN = 20
-"""Findings for each check; the total is always said."""
+"""Most findings shown for each check; the total is always shown."""
 _LISTED = 200
 _OTHER = (Kind.PHANTOM, Kind.DIFFERENT, Kind.LATE)
 
@@ -33,7 +33,7 @@ _HEALS = {
 
 
 def show(report: Report, window: str, healed: dict[str, int] | None, seconds: float) -> None:
-    """For people: a line for each check, then the findings, then what to do."""
+    """Print a line for each check, then the findings, then what to do."""
     out = Console(highlight=False, soft_wrap=True)
     out.print(_table(report))
     for line in notes(report):
@@ -53,9 +53,9 @@ def _table(report: Report) -> Table:
     for column in ("checked", "missing", "doubled", "out of order", "other", "waiting"):
         table.add_column(column, justify="right")
     for check in report.checks.values():
-        found = [check.found[kind] for kind in (Kind.MISSING, Kind.DOUBLED, Kind.OUT_OF_ORDER)]
-        found.append(sum(check.found[kind] for kind in _OTHER))
-        cells = [f"[bold red]{n}[/bold red]" if n else "0" for n in found]
+        counts = [check.found[kind] for kind in (Kind.MISSING, Kind.DOUBLED, Kind.OUT_OF_ORDER)]
+        counts.append(sum(check.found[kind] for kind in _OTHER))
+        cells = [f"[bold red]{n}[/bold red]" if n else "0" for n in counts]
         table.add_row(check.name, str(check.checked), *cells, str(check.waiting))
     return table
 
@@ -71,12 +71,12 @@ def _findings(out: Console, name: str, findings: list[Finding]) -> None:
 
 def _place(finding: Finding) -> str:
     names = {"conversation": finding.conversation_id, "seq": finding.seq, "message": finding.message_id}
-    said = " ".join(f"{name} {value}" for name, value in names.items() if value is not None)
-    return f"{said}: " if said else ""
+    place = " ".join(f"{name} {value}" for name, value in names.items() if value is not None)
+    return f"{place}: " if place else ""
 
 
 def notes(report: Report) -> list[str]:
-    """What is worth knowing and is no finding."""
+    """Return lines on what is worth knowing and is no finding."""
     lines = [line for check in report.checks.values() for line in _notes(check)]
     for stage, count in report.letters.items():
         lines.append(f"{stage}.dlq: {count} dead letter{_s(count)} in this window")
@@ -84,7 +84,7 @@ def notes(report: Report) -> list[str]:
 
 
 def _notes(check: Check) -> list[str]:
-    said = {
+    lines = {
         f"{check.repeats} repeat{_s(check.repeats)}; readers drop them": check.repeats,
         f"{check.unread} unreadable record{_s(check.unread)}; the stages set such aside": check.unread,
         f"{check.aside} set aside in {STAGE.get(check.name, check.name)}.dlq: not missing": check.aside,
@@ -92,11 +92,11 @@ def _notes(check: Check) -> list[str]:
             check.before_log
         ),
     }
-    return [f"{check.name}: {line}" for line, count in said.items() if count]
+    return [f"{check.name}: {line}" for line, count in lines.items() if count]
 
 
 def advice(report: Report, healed: dict[str, int] | None = None) -> list[str]:
-    """What to do, or what was done, one line for each sort of finding."""
+    """Return a line for each kind of finding: what to do, or what ``--heal`` has done."""
     todo = [_HEALS[remedy].format(n=len(ids), s=_s(len(ids))) for remedy, ids in plan(report).items() if ids]
     lines = todo if healed is None else [_done(healed)]
     rest = {f.kind for f in report.findings if f.remedy is Remedy.NONE}
@@ -104,10 +104,10 @@ def advice(report: Report, healed: dict[str, int] | None = None) -> list[str]:
 
 
 def plan(report: Report) -> dict[Remedy, list[str]]:
-    """What ``--heal`` would do: the messages to publish again, the conversations to count anew."""
-    found = [f for f in report.findings if f.remedy is not Remedy.NONE]
-    republish = [f.message_id for f in found if f.remedy is Remedy.REPUBLISH and f.message_id]
-    recount = [f.conversation_id for f in found if f.remedy is Remedy.RECOUNT and f.conversation_id]
+    """Return the ids for ``--heal``: of messages to publish again, and of conversations to count anew."""
+    healable = [f for f in report.findings if f.remedy is not Remedy.NONE]
+    republish = [f.message_id for f in healable if f.remedy is Remedy.REPUBLISH and f.message_id]
+    recount = [f.conversation_id for f in healable if f.remedy is Remedy.RECOUNT and f.conversation_id]
     return {Remedy.REPUBLISH: list(dict.fromkeys(republish)), Remedy.RECOUNT: list(dict.fromkeys(recount))}
 
 
@@ -121,7 +121,7 @@ def _done(healed: dict[str, int]) -> str:
 
 
 def as_json(report: Report, window: dict[str, Any], healed: dict[str, int] | None, seconds: float) -> dict[str, Any]:
-    """For programs."""
+    """Return the report as a JSON object."""
     return {
         "clean": report.clean,
         "window": window,
@@ -136,11 +136,11 @@ def as_json(report: Report, window: dict[str, Any], healed: dict[str, int] | Non
 
 
 def _check(check: Check) -> dict[str, Any]:
-    found: Counter[Kind] = check.found
+    counts: Counter[Kind] = check.found
     return {
         "check": check.name,
         "checked": check.checked,
-        **{_camel(kind): found[kind] for kind in Kind},
+        **{_camel(kind): counts[kind] for kind in Kind},
         "waiting": check.waiting,
         "setAside": check.aside,
         "repeats": check.repeats,

@@ -1,4 +1,4 @@
-"""The rules: facts in, findings out. No I/O, no clock."""
+"""Rules of the audit: facts in, findings out. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from schemas.messages import Status
 
 _MINUTE_MS = 60_000
 _KEPT_MS = 47 * 3_600_000
-"""So long an outbox row is there at least: the relay keeps published ones for 48 hours."""
+"""Age up to which an outbox row must exist: the relay keeps published rows for 48 hours."""
 
 
 @dataclass(slots=True)
 class Judge:
-    """One partition's facts against each other.
+    """Compares the facts of one partition.
 
-    ``committed``: up to which offset of ``message.created`` each stage had finished *before* the store was read, so
-    that what lies before it has its effects. ``first_ms``: what is older was there before the log of a topic begins.
+    ``committed``: offset of ``message.created`` up to which each stage had finished *before* the store was read, so
+    that the effects of all earlier records must be in the store. ``first_ms``: time at which the log of a topic begins;
+    records of older messages may have been in a part that is gone.
     """
 
     facts: StoreFacts
@@ -38,7 +39,7 @@ class Judge:
         self._rows = {row.message_id: row for row in self.facts.rows}
 
     def judge(self) -> None:
-        """All checks; the trails have been read, and are closed by others."""
+        """Run all checks. The trails must have been read; the caller closes them."""
         self._messages()
         self._changes()
         self._receipts()
@@ -54,14 +55,14 @@ class Judge:
         return row.created_ms > self.facts.now_ms - self.grace_ms
 
     def _reached(self, stage: str, row: Row) -> bool:
-        """Whether the stage is past the last record of the message. One whose record the log has lost was there."""
+        """Return True when the stage is past the last record of the message, or the log has lost that record."""
         last = self.trails[CREATED].last.get(row.message_id)
         if last is None:
             return self._before_log(CREATED, row)
         return last < self.committed[stage]
 
     def _before_log(self, topic: str, row: Row) -> bool:
-        """Whether nobody can tell it again. A relay that finds the log lost owes anew what the outbox keeps."""
+        """Return True when the record is older than the log and has no outbox row to publish it from again."""
         return row.outbox is Owing.GONE and row.created_ms < self.first_ms[topic]
 
     def _find(self, check: str, kind: Kind, row: Row | Due, text: str, remedy: Remedy = Remedy.NONE) -> None:
@@ -216,7 +217,7 @@ class Judge:
 
 
 def settle(loose: Loose, report: Report) -> None:
-    """What belongs to no conversation's facts, and what all partitions say together."""
+    """Report facts that belong to no span, and the stages that are late over all partitions."""
     for stage, count in report.late.items():
         text = f"{stage} has not come yet to {count} messages that are older than the grace"
         report.add(Finding(check=stage, kind=Kind.LATE, text=text))

@@ -1,4 +1,4 @@
-"""What one topic says of what the store has: the rule for one partition, one record after another."""
+"""Comparison of one topic with the store: the rule for one partition, record by record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.topics import stages
 CREATED, SENT, INDEXED = MessageCreated.TOPIC, MessageSent.TOPIC, SearchIndexed.TOPIC
 NOTIFIED, PROCESSED = NotificationSent.TOPIC, MediaProcessed.TOPIC
 STAGE = {SENT: "status", NOTIFIED: "notification", PROCESSED: "media", INDEXED: "search"}
-"""Who writes a completion topic."""
+"""Completion topic → the stage that writes it."""
 TOPICS = (CREATED, *STAGE)
 STORE = ("messages", "changes", "outbox", "receipts")
 
@@ -25,7 +25,7 @@ def checks() -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Something that must be told on a topic."""
+    """A record that must be on a topic."""
 
     id: str
     message_id: str
@@ -36,7 +36,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a record says."""
+    """Content of a record."""
 
     id: str
     message_id: str
@@ -47,25 +47,28 @@ class Seen:
 
 @dataclass(slots=True)
 class Trail:
-    """One partition of a topic. What is not ``due`` is kept aside: it may be older, younger, or a phantom."""
+    """Partition of a topic, compared with the ``due`` records. Others are kept as ``unknown`` until ``close``: they
+    may be older, younger, or phantoms."""
 
     topic: str
     due: Mapping[str, Due]
     late: Collection[str] = frozenset()
-    """Messages that may come after later ones: they were told again on purpose."""
+    """Ids of messages whose records may stand behind later ones: they were published again on purpose."""
     first: dict[str, int] = field(default_factory=dict)
     last: dict[str, int] = field(default_factory=dict)
-    """Offsets of the first and the last record of what is due."""
+    """Offsets of the first (``first``) and the last record of each due id."""
     unknown: dict[str, Seen] = field(default_factory=dict)
     repeats: int = 0
     unread: int = 0
-    """Records that say nothing of ours; the stages set them aside."""
+    """Number of unreadable records; the stages set them aside, too."""
     findings: list[Finding] = field(default_factory=list)
     _furthest: dict[str, int] = field(default_factory=dict)
 
     def add(self, offset: int, seen: Seen | None, *, in_place: bool = True) -> None:
-        """The next record; None when it cannot be read. ``in_place``: its key is its conversation, which belongs into
-        this partition."""
+        """Compare the next record; ``seen`` is None when it is unreadable.
+
+        ``in_place``: its key is its conversation, and this partition is the one of that key.
+        """
         if seen is None:
             self.unread += 1
             return
@@ -75,7 +78,7 @@ class Trail:
         if due is None:
             self.unknown.setdefault(seen.id, seen)
             return
-        if self._says_something_else(seen, due):
+        if self._differs(seen, due):
             self._find(Kind.DIFFERENT, seen, "the record does not say what the store says")
         self.last[seen.id] = offset
         if self.first.setdefault(seen.id, offset) != offset:
@@ -83,7 +86,7 @@ class Trail:
         elif due.message_id not in self.late:
             self._place(due)
 
-    def _says_something_else(self, seen: Seen, due: Due) -> bool:
+    def _differs(self, seen: Seen, due: Due) -> bool:
         return (seen.conversation_id, seen.seq, seen.digest) != (due.conversation_id, due.seq, due.digest)
 
     def _place(self, due: Due) -> None:
@@ -106,7 +109,10 @@ class Trail:
         )
 
     def close(self, known: Mapping[str, tuple[str, int]], report: Report) -> None:
-        """All records were read; ``known`` are the places of those of the unknown ones that the store has after all."""
+        """Judge the unknown records, after the last one was read, and add all findings to the report.
+
+        ``known``: (conversation, seq) of those unknown ids that the store has after all.
+        """
         for seen in self.unknown.values():
             place = known.get(seen.id)
             if place is None:
@@ -121,15 +127,15 @@ class Trail:
 
 
 def trails(facts: StoreFacts, aside: Mapping[str, Collection[str]], first_ms: Mapping[str, float]) -> dict[str, Trail]:
-    """A trail for each topic, of what it must tell of these messages.
+    """Return a trail for each topic, with the records that it must have about these messages.
 
-    ``aside``: messages in each stage's dead letters. ``first_ms``: what is older was there before the topic's log
-    begins, or before the log that the stages begin with: a stage may write what it was about to into a log that has
-    come back empty, before it starts over. Both may come late, and so may what was republished.
+    ``aside``: messages in the dead letters of each stage. ``first_ms``: time at which the log of a topic begins. The
+    records of older messages may stand out of order: a stage may write what it was working on into a log that has come
+    back empty, before it starts over. So may those of republished messages and of dead letters.
     """
     whole = [Due(r.message_id, r.message_id, r.conversation_id, r.seq, r.digest) for r in facts.rows]
     texts = [Due(r.message_id, r.message_id, r.conversation_id, r.seq) for r in facts.rows if r.text]
-    told = {
+    due = {
         CREATED: whole,
         SENT: whole,
         INDEXED: texts,
@@ -139,7 +145,7 @@ def trails(facts: StoreFacts, aside: Mapping[str, Collection[str]], first_ms: Ma
     return {
         topic: Trail(
             topic,
-            {due.id: due for due in told[topic]},
+            {each.id: each for each in due[topic]},
             {row.message_id for row in facts.rows if row.created_ms < max(first_ms[topic], first_ms[CREATED])}
             | set(facts.republished)
             | set(aside[STAGE[topic]] if topic in STAGE else ()),

@@ -1,1 +1,1 @@
-"""Measuring: each figure beside a reference of the same run. docs/performance.md says what each means."""
+"""Benchmarks: each figure beside a reference of the same run. docs/performance.md explains them."""

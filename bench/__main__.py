@@ -30,7 +30,7 @@ METRICS: dict[str, Metric] = {
 
 
 async def run(names: Sequence[str], pairs: int, seconds: float, into: Path) -> bool:
-    """Measure these; whether all of them could be."""
+    """Measure these metrics; return True when all of them could be measured."""
     machine.allow_files()
     complete = True
     async with open_world() as world:
@@ -45,31 +45,31 @@ async def run(names: Sequence[str], pairs: int, seconds: float, into: Path) -> b
 
 
 def keep(result: Result, into: Path) -> None:
-    """A file, a plot and a line."""
-    said = {**result.as_json(), "at": now(), "machine": machine.description()}
+    """Write the result to a file and to a plot, and print a line."""
+    record = {**result.as_json(), "at": now(), "machine": machine.description()}
     into.mkdir(parents=True, exist_ok=True)
-    (into / f"{result.name}.json").write_bytes(orjson.dumps(said, option=orjson.OPT_INDENT_2) + b"\n")
+    (into / f"{result.name}.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2) + b"\n")
     (into / f"{result.name}.svg").write_text(plot.drawn(result))
     summary.write(into)
     mark = "reached" if result.reached else "MISSED"
-    line = f"{result.name:16} {said['ratio']:7.2f} ({said['min']:.2f}-{said['max']:.2f}) of {result.reference}"
+    line = f"{result.name:16} {record['ratio']:7.2f} ({record['min']:.2f}-{record['max']:.2f}) of {result.reference}"
     print(
         f"{line}; {result.wanted} {result.target}: {mark}; {len(result.kept)} of {len(result.pairs)} pairs", flush=True
     )
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--only", default=",".join(METRICS), help=f"of {', '.join(METRICS)}")
     parser.add_argument("--pairs", type=int, default=5, help="of measurements, ours and the reference")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--into", type=Path, default=Path("bench/results"), help="where results are kept")
-    asked = parser.parse_args()
-    names = [name.strip() for name in asked.only.split(",") if name.strip()]
+    options = parser.parse_args()
+    names = [name.strip() for name in options.only.split(",") if name.strip()]
     if unknown := set(names) - METRICS.keys():
         parser.error(f"no metric is called {', '.join(sorted(unknown))}; there are {', '.join(METRICS)}")
-    sys.exit(0 if asyncio.run(run(names, asked.pairs, asked.seconds, asked.into)) else 1)
+    sys.exit(0 if asyncio.run(run(names, options.pairs, options.seconds, options.into)) else 1)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ SIZE, WINDOW = 100, 16
 _SERVERS = ("postgres", "valkey")
 _ANY = "01900000-0000-7000-8000-000000000001"
 _IDLE = 0.35
-"""Of a core: what the stack uses when it has nothing to do, with a margin."""
+"""Share of a core that an idle stack uses, with a margin."""
 _TABLE = """
 CREATE SCHEMA IF NOT EXISTS bench_peers;
 CREATE TABLE IF NOT EXISTS bench_peers.messages (
@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS bench_peers.messages (
 
 
 async def measure(_: World, pairs: int, seconds: float) -> list[Result]:
-    """Deliveries for each second of CPU; each peer beside what it can be compared with."""
+    """Measure deliveries for each second of CPU, beside two peers."""
     await installed()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -178,28 +178,28 @@ def _per_core_second(
     seconds: float,
     costs: list[dict[str, float]] | None = None,
 ) -> Measure:
-    """``costs`` gets what each process of the stack took for a message, and how long all took to have it."""
+    """Return a measurement; it appends the CPU of each process for a message, and the delay, to ``costs``."""
 
     async def measure() -> float:
         await _until_idle(stack)
         before, each = cpu_s(pids()), _each(stack)
-        said = await clients.do(f"closed {seconds} {WINDOW}")
+        sent = await clients.do(f"closed {seconds} {WINDOW}")
         await _until_idle(stack)
         if costs is not None:
-            took = {f"us_{name}": (s - each[name]) / said["messages"] * 1e6 for name, s in _each(stack).items()}
-            costs.append({**took, "p50_ms": said["p50_ms"], "messages_per_s": said["messages"] / said["seconds"]})
-        return float(said["deliveries"] / (cpu_s(pids()) - before))
+            took = {f"us_{name}": (s - each[name]) / sent["messages"] * 1e6 for name, s in _each(stack).items()}
+            costs.append({**took, "p50_ms": sent["p50_ms"], "messages_per_s": sent["messages"] / sent["seconds"]})
+        return float(sent["deliveries"] / (cpu_s(pids()) - before))
 
     return measure
 
 
 def _each(stack: RunningStack) -> dict[str, float]:
-    """CPU time so far of the processes that are counted."""
+    """Return the CPU seconds so far of each process that is counted."""
     return {p["name"]: cpu_s([p["pid"]]) for p in stack.processes if p["name"] not in _SERVERS and p["pid"]}
 
 
 async def _until_idle(stack: RunningStack, within_s: float = 60.0) -> None:
-    """The stack has worked off what it was given. Raises BenchError."""
+    """Wait until the stack has worked off its load. Raises BenchError."""
     clock = asyncio.get_running_loop().time
     end = clock() + within_s
     while clock() < end:

@@ -1,4 +1,4 @@
-"""``python -m bench.bare PORT``: the websockets library alone: what a connection costs at least."""
+"""``python -m bench.bare PORT``: the websockets library alone, the least that a connection can cost."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from websockets.asyncio.server import ServerConnection, serve
 
 
 async def stay(peer: ServerConnection) -> None:
-    """Until the client goes."""
+    """Keep the connection until the client closes it."""
     await peer.wait_closed()
 
 
 async def run(port: int) -> None:
-    """For ever."""
+    """Serve until killed."""
     async with serve(stay, "127.0.0.1", port, compression=None, backlog=4096) as server:
         print("ready", flush=True)
         await server.serve_forever()

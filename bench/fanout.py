@@ -11,11 +11,11 @@ from bench.world import World
 
 SIZES = (1000, 5000)
 _CONTENT = 181
-"""Of a message whose frame has 300 bytes of payload, as the reference's."""
+"""Characters of a message whose frame has 300 bytes of payload, like the frames of the reference."""
 
 
 async def measure(world: World, pairs: int, seconds: float) -> list[Result]:
-    """Deliveries for each second of CPU of the server."""
+    """Measure deliveries for each second of CPU of the server."""
     return [await _at(world, size, pairs, seconds) for size in SIZES]
 
 
@@ -54,9 +54,9 @@ async def _at(world: World, size: int, pairs: int, seconds: float) -> Result:
 def _per_core_second(clients: Load, server: Process, seconds: float, delays: list[float] | None = None) -> Measure:
     async def measure() -> float:
         before = cpu_s([server.pid])
-        said = await clients.do(f"closed {seconds} 1")
+        sent = await clients.do(f"closed {seconds} 1")
         if delays is not None:
-            delays.append(said["p50_ms"])
-        return float(said["deliveries"] / (cpu_s([server.pid]) - before))
+            delays.append(sent["p50_ms"])
+        return float(sent["deliveries"] / (cpu_s([server.pid]) - before))
 
     return measure

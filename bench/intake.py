@@ -1,4 +1,4 @@
-"""What a message costs a node before it is passed on to anybody: from Redis's socket to the listener."""
+"""Intake of a node: the cost of a message from the socket to Redis up to the listener, before any delivery."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _INCLUDED = (
 
 @dataclass(slots=True)
 class Flood:
-    """A raw connection that publishes."""
+    """Raw connection to Redis that publishes."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     async def pour(self, count: int) -> None:
-        """So many messages, ``_AT_ONCE`` to a write."""
+        """Publish so many messages, ``_AT_ONCE`` in a write."""
         command = pack_command(("PUBLISH", CHANNEL, _FRAME))  # type: ignore[arg-type]
         for _ in range(count // _AT_ONCE):
             self.writer.write(command * _AT_ONCE)
@@ -51,7 +51,7 @@ async def _flood(world: World) -> AsyncIterator[Flood]:
 
 
 async def measure(world: World, pairs: int, seconds: float) -> list[Result]:
-    """Messages for each second of CPU."""
+    """Measure messages for each second of CPU."""
     results = []
     for name, reference, target in (
         ("bare", "hiredis.Reader on a bare asyncio.Protocol", 0.4),

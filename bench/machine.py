@@ -1,4 +1,4 @@
-"""What processes cost, as Linux counts it, and what they run on."""
+"""CPU time and memory of processes, as Linux counts them, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PROC = Path("/proc")
 
 
 def cpu_s(pids: Iterable[int]) -> float:
-    """CPU time of these processes so far, all threads (schedstat: nanoseconds, not ticks)."""
+    """Return the CPU seconds of these processes so far, of all threads (schedstat: nanoseconds, not ticks)."""
     total = 0
     for pid in pids:
         for task in (_PROC / str(pid) / "task").glob("*/schedstat"):
@@ -24,7 +24,7 @@ def cpu_s(pids: Iterable[int]) -> float:
 
 
 def rss_kib(pid: int) -> int:
-    """Resident memory of its own, without what is shared with other processes (Pss)."""
+    """Return the proportional resident memory (Pss) of a process in KiB."""
     for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1])
@@ -32,7 +32,7 @@ def rss_kib(pid: int) -> int:
 
 
 def allow_files(wanted: int = 20_000) -> None:
-    """Open files for thousands of sockets. Raises OSError with what to do."""
+    """Raise the limit of open files, for thousands of sockets. Raises OSError with what to do."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
         try:
@@ -42,13 +42,13 @@ def allow_files(wanted: int = 20_000) -> None:
 
 
 def cores() -> tuple[int | None, int | None]:
-    """One for the server, one for the load; None where there is no choice."""
+    """Return a core for the server and one for the load; None where there is only one."""
     mine = sorted(os.sched_getaffinity(0))
     return (mine[0], mine[1]) if len(mine) > 1 else (None, None)
 
 
 def description() -> dict[str, Any]:
-    """For the record."""
+    """Return the processor, the versions and the load of this machine."""
     model = platform.machine()
     with suppress(OSError):
         for line in (_PROC / "cpuinfo").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""Memory of a connection that does nothing."""
+"""Memory of an idle connection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REST_S = 1.5
 
 
 async def measure(world: World, pairs: int, seconds: float) -> list[Result]:
-    """Resident memory for each idle, authenticated connection. ``seconds`` does not matter here."""
+    """Measure resident memory for each idle, authenticated connection. ``seconds`` is not used."""
     room = await world.room(SIZE)
     env = world.clients(room, SIZE)
     taken = await in_turns(pairs, _of(world, world.gateway, env, -1), _of(world, world.bare, {}, -1))

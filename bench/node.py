@@ -1,7 +1,7 @@
-"""``python -m bench.node``: a real gateway on a real Redis and PostgreSQL, alone.
+"""``python -m bench.node``: a real gateway on a real Redis and PostgreSQL, without Kafka.
 
-It is what ``python -m gateway`` runs, without the consumer of Kafka: what a room gets, Redis brings. Receipts, of
-which no metric here sends any, would stay in memory.
+``python -m gateway`` runs the same with a Kafka consumer; here messages come by Redis alone. Receipts, which no metric
+sends, would stay in memory.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ FROM_ONE_MACHINE = Limits(
     connects_per_s_user=0,
     connects_per_s_address=0,
 )
-"""All that come have the load's address, and few are the users."""
+"""Limits for a load whose clients share one address and few users."""
 
 
 async def run(settings: Settings) -> None:
-    """Serve until told to stop."""
+    """Serve until SIGTERM or SIGINT."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         url = settings.redis.url.get_secret_value()
@@ -73,6 +73,6 @@ async def run(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    asked = Settings()
-    configure(asked.node, "error")
-    uvloop.run(run(asked))
+    settings = Settings()
+    configure(settings.node, "error")
+    uvloop.run(run(settings))

@@ -1,4 +1,4 @@
-"""Ours and the reference, measured in turns, so that what the machine does besides meets both."""
+"""Pairs of measurements, ours and the reference, taken in turns, so that other load of the machine meets both."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, Literal, TypeAlias
 Measure: TypeAlias = Callable[[], Awaitable[float]]
 
 UNSTEADY = 0.25
-"""A pair is left out when its reference is further than this from the median of the references."""
+"""Largest relative distance of a pair's reference from the median of all; pairs beyond it are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One measurement of each, taken one after the other. ``load``: the machine's load average of a minute, then."""
+    """One measurement of each, taken one after the other. ``load``: the load average over a minute at its end."""
 
     ours: float
     reference: float
@@ -29,7 +29,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What is published: a ratio with its range, and the measurements that it comes from.
+    """Published result: a ratio with its range, and the measurements that it comes from.
 
     ``target`` is a ratio: at least, or at most, as ``wanted`` says.
     """
@@ -46,25 +46,25 @@ class Result:
 
     @property
     def kept(self) -> list[Pair]:
-        """The pairs whose reference was steady."""
+        """Return the pairs whose reference was steady."""
         return steady(self.pairs)
 
     @property
     def ratio(self) -> float:
-        """The median."""
+        """Return the median of the ratios."""
         return median(pair.ratio for pair in self.kept)
 
     @property
     def reached(self) -> bool:
-        """Whether the target is."""
+        """Return True when the target is reached."""
         return self.ratio >= self.target if self.wanted == "at least" else self.ratio <= self.target
 
     def as_json(self) -> dict[str, Any]:
-        """For a file."""
+        """Return the result as a JSON object."""
         ratios = [pair.ratio for pair in self.kept]
-        said = {key: value for key, value in asdict(self).items() if key != "pairs"}
+        fields = {key: value for key, value in asdict(self).items() if key != "pairs"}
         return {
-            **said,
+            **fields,
             "ratio": round(self.ratio, 3),
             "min": round(min(ratios), 3),
             "max": round(max(ratios), 3),
@@ -76,13 +76,13 @@ class Result:
 
 
 def steady(pairs: Sequence[Pair]) -> list[Pair]:
-    """Those whose reference did not move."""
+    """Return the pairs whose reference did not move."""
     middle = median_low(pair.reference for pair in pairs)
     return [pair for pair in pairs if abs(pair.reference / middle - 1) <= UNSTEADY]
 
 
 async def in_turns(count: int, ours: Measure, reference: Measure) -> list[Pair]:
-    """Measure ABBAABBA…: who comes first changes, so that a drift favours nobody."""
+    """Measure in the order ABBAABBA…, so that a drift favours neither side."""
     pairs = []
     for n in range(count):
         if n % 2 == 0:

@@ -1,4 +1,4 @@
-"""The peers: installed by npm into a cache folder at their first use."""
+"""Peers, installed by npm into a cache folder at their first use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WAIT_S = 300.0
 
 
 async def installed() -> Path:
-    """The folder of their modules. Raises BenchError with what is missing."""
+    """Install the peers if need be; return the folder of their modules. Raises BenchError with what is missing."""
     manifest = HERE / "peers" / "package.json"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "millrace-bench" / sha256(manifest.read_bytes()).hexdigest()[:12]
@@ -42,7 +42,7 @@ async def installed() -> Path:
 
 @asynccontextmanager
 async def peer(name: str, port: int, env: Mapping[str, str]) -> AsyncIterator[Process]:
-    """One of them, ready. Raises BenchError."""
+    """Run a peer, ready, while the block runs. Raises BenchError."""
     more = {"NODE_PATH": str(await installed()), **env}
     async with running(name, ["node", HERE / "peers" / name / "server.js", str(port)], env=more) as process:
         async with asyncio.timeout(30):

@@ -1,4 +1,4 @@
-"""A result as a picture: each pair's ratio, their median, and the target."""
+"""Plot of a result: the ratio of each pair, their median, and the target."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _GOOD, _BAD, _PALE, _INK = "#1a7f5a", "#c2410c", "#9ca3af", "#1f2937"
 
 
 def drawn(result: Result) -> str:
-    """An SVG document."""
+    """Return the plot as an SVG document."""
     ratios = [pair.ratio for pair in result.pairs]
     most = max([*ratios, result.target, 1.0]) * 1.12
 

@@ -1,4 +1,4 @@
-"""Processes under measurement: each on its core, and none outlives us."""
+"""Processes under measurement, each on its core; none outlives the benchmark."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _READY_S = 60.0
 
 
 class BenchError(Exception):
-    """It cannot be measured here; the text says why."""
+    """A metric cannot be measured here; the text says why."""
 
 
 @dataclass(slots=True)
 class Process:
-    """One that runs."""
+    """A running process."""
 
     name: str
     process: asyncio.subprocess.Process
@@ -36,7 +36,7 @@ class Process:
         return self.process.pid
 
     async def line(self) -> bytes:
-        """The next line that it prints. Raises BenchError when it has ended."""
+        """Return the next line that it prints. Raises BenchError when it has ended."""
         assert self.process.stdout is not None
         line = await self.process.stdout.readline()
         if not line:
@@ -53,7 +53,7 @@ class Process:
 async def running(
     name: str, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, core: int | None = None
 ) -> AsyncIterator[Process]:
-    """Run it as long as the block."""
+    """Run a program while the block runs."""
     parent = os.getpid()
 
     def bind() -> None:
@@ -81,7 +81,7 @@ async def running(
 async def python(
     module: str, *args: str, env: Mapping[str, str] | None = None, core: int | None = None
 ) -> AsyncIterator[Process]:
-    """One of our modules, once it has printed that it is ready."""
+    """Run a module of this project while the block runs, which begins once the module has printed ``ready``."""
     async with running(module, [sys.executable, "-m", module, *args], env=env, core=core) as process:
         async with asyncio.timeout(_READY_S):
             if await process.line() != b"ready":
@@ -91,7 +91,7 @@ async def python(
 
 @dataclass(slots=True)
 class Load:
-    """wsload: many clients, steered line by line."""
+    """A wsload process: many clients, controlled by commands on its standard input."""
 
     process: Process
 
@@ -100,22 +100,22 @@ class Load:
         stdin = self.process.process.stdin
         assert stdin is not None
         stdin.write(f"{command}\n".encode())
-        said: dict[str, Any] = orjson.loads(await self.process.line())
-        if "error" in said:
-            raise BenchError(f"wsload, asked to {command!r}: {said['error']}")
-        return said
+        answer: dict[str, Any] = orjson.loads(await self.process.line())
+        if "error" in answer:
+            raise BenchError(f"wsload, asked to {command!r}: {answer['error']}")
+        return answer
 
 
 @asynccontextmanager
 async def load(**env: str) -> AsyncIterator[Load]:
-    """A load client on the core that is not the servers'. ``env``: see wsload.c."""
+    """Run a load client, on another core than the servers, while the block runs. ``env``: see wsload.c."""
     program = await built("wsload")
     async with running("wsload", [program], env=env, core=cores()[1]) as process:
         yield Load(process)
 
 
 async def built(name: str) -> Path:
-    """A program from its C source beside this file, made if need be. Raises BenchError without a compiler."""
+    """Compile a C source beside this file, if need be; return the program. Raises BenchError without a compiler."""
     source, made = HERE / f"{name}.c", HERE / ".built" / name
     if made.exists() and made.stat().st_mtime > source.stat().st_mtime:
         return made

@@ -1,4 +1,4 @@
-"""``python -m bench.receiver ours|bare|listen``: subscribes, and prints a line for each CHUNK messages."""
+"""``python -m bench.receiver ours|bare|listen``: subscribes; prints a line after every CHUNK messages."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ CHUNK = 20_000
 
 
 class Counter:
-    """Of messages."""
+    """Counts messages."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def one(self) -> None:
-        """One more."""
+        """Count a message; print the count after every CHUNK."""
         self.count += 1
         if self.count % CHUNK == 0:
             print(self.count, flush=True)
 
 
 async def ours(url: str, count: Callable[[], None]) -> None:
-    """As the gateway's listener gets them."""
+    """Receive by the gateway's own subscriptions."""
     async with open_subscriptions(url, "bench") as subscriptions:
 
-        async def hear() -> None:
+        async def receive() -> None:
             async for hints in subscriptions.hints():
                 for _ in hints:
                     count()
 
-        hearing = asyncio.create_task(hear())
+        receiving = asyncio.create_task(receive())
         await subscriptions.subscribe(CHANNEL)
         print("ready", flush=True)
-        await hearing
+        await receiving
 
 
 class Bare(asyncio.Protocol):
-    """The least: a parser on a socket."""
+    """A RESP parser on a socket, the least that is possible."""
 
     def __init__(self, password: str, count: Callable[[], None]) -> None:
         self._password, self._count, self._reader = password, count, Reader()
@@ -57,15 +57,15 @@ class Bare(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
-        while (said := self._reader.gets()) is not False:
-            if isinstance(said, list) and said[0] == b"message":
+        while (reply := self._reader.gets()) is not False:
+            if isinstance(reply, list) and reply[0] == b"message":
                 self._count()
-            elif isinstance(said, list):
+            elif isinstance(reply, list):
                 print("ready", flush=True)
 
 
 async def bare(url: str, count: Callable[[], None]) -> None:
-    """hiredis.Reader on a bare protocol."""
+    """Receive by hiredis.Reader on a bare protocol."""
     to, loop = target(url), asyncio.get_running_loop()
     password = os.environ["REDIS_PASSWORD"]
     await loop.create_connection(lambda: Bare(password, count), *to.nodes[0])
@@ -73,12 +73,12 @@ async def bare(url: str, count: Callable[[], None]) -> None:
 
 
 async def listen(url: str, count: Callable[[], None]) -> None:
-    """The client library's own way."""
+    """Receive by redis-py's ``PubSub.listen()``."""
     pubsub = connect(target(url)).pubsub()
     await pubsub.subscribe(CHANNEL)
     print("ready", flush=True)
-    async for said in pubsub.listen():
-        if said["type"] == "message":
+    async for message in pubsub.listen():
+        if message["type"] == "message":
             count()
 
 

@@ -1,4 +1,4 @@
-"""A reconnect storm: a gateway is killed, and everybody comes to the other one at once, to be made whole."""
+"""Reconnect storm: a gateway is killed, and all clients reconnect to another one at once and catch up."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bench.world import World
 SIZE = 5000
 AT_ONCE = 256
 MISSED = 20
-"""Messages that came while nobody was connected."""
+"""Messages that are sent while no client is connected."""
 _MOST_MS = 3000.0
 
 
 async def measure(world: World, pairs: int, seconds: float) -> list[Result]:
-    """Clients made whole in a second. ``seconds`` does not matter here."""
+    """Measure clients that are caught up in a second. ``seconds`` is not used."""
     storms: list[dict[str, float]] = []
     taken = await in_turns(pairs, _ours(world, storms), _handshakes(world))
     p99 = sorted(storm["p99_ms"] for storm in storms)
@@ -57,9 +57,9 @@ def _ours(world: World, storms: list[dict[str, float]]) -> Measure:
             first.kill()
             await world.send(room, MISSED)
             await clients.do("shut")
-            said = await clients.do(f"open {SIZE} {AT_ONCE} {other} 0")
-            storms.append(said)
-            return float(SIZE / said["seconds"])
+            resumed = await clients.do(f"open {SIZE} {AT_ONCE} {other} 0")
+            storms.append(resumed)
+            return float(SIZE / resumed["seconds"])
 
     return measure
 
@@ -68,7 +68,7 @@ def _handshakes(world: World) -> Measure:
     async def measure() -> float:
         port = world.port()
         async with world.bare(port), load() as clients:
-            said = await clients.do(f"open {SIZE} {AT_ONCE} {port} -1")
-            return float(SIZE / said["seconds"])
+            opened = await clients.do(f"open {SIZE} {AT_ONCE} {port} -1")
+            return float(SIZE / opened["seconds"])
 
     return measure

@@ -1,4 +1,4 @@
-"""All results of a folder as one table."""
+"""Table of all results in a folder."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ NAME = "README.md"
 
 
 def write(folder: Path) -> None:
-    """Make the table anew from the results that are there."""
+    """Write the table anew from the results in the folder."""
     results = [orjson.loads(file.read_bytes()) for file in sorted(folder.glob("*.json"))]
     (folder / NAME).write_text(table(results))
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Markdown."""
+    """Return the results as a Markdown page."""
     head = (
         "# Results\n\nWritten by `make bench`; [docs/performance.md](../../docs/performance.md) says what each line "
         "means. A ratio is the median of the pairs, with the least and the most.\n\n"
@@ -52,5 +52,5 @@ def _short(value: float) -> str:
 
 def _on(results: list[dict[str, Any]]) -> str:
     machines = {(r["machine"]["cpu"], r["machine"]["cores"], r["machine"]["python"]) for r in results}
-    said = [f"{cpu}, {cores} cores, Python {python}" for cpu, cores, python in sorted(machines)]
-    return f"\nMeasured on: {'; '.join(said)}.\n"
+    lines = [f"{cpu}, {cores} cores, Python {python}" for cpu, cores, python in sorted(machines)]
+    return f"\nMeasured on: {'; '.join(lines)}.\n"

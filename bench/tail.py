@@ -1,4 +1,4 @@
-"""The tail: what those who read lose by those who do not."""
+"""Tail latency: the delay that clients which never read cause for those that do."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SIZE, STALLED = 400, 4
 RATE = 100.0
 _CONTENT = 4000
 _MOST_KIB, _LEAST_KIB = 1024.0, 64.0
-"""What a socket that does not read may cost the gateway; and what it must, or the kernel took it all."""
+"""Most memory that a socket which never reads may cost, and the least: below it the kernel buffered everything."""
 _RCVBUF = "4096"
 _LEAST_S = 10.0
-"""A thousand messages: of few, a pause of the machine makes the 99th percentile."""
+"""Least seconds of a run, a thousand messages: of fewer, one pause of the machine makes the 99th percentile."""
 
 
 async def measure(world: World, pairs: int, seconds: float) -> list[Result]:
-    """The 99th percentile of the delay for those who read, with and without others who do not."""
+    """Measure the 99th percentile of the delay of readers, with and without clients that never read."""
     port, grown, seconds = world.port(), list[float](), max(seconds, _LEAST_S)
     async with world.gateway(port) as gateway:
         await _run(world, port, gateway, 0, seconds, [])()  # buffers find their size
@@ -63,8 +63,8 @@ def _run(world: World, port: int, gateway: Process, stalled: int, seconds: float
                 await others.do(f"open {stalled} 64 {port} 0")
                 await others.do(f"stall {stalled}")
             before = rss_kib(gateway.pid)
-            said = await readers.do(f"paced {seconds} {RATE}")
+            paced = await readers.do(f"paced {seconds} {RATE}")
             grown.append(rss_kib(gateway.pid) - before)
-            return float(said["p99_ms"])
+            return float(paced["p99_ms"])
 
     return measure

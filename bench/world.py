@@ -1,4 +1,4 @@
-"""The servers that a gateway needs: Valkey and PostgreSQL from wheels, in a folder that goes with the run."""
+"""Servers that a gateway needs: Valkey and PostgreSQL from wheels, in a folder that is removed after the run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TTL_S = 3600
 
 @dataclass(slots=True)
 class World:
-    """They run. Tokens and passwords stay out of its repr."""
+    """Running servers. Tokens and passwords are not in its repr."""
 
     folder: DataDir
     valkey: Valkey
@@ -38,12 +38,12 @@ class World:
     pool: Pool = field(repr=False)
 
     def port(self) -> int:
-        """A free one."""
+        """Return a free port."""
         return allot(["one"], {}, {})["one"]
 
     @asynccontextmanager
     async def gateway(self, port: int) -> AsyncIterator[Process]:
-        """Our gateway, ready, on the servers' core."""
+        """Run a gateway, ready, on the servers' core, while the block runs."""
         env = {
             "MILLRACE_NODE": f"bench-{port}",
             "MILLRACE_WS__PORT": str(port),
@@ -56,26 +56,26 @@ class World:
 
     @asynccontextmanager
     async def bare(self, port: int) -> AsyncIterator[Process]:
-        """The library alone, in its place."""
+        """Run the websockets library alone, on the same core, while the block runs."""
         async with python("bench.bare", str(port), core=cores()[0]) as process:
             yield process
 
     async def room(self, count: int) -> str:
-        """A conversation of as many users, u0 first."""
+        """Create a conversation of the users u0, u1 …, which u0 owns; return its id."""
         id_ = new_id()
         users = [f"u{n}" for n in range(count)]
         await PostgresConversations(self.pool).create(id_, None, users[0], users[1:])
         return id_
 
     async def send(self, room: str, count: int) -> None:
-        """So many messages into the store."""
-        said = {"conversationId": room, "type": "text", "content": "x" * 200}
+        """Store so many messages."""
+        body = {"conversationId": room, "type": "text", "content": "x" * 200}
         for _ in range(count):
-            drafted = draft(orjson.dumps(said), sender_id="u0", idempotency_key=new_id())
+            drafted = draft(orjson.dumps(body), sender_id="u0", idempotency_key=new_id())
             await PostgresIntake(self.pool).accept([drafted], wait=True)
 
     def clients(self, room: str, count: int) -> Mapping[str, str]:
-        """The environment of a load client that is these users, and publishes as our dispatcher does."""
+        """Return the environment of a load client for these users, which publishes as the dispatcher does."""
         tokens = self.folder.path / "tokens"
         if not tokens.exists() or len(tokens.read_text().splitlines()) < count:
             secret = self.folder.secret("jwt")
@@ -96,7 +96,7 @@ class World:
 
 @contextmanager
 def open_folder() -> Iterator[Path]:
-    """A folder for one run, which any user may enter: as root, PostgreSQL runs under another one."""
+    """Make a folder for one run, which any user may enter: under root PostgreSQL runs as another user."""
     with tempfile.TemporaryDirectory(prefix="millrace-bench-") as made:
         path = Path(made)
         path.chmod(0o755)
@@ -105,7 +105,7 @@ def open_folder() -> Iterator[Path]:
 
 @asynccontextmanager
 async def open_world() -> AsyncIterator[World]:
-    """Start them; end them."""
+    """Run the servers while the block runs."""
     with open_folder() as path:
         folder = DataDir(path)
         folder.prepare()

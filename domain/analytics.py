@@ -26,10 +26,10 @@ class Total:
 
 
 class Counts(Protocol):
-    """Counts in the store, each conversation with a cursor beside them."""
+    """Store of counts; each conversation has a cursor up to which its messages are counted."""
 
     async def add(self, ticks: Sequence[Tick]) -> Sequence[Total]:
-        """Count what is beyond the conversation's cursor; return the totals of all minutes named.
+        """Count the messages beyond their conversation's cursor; return the totals of all minutes given.
 
         Raises Unavailable.
         """

@@ -1,4 +1,4 @@
-"""What an audit reads: facts of the store and of the topics. Never a body: contents are compared by digest."""
+"""Facts of the store and of the topics, as an audit reads them. Contents are compared by digest; no body is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.messages import Message
 
 
 class Owing(StrEnum):
-    """What the outbox says of a message."""
+    """State of a message's row in the outbox: not yet published, published, or no longer there."""
 
     OWED = "owed"
     PUBLISHED = "published"
@@ -21,7 +21,7 @@ class Owing(StrEnum):
 
 
 class Found(StrEnum):
-    """What a stage left of a message."""
+    """State of what a stage has stored for a message, beside the message itself."""
 
     THERE = "there"
     MISSING = "missing"
@@ -30,7 +30,7 @@ class Found(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What a window covers of a conversation: its messages from seq ``start`` on."""
+    """Part of a conversation that the audit's window covers: its messages from seq ``start`` on."""
 
     conversation_id: str
     start: int
@@ -38,7 +38,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A message as the store has it, with what stands beside it."""
+    """A message as the store has it, with the state of everything that belongs to it."""
 
     message_id: str
     conversation_id: str
@@ -46,20 +46,20 @@ class Row:
     created_ms: int
     status: int
     ahead: bool = False
-    """Delivered or read, and no receipt of another member says so."""
+    """True when it is delivered or read, though no receipt of another member says so."""
     digest: bytes
     text: bool = True
-    """Whether it says anything, and so must be found by search."""
+    """True when it has text, so that search must find it."""
     change: bool = True
     outbox: Owing = Owing.PUBLISHED
     document: Found = Found.THERE
     attachments: tuple[str, ...] = ()
-    """Those whose uploads exist."""
+    """Media ids; only those whose uploads exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Something in a conversation: what it is, the message that it is about, and its own seq."""
+    """Place of a fact in a conversation: its own id and seq, and the message that it is about."""
 
     id: str
     message_id: str
@@ -69,7 +69,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Messages of one conversation and minute up to the stage's cursor: as the store has them, as counted."""
+    """Numbers of messages of one conversation and minute up to the analytics cursor: stored, and counted."""
 
     conversation_id: str
     minute_ms: int
@@ -79,7 +79,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Up to which seq a conversation was counted, and its head."""
+    """Analytics cursor of a conversation, beside its head."""
 
     conversation_id: str
     cursor: int
@@ -88,7 +88,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """A receipt that cannot be: beyond the head, or read beyond delivered."""
+    """An impossible receipt: beyond the head, or read beyond delivered."""
 
     conversation_id: str
     user_id: str
@@ -99,18 +99,18 @@ class Watermark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreFacts:
-    """All that the store says of some conversations, in one snapshot. ``now_ms`` is the store's clock."""
+    """Facts of the store about some conversations, from one snapshot. ``now_ms`` is the store's clock."""
 
     now_ms: int
     rows: Sequence[Row] = ()
     changes: int = 0
-    """How many seqs there must be."""
+    """Number of seqs that the change log must have."""
     holes: Sequence[tuple[str, int]] = ()
-    """(conversation, seq) without an entry in the change log."""
+    """Pairs (conversation, seq) without an entry in the change log."""
     stray_changes: Sequence[tuple[str, int]] = ()
-    """Beyond the head, or of a message that is not there."""
+    """Pairs (conversation, seq) of entries beyond the head, or of a message that does not exist."""
     untold: Sequence[tuple[str, int]] = ()
-    """Changes of membership whose outbox row is not there, though it would still be kept."""
+    """Pairs (conversation, seq) of membership changes without an outbox row, though rows of that age are kept."""
     repeated_keys: Sequence[Place] = ()
     """Messages that share their sender's idempotency key with an earlier one."""
     receipts: int = 0
@@ -121,12 +121,12 @@ class StoreFacts:
     tallies: Sequence[Tally] = ()
     positions: Sequence[Position] = ()
     republished: Collection[str] = ()
-    """Messages that an audit handed to the relay again: their place in the topics is a late one."""
+    """Ids of messages that an audit made the relay publish again; their records stand late in the topics."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stray:
-    """What a stage keeps about a message that is not there."""
+    """A fact that a stage has stored about a message that does not exist."""
 
     stage: str
     place: Place
@@ -134,16 +134,16 @@ class Stray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loose:
-    """What belongs to no single conversation's facts."""
+    """Facts that belong to no span: unpublished rows, and what stages keep about messages that do not exist."""
 
     owed: Sequence[tuple[str, int, str]] = ()
-    """(conversation, seq, topic) of rows older than the grace that are not published."""
+    """Triples (conversation, seq, topic) of unpublished outbox rows that are older than the grace."""
     strays: Sequence[Stray] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LogBegin:
-    """Where to read a partition for a window. What is older than ``first_ms`` was there before the log's begin."""
+    """Offset from which to read a partition. Records from before ``first_ms`` (Unix ms) are not in the log any more."""
 
     offset: int
     first_ms: float = 0.0
@@ -151,42 +151,48 @@ class LogBegin:
 
 @dataclass(frozen=True, slots=True)
 class Begins:
-    """Of each topic, its partitions' begins by their numbers."""
+    """Begins of the partitions of each topic, by partition number."""
 
     topics: Mapping[str, Sequence[LogBegin]] = field(default_factory=dict)
 
     def of(self, topic: str, partition: int) -> LogBegin:
-        """One partition's begin."""
+        """Return the begin of one partition."""
         return self.topics[topic][partition]
 
 
 class AuditStore(Protocol):
-    """The store, as an audit reads and mends it."""
+    """Store, as an audit reads and repairs it. ``only`` restricts a call to these conversations; None to none."""
 
     async def spans(self, since: datetime, only: Collection[str] | None) -> Sequence[Span]:
-        """The conversations with changes since then. Raises Unavailable."""
+        """Return the conversations with changes since then. Raises Unavailable."""
 
     async def facts(self, spans: Sequence[Span]) -> StoreFacts:
-        """What stands in them. Raises Unavailable."""
+        """Return the facts of these spans, from one snapshot. Raises Unavailable."""
 
     async def loose(self, since: datetime, grace_s: float, only: Collection[str] | None) -> Loose:
-        """What owes and what belongs to nothing. Raises Unavailable."""
+        """Return unpublished rows older than the grace, and facts without their message. Raises Unavailable."""
 
     async def known(self, topic: str, ids: Sequence[str]) -> Mapping[str, tuple[str, int]]:
-        """(conversation, seq) of those ids of a topic that the store has, whenever made. Raises Unavailable."""
+        """Return id → (conversation, seq) for those ids of a topic that the store has. Raises Unavailable."""
 
     async def republish(self, message_ids: Sequence[str], grace_s: float) -> int:
-        """Let the relay publish these messages again; return how many. Younger ones and those that the relay owes
-        anyway are left alone; an outbox row that is gone is made anew. Raises Unavailable."""
+        """Mark the outbox rows of these messages as unpublished; return the number of rows.
+
+        Messages younger than the grace and rows that are unpublished anyway are left alone; a row that is gone is
+        inserted again. Raises Unavailable.
+        """
 
     async def recount(self, conversation_ids: Sequence[str]) -> int:
-        """Bring the counts of these conversations to what the store has, up to the stage's cursor, which is brought
-        back to the head; return how many minutes changed. Raises Unavailable."""
+        """Set the counts of these conversations to what the store has up to the analytics cursor.
+
+        A cursor beyond the head is set back to the head. Returns the number of minutes that changed. Raises
+        Unavailable.
+        """
 
 
 def digest(message: Message) -> bytes:
-    """Of all that a message says for good, so of everything but its status; ``audit.sql`` makes the same."""
-    said = (
+    """Return the digest of all fields that never change (all but the status); ``audit.sql`` computes the same."""
+    fields = (
         message.message_id,
         message.conversation_id,
         str(message.seq),
@@ -197,4 +203,4 @@ def digest(message: Message) -> bytes:
         message.reply_to or "",
         message.created_at,
     )
-    return sha256("\x1f".join(said).encode()).digest()[:16]
+    return sha256("\x1f".join(fields).encode()).digest()[:16]

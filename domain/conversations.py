@@ -1,4 +1,4 @@
-"""Conversations and their members: what the store promises about them."""
+"""Conversations and their members: the port to the store, and the rule who may change them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_MEMBERS = 5000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A member with the watermarks of what reached them."""
+    """A member with their watermarks."""
 
     user_id: str
     role: str
@@ -35,7 +35,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """A line in the list of one's conversations."""
+    """A conversation in the list of a user."""
 
     conversation_id: str
     title: str | None
@@ -47,28 +47,29 @@ class Summary:
 
 
 class Conversations(Protocol):
-    """Conversations in the store. Each change of membership takes one seq and owes Kafka one event."""
+    """Store of conversations. Each change of membership takes one seq and writes one outbox row."""
 
     async def create(self, conversation_id: str, title: str | None, owner: str, members: Sequence[str]) -> None:
-        """Make it, with these members (the owner is one of them). Raises Conflict, Unavailable."""
+        """Create a conversation of the owner and these members. Raises Conflict (id taken), Unavailable."""
 
     async def add(self, conversation_id: str, user_id: str, by: str) -> None:
-        """Make the user a member. Idempotent. Raises NotFound, Forbidden, Conflict (full), Unavailable."""
+        """Add a member. Idempotent. Raises NotFound, Forbidden, Conflict (full), Unavailable."""
 
     async def remove(self, conversation_id: str, user_id: str, by: str) -> None:
-        """End a membership. Idempotent. Raises NotFound, Forbidden, Unavailable."""
+        """Remove a member. Idempotent. Raises NotFound, Forbidden, Conflict (the owner), Unavailable."""
 
     async def get(self, conversation_id: str, user_id: str) -> Conversation | None:
-        """The conversation, for a member. Raises Unavailable."""
+        """Return the conversation as this member sees it; None for others. Raises Unavailable."""
 
     async def mine(self, user_id: str, before: tuple[datetime, str] | None, limit: int) -> Sequence[Summary]:
-        """The user's conversations, newest activity first, after the given place. Raises Unavailable."""
+        """Return the user's conversations, newest activity first, from behind ``before`` on. Raises Unavailable."""
 
 
 def check_change(kind: ChangeKind, role: str | None, *, user_id: str, by: str) -> None:
-    """Who may change membership: the owner anything, a member their own leaving. Raises NotFound, Forbidden.
+    """Check that ``by``, with this role, may change the membership of ``user_id``.
 
-    ``role`` is that of ``by``; None for somebody who is no member and may not know that it exists.
+    The owner may change any but their own; a member may only leave. ``role`` is None for a user who is no member and
+    may not learn that the conversation exists. Raises NotFound, Forbidden, Conflict.
     """
     if role is None:
         raise NotFound("no such conversation, or you are not a member of it")

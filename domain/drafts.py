@@ -1,4 +1,4 @@
-"""What ingest hands to the store, and the pure rule that gives each draft its seq."""
+"""Drafts, which ingest hands to the store, and the pure rule that gives each one its seq."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schemas.messages import Message
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A checked message that is not stored yet. ``body_hash`` covers all that the client said."""
+    """A validated message that is not stored yet. ``body_hash`` covers every field of the client's request."""
 
     message_id: str
     conversation_id: str
@@ -29,7 +29,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Stored for good. ``replayed``: it was already there under the same idempotency key."""
+    """Outcome: the message is stored. ``replayed``: it was stored before, under the same idempotency key."""
 
     message: Message
     replayed: bool = False
@@ -37,45 +37,45 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Contended:
-    """Somebody else holds the conversation just now: not stored. Ask again, and wait for it."""
+    """Outcome: not stored, since another transaction holds the conversation. Call again with ``wait``."""
 
 
 Outcome: TypeAlias = Accepted | Rejected | Contended
 Key: TypeAlias = tuple[str, str]
-"""(sender, client message id)."""
+"""Pair (sender, client message id)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """What the store knows about a batch of drafts, read under the locks of their conversations."""
+    """Facts of the store about a batch of drafts, read under the locks of their conversations."""
 
     heads: Mapping[str, int]
     held: Collection[str]
-    """Conversations of members among the senders, whose lock somebody else has."""
+    """Conversations of the batch that another transaction has locked and of which a sender is a member."""
     members: Collection[tuple[str, str]]
-    """(conversation, user)."""
+    """Pairs (conversation, user)."""
     known: Mapping[Key, tuple[Message, bytes]]
-    """Messages stored before under a key of the batch, with their body hashes."""
+    """Messages that were stored before under a key of the batch, with their body hashes."""
     replied: Mapping[str, str]
-    """Message id → conversation, for those that drafts reply to."""
+    """Message id → conversation, for the messages that drafts reply to."""
     media: Mapping[str, str]
-    """Media id → owner, for those that drafts attach."""
+    """Media id → owner, for the uploads that drafts attach."""
 
 
 class Intake(Protocol):
-    """Where drafts become messages."""
+    """Store that turns drafts into messages."""
 
     async def accept(self, drafts: Sequence[Draft], *, wait: bool = False) -> Sequence[Outcome]:
         """Store the drafts in one transaction: seq, message, change-log entry and outbox row.
 
-        The outcomes are in the drafts' order; one that is rejected or contended does not fail its neighbours. With
-        ``wait`` none is contended: it waits for the conversations, about a second.
-        Raises Unavailable when nothing was stored, OutcomeUnknown when the commit's answer was lost.
+        Returns the outcomes in the drafts' order; a rejected or contended draft does not fail its neighbours. With
+        ``wait`` the call waits for locked conversations, about a second, and no draft is contended.
+        Raises Unavailable when nothing was stored, OutcomeUnknown when the answer to the commit was lost.
         """
 
 
 def decide(drafts: Sequence[Draft], ground: Ground, at: datetime) -> list[Outcome]:
-    """The outcome of each draft: a replay, contended, a rejection, or a message with its conversation's next seq."""
+    """Return the outcome of each draft: a replay, contended, a rejection, or a message with the next seq."""
     heads = dict(ground.heads)
     known = dict(ground.known)
     outcomes: list[Outcome] = []
@@ -109,11 +109,11 @@ def _refusal(draft: Draft, ground: Ground) -> Rejected | None:
     if (draft.conversation_id, draft.sender_id) not in ground.members:
         return NotFound("no such conversation, or you are not a member of it")
     if draft.reply_to and ground.replied.get(draft.reply_to) != draft.conversation_id:
-        return Invalid("replyTo is no message of this conversation", [("$.replyTo", "unknown message")])
+        return Invalid("replyTo must be a message of this conversation", [("$.replyTo", "unknown message")])
     for index, media_id in enumerate(draft.attachments):
         if ground.media.get(media_id) != draft.sender_id:
             path = f"$.attachments[{index}]"
-            return Invalid("an attachment is no upload of yours", [(path, "unknown media")])
+            return Invalid("attachments must be uploads of the sender", [(path, "unknown media")])
     return None
 
 

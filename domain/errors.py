@@ -1,11 +1,11 @@
-"""What can go wrong, sorted by what the caller should do about it.
+"""Errors, sorted by what the caller should do about them.
 
 * MillraceError
     * Rejected: wrong input; a retry fails again. HTTP 4xx, dead letter, ``error`` frame.
         * Unauthenticated, Forbidden, NotFound, Conflict, TooLarge, UnsupportedType, Invalid,
           IdempotencyMismatch, RateLimited
     * Unavailable: a system did not answer; a retry may work. HTTP 503, retry, reconnect.
-        * OutcomeUnknown: it may have happened. A retry with the same idempotency key tells.
+        * OutcomeUnknown: the change may have been made; a retry with the same idempotency key tells.
 
 ``code`` is stable and the same over HTTP and WebSocket; ``str(error)`` says what to do and holds no content.
 """
@@ -17,7 +17,7 @@ from typing import ClassVar
 
 
 class MillraceError(Exception):
-    """Base of all errors that we raise on purpose."""
+    """Base of all errors of this project."""
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
@@ -31,7 +31,7 @@ class Rejected(MillraceError):
 
 
 class Unauthenticated(Rejected):
-    """No token, or one that does not hold. One answer for all causes (RFC 8725)."""
+    """The token is missing or invalid; the answer is the same for all causes (RFC 8725)."""
 
     code = "unauthenticated"
     status = 401
@@ -45,7 +45,7 @@ class Forbidden(Rejected):
 
 
 class NotFound(Rejected):
-    """It does not exist, or the caller may not know of it."""
+    """The object does not exist, or the caller may not learn that it does."""
 
     code = "not_found"
     status = 404
@@ -105,4 +105,4 @@ class Unavailable(MillraceError):
 
 
 class OutcomeUnknown(Unavailable):
-    """The connection was lost while committing: it may have happened."""
+    """The connection was lost during a commit: the change may have been made, or not."""

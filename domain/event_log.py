@@ -1,4 +1,4 @@
-"""The event log, as a writer sees it."""
+"""Port to the event log, for writers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from schemas.codec import Record
 
 
 class EventLog(Protocol):
-    """Kafka, as a writer sees it."""
+    """Event log, as a writer uses it."""
 
     async def append(self, records: Sequence[Record]) -> Mapping[str, int]:
-        """Return once all records are durable (``acks=all``), in this order for each key.
+        """Append the records, in this order for each key; return once all of them are durable (``acks=all``).
 
-        Returns where the log ends behind them: topic/partition → the offset that the next record gets.
-        Raises Unavailable when it is unknown whether they are; appending again may double them.
+        Returns the ends of the log behind them: topic/partition → the offset that the next record gets.
+        Raises Unavailable when it is unknown whether they are durable; appending them again may double them.
         """

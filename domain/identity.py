@@ -1,4 +1,4 @@
-"""The identity that a token speaks for."""
+"""Identity of the bearer of a token."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from domain.errors import Unauthenticated
 LEEWAY_S = 30
 MAX_TTL_S = 30 * 86_400
 LONGEST_S = MAX_TTL_S + 2 * LEEWAY_S
-"""After this time no token holds that was issued now."""
+"""Longest validity in seconds: no token that is issued now is valid after this time."""
 MAX_JTI = 255
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a valid token speaks for, and from when until when (Unix seconds)."""
+    """Bearer of a valid token, and the token's id and times (Unix seconds)."""
 
     user_id: str
     expires_at: float
@@ -26,16 +26,16 @@ class Identity:
 
 
 Verify: TypeAlias = Callable[[str], Awaitable[Identity]]
-"""A token's identity. Raises Unauthenticated; Unavailable when its key cannot be looked up now."""
+"""Verifies a token; returns its identity. Raises Unauthenticated; Unavailable when its key cannot be looked up."""
 
 
 class Revoked(Protocol):
-    """What was revoked."""
+    """Set of revoked tokens."""
 
     def holds(self, identity: Identity) -> bool:
-        """Whether this token was."""
+        """Return True when this token is revoked."""
 
 
 def refused() -> Unauthenticated:
-    """The one answer to a token that does not hold."""
+    """Return the error for a token that is not valid, the same for all causes."""
     return Unauthenticated("the token is missing, malformed, expired or not for this service; get a new one")

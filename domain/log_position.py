@@ -1,4 +1,4 @@
-"""How far the log has come, and the pure rule that tells a log that lost something from one that went on."""
+"""Position of the log, and the pure rule that tells a log that lost records from one that only grew."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """The log at one moment, as far as the relay writes it."""
+    """The relay's topics in the log at one moment."""
 
     cluster_id: str
     replication: int
-    """The fewest replicas that one of its topics has."""
+    """Least number of replicas among the topics."""
     ends: Mapping[str, int]
     """Topic/partition → the offset that the next record gets."""
     missing: tuple[str, ...] = ()
-    """Topics that are declared and are not there."""
+    """Topics that are declared and do not exist."""
 
 
 class Positions(Protocol):
-    """Where the log is asked how far it has come."""
+    """Port to the log that reads its position."""
 
     async def read(self) -> Position:
-        """The log as it is now. Raises Unavailable."""
+        """Return the current position. Raises Unavailable."""
 
     async def restore(self, replication: int) -> None:
-        """Make the topics that are declared and are not there. Raises Unavailable."""
+        """Create the topics that are declared and do not exist, with so many replicas. Raises Unavailable."""
 
 
-def loss(noted: Position, found: Position) -> str | None:
-    """What the log has lost since it was noted, in words; None when it only went on. A topic that is gone has lost."""
-    if found.cluster_id != noted.cluster_id:
-        return f"it is another log: its cluster id was {noted.cluster_id} and is {found.cluster_id}"
+def loss(noted: Position, current: Position) -> str | None:
+    """Return what the log has lost since ``noted``, in words; None when it only grew. A missing topic is a loss."""
+    if current.cluster_id != noted.cluster_id:
+        return f"it is another log: its cluster id was {noted.cluster_id} and is {current.cluster_id}"
     for place, end in sorted(noted.ends.items()):
-        now = found.ends.get(place)
+        now = current.ends.get(place)
         if now is None:
             return f"{place} is gone"
         if now < end:
@@ -44,16 +44,16 @@ def loss(noted: Position, found: Position) -> str | None:
 
 
 class Epochs(Protocol):
-    """How often the log was found to have lost something, and in which epoch the positions of one reader were reached.
+    """Epochs of the log, which counts one more at each loss, and the epoch of each position of one reader.
 
-    A position of an earlier epoch means nothing: the log may have grown past it with records that were never read.
+    A position of an earlier epoch is void: the log may have grown past it with records that were never read.
     """
 
     async def current(self) -> int:
-        """The epoch now. Raises Unavailable."""
+        """Return the current epoch. Raises Unavailable."""
 
     async def of(self, partitions: Sequence[str]) -> Mapping[str, int]:
-        """The epoch of each position that was ever reached. Raises Unavailable."""
+        """Return the epoch of the reader's position in each partition that has one. Raises Unavailable."""
 
     async def reached(self, partitions: Sequence[str], epoch: int) -> None:
-        """From now on these positions are of this epoch. Raises Unavailable."""
+        """Note that the reader's positions in these partitions are of this epoch. Raises Unavailable."""

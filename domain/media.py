@@ -1,4 +1,4 @@
-"""Uploads, what is found out about them, and files by name."""
+"""Uploads, the results of their inspection, and files by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas.messages import Message
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """An upload. ``media_type`` and what follows are known once the media stage has looked at it."""
+    """An upload. ``media_type`` and the fields after it are known once the media stage has inspected it."""
 
     media_id: str
     owner_id: str
@@ -27,7 +27,7 @@ class Media:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What a file truly is. ``clean`` and ``thumbnail`` are the bytes to serve; None where there are none."""
+    """Result of inspecting a file. ``clean`` and ``thumbnail`` are the bytes to serve; None where there are none."""
 
     media_type: str
     width: int | None = None
@@ -38,27 +38,29 @@ class Look:
 
 
 class MediaFiles(Protocol):
-    """Uploads and their place in conversations."""
+    """Store of uploads and of their seqs in conversations."""
 
     async def get(self, media_id: str) -> Media | None:
-        """The upload. Raises Unavailable."""
+        """Return the upload; None when there is none. Raises Unavailable."""
 
     async def seen(self, sha256: str) -> Look | None:
-        """What was found out before about the same bytes (without the bytes). Raises Unavailable."""
+        """Return an earlier result for the same bytes, without the bytes, or None. Raises Unavailable."""
 
     async def learned(self, sha256: str, look: Look) -> None:
-        """Keep it (without the bytes). Idempotent. Raises Unavailable."""
+        """Save a result (without the bytes). Idempotent. Raises Unavailable."""
 
     async def ready(self, message: Message, media: Media, look: Look) -> MediaProcessed:
-        """Bind the upload to its message and give the news the conversation's next seq; once, and the same again
-        when asked again. Raises Unavailable."""
+        """Bind the upload to its message, under the conversation's next seq; return the event.
+
+        A repeated call changes nothing and returns the same event. Raises Unavailable.
+        """
 
 
 class Blobs(Protocol):
-    """Files by name."""
+    """Store of files by name."""
 
     async def put(self, name: str, content: bytes) -> None:
-        """Store, or replace by the same. Raises Unavailable."""
+        """Store a file; a name always has the same content. Raises Unavailable."""
 
     async def get(self, name: str) -> bytes | None:
-        """The content; None when there is no such file. Raises Unavailable."""
+        """Return the content; None when there is no such file. Raises Unavailable."""

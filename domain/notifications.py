@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What one recipient is to find. Unique by (message, recipient, channel)."""
+    """A notification of one recipient; unique by (message, recipient, channel)."""
 
     notification_id: str
     message_id: str
@@ -20,14 +20,14 @@ class Notice:
 
 
 class Notifications(Protocol):
-    """In-app notifications in the store."""
+    """Store of in-app notifications."""
 
     async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
-        """The current members of each conversation, and up to which seq each has it. Raises Unavailable."""
+        """Return conversation → current member → the seq up to which messages reached them. Raises Unavailable."""
 
     async def add(self, message_ids: Sequence[str], notices: Sequence[Notice]) -> Sequence[Notice]:
-        """Store those that are not there yet; return all notices of these messages, as stored.
+        """Store the notices that are not stored yet; return all notices of these messages, as stored.
 
-        Also those for members who have come back since: a crash may have kept them from being told. Raises
-        Unavailable.
+        The result includes notices of members who have connected since then: a crash may have kept their event from
+        being published. Raises Unavailable.
         """

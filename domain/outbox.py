@@ -1,4 +1,4 @@
-"""The outbox, as the relay needs it."""
+"""Port to the outbox, for the relay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 from domain.log_position import Position
 
 KEEP_PUBLISHED_H = 48
-"""Published rows stay so long, for a broker that lost its data."""
+"""Hours for which published rows are kept, to refill a broker that lost its data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,50 +22,55 @@ class Owed:
     value: bytes
     event_id: str
     part: str = ""
-    """What tells facts apart that take no seq of their own and stand behind the one they name."""
+    """Distinguishes the facts that take no seq of their own and stand behind the seq that they name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The log lost something, so what is retained was marked as not published: ``rows`` of them."""
+    """A loss of the log. All retained rows, ``rows`` of them, were marked as unpublished."""
 
     what: str
     rows: int
 
 
 ReadAgain: TypeAlias = Callable[[Position], Awaitable[Position]]
-"""How far the log has come now, told what was noted of it."""
+"""Reads the current position of the log; its argument is the noted one."""
 
 
 class Outbox(Protocol):
-    """Rows of the shards that this relay owns. Losing the store means losing the shards."""
+    """Outbox rows of the shards that this relay owns. A lost connection to the store loses the shards."""
 
     @property
     def shards(self) -> frozenset[int]:
-        """The shards owned now; each has one owner among all relays."""
+        """Return the shards owned now; a shard has at most one owner among all relays."""
 
     async def claim(self) -> None:
-        """Take every shard that nobody owns. Raises Unavailable."""
+        """Take every shard without an owner. Raises Unavailable."""
 
     async def unpublished(self, limit: int) -> Sequence[Owed]:
-        """Rows by their state, never by position, ordered by conversation and seq. Raises Unavailable."""
+        """Return unpublished rows of the owned shards, chosen by state, not position, ordered by conversation and seq.
+
+        Raises Unavailable.
+        """
 
     async def mark(self, rows: Sequence[Owed], ends: Mapping[str, int]) -> None:
-        """They are in Kafka, which ends there now, unless a loss was found since the last ``compare`` here.
+        """Mark rows as published, unless a loss was found since this relay's last ``compare``.
 
-        The ends are noted in the same step: whatever is marked can be missed. Raises Unavailable.
+        The ends of the log are noted in the same transaction, so that a loss of any marked row is noticed. Raises
+        Unavailable.
         """
 
     async def compare(self, found: Position, again: ReadAgain | None = None) -> Loss | None:
-        """Note how far the log has come. If it lost something, all retained rows of all shards are owed again, before
-        anybody publishes more; found by many relays at once, this is done once.
+        """Note the position of the log; return the loss if it has lost records.
 
-        What was found may be older than what another relay has noted since. So a loss is taken for one only when
-        ``again`` says the same while nobody else can note anything. Raises Unavailable.
+        After a loss all retained rows of all shards are unpublished again before any relay publishes more; when
+        several relays find the same loss, this is done once. ``found`` may be older than the position that another
+        relay has noted since, so a loss counts only when ``again`` confirms it while no other relay can note one.
+        Raises Unavailable.
         """
 
     async def noted_replication(self) -> int | None:
-        """How many replicas the log had when it was noted; None when it never was. Raises Unavailable."""
+        """Return the noted number of replicas; None when no position was ever noted. Raises Unavailable."""
 
     async def prune(self, older_than_h: int, limit: int) -> int:
-        """Forget rows published longer ago, at most ``limit``; return how many. Raises Unavailable."""
+        """Delete at most ``limit`` rows published before that; return how many. Raises Unavailable."""

@@ -1,4 +1,4 @@
-"""Conversations that an ordered stage has parked: what fails there must not be overtaken by what comes after it."""
+"""Parked conversations of an ordered stage: no later record may overtake one that failed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """How many records of the conversation failed, and how many were set aside in all, since it is parked."""
+    """Numbers of records of a parked conversation that failed, and that were set aside in all, since it was parked."""
 
     failures: int
     letters: int
@@ -17,7 +17,7 @@ class Parked:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """Dead letters of one conversation that are written and to be counted."""
+    """Dead letters of one conversation that are written and have to be counted."""
 
     conversation_id: str
     cause: str
@@ -26,13 +26,16 @@ class SetAside:
 
 
 class Parking(Protocol):
-    """The parked conversations of one stage."""
+    """Store of the parked conversations of one stage."""
 
     async def parked(self, conversation_ids: Sequence[str]) -> Mapping[str, Parked]:
-        """Those of these conversations that are parked. Raises Unavailable."""
+        """Return the state of those of these conversations that are parked. Raises Unavailable."""
 
     async def park(self, aside: Sequence[SetAside]) -> None:
-        """Park these conversations, or count more of what is parked. Raises Unavailable."""
+        """Park these conversations, or add to the counts of parked ones. Raises Unavailable."""
 
     async def unpark(self, conversation_id: str, letters: int) -> bool:
-        """Let the conversation go on, unless more than ``letters`` were set aside meanwhile. Raises Unavailable."""
+        """Unpark the conversation, unless more than ``letters`` were set aside meanwhile; return True when it is done.
+
+        Raises Unavailable.
+        """

@@ -9,9 +9,9 @@ from msgspec import Struct
 
 
 class Hint(Struct, frozen=True):
-    """What came over a channel. ``gap`` means: something may have been lost; ``data`` is empty.
+    """A message of a channel. With ``gap`` messages may have been lost, and ``data`` is empty.
 
-    A Struct, as one is made for each message of each node: a frozen dataclass costs five times as much.
+    A Struct, since one is made for each message on each node, and a frozen dataclass costs five times as much.
     """
 
     channel: str
@@ -20,23 +20,23 @@ class Hint(Struct, frozen=True):
 
 
 class Fanout(Protocol):
-    """Redis pub/sub: at most once, so everything it carries is a hint."""
+    """Publisher to other nodes. Delivery is at most once, so a message is a hint."""
 
     async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
-        """Hand (channel, bytes) pairs to every node that is subscribed. Raises Unavailable."""
+        """Publish (channel, bytes) pairs to every node that is subscribed. Raises Unavailable."""
 
 
 class PubSub(Protocol):
-    """The channels of one node."""
+    """Subscriptions of one node to channels."""
 
     async def subscribe(self, channel: str) -> None:
-        """Return once the server has confirmed it: what is published after that arrives.
+        """Subscribe, and return once the server has confirmed it: what is published after that arrives.
 
         Raises Unavailable.
         """
 
     async def unsubscribe(self, channel: str) -> None:
-        """Best effort."""
+        """Unsubscribe, as a best effort."""
 
     def hints(self) -> AsyncIterator[Sequence[Hint]]:
-        """All that arrives, as it comes together. A repeated confirmation (a reconnect) is a Hint with ``gap``."""
+        """Yield messages in groups, as they arrive; a repeated confirmation (a reconnect) is a Hint with ``gap``."""

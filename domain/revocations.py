@@ -1,7 +1,7 @@
-"""Revocations: tokens that end before their time. PostgreSQL keeps them; Redis only says when to look there.
+"""Revocations of tokens. PostgreSQL keeps them; a message on Redis only says that there is a new one.
 
-Every process that checks tokens holds those that are in force in memory. It looks for new ones whenever the channel
-says so, and every few seconds all the same.
+Every process that checks tokens keeps the current revocations in memory. It reads new ones from the store at each
+message on the channel, and every few seconds without one.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from typing import Protocol
 from domain.identity import Identity
 
 CHANNEL = "revocations"
-"""Its messages are empty: look now."""
+"""Channel of the messages; they are empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """One token of a user (``jti``), or all that were issued until ``at``. ``ends``: when none of these tokens would
-    hold any more. Times are Unix seconds by the store's clock."""
+    """Revocation of one token of a user (``jti``), or of all that were issued until ``at``.
+
+    After ``ends`` all of these tokens would have expired. Times are Unix seconds by the store's clock.
+    """
 
     number: int
     user_id: str
@@ -28,45 +30,45 @@ class Revocation:
     ends: float
 
     def covers(self, identity: Identity) -> bool:
-        """Whether it ends this token."""
+        """Return True when it revokes this token."""
         if identity.user_id != self.user_id:
             return False
         return identity.jti == self.jti if self.jti is not None else identity.issued_at <= self.at
 
 
 class Revocations(Protocol):
-    """Those in the store."""
+    """Store of revocations."""
 
     async def revoke(self, user_id: str, jti: str | None) -> Revocation:
-        """Add one, for good. Raises Unavailable."""
+        """Store a revocation, and return it. Raises Unavailable."""
 
     async def since(self, mark: float | None) -> tuple[Sequence[Revocation], float]:
-        """Those in force that may have come since ``mark``, all of them for None, and the next mark.
+        """Return current revocations that may have come since ``mark`` (None: all of them), and the next mark.
 
-        Each is given at least once, however late it is committed. Raises Unavailable.
+        Each one is returned at least once, however late it is committed. Raises Unavailable.
         """
 
     async def note_closed(self, number: int, connections: int) -> None:
-        """So many connections were closed for it. Raises Unavailable."""
+        """Add to the number of connections that were closed for a revocation. Raises Unavailable."""
 
     async def closed(self, number: int) -> int:
-        """How many were closed until now. Raises Unavailable."""
+        """Return how many connections were closed for a revocation until now. Raises Unavailable."""
 
 
 @dataclass(slots=True)
 class RevokedTokens:
-    """What is revoked, in memory. Pure."""
+    """Current revocations in memory. Pure."""
 
     _users: dict[str, Revocation] = field(default_factory=dict)
     _tokens: dict[tuple[str, str], Revocation] = field(default_factory=dict)
 
     def holds(self, identity: Identity) -> bool:
-        """Whether this token was revoked."""
+        """Return True when this token is revoked."""
         of_user = self._users.get(identity.user_id)
         return (of_user is not None and of_user.covers(identity)) or (identity.user_id, identity.jti) in self._tokens
 
     def add(self, revocation: Revocation) -> bool:
-        """Note it; False when it says nothing new."""
+        """Add a revocation; return False when it revokes nothing more."""
         if revocation.jti is not None:
             key = (revocation.user_id, revocation.jti)
             is_new = key not in self._tokens
@@ -79,7 +81,7 @@ class RevokedTokens:
         return True
 
     def forget(self, now: float) -> None:
-        """Drop those whose tokens have all ended."""
+        """Remove the revocations whose tokens have all expired."""
         self._users = {key: each for key, each in self._users.items() if each.ends > now}
         self._tokens = {key: each for key, each in self._tokens.items() if each.ends > now}
 

@@ -9,7 +9,7 @@ from schemas.messages import Message
 
 
 class Index(Protocol):
-    """The index in the store."""
+    """Search index in the store."""
 
     async def put(self, messages: Sequence[Message]) -> None:
-        """Make them findable. A row is keyed by message and versioned by seq: idempotent. Raises Unavailable."""
+        """Add the messages. Idempotent: a row is keyed by message and versioned by seq. Raises Unavailable."""

@@ -1,6 +1,6 @@
-"""Tickets: a secret of 128 bits that opens one WebSocket, once, within half a minute, in place of a token.
+"""Tickets: secrets of 128 bits, each of which opens one WebSocket, once, within half a minute, in place of a token.
 
-They may appear where a token should not, in a URL. The store keeps only their hash.
+A ticket may stand in a URL, where a token should not. The store keeps only its hash.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ _FORM = re.compile(r"[A-Za-z0-9_-]{22}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What a client gets, and until when it holds (Unix seconds)."""
+    """A ticket for a client; valid until ``expires_at`` (Unix seconds)."""
 
     text: str = field(repr=False)
     expires_at: float
 
 
 class Tickets(Protocol):
-    """Tickets in the store."""
+    """Store of tickets."""
 
     async def issue(self, identity: Identity, origin: str | None) -> Ticket:
-        """A ticket for the bearer of this token; only for pages of ``origin``, if given. Raises Unavailable."""
+        """Issue a ticket to the bearer of a token; only for pages of ``origin``, if given. Raises Unavailable."""
 
     async def redeem(self, text: str, origin: str | None) -> Identity | None:
-        """The identity of the token that asked for it, the first time; None for one that does not hold.
+        """Return the identity to which a ticket was issued; None when it is not valid, or not any more.
 
-        Asking uses it up, whatever the answer. Raises Unavailable.
+        The call uses the ticket up, whatever it returns. Raises Unavailable.
         """
 
 
 def new_ticket() -> str:
-    """A new one."""
+    """Return a new random ticket text."""
     return secrets.token_urlsafe(_BYTES)
 
 
 def hash_of(text: str) -> bytes | None:
-    """What the store knows it by; None for what is no ticket."""
+    """Return the hash under which the store keeps a ticket; None for a text that is no ticket."""
     return sha256(text.encode()).digest() if _FORM.match(text) else None

@@ -12,7 +12,7 @@ from schemas.messages import Status
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far a device of a member has got, as a receipt says."""
+    """Watermarks of a device of a member, as a receipt gives them."""
 
     conversation_id: str
     user_id: str
@@ -22,24 +22,24 @@ class Mark:
 
 
 def furthest(marks: Iterable[Mark]) -> list[Mark]:
-    """One mark for each device: the furthest of each kind. Read implies delivered."""
-    found: dict[tuple[str, str, str], tuple[int, int]] = {}
+    """Return one mark for each device, with the maximum of each watermark. Read implies delivered."""
+    maxima: dict[tuple[str, str, str], tuple[int, int]] = {}
     for mark in marks:
         key = (mark.conversation_id, mark.user_id, mark.device)
-        delivered, read = found.get(key, (0, 0))
+        delivered, read = maxima.get(key, (0, 0))
         read = max(read, mark.read_seq)
-        found[key] = (max(delivered, mark.delivered_seq, read), read)
-    return [Mark(conversation, user, *seqs, device) for (conversation, user, device), seqs in found.items()]
+        maxima[key] = (max(delivered, mark.delivered_seq, read), read)
+    return [Mark(conversation, user, *seqs, device) for (conversation, user, device), seqs in maxima.items()]
 
 
 def of_members(marks: Iterable[Mark]) -> list[Mark]:
-    """One mark for each member: the maximum over the devices."""
+    """Return one mark for each member: the maximum over the devices."""
     return furthest(replace(mark, device=NO_DEVICE) for mark in marks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """A watermark that is stored, and whom it concerns."""
+    """A stored watermark of a member, with the messages whose status it changed and the users to notify."""
 
     conversation_id: str
     user_id: str
@@ -52,15 +52,14 @@ class Moved:
 
 
 class Statuses(Protocol):
-    """Statuses and watermarks in the store."""
+    """Store of statuses and watermarks."""
 
     async def mark_sent(self, message_ids: Sequence[str]) -> None:
-        """pending → sent; what is further stays. Raises Unavailable."""
+        """Set pending messages to sent; further statuses stay. Raises Unavailable."""
 
     async def fold(self, marks: Sequence[Mark], everybody_up_to: int) -> Sequence[Moved]:
-        """Raise the watermarks of devices, and of members to their maximum (never lower, never beyond the head), and
-        the statuses of others' messages.
+        """Raise the watermarks of devices, and those of members to their maximum, and the statuses of others' messages.
 
-        A mark that is the current watermark is told again, so that a crash before the telling costs nothing; an
-        older one is not. Raises Unavailable.
+        Watermarks never fall, and never pass the head. A mark that equals the current watermark is returned again, so
+        that a crash before its event was published costs nothing; an older one is not. Raises Unavailable.
         """

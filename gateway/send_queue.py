@@ -80,7 +80,8 @@ class WriteBatcher:
 class SendQueue:
     """The send queue of one client, written to without ever waiting.
 
-    ``slow_client_timeout_s``: how long more than RESUME_BELOW may wait; 0 is for ever. ``log`` is bound to the connection's ids.
+    ``slow_client_timeout_s``: how long more than RESUME_BELOW may wait; 0 is for ever. ``log`` is bound to the ids of
+    the connection.
     """
 
     __slots__ = (
@@ -95,8 +96,8 @@ class SendQueue:
         "_size",
         "_taken",
         "_turn",
-        "slow_client_timeout_s",
         "log",
+        "slow_client_timeout_s",
         "socket",
     )
 
@@ -201,7 +202,7 @@ class SendQueue:
         return not (stalled or lags)
 
     def _stalled(self, passed: float) -> bool:
-        """Whether the peer has taken nothing for STALLED_S while something waited."""
+        """Return whether the peer has taken nothing for STALLED_S while something waited."""
         buffered = self._buffered()
         taken = self._handed - buffered
         moved = buffered == 0 or taken > self._taken
@@ -211,6 +212,6 @@ class SendQueue:
         return self._idle > STALLED_S
 
     def _lags(self, passed: float) -> bool:
-        """Whether more than RESUME_BELOW has waited for ``slow_client_timeout_s``: the peer may move, but never arrives."""
+        """Return whether more than RESUME_BELOW has waited for too long: the peer may move, but never arrives."""
         self._behind = 0.0 if self.waiting <= RESUME_BELOW else self._behind + passed
         return 0 < self.slow_client_timeout_s < self._behind

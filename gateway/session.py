@@ -76,9 +76,7 @@ class Session:
         rate, joins = self.limits.frames_per_s, self.limits.joins_per_s
         self._bad = Bucket(BAD_FRAMES_PER_S, BAD_FRAMES - 1)
         self._frames = Bucket(rate, max(1.0, rate * BURST_S))
-        self._joins = Bucket(
-            joins, max(self.limits.max_subscriptions, joins * BURST_S)
-        )  # all of them after a reconnect
+        self._joins = Bucket(joins, max(self.limits.max_subscriptions, joins * BURST_S))
 
     def receive(self, raw: str | bytes, now: float) -> Effect:
         """Return the effect of a frame, checked as far as can be without I/O (``now``: seconds of any steady clock)."""

@@ -1,4 +1,4 @@
-"""Many who ask at the same time, and one question for all of them."""
+"""Batches concurrent lookups into one query."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 _PAUSE_S = 0.005
-"""Between two questions, while several ask at once."""
+"""Pause in seconds between two queries, while several callers ask at once."""
 
 
 class Gathered(Generic[K, V]):
-    """Asks at once when nothing is on its way; what is asked meanwhile is asked together, once that is answered.
+    """Loads values by key: queries at once when no query is under way, and gathers further keys until it has ended.
 
-    So it costs no time when it is quiet, and little of the server when thousands come: then each waits for some
-    milliseconds more. An answer is never older than its question: whoever asks while another question is on its way
-    gets the answer to the next.
+    So a single lookup waits for nobody, and thousands at once cost few queries, for some milliseconds more each. A
+    value is never older than its lookup: a key that comes while a query is under way is part of the next one.
     """
 
     def __init__(self, ask: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]], most: int = 500) -> None:
@@ -28,7 +27,7 @@ class Gathered(Generic[K, V]):
         self._task: asyncio.Task[None] | None = None
 
     async def get(self, key: K) -> V:
-        """The answer for this key. Raises what asking raised."""
+        """Return the value of this key. Raises what the query raised."""
         future = self._waiting.get(key)
         if future is None:
             future = self._waiting[key] = asyncio.get_running_loop().create_future()
@@ -41,14 +40,14 @@ class Gathered(Generic[K, V]):
             while self._waiting:
                 batch = {key: self._waiting.pop(key) for key in list(self._waiting)[: self._most]}
                 try:
-                    answers = await self._ask(list(batch))
-                except Exception as exc:  # whatever it is, each of those who asked is told
+                    values = await self._ask(list(batch))
+                except Exception as exc:  # of whatever kind, each waiting caller gets it
                     for future in batch.values():
                         future.set_exception(exc)
-                        future.exception()  # it may be that nobody waits any more
+                        future.exception()  # marks it as retrieved: its caller may have been cancelled
                     continue
                 for key, future in batch.items():
-                    future.set_result(answers[key])
+                    future.set_result(values[key])
                 if len(batch) > 1:
                     await asyncio.sleep(_PAUSE_S)
         finally:

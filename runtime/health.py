@@ -1,4 +1,4 @@
-"""The operator port of a process: ``/healthz``, ``/readyz``, ``/metrics``. Never the public port."""
+"""Operator port of a process: ``/healthz``, ``/readyz``, ``/metrics``. Never the public port."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from runtime.settings import Listen
 
 
 class QuietServer(uvicorn.Server):
-    """uvicorn without its own signal handlers: this process decides when to stop."""
+    """A uvicorn server without signal handlers of its own: runtime.lifecycle decides when to stop."""
 
     def install_signal_handlers(self) -> None:
-        """Nothing: see runtime.lifecycle."""
+        """Install none: see runtime.lifecycle."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""The life of a process: settled once, and told to end once, by SIGTERM or SIGINT."""
+"""Life of a process: its memory is frozen after the start, and SIGTERM or SIGINT ends it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import gc
 import signal
 
 _THRESHOLDS = (5_000, 20, 100)
-"""Of the three generations; a full collection only after ten million allocations that outlived their frees."""
+"""Thresholds of the three generations: a full collection comes only after ten million more allocations than frees."""
 
 
 async def until_told_to_stop() -> None:
     """Return at the first SIGTERM or SIGINT."""
-    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    await told.wait()
+        loop.add_signal_handler(number, stopped.set)
+    await stopped.wait()
 
 
 def settled() -> None:
-    """Everything that stays for the life of the process is there: the garbage collector need not look at it again.
+    """Exempt all objects that exist now from garbage collection; call it once, at the end of the start.
 
-    A full collection of a node with thousands of sockets takes tens of milliseconds; what it would find here are
-    cycles of ended connections, which can wait.
+    A full collection of a node with thousands of sockets takes tens of milliseconds, and finds only cycles of ended
+    connections, which can wait.
     """
     gc.collect()
     gc.freeze()

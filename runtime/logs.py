@@ -1,7 +1,7 @@
 """Logs: one JSON line for each record, on standard output; libraries' records go the same way.
 
-An exception is logged by its type and where it passed. Its text is logged only when it is ours: those of others quote
-what they choked on. Local variables, which hold tokens and bodies, never are.
+An exception is logged by its type and its traceback's places. Its text is logged only for errors of this project: those
+of libraries quote their input. Local variables, which hold tokens and bodies, are never logged.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from domain.errors import MillraceError
 
 _MAX_FIELD = 500
 _MAX_FRAMES = 12
-# These name requests, records or peers at DEBUG; none of it belongs into a log.
+# At DEBUG these log requests, records or peers, which belong into no log.
 _QUIET = ("websockets", "aiokafka", "faust", "mode", "kafka", "uvicorn.access", "psycopg", "httpx2", "yoyo")
 
 
 def configure(node: str, level: str = "info") -> None:
-    """Set up this process's logs; ``node`` is in every line."""
+    """Set up the logs of this process; ``node`` is in every line."""
     number = logging.getLevelName(level.upper())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -57,27 +57,27 @@ def configure(node: str, level: str = "info") -> None:
 
 
 def _traced(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    given = event.pop("exc_info", None)
-    if given is True:
-        given = sys.exc_info()
-    exc = given[1] if isinstance(given, tuple) else given
+    exc_info = event.pop("exc_info", None)
+    if exc_info is True:
+        exc_info = sys.exc_info()
+    exc = exc_info[1] if isinstance(exc_info, tuple) else exc_info
     if isinstance(exc, BaseException):
         event["exception"] = described(exc)
     return event
 
 
 def described(exc: BaseException) -> list[dict[str, Any]]:
-    """The exception and its causes, outermost first."""
-    found: list[dict[str, Any]] = []
+    """Return the exception and its causes, outermost first: type, places, and text where it is ours."""
+    chain: list[dict[str, Any]] = []
     here: BaseException | None = exc
-    while here is not None and len(found) < _MAX_FRAMES:
+    while here is not None and len(chain) < _MAX_FRAMES:
         frames = traceback.extract_tb(here.__traceback__)[-_MAX_FRAMES:]
-        said = {"text": str(here)} if isinstance(here, MillraceError) else {}
+        text = {"text": str(here)} if isinstance(here, MillraceError) else {}
         at = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-        found.append({"type": type(here).__name__, **said, "at": at})
+        chain.append({"type": type(here).__name__, **text, "at": at})
         inner = here.exceptions[0] if isinstance(here, BaseExceptionGroup) else None
         here = inner or here.__cause__ or here.__context__
-    return found
+    return chain
 
 
 def _capped(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

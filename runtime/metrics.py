@@ -1,4 +1,4 @@
-"""Metrics of the edges. Labels are names of ours, never users, conversations or content."""
+"""Prometheus metrics of all processes. Labels are names from the code, never users, conversations or content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps the revoked tokens of a process current."""
+"""Watch that keeps the revoked tokens of a process current."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ Enforce = Callable[[Revocation], Awaitable[None]]
 
 
 async def _nothing_lives(_: Revocation) -> None:
-    """For a process without connections that outlive a request."""
+    """Do nothing: for a process without connections that outlive a request."""
 
 
 @dataclass(slots=True)
 class Watch:
-    """Keeps ``revoked`` current, and lets ``enforce`` end what lives by a token that was revoked."""
+    """Adds new revocations to ``revoked``, and calls ``enforce`` for each, to close the connections of its tokens."""
 
     store: Revocations
     revoked: RevokedTokens
-    every_s: float
+    interval_s: float
     enforce: Enforce = _nothing_lives
     _mark: float | None = None
-    _told: asyncio.Event = field(default_factory=asyncio.Event)
+    _hinted: asyncio.Event = field(default_factory=asyncio.Event)
 
     def look(self) -> None:
-        """There may be new ones."""
-        self._told.set()
+        """Read the store soon: there may be new revocations."""
+        self._hinted.set()
 
     async def read(self) -> None:
-        """Take in what is new. Raises Unavailable."""
-        found, self._mark = await self.store.since(self._mark)
-        fresh = [each for each in found if self.revoked.add(each)]
+        """Read new revocations, and enforce them. Raises Unavailable."""
+        revocations, self._mark = await self.store.since(self._mark)
+        fresh = [each for each in revocations if self.revoked.add(each)]
         self.revoked.forget(time.time())
         for each in fresh:
             _log.info("revocation in force", number=each.number)
@@ -52,21 +52,24 @@ class Watch:
                 await self.enforce(each)
 
     async def run(self) -> None:
-        """For ever."""
-        wait = self.every_s
+        """Read the store after each hint, and at the interval without one, until cancelled."""
+        wait = self.interval_s
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
-                    await self._told.wait()
-            self._told.clear()
+                    await self._hinted.wait()
+            self._hinted.clear()
             try:
                 await self.read()
-                wait = self.every_s
+                wait = self.interval_s
             except Unavailable:
-                wait = min(_RETRY_S, self.every_s)
+                wait = min(_RETRY_S, self.interval_s)
 
     async def follow(self, pubsub: PubSub) -> None:
-        """Look whenever the channel says so, for ever: for a process that subscribes to nothing else."""
+        """Read the store at each message on the channel, until cancelled.
+
+        For a process that subscribes to nothing else.
+        """
         subscribing = asyncio.create_task(subscribe(pubsub))
         try:
             async for _ in pubsub.hints():
@@ -76,6 +79,6 @@ class Watch:
 
 
 async def subscribe(pubsub: PubSub) -> None:
-    """To the channel. Without Redis it is done once that is back."""
+    """Subscribe to the channel; without Redis the adapter does it once Redis is back."""
     with suppress(Unavailable):
         await pubsub.subscribe(CHANNEL)

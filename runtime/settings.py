@@ -80,7 +80,7 @@ class RateLimits(BaseModel):
 
 
 class Gateway(BaseModel):
-    """One gateway node. Its limits hold for the node alone; 0 turns a limit off."""
+    """Settings of a gateway node. Its limits hold for the node alone; 0 turns a limit off."""
 
     origins: str = setting(
         "", "Allowed `Origin` values of pages, separated by commas; empty allows pages of the gateway's own host only."
@@ -124,7 +124,7 @@ class Audit(BaseModel):
 
 
 class Settings(BaseSettings):
-    """All settings of a process."""
+    """Settings of a process."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_nested_delimiter=_DELIMITER, extra="ignore")
 

@@ -1,4 +1,4 @@
-"""Work beside the caller's: kept until it has ended, and heard when it fails."""
+"""Background tasks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _log = structlog.get_logger()
 
 
 class Tasks:
-    """Those of one owner. The loop keeps no task from being collected, and nobody awaits these."""
+    """Background tasks of one owner. Keeps a reference (asyncio does not) and logs failures."""
 
     __slots__ = ("_running",)
 
@@ -21,17 +21,17 @@ class Tasks:
         self._running: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        """How many run."""
+        """Return the number of running tasks."""
         return len(self._running)
 
     def spawn(self, work: Coroutine[Any, Any, None], failed: Callable[[], None] | None = None) -> None:
-        """Start it. An exception that leaves it is logged, and ``failed`` is called then."""
+        """Start a task. An exception that leaves it is logged, and then ``failed`` is called."""
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(partial(self._ended, failed))
 
     def cancel(self) -> None:
-        """None of them goes on."""
+        """Cancel all tasks."""
         for task in self._running:
             task.cancel()
 
