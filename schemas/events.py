@@ -11,6 +11,7 @@ from typing import ClassVar, Protocol, TypeAlias
 
 from msgspec import Struct
 
+from schemas.fields import Count, Device, Seq, StatusText, Time, UserId, Uuid
 from schemas.ids import NO_DEVICE
 from schemas.messages import ChangeKind, Message
 
@@ -61,7 +62,7 @@ class MessageSent(Struct, frozen=True, kw_only=True, rename="camel"):
     VERSION: ClassVar[int] = 1
 
     message: Message
-    sent_at: str
+    sent_at: Time
 
     @property
     def conversation_id(self) -> str:
@@ -86,15 +87,15 @@ class ConversationChanged(Struct, frozen=True, kw_only=True, rename="camel"):
     TOPIC: ClassVar[str] = "conversation.changed"
     VERSION: ClassVar[int] = 1
 
-    conversation_id: str
-    seq: int
+    conversation_id: Uuid
+    seq: Seq
     change: ConversationChange
-    user_id: str
+    user_id: UserId
     """Who was added or removed; for ``created`` the owner."""
-    by: str
-    at: str
+    by: UserId
+    at: Time
     title: str | None = None
-    members: tuple[str, ...] = ()
+    members: tuple[UserId, ...] = ()
     """All members, for ``created`` only."""
 
     @property
@@ -113,12 +114,12 @@ class ReceiptRecorded(Struct, frozen=True, kw_only=True, rename="camel"):
     TOPIC: ClassVar[str] = "receipt.recorded"
     VERSION: ClassVar[int] = 1
 
-    conversation_id: str
-    user_id: str
-    delivered_seq: int
-    read_seq: int = 0
-    at: str
-    device: str = NO_DEVICE
+    conversation_id: Uuid
+    user_id: UserId
+    delivered_seq: Seq
+    read_seq: Seq = 0
+    at: Time
+    device: Device = NO_DEVICE
 
     @property
     def event_id(self) -> str:
@@ -131,19 +132,19 @@ class MessageStatus(Struct, frozen=True, kw_only=True, rename="camel"):
     TOPIC: ClassVar[str] = "message.status"
     VERSION: ClassVar[int] = 1
 
-    conversation_id: str
-    user_id: str
+    conversation_id: Uuid
+    user_id: UserId
     """Whose watermark moved."""
-    status: str
+    status: StatusText
     """``delivered`` or ``read``."""
-    seq: int
+    seq: Seq
     """The status holds up to this seq."""
-    delivered_seq: int
-    read_seq: int
-    at: str
-    message_ids: tuple[str, ...] = ()
+    delivered_seq: Seq
+    read_seq: Seq
+    at: Time
+    message_ids: tuple[Uuid, ...] = ()
     """Messages whose own status moved by this; at most MAX_NAMED of them."""
-    notify: tuple[str, ...] = ()
+    notify: tuple[UserId, ...] = ()
     """The senders who are told."""
 
     @property
@@ -157,13 +158,13 @@ class NotificationSent(Struct, frozen=True, kw_only=True, rename="camel"):
     TOPIC: ClassVar[str] = "notification.sent"
     VERSION: ClassVar[int] = 1
 
-    conversation_id: str
-    notification_id: str
-    message_id: str
-    seq: int
-    user_id: str
+    conversation_id: Uuid
+    notification_id: Uuid
+    message_id: Uuid
+    seq: Seq
+    user_id: UserId
     channel: str
-    at: str
+    at: Time
 
     @property
     def event_id(self) -> str:
@@ -179,16 +180,16 @@ class MediaProcessed(Struct, frozen=True, kw_only=True, rename="camel"):
     TOPIC: ClassVar[str] = "media.processed"
     VERSION: ClassVar[int] = 1
 
-    conversation_id: str
-    seq: int
-    message_id: str
-    media_id: str
+    conversation_id: Uuid
+    seq: Seq
+    message_id: Uuid
+    media_id: Uuid
     media_type: str
-    width: int | None = None
-    height: int | None = None
+    width: Count | None = None
+    height: Count | None = None
     thumbnail: bool = False
     error: str | None = None
-    at: str
+    at: Time
 
     @property
     def event_id(self) -> str:
@@ -201,10 +202,10 @@ class SearchIndexed(Struct, frozen=True, kw_only=True, rename="camel"):
     TOPIC: ClassVar[str] = "search.indexed"
     VERSION: ClassVar[int] = 1
 
-    conversation_id: str
-    message_id: str
-    seq: int
-    at: str
+    conversation_id: Uuid
+    message_id: Uuid
+    seq: Seq
+    at: Time
 
     @property
     def event_id(self) -> str:
@@ -217,10 +218,10 @@ class ConversationCounted(Struct, frozen=True, kw_only=True, rename="camel"):
     TOPIC: ClassVar[str] = "analytics.conversation"
     VERSION: ClassVar[int] = 1
 
-    conversation_id: str
-    minute: str
-    messages: int
-    at: str
+    conversation_id: Uuid
+    minute: Time
+    messages: Count
+    at: Time
 
     @property
     def event_id(self) -> str:

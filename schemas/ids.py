@@ -1,4 +1,4 @@
-"""Identifiers: UUIDv7 (RFC 9562 §5.7) as canonical text, and the pattern of user ids."""
+"""Identifiers: UUIDv7 (RFC 9562 §5.7) as canonical text, and the patterns of ids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import uuid
 import zlib
 from datetime import datetime
 
-USER_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
+USER_ID_PATTERN = r"^[A-Za-z0-9_.:-]{1,64}\Z"
+UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z"
+USER_ID = re.compile(USER_ID_PATTERN)
 DEVICE = USER_ID
 NO_DEVICE = "-"
 """The device of those who name none."""

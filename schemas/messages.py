@@ -7,6 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from schemas.fields import Seq, StatusText, Time, TypeText, UserId, Uuid
+
 
 class Status(IntEnum):
     """How far a message has come. It only ever moves forward."""
@@ -25,16 +27,16 @@ class Status(IntEnum):
 class Message(Struct, frozen=True, kw_only=True, rename="camel"):
     """One message. ``status`` is the wire name of a Status; times are RFC 3339."""
 
-    message_id: str
-    conversation_id: str
-    seq: int
-    sender_id: str
-    type: str
+    message_id: Uuid
+    conversation_id: Uuid
+    seq: Seq
+    sender_id: UserId
+    type: TypeText
     content: str
-    attachments: tuple[str, ...] = ()
-    reply_to: str | None = None
-    created_at: str
-    status: str = "pending"
+    attachments: tuple[Uuid, ...] = ()
+    reply_to: Uuid | None = None
+    created_at: Time
+    status: StatusText = "pending"
 
 
 class ChangeKind(StrEnum):
@@ -52,8 +54,8 @@ class Change(Struct, frozen=True, kw_only=True, rename="camel"):
     ``message`` is there for kind MESSAGE; ``data`` (wire names) for all others.
     """
 
-    conversation_id: str
-    seq: int
+    conversation_id: Uuid
+    seq: Seq
     kind: ChangeKind
     message: Message | None = None
     data: dict[str, Any] = {}

@@ -1,0 +1,310 @@
+"""The HTTP calls as one table: it gives the application its routes and OpenAPI its paths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
+
+from schemas import answers, calls
+from schemas.fields import MAX_UPLOAD, IdempotencyKey, UserId, Uuid
+from schemas.messages import Message
+
+Method: TypeAlias = Literal["GET", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS"]
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+TUS = "application/offset+octet-stream"
+BINARY = "application/octet-stream"
+PATH_PARAMETERS: Mapping[str, Any] = {"id": Uuid, "userId": UserId}
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A header of a request or an answer, and the type of its value."""
+
+    name: str
+    type: Any
+    doc: str
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: its body in JSON, or bytes of another ``content``, or nothing."""
+
+    doc: str
+    body: type[Struct] | None = None
+    content: tuple[str, ...] = ()
+    headers: tuple[Header, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One call. ``problems`` are its own error statuses, besides ALWAYS."""
+
+    id: str
+    method: Method
+    path: str
+    summary: str
+    tag: str
+    query: type[Struct] | None = None
+    body: type[Struct] | None = None
+    content: str = JSON
+    """The content type of the request's body, if it has one."""
+    headers: tuple[Header, ...] = ()
+    replies: Mapping[int, Reply]
+    problems: tuple[int, ...] = ()
+    rate: Literal["requests", "messages"] = "requests"
+    raw: bool = field(default=False)
+    """The endpoint reads and answers HTTP itself; its body is bytes."""
+
+
+ALWAYS = (401, 429, 500, 503)
+"""Error statuses that every call may answer."""
+_BODY = (413, 415, 422)
+
+_LOCATION = Header("Location", str, "where it is found", required=True)
+_REPLAYED = Header(
+    "Idempotent-Replayed", Literal["true"], "the message was stored before, under the same key", required=True
+)
+_KEY = Header("Idempotency-Key", IdempotencyKey, "the same as `clientMessageId`")
+_VERSION = Header("Tus-Resumable", Literal["1.0.0"], "the version of tus", required=True)
+_OFFSET = Header("Upload-Offset", int, "bytes that have arrived", required=True)
+_NO_CONTENT = Reply("done")
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        id="createConversation",
+        method="POST",
+        path="/conversations",
+        summary="Create a conversation; the caller becomes owner and member.",
+        tag="conversations",
+        body=calls.NewConversation,
+        replies={201: Reply("created", answers.ConversationCreated, headers=(_LOCATION,))},
+        problems=(409, *_BODY),
+    ),
+    Operation(
+        id="listConversations",
+        method="GET",
+        path="/conversations",
+        summary="List the caller's conversations, newest activity first.",
+        tag="conversations",
+        query=calls.ConversationsQuery,
+        replies={200: Reply("a page", answers.ConversationPage)},
+        problems=(422,),
+    ),
+    Operation(
+        id="getConversation",
+        method="GET",
+        path="/conversations/{id}",
+        summary="Read a conversation with its members, their roles and watermarks.",
+        tag="conversations",
+        replies={200: Reply("the conversation", answers.ConversationDetails)},
+        problems=(404,),
+    ),
+    Operation(
+        id="addMember",
+        method="POST",
+        path="/conversations/{id}/members",
+        summary="Make a user a member; for the owner. Idempotent.",
+        tag="conversations",
+        body=calls.NewMember,
+        replies={204: _NO_CONTENT},
+        problems=(403, 404, 409, *_BODY),
+    ),
+    Operation(
+        id="removeMember",
+        method="DELETE",
+        path="/conversations/{id}/members/{userId}",
+        summary="End a membership; for the owner, or of oneself. Idempotent.",
+        tag="conversations",
+        replies={204: _NO_CONTENT},
+        problems=(403, 404, 409),
+    ),
+    Operation(
+        id="sendMessage",
+        method="POST",
+        path="/messages",
+        summary="Send a message. A repeat with the same key answers 200 with the same place.",
+        tag="messages",
+        body=calls.NewMessage,
+        headers=(_KEY,),
+        replies={
+            201: Reply("stored for good", answers.MessageAccepted),
+            200: Reply("stored before, under the same key", answers.MessageAccepted, headers=(_REPLAYED,)),
+        },
+        problems=(404, *_BODY),
+        rate="messages",
+    ),
+    Operation(
+        id="listMessages",
+        method="GET",
+        path="/conversations/{id}/messages",
+        summary="List messages by ascending seq: after `after`, else the newest before `before`.",
+        tag="messages",
+        query=calls.MessagesQuery,
+        replies={200: Reply("a page", answers.MessagePage)},
+        problems=(404, 422),
+    ),
+    Operation(
+        id="getMessage",
+        method="GET",
+        path="/messages/{id}",
+        summary="Read one message.",
+        tag="messages",
+        replies={200: Reply("the message", Message)},
+        problems=(404,),
+    ),
+    Operation(
+        id="listMessageReceipts",
+        method="GET",
+        path="/messages/{id}/receipts",
+        summary="List the status of one message with each other member.",
+        tag="receipts",
+        replies={200: Reply("the receipts", answers.MessageReceipts)},
+        problems=(404,),
+    ),
+    Operation(
+        id="recordReceipt",
+        method="POST",
+        path="/conversations/{id}/receipts",
+        summary="Record a watermark of the caller's device; for clients without a socket.",
+        tag="receipts",
+        body=calls.NewReceipt,
+        replies={204: _NO_CONTENT},
+        problems=(404, *_BODY),
+    ),
+    Operation(
+        id="searchMessages",
+        method="GET",
+        path="/search",
+        summary="Search the messages of the caller's conversations, best first.",
+        tag="search",
+        query=calls.SearchQuery,
+        replies={200: Reply("a page", answers.SearchPage)},
+        problems=(422,),
+    ),
+    Operation(
+        id="listNotifications",
+        method="GET",
+        path="/notifications",
+        summary="List the caller's notifications, newest first.",
+        tag="notifications",
+        query=calls.NotificationsQuery,
+        replies={200: Reply("a page", answers.NotificationPage)},
+        problems=(422,),
+    ),
+    Operation(
+        id="markNotificationsSeen",
+        method="POST",
+        path="/notifications/seen",
+        summary="Mark a notification and all older ones as seen. Idempotent.",
+        tag="notifications",
+        body=calls.SeenUpTo,
+        replies={204: _NO_CONTENT},
+        problems=_BODY,
+    ),
+    Operation(
+        id="getAnalytics",
+        method="GET",
+        path="/conversations/{id}/analytics",
+        summary="List the messages of a conversation by minute, newest first.",
+        tag="analytics",
+        query=calls.AnalyticsQuery,
+        replies={200: Reply("the minutes", answers.ConversationAnalytics)},
+        problems=(404, 422),
+    ),
+    Operation(
+        id="issueTicket",
+        method="POST",
+        path="/ws-ticket",
+        summary="Issue a ticket that opens one WebSocket, for pages of the request's `Origin`, if it has one.",
+        tag="tickets",
+        headers=(Header("Origin", str, "the page that will connect"),),
+        replies={201: Reply("the ticket", answers.TicketIssued)},
+        problems=(422,),
+    ),
+    Operation(
+        id="describeUploads",
+        method="OPTIONS",
+        path="/media",
+        summary="Tell which parts of tus are spoken here.",
+        tag="media",
+        replies={204: Reply("versions and limits in headers", headers=(_VERSION,))},
+        raw=True,
+    ),
+    Operation(
+        id="createUpload",
+        method="POST",
+        path="/media",
+        summary="Begin an upload by tus 1.0.",
+        tag="media",
+        content=TUS,
+        headers=(
+            _VERSION,
+            Header("Upload-Length", int, f"the size of the file, at most {MAX_UPLOAD} bytes", required=True),
+            Header("Upload-Metadata", str, "`filename` and `filetype`, each with its value in Base64"),
+        ),
+        replies={
+            201: Reply("begun; the media id is the last part of `Location`", headers=(_VERSION, _LOCATION)),
+        },
+        problems=(400, 412, 413, 415),
+        raw=True,
+    ),
+    # Before GET: HEAD belongs to the upload, it tells how far it has come.
+    Operation(
+        id="getUpload",
+        method="HEAD",
+        path="/media/{id}",
+        summary="Tell how many bytes of an upload have arrived.",
+        tag="media",
+        headers=(_VERSION,),
+        replies={200: Reply("the offset in a header", headers=(_VERSION, _OFFSET))},
+        problems=(404, 412),
+        raw=True,
+    ),
+    Operation(
+        id="continueUpload",
+        method="PATCH",
+        path="/media/{id}",
+        summary="Send the next bytes of an upload.",
+        tag="media",
+        content=TUS,
+        headers=(_VERSION, _OFFSET),
+        replies={204: Reply("taken", headers=(_VERSION, _OFFSET))},
+        problems=(400, 404, 409, 412, 413, 415),
+        raw=True,
+    ),
+    Operation(
+        id="describeUpload",
+        method="OPTIONS",
+        path="/media/{id}",
+        summary="Tell which parts of tus are spoken here.",
+        tag="media",
+        replies={204: Reply("versions and limits in headers", headers=(_VERSION,))},
+        problems=(404,),
+        raw=True,
+    ),
+    Operation(
+        id="getMedia",
+        method="GET",
+        path="/media/{id}",
+        summary="Download a file; a picture comes without its metadata.",
+        tag="media",
+        replies={200: Reply("the file", content=(BINARY, "image/*"))},
+        problems=(404,),
+    ),
+    Operation(
+        id="getThumbnail",
+        method="GET",
+        path="/media/{id}/thumbnail",
+        summary="Download the thumbnail of a picture, at most 320 pixels wide and high.",
+        tag="media",
+        replies={200: Reply("the thumbnail", content=("image/webp",))},
+        problems=(404,),
+    ),
+)
+BY_ID: Mapping[str, Operation] = {operation.id: operation for operation in OPERATIONS}
