@@ -17,7 +17,9 @@ from adapters.postgres.migrate import ensure_database, migrate
 from adapters.postgres.pool import Pool, open_pool
 from bench.machine import cores
 from bench.process import Process, python
+from ingest.http.params import parse
 from ingest.http.validation import draft
+from schemas.calls import NewMessage
 from schemas.ids import new_id
 from stack.ports import allot
 from stack.servers.data_dir import DataDir
@@ -71,7 +73,7 @@ class World:
         """Store so many messages."""
         body = {"conversationId": room, "type": "text", "content": "x" * 200}
         for _ in range(count):
-            drafted = draft(orjson.dumps(body), sender_id="u0", idempotency_key=new_id())
+            drafted = draft(parse(NewMessage, orjson.dumps(body)), sender_id="u0", idempotency_key=new_id())
             await PostgresIntake(self.pool).accept([drafted], wait=True)
 
     def clients(self, room: str, count: int) -> Mapping[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 
@@ -33,3 +34,12 @@ class Counts(Protocol):
 
         Raises Unavailable.
         """
+
+
+class MinuteCounts(Protocol):
+    """Counts, read for members."""
+
+    async def minutes(
+        self, conversation_id: str, start: datetime | None, end: datetime | None, limit: int
+    ) -> Sequence[tuple[datetime, int]]:
+        """Return (minute, messages) from ``start`` until before ``end``, newest first. Raises Unavailable."""

@@ -10,7 +10,7 @@ from typing import Protocol
 from domain.errors import Conflict, Forbidden, NotFound
 from schemas.messages import ChangeKind, Message
 
-MAX_MEMBERS = 5000
+NO_CONVERSATION = "no such conversation, or you are not a member of it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ def check_change(kind: ChangeKind, role: str | None, *, user_id: str, by: str) -
     may not learn that the conversation exists. Raises NotFound, Forbidden, Conflict.
     """
     if role is None:
-        raise NotFound("no such conversation, or you are not a member of it")
+        raise NotFound(NO_CONVERSATION)
     leaving = kind is ChangeKind.MEMBER_REMOVED and user_id == by
     if role != "owner" and not leaving:
         raise Forbidden("only the owner may do this; a member may only leave")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
+from domain.conversations import NO_CONVERSATION
 from domain.errors import IdempotencyMismatch, Invalid, NotFound, Rejected
 from schemas.clock import wire_time
 from schemas.messages import Message
@@ -107,13 +108,13 @@ def _replay(draft: Draft, message: Message, body_hash: bytes) -> Outcome:
 
 def _refusal(draft: Draft, ground: Ground) -> Rejected | None:
     if (draft.conversation_id, draft.sender_id) not in ground.members:
-        return NotFound("no such conversation, or you are not a member of it")
+        return NotFound(NO_CONVERSATION)
     if draft.reply_to and ground.replied.get(draft.reply_to) != draft.conversation_id:
-        return Invalid("replyTo must be a message of this conversation", [("$.replyTo", "unknown message")])
+        return Invalid("replyTo must be a message of this conversation", [("$.replyTo", "must be a message of it")])
     for index, media_id in enumerate(draft.attachments):
         if ground.media.get(media_id) != draft.sender_id:
             path = f"$.attachments[{index}]"
-            return Invalid("attachments must be uploads of the sender", [(path, "unknown media")])
+            return Invalid("attachments must be uploads of the sender", [(path, "must be an upload of the sender")])
     return None
 
 

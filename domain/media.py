@@ -56,6 +56,19 @@ class MediaFiles(Protocol):
         """
 
 
+class Uploads(Protocol):
+    """Uploads, and who may read them."""
+
+    async def add(self, media: Media) -> None:
+        """Store a complete upload. Idempotent. Raises Unavailable."""
+
+    async def get(self, media_id: str) -> Media | None:
+        """Return the upload. Raises Unavailable."""
+
+    async def may_read(self, media_id: str, user_id: str) -> bool:
+        """Return whether the user uploaded it, or is a member where it is attached. Raises Unavailable."""
+
+
 class Blobs(Protocol):
     """Store of files by name."""
 

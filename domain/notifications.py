@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
+
+from schemas.messages import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +34,27 @@ class Notifications(Protocol):
         The result includes notices of members who have connected since then: a crash may have kept their event from
         being published. Raises Unavailable.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A notification as its recipient reads it."""
+
+    notification_id: str
+    channel: str
+    created_at: datetime
+    seen_at: datetime | None
+    message: Message
+
+
+class Inbox(Protocol):
+    """The notifications of a user, of conversations that the user is still a member of."""
+
+    async def page(self, user_id: str, *, unseen: bool, before: str | None, limit: int) -> Sequence[Notification]:
+        """Return notifications, newest first, before the given one; only those not seen with ``unseen``.
+
+        Raises Unavailable.
+        """
+
+    async def mark_seen(self, user_id: str, up_to: str) -> None:
+        """Mark this notification and all older ones of the user as seen. Idempotent. Raises Unavailable."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import structlog
 import uvicorn
 import uvloop
-from starlette.routing import BaseRoute
+from starlette.applications import Starlette
 
 from adapters.auth.factory import open_verifier
 from adapters.auth.keys import BadKeys
@@ -37,14 +37,9 @@ from domain.identity import Verify
 from domain.outbox import Loss
 from domain.revocations import RevokedTokens
 from ingest.accept import Accept
-from ingest.http.app import create_app
-from ingest.http.auth import Edge
-from ingest.http.conversations import ConversationCalls
-from ingest.http.media import MediaCalls
-from ingest.http.messages import MessageCalls
-from ingest.http.receipts import ReceiptCalls
-from ingest.http.search import FoundCalls
-from ingest.http.tickets import TicketCalls
+from ingest.http.app import Dependencies, create_app
+from ingest.http.auth import CallerAuth
+from ingest.http.media import MediaEndpoints
 from ingest.loss_detection import Continuity
 from ingest.relay import Relay, wake_on_announcements
 from ingest.relay_wakeup import Wakes
@@ -108,32 +103,32 @@ async def open_revoked(settings: Settings, pool: Pool, revoked: RevokedTokens) -
 
 
 @asynccontextmanager
-async def open_routes(
-    settings: Settings, pool: Pool, relay: Relay, verify: Verify
-) -> AsyncIterator[Sequence[BaseRoute]]:
-    """All public calls, wired to their adapters."""
+async def open_app(settings: Settings, pool: Pool, relay: Relay, verify: Verify) -> AsyncIterator[Starlette]:
+    """Yield the application with all calls, wired to their adapters."""
     wakes = Wakes(relay, partial(announce, pool))
     async with open_rate_limiter(settings.redis.url.get_secret_value()) as rates:
-        edge = Edge(verify, rates, settings.limits.messages_per_minute, settings.limits.requests_per_minute)
-        history, folder = PostgresHistory(pool), settings.data_dir / "media"
-        accept = Accept(PostgresIntake(pool), wakes.stored, ACCEPTED.inc)
-        media, tasks = MediaCalls(edge, PostgresMedia(pool), open_blobs(folder), folder), Tasks()
-        tasks.spawn(media.tidy())
-        routes = [
-            *MessageCalls(edge, accept, PostgresMessages(pool), history).routes(),
-            *ConversationCalls(edge, PostgresConversations(pool), wakes.changed).routes(),
-            *ReceiptCalls(edge, PostgresReceipts(pool), wakes.changed).routes(),
-            *FoundCalls(
-                edge, history, PostgresSearch(pool), PostgresNotifications(pool), PostgresCounts(pool)
-            ).routes(),
-            *TicketCalls(edge, PostgresTickets(pool)).routes(),
-            *media.routes(),
-        ]
+        auth = CallerAuth(verify, rates, settings.limits.messages_per_minute, settings.limits.requests_per_minute)
+        folder = settings.data_dir / "media"
+        dependencies = Dependencies(
+            accept=Accept(PostgresIntake(pool), wakes.stored, ACCEPTED.inc),
+            changed=wakes.changed,
+            history=PostgresHistory(pool),
+            messages=PostgresMessages(pool),
+            conversations=PostgresConversations(pool),
+            receipts=PostgresReceipts(pool),
+            search=PostgresSearch(pool),
+            inbox=PostgresNotifications(pool),
+            counts=PostgresCounts(pool),
+            tickets=PostgresTickets(pool),
+            media=MediaEndpoints(PostgresMedia(pool), open_blobs(folder), folder),
+        )
+        tasks = Tasks()
+        tasks.spawn(dependencies.media.tidy())
         try:
-            yield routes
+            yield create_app(auth, dependencies.endpoints())
         finally:
             tasks.cancel()
-        await accept.drain()
+        await dependencies.accept.drain()
 
 
 async def run(settings: Settings) -> None:
@@ -148,9 +143,9 @@ async def run(settings: Settings) -> None:
         )
         await stack.enter_async_context(open_revoked(settings, pool, revoked))
         relay = await stack.enter_async_context(open_relay(settings))
-        routes = await stack.enter_async_context(open_routes(settings, pool, relay, verifier.verify))
+        app = await stack.enter_async_context(open_app(settings, pool, relay, verifier.verify))
         config = uvicorn.Config(
-            create_app(routes),
+            app,
             host=settings.http.host,
             port=settings.http.port,
             http="httptools",

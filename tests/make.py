@@ -9,7 +9,9 @@ import orjson
 
 from adapters.memory.log import MemoryLog
 from domain.drafts import Draft
+from ingest.http.params import parse
 from ingest.http.validation import draft as draft_of
+from schemas.calls import NewMessage
 from schemas.codec import Record
 from schemas.events import ConversationChanged, MessageCreated, MessageSent
 from schemas.ids import new_id
@@ -47,8 +49,8 @@ def member_added(seq: int, user_id: str = "carol", **changes: Any) -> Conversati
 
 
 def draft(content: str = "hi", *, sender: str = "alice", key: str | None = None, **body: Any) -> Draft:
-    said = {"conversationId": ROOM, "type": "text", "content": content, **body}
-    return draft_of(orjson.dumps(said), sender_id=sender, idempotency_key=key)
+    raw = orjson.dumps({"conversationId": ROOM, "type": "text", "content": content, **body})
+    return draft_of(parse(NewMessage, raw), sender_id=sender, idempotency_key=key)
 
 
 class Noted(MemoryLog):

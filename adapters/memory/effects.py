@@ -66,6 +66,9 @@ class MemoryStatuses:
             return []
         delivered, read = max(old_delivered, given[0]), max(old_read, given[1])
         self.tables.receipts[key] = (delivered, read)
+        times = self.tables.receipt_times.get(key, (None, None))
+        moved_on = (delivered > old_delivered, read > old_read)
+        self.tables.receipt_times[key] = (now() if moved_on[0] else times[0], now() if moved_on[1] else times[1])
         moved = []
         if delivered > old_delivered or read == old_read:
             start = min(old_delivered, delivered - 1)
@@ -160,21 +163,45 @@ class MemoryMedia:
     """Uploads, what they are, and where they are attached."""
 
     tables: Tables
-    uploads: dict[str, Media] = field(default_factory=dict)
     looks: dict[str, Look] = field(default_factory=dict)
+    files: dict[str, tuple[bool, bool]] = field(default_factory=dict)
+    """By hash: whether there is a clean file, and a thumbnail."""
     told: dict[tuple[str, str], MediaProcessed] = field(default_factory=dict)
+
+    @property
+    def uploads(self) -> dict[str, Media]:
+        """Uploads by id."""
+        return self.tables.uploads
 
     async def add(self, media: Media) -> None:
         self.uploads.setdefault(media.media_id, media)
 
     async def get(self, media_id: str) -> Media | None:
-        return self.uploads.get(media_id)
+        media = self.uploads.get(media_id)
+        if media is None or media.sha256 not in self.looks:
+            return media
+        clean, thumbnail = self.files[media.sha256]
+        places = [event.conversation_id for (_, id_), event in self.told.items() if id_ == media_id]
+        return replace(
+            media,
+            media_type=self.looks[media.sha256].media_type,
+            clean=clean,
+            thumbnail=thumbnail,
+            conversation_id=next(iter(places), None),
+        )
+
+    async def may_read(self, media_id: str, user_id: str) -> bool:
+        media = self.uploads.get(media_id)
+        places = [event.conversation_id for (_, id_), event in self.told.items() if id_ == media_id]
+        owns = media is not None and media.owner_id == user_id
+        return owns or any(user_id in self.tables.members[place] for place in places)
 
     async def seen(self, sha256: str) -> Look | None:
         return self.looks.get(sha256)
 
     async def learned(self, sha256: str, look: Look) -> None:
         self.looks.setdefault(sha256, replace(look, clean=None, thumbnail=None))
+        self.files.setdefault(sha256, (look.clean is not None, look.thumbnail is not None))
 
     async def ready(self, message: Message, media: Media, look: Look) -> MediaProcessed:
         key = (message.message_id, media.media_id)

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 
 from adapters.memory.tables import ConversationRow, OutboxRow, Tables
 from domain.changes import created_event, membership_entry, message_entry
-from domain.conversations import MAX_MEMBERS, Conversation, Member, Summary, check_change
+from domain.conversations import Conversation, Member, Summary, check_change
 from domain.drafts import Accepted, Draft, Ground, Outcome, decide
 from domain.errors import Conflict, Unavailable
 from domain.log_position import Position, loss
 from domain.outbox import Loss, Owed, ReadAgain
 from schemas.clock import now
 from schemas.codec import record
+from schemas.fields import MAX_MEMBERS
 from schemas.ids import OUTBOX_SHARDS, outbox_shard
 from schemas.messages import ChangeKind
 
@@ -37,7 +38,7 @@ class MemoryIntake:
             members={(id_, user) for id_, users in tables.members.items() for user in users},
             known={key: (tables.messages[id_], hash_) for key, (id_, hash_) in tables.keys.items()},
             replied={id_: m.conversation_id for id_, m in tables.messages.items()},
-            media={},
+            media={id_: media.owner_id for id_, media in tables.uploads.items()},
         )
         outcomes = decide(drafts, ground, datetime.now(UTC))
         for draft, outcome in zip(drafts, outcomes, strict=True):
@@ -145,7 +146,7 @@ class MemoryOutbox:
             for key, row in sorted(self.tables.outbox.items(), key=lambda item: item[0])
             if not row.published and outbox_shard(key[0]) in self.owned
         ]
-        return [_owed(conversation_id, row) for (conversation_id, _), row in owed[:limit]]
+        return [_owed(conversation_id, row, part) for (conversation_id, _, part), row in owed[:limit]]
 
     async def mark(self, rows: Sequence[Owed], ends: Mapping[str, int]) -> None:
         if self.epoch == self.tables.epoch:
@@ -153,7 +154,7 @@ class MemoryOutbox:
                 further = {place: max(end, noted.ends.get(place, 0)) for place, end in ends.items()}
                 self.tables.noted = replace(noted, ends={**noted.ends, **further})
             for row in rows:
-                self.tables.outbox[row.conversation_id, row.seq].published = True
+                self.tables.outbox[row.conversation_id, row.seq, row.part].published = True
 
     async def compare(self, found: Position, again: ReadAgain | None = None) -> Loss | None:
         tables = self.tables
@@ -181,6 +182,6 @@ class MemoryOutbox:
         return 0
 
 
-def _owed(conversation_id: str, row: OutboxRow) -> Owed:
+def _owed(conversation_id: str, row: OutboxRow, part: str) -> Owed:
     made = record(row.event, producer="memory")
-    return Owed(conversation_id, row.seq, made.topic, made.value, row.event.event_id)
+    return Owed(conversation_id, row.seq, made.topic, made.value, row.event.event_id, part)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from domain.changes import Entry
 from domain.log_position import Position
+from domain.media import Media
 from schemas.events import AnyEvent
 from schemas.messages import Change, Message
 
@@ -43,7 +44,8 @@ class Tables:
     keys: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
     """(sender, client message id) → (message id, body hash)."""
     changes: dict[str, list[Change]] = field(default_factory=lambda: defaultdict(list))
-    outbox: dict[tuple[str, int], OutboxRow] = field(default_factory=dict)
+    outbox: dict[tuple[str, int, str], OutboxRow] = field(default_factory=dict)
+    """By conversation, seq, and part: receipts stand behind the change that they name."""
     noted: Position | None = None
     """The log when it was last looked at."""
     epoch: int = 0
@@ -51,6 +53,10 @@ class Tables:
     """(conversation, user) → (delivered seq, read seq)."""
     device_receipts: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
     """(conversation, user, device) → (delivered seq, read seq)."""
+
+    receipt_times: dict[tuple[str, str], tuple[str | None, str | None]] = field(default_factory=dict)
+    """(conversation, user) → (delivered at, read at)."""
+    uploads: dict[str, Media] = field(default_factory=dict)
 
     def append(self, entry: Entry) -> None:
         """Append an entry under the next seq of its conversation, and owe its event to Kafka."""
@@ -64,6 +70,6 @@ class Tables:
         if entry.event is not None:
             self.owe(change.conversation_id, change.seq, entry.event)
 
-    def owe(self, conversation_id: str, seq: int, event: AnyEvent) -> None:
-        """Owe an event to Kafka under its conversation and seq."""
-        self.outbox[conversation_id, seq] = OutboxRow(seq, event)
+    def owe(self, conversation_id: str, seq: int, event: AnyEvent, part: str = "") -> None:
+        """Owe an event to Kafka under its conversation, seq and part; the same place again is owed again."""
+        self.outbox[conversation_id, seq, part] = OutboxRow(seq, event)

@@ -17,7 +17,7 @@ _SQL = load("counts")
 
 @dataclass(frozen=True, slots=True)
 class PostgresCounts:
-    """Counts, written by the stage and read by members."""
+    """Counts and MinuteCounts: written by the stage, read for members."""
 
     pool: Pool
 
@@ -34,7 +34,6 @@ class PostgresCounts:
     async def minutes(
         self, conversation_id: str, start: datetime | None, end: datetime | None, limit: int
     ) -> Sequence[tuple[datetime, int]]:
-        """(minute, messages), newest first. Raises Unavailable."""
         asked = {"conversation_id": conversation_id, "start": start, "end": end, "limit": limit}
         async with connection(self.pool) as conn:
             cursor = await conn.execute(_SQL["minutes"], asked)

@@ -11,9 +11,10 @@ from adapters.postgres import change_log, rows
 from adapters.postgres.pool import Connection, Pool, connection, transaction
 from adapters.postgres.statements import load
 from domain.changes import OutboxEntry, created_event, membership_entry
-from domain.conversations import MAX_MEMBERS, Conversation, Member, Summary, check_change
+from domain.conversations import Conversation, Member, Summary, check_change
 from domain.errors import Conflict, NotFound
 from schemas.clock import now, wire_time
+from schemas.fields import MAX_MEMBERS
 from schemas.ids import is_uuid
 from schemas.messages import ChangeKind
 

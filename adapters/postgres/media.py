@@ -24,12 +24,11 @@ _SQL = load("media")
 
 @dataclass(frozen=True, slots=True)
 class PostgresMedia:
-    """MediaFiles; and for ingest, what was uploaded by whom."""
+    """MediaFiles for the stage, Uploads for ingest."""
 
     pool: Pool
 
     async def add(self, media: Media) -> None:
-        """An upload is complete. Idempotent. Raises Unavailable."""
         await self._one(
             "add",
             {
@@ -61,7 +60,6 @@ class PostgresMedia:
         )
 
     async def may_read(self, media_id: str, user_id: str) -> bool:
-        """Whether the user uploaded it, or is a member where it is attached. Raises Unavailable."""
         return await self._one("may_read", {"media_id": media_id, "user_id": user_id}) is not None
 
     async def seen(self, sha256: str) -> Look | None:

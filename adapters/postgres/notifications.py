@@ -4,31 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from adapters.postgres import rows
 from adapters.postgres.pool import Pool, connection, transaction
 from adapters.postgres.statements import load
-from domain.notifications import Notice
-from schemas.messages import Message
+from domain.notifications import Notice, Notification
 
 _SQL = load("notifications")
 
 
 @dataclass(frozen=True, slots=True)
-class Notification:
-    """A notification as its recipient reads it."""
-
-    notification_id: str
-    channel: str
-    created_at: datetime
-    seen_at: datetime | None
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
 class PostgresNotifications:
-    """Notifications, written by the stage and read by their recipients."""
+    """Notifications and Inbox: written by the stage, read by their recipients."""
 
     pool: Pool
 
@@ -53,7 +40,6 @@ class PostgresNotifications:
             return [Notice(*row) for row in await cursor.fetchall()]
 
     async def page(self, user_id: str, *, unseen: bool, before: str | None, limit: int) -> Sequence[Notification]:
-        """The user's notifications, newest first, before the given one. Raises Unavailable."""
         wanted = {"user_id": user_id, "unseen": unseen, "before": before, "limit": limit}
         async with connection(self.pool) as conn:
             cursor = await conn.execute(_SQL["page"], wanted)
@@ -61,6 +47,5 @@ class PostgresNotifications:
         return [Notification(id_, channel, at, seen, rows.message(tuple(m))) for id_, channel, at, seen, *m in found]
 
     async def mark_seen(self, user_id: str, up_to: str) -> None:
-        """All of the user's notifications up to this one are seen. Idempotent. Raises Unavailable."""
         async with connection(self.pool) as conn:
             await conn.execute(_SQL["mark_seen"], {"user_id": user_id, "up_to": up_to})

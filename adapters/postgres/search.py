@@ -6,11 +6,11 @@ import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from adapters.postgres import rows
 from adapters.postgres.pool import Pool, connection
 from adapters.postgres.statements import load
+from domain.search import Hit, Query
 from schemas.messages import Message
 
 _SQL = load("search")
@@ -20,28 +20,8 @@ AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
-    """A message that was found. ``highlight`` is HTML: escaped, with ``<mark>``."""
-
-    message: Message
-    highlight: str
-    score: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """What is looked for, and where."""
-
-    text: str
-    conversation_id: str | None = None
-    sender_id: str | None = None
-    after: datetime | None = None
-    before: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class PostgresSearch:
-    """The index, written by the stage and asked by members."""
+    """Index and Search: written by the stage, read for members."""
 
     pool: Pool
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE), repr=False)
@@ -60,7 +40,6 @@ class PostgresSearch:
             await conn.execute(_SQL["put"], columns)
 
     async def search(self, user_id: str, query: Query, *, limit: int, offset: int) -> Sequence[Hit]:
-        """The best hits in the user's conversations. Raises Unavailable."""
         escaped = re.sub(r"([\\%_])", r"\\\1", query.text)
         params = {
             "user_id": user_id,

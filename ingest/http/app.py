@@ -1,28 +1,76 @@
-"""The application: routes, and the one mapping of errors to answers."""
+"""The application: its endpoints, its middleware, and the one mapping of errors to answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
-from starlette.routing import BaseRoute
 
+from domain.analytics import MinuteCounts
+from domain.conversations import Conversations
 from domain.errors import MillraceError
-from ingest.http.auth import DeclaredLength
-from ingest.http.middleware import Deadline
+from domain.history import History
+from domain.messages import Messages
+from domain.notifications import Inbox
+from domain.receipts import Receipts
+from domain.search import Search
+from domain.tickets import Tickets
+from ingest.accept import Accept
+from ingest.http.analytics import AnalyticsEndpoints
+from ingest.http.auth import CallerAuth
+from ingest.http.conversations import ConversationEndpoints
+from ingest.http.media import MediaEndpoints
+from ingest.http.messages import MessageEndpoints
+from ingest.http.middleware import Deadline, DeclaredLength
+from ingest.http.notifications import NotificationEndpoints
 from ingest.http.problems import on_bug, on_error, on_gone, on_http_exception
+from ingest.http.receipts import ReceiptEndpoints
+from ingest.http.routing import Endpoints, routes
+from ingest.http.search import SearchEndpoints
+from ingest.http.tickets import TicketEndpoints
 
-UPLOADS = "/media"
+_UPLOADS = "/media"
 
 
-def create_app(routes: Iterable[BaseRoute]) -> Starlette:
-    """The public HTTP application."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependencies:
+    """Everything behind the calls. ``changed`` tells the relay of a conversation's new event."""
+
+    accept: Accept
+    changed: Callable[[str], None]
+    history: History
+    messages: Messages
+    conversations: Conversations
+    receipts: Receipts
+    search: Search
+    inbox: Inbox
+    counts: MinuteCounts
+    tickets: Tickets
+    media: MediaEndpoints
+
+    def endpoints(self) -> Endpoints:
+        """Return the endpoint of every operation."""
+        return {
+            **MessageEndpoints(self.accept, self.messages, self.history).endpoints(),
+            **ConversationEndpoints(self.conversations, self.changed).endpoints(),
+            **ReceiptEndpoints(self.receipts, self.changed).endpoints(),
+            **SearchEndpoints(self.search).endpoints(),
+            **NotificationEndpoints(self.inbox).endpoints(),
+            **AnalyticsEndpoints(self.history, self.counts).endpoints(),
+            **TicketEndpoints(self.tickets).endpoints(),
+            **self.media.endpoints(),
+        }
+
+
+def create_app(auth: CallerAuth, endpoints: Endpoints) -> Starlette:
+    """Return the public HTTP application with these endpoints."""
     return Starlette(
-        routes=list(routes),
-        middleware=[Middleware(Deadline), Middleware(DeclaredLength, unlimited=UPLOADS)],
+        routes=routes(auth, endpoints),
+        middleware=[Middleware(Deadline), Middleware(DeclaredLength, unlimited=_UPLOADS)],
         exception_handlers={
             MillraceError: on_error,
             HTTPException: on_http_exception,

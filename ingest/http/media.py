@@ -6,39 +6,37 @@ import asyncio
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 from tussi import FilesystemStorage, TUSApp, UploadCompletedEvent, UploadRecord
 
-from adapters.postgres.media import PostgresMedia
 from domain.errors import NotFound
-from domain.media import Blobs, Media
-from ingest.http.auth import Edge
-from ingest.http.problems import problem
+from domain.identity import Identity
+from domain.media import Blobs, Media, Uploads
+from ingest.http.problems import code_of, problem
+from ingest.http.routing import Call, Endpoints
+from schemas.fields import MAX_UPLOAD
+from schemas.routes import BINARY
 
-MAX_UPLOAD = 32 * 1024 * 1024
 ABANDONED_S = 24 * 3600.0
-"""An upload that has not gone on for so long goes on no more."""
+"""An upload without a new byte for so long is deleted."""
 _TIDY_EVERY_S = 3600.0
 _PARTS = ("uploads", "complete")
-"""Of the folder: what is under way, and what has all its bytes but is not taken up yet."""
+"""Parts of the folder: uploads under way, and files that are complete but not stored yet."""
 _OWNER = "millrace-owner"
 
 
 @dataclass(frozen=True, slots=True)
-class MediaCalls:
+class MediaEndpoints:
     """Calls about media. ``folder`` holds uploads until they are complete."""
 
-    edge: Edge
-    media: PostgresMedia
+    media: Uploads
     blobs: Blobs
     folder: Path
     tus: TUSApp = field(init=False)
@@ -55,14 +53,9 @@ class MediaCalls:
         )
         object.__setattr__(self, "tus", tus)
 
-    def routes(self) -> list[BaseRoute]:
-        return [
-            Route("/media", _Asgi(self.upload), methods=["POST", "OPTIONS"]),
-            # Before GET: HEAD belongs to the upload, it tells how far it has come.
-            Route("/media/{id}", _Asgi(self.upload), methods=["HEAD", "PATCH", "OPTIONS"]),
-            Route("/media/{id}", self.get, methods=["GET"]),
-            Route("/media/{id}/thumbnail", self.thumbnail, methods=["GET"]),
-        ]
+    def endpoints(self) -> Endpoints:
+        uploads = ("describeUploads", "createUpload", "getUpload", "continueUpload", "describeUpload")
+        return {**dict.fromkeys(uploads, self.upload), "getMedia": self.get, "getThumbnail": self.thumbnail}
 
     async def tidy(self) -> None:
         """Delete uploads that were given up, now and every hour, for ever."""
@@ -71,18 +64,17 @@ class MediaCalls:
                 await asyncio.to_thread(_tidy, self.folder / part, time.time() - ABANDONED_S)
             await asyncio.sleep(_TIDY_EVERY_S)
 
-    async def upload(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """tus 1.0: creation, and the upload itself in as many parts as it takes."""
-        request = Request(scope, receive)
-        user = await self.edge.caller(request)
+    async def upload(self, identity: Identity, scope: Scope, receive: Receive, send: Send) -> None:
+        """Speak tus 1.0: creation, and the upload itself in as many parts as it takes."""
+        user = identity.user_id
         media_id = scope.get("path_params", {}).get("id")
         if media_id is not None and await self._owner(media_id) != user:
             raise NotFound("no such upload of yours")
-        scope = {**scope, "headers": [*scope["headers"], (_OWNER.encode(), user.encode())]}
+        scope = {**scope, "headers": [*_without_owner(scope["headers"]), (_OWNER.encode(), user.encode())]}
         answer = await self.tus.get_response(scope, receive)
         if answer.status_code >= 400:
-            detail = bytes(answer.body).decode(errors="replace") or "the upload cannot go on"
-            answer = problem(answer.status_code, _code(answer.status_code), detail, headers=_tus(answer))
+            detail = bytes(answer.body).decode(errors="replace") or "the upload cannot continue; begin a new one"
+            answer = problem(answer.status_code, code_of(answer.status_code), detail, _tus(answer))
         await answer(scope, receive, send)
 
     async def _owner(self, media_id: str) -> str | None:
@@ -98,8 +90,7 @@ class MediaCalls:
             await self._complete(event.upload_info.upload_id)
 
     async def _complete(self, media_id: str) -> None:
-        """The last byte is there: keep the file by its content, then say whose it is."""
-
+        """Keep a file whose last byte has arrived by its content, then store its owner."""
         file = self.folder / "complete" / media_id
         record = UploadRecord.from_file(file.with_name(f"{media_id}.meta"))
         content = await asyncio.to_thread(file.read_bytes)
@@ -118,27 +109,26 @@ class MediaCalls:
         file.unlink()
         file.with_name(f"{media_id}.meta").unlink()
 
-    async def get(self, request: Request) -> Response:
-        """The file; a picture without its metadata. Always as a download."""
-        media = await self._readable(request)
-        part, kind = ("clean", media.media_type) if media.clean else ("original", "application/octet-stream")
-        return await self._file(media, part, kind or "application/octet-stream", media.file_name)
+    async def get(self, call: Call[None, None]) -> Response:
+        """Return the file, always as a download; a picture without its metadata."""
+        media = await self._readable(call)
+        part, media_type = ("clean", media.media_type) if media.clean else ("original", BINARY)
+        return await self._file(media, part, media_type or BINARY, media.file_name)
 
-    async def thumbnail(self, request: Request) -> Response:
-        """The thumbnail of a picture, WebP, at most 320 pixels wide and high."""
-        media = await self._readable(request)
+    async def thumbnail(self, call: Call[None, None]) -> Response:
+        """Return the thumbnail of a picture, WebP, at most 320 pixels wide and high."""
+        media = await self._readable(call)
         if not media.thumbnail:
-            raise NotFound("there is no thumbnail of this file, or not yet")
+            raise NotFound("the file has no thumbnail, or not yet")
         return await self._file(media, "thumbnail", "image/webp", "thumbnail.webp")
 
-    async def _readable(self, request: Request) -> Media:
-        user = await self.edge.caller(request)
-        media = await self.media.get(request.path_params["id"])
-        if media is None or not await self.media.may_read(media.media_id, user):
+    async def _readable(self, call: Call[None, None]) -> Media:
+        media = await self.media.get(call.path["id"])
+        if media is None or not await self.media.may_read(media.media_id, call.user):
             raise NotFound("no such file, or it is in no conversation of yours")
         return media
 
-    async def _file(self, media: Media, part: str, kind: str, name: str) -> Response:
+    async def _file(self, media: Media, part: str, media_type: str, name: str) -> Response:
         content = await self.blobs.get(f"{media.sha256}/{part}")
         if content is None:
             raise NotFound("the file is gone")
@@ -148,7 +138,7 @@ class MediaCalls:
             "cache-control": "private, max-age=86400, immutable",
             "etag": f'"{media.sha256[:32]}-{part}"',
         }
-        return Response(content, 200, headers, media_type=kind)
+        return Response(content, 200, headers, media_type=media_type)
 
 
 def _tidy(folder: Path, before: float) -> None:
@@ -164,23 +154,13 @@ def _tidy(folder: Path, before: float) -> None:
                     file.unlink()
 
 
-@dataclass(frozen=True, slots=True)
-class _Asgi:
-    """An ASGI callable as an endpoint, so that Starlette hands it the raw request."""
-
-    call: Callable[[Scope, Receive, Send], Awaitable[None]]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.call(scope, receive, send)
+def _without_owner(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Drop a header that a client made up to name another owner."""
+    return [(name, value) for name, value in headers if name.lower() != _OWNER.encode()]
 
 
 async def _remember_owner(headers: dict[str, str], _: dict[str, str]) -> dict[str, str]:
     return {_OWNER: headers[_OWNER]}
-
-
-def _code(status: int) -> str:
-    codes = {404: "not_found", 409: "conflict", 413: "payload_too_large", 415: "unsupported_media_type"}
-    return codes.get(status, "unavailable" if status >= 500 else "invalid")
 
 
 def _tus(answer: Response) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A deadline for every answer: a store that hangs is a 503 within seconds, never a hang."""
+"""Bounds of every call: a deadline for its answer, and a length for its body."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from domain.errors import Unavailable
-from ingest.http.problems import problem
+from domain.errors import OutcomeUnknown, TooLarge, Unavailable
+from ingest.http.params import BODY_TOO_LARGE
+from ingest.http.problems import problem_of
+from schemas.fields import MAX_BODY
 
 ANSWER_S = 2.5
 _SAFE = ("GET", "HEAD", "OPTIONS")
@@ -78,12 +80,31 @@ class _Call:
         self.late = asyncio.create_task(self._answer())
 
     async def _answer(self) -> None:
-        more = {} if self.scope["method"] in _SAFE else {"outcome": "unknown"}
-        answer = problem(
-            Unavailable.status,
-            Unavailable.code,
-            "the store did not answer in time; try again",
-            headers={"retry-after": "1"},
-            **more,
-        )
+        kind = Unavailable if self.scope["method"] in _SAFE else OutcomeUnknown
+        answer = problem_of(kind("the store does not answer; try again"))
         await answer(self.scope, self.receive_, self.send_)
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredLength:
+    """Refuses a body whose declared length is too long before any of it is read. Uploads have their own limit."""
+
+    app: ASGIApp
+    unlimited: str
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not scope["path"].startswith(self.unlimited):
+            length = dict(scope["headers"]).get(b"content-length", b"0")
+            if not length.isdigit() or int(length) > MAX_BODY:
+                await problem_of(TooLarge(BODY_TOO_LARGE))(scope, receive, send)
+                return
+        await self.app(scope, receive, _without_sniffing(send))
+
+
+def _without_sniffing(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"].append((b"x-content-type-options", b"nosniff"))
+        await send(message)
+
+    return sending

@@ -3,76 +3,94 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
-import orjson
+import msgspec
 import structlog
+from msgspec import UNSET
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from domain.errors import Invalid, MillraceError, OutcomeUnknown, RateLimited, Unauthenticated, Unavailable
+from schemas.answers import FieldError, Problem
+from schemas.routes import PROBLEM
 
 _log = structlog.get_logger()
-_CODES = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}
+_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "conflict",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+}
 
 
-def json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A JSON answer that no proxy keeps."""
-    return Response(
-        orjson.dumps(body),
-        status,
-        {"cache-control": "no-store", **(headers or {})},
-        media_type="application/json",
+def problem(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error answer with no more than the common fields."""
+    return _answer(status, code, detail, headers or {})
+
+
+def problem_of(exc: MillraceError) -> Response:
+    """Return the answer that stands for one of our errors."""
+    given = exc.errors if isinstance(exc, Invalid) else ()
+    errors = tuple(FieldError(path=path, message=message) for path, message in given)
+    return _answer(exc.status, exc.code, str(exc), _headers(exc), errors, unknown=isinstance(exc, OutcomeUnknown))
+
+
+def code_of(status: int) -> str:
+    """Return the code for a status that another library chose."""
+    return _CODES.get(status, "unavailable" if status >= 500 else "invalid")
+
+
+def _headers(exc: MillraceError) -> dict[str, str]:
+    if isinstance(exc, RateLimited):
+        return {"retry-after": str(math.ceil(exc.retry_after_s))}
+    if isinstance(exc, Unavailable):
+        return {"retry-after": "1"}
+    return {"www-authenticate": "Bearer"} if isinstance(exc, Unauthenticated) else {}
+
+
+def _answer(
+    status: int,
+    code: str,
+    detail: str,
+    headers: Mapping[str, str],
+    errors: tuple[FieldError, ...] = (),
+    *,
+    unknown: bool = False,
+) -> Response:
+    body = Problem(
+        type=f"urn:millrace:problem:{code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        errors=errors or UNSET,
+        outcome="unknown" if unknown else UNSET,
     )
-
-
-def problem(status: int, code: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any) -> Response:
-    """An error answer: ``type``, ``title``, ``status``, ``detail``, ``code`` and what else helps."""
-    body = {
-        "type": f"urn:millrace:problem:{code}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        **more,
-    }
-    sent = {"cache-control": "no-store", **(headers or {})}
-    return Response(orjson.dumps(body), status, sent, media_type="application/problem+json")
+    return Response(msgspec.json.encode(body), status, {"cache-control": "no-store", **headers}, media_type=PROBLEM)
 
 
 async def on_error(_: Request, exc: Exception) -> Response:
-    """One of our errors."""
+    """Answer one of our errors."""
     assert isinstance(exc, MillraceError)
-    headers: dict[str, str] = {}
-    more: dict[str, Any] = {}
-    if isinstance(exc, Invalid) and exc.errors:
-        more["errors"] = [{"path": path, "message": message} for path, message in exc.errors]
-    if isinstance(exc, RateLimited):
-        headers["retry-after"] = str(math.ceil(exc.retry_after_s))
-    if isinstance(exc, Unavailable):
-        headers["retry-after"] = "1"
-    if isinstance(exc, OutcomeUnknown):
-        more["outcome"] = "unknown"
-    if isinstance(exc, Unauthenticated):
-        headers["www-authenticate"] = "Bearer"
-    return problem(exc.status, exc.code, str(exc), headers=headers, **more)
+    return problem_of(exc)
 
 
 async def on_http_exception(_: Request, exc: Exception) -> Response:
-    """An error of the router: no such path, no such method."""
+    """Answer an error of the router: no such path, no such method."""
     assert isinstance(exc, HTTPException)
-    code = _CODES.get(exc.status_code, "invalid")
-    return problem(exc.status_code, code, exc.detail, headers=dict(exc.headers or {}))
+    return problem(exc.status_code, code_of(exc.status_code), exc.detail, exc.headers)
 
 
 async def on_gone(_: Request, __: Exception) -> Response:
-    """The caller hung up in the middle of its request: nobody reads this, and nothing is wrong here."""
+    """Answer a caller who hung up in the middle of a request: nobody reads this, and nothing is wrong here."""
     return Response(status_code=400)
 
 
 async def on_bug(request: Request, exc: Exception) -> Response:
-    """Anything else is our fault; the answer says nothing of the cause, the log only its type and place."""
+    """Answer anything else, which is our fault, without its cause; the log has its type and place."""
     _log.error("unexpected error", path=request.scope["path"], error=type(exc).__name__, exc_info=exc)
     return problem(500, "internal", "an unexpected error; it has been logged")

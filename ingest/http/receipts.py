@@ -1,56 +1,38 @@
-"""``POST /conversations/{id}/receipts``: how far a device has got, for clients without a socket."""
+"""Receipts of clients without a socket."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
 
-from msgspec import Meta, Struct
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-
-from adapters.postgres.receipts import PostgresReceipts
 from domain.errors import Invalid
-from ingest.http.auth import Edge, json_body
-from ingest.http.validation import parse
+from domain.receipts import Receipts
+from ingest.http.routing import DONE, Answer, Call, Endpoints
+from schemas.calls import NewReceipt
 from schemas.clock import now
 from schemas.events import ReceiptRecorded
-from schemas.ids import NO_DEVICE
-
-Seq = Annotated[int, Meta(ge=0, le=2**53)]
-Device = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")]
-
-
-class Receipt(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """The body: at least one of the two seqs."""
-
-    delivered_seq: Seq = 0
-    read_seq: Seq = 0
-    device: Device = NO_DEVICE
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiptCalls:
+class ReceiptEndpoints:
     """Calls about receipts. ``changed`` tells the relay of a conversation's new event."""
 
-    edge: Edge
-    receipts: PostgresReceipts
+    receipts: Receipts
     changed: Callable[[str], None]
 
-    def routes(self) -> list[Route]:
-        return [Route("/conversations/{id}/receipts", self.post, methods=["POST"])]
+    def endpoints(self) -> Endpoints:
+        return {"recordReceipt": self.record}
 
-    async def post(self, request: Request) -> Response:
-        """204: the receipt is stored and cannot be lost. One that is behind what is known changes nothing."""
-        user = await self.edge.caller(request)
-        body = parse(Receipt, await json_body(request))
+    async def record(self, call: Call[None, NewReceipt]) -> Answer[None]:
+        """Store the receipt, so that it cannot be lost. One that is behind what is known changes nothing."""
+        body = call.body
         if not (body.delivered_seq or body.read_seq):
-            raise Invalid("give deliveredSeq or readSeq, from 1", [("$", "no seq")])
+            raise Invalid(
+                "deliveredSeq or readSeq must be given, from 1", [("$", "must have deliveredSeq or readSeq, from 1")]
+            )
         receipt = ReceiptRecorded(
-            conversation_id=request.path_params["id"],
-            user_id=user,
+            conversation_id=call.path["id"],
+            user_id=call.user,
             delivered_seq=max(body.delivered_seq, body.read_seq),
             read_seq=body.read_seq,
             at=now(),
@@ -58,4 +40,4 @@ class ReceiptCalls:
         )
         await self.receipts.record(receipt)
         self.changed(receipt.conversation_id)
-        return Response(status_code=204)
+        return DONE

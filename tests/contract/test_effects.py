@@ -19,12 +19,12 @@ from adapters.postgres.media import PostgresMedia
 from adapters.postgres.messages import PostgresMessages
 from adapters.postgres.notifications import PostgresNotifications
 from adapters.postgres.pool import Pool, open_pool
-from adapters.postgres.search import PostgresSearch, Query
+from adapters.postgres.search import PostgresSearch
 from adapters.postgres.statuses import PostgresStatuses
 from domain.analytics import Counts, Tick
 from domain.media import Look, Media
 from domain.notifications import Notice, Notifications
-from domain.search import Index
+from domain.search import Index, Query
 from domain.watermarks import Mark, Moved, Statuses
 from schemas.ids import new_id
 from schemas.messages import ChangeKind, Message, Status

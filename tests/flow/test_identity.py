@@ -26,8 +26,8 @@ from adapters.memory.intake import MemoryConversations
 from domain.revocations import RevokedTokens
 from gateway import channels
 from ingest.http.app import create_app
-from ingest.http.auth import Edge
-from ingest.http.tickets import TicketCalls
+from ingest.http.auth import CallerAuth
+from ingest.http.tickets import TicketEndpoints
 from runtime.settings import Auth
 from tests import make
 from tests.flow.conftest import Client, World, open_world
@@ -76,8 +76,8 @@ class Doors:
 @asynccontextmanager
 async def open_doors(verifier: Verifier) -> AsyncIterator[Doors]:
     async with open_world(verifier) as world:
-        calls = TicketCalls(Edge(verifier.verify, NoRates(), 0, 0), world.tickets)
-        app = httpx2.ASGITransport(create_app(calls.routes()))
+        auth = CallerAuth(verifier.verify, NoRates(), 0, 0)
+        app = httpx2.ASGITransport(create_app(auth, TicketEndpoints(world.tickets).endpoints()))
         async with httpx2.AsyncClient(transport=app, base_url="http://ingest") as client:
             yield Doors(world, client)
 

@@ -6,8 +6,9 @@ import orjson
 import pytest
 
 from domain.errors import Invalid
-from ingest.http.conversations import NewConversation
-from ingest.http.validation import draft, parse
+from ingest.http.params import parse
+from ingest.http.validation import draft
+from schemas.calls import NewConversation, NewMessage
 from tests import make
 
 GOOD = {"conversationId": make.ROOM, "type": "text", "content": "hi"}
@@ -16,7 +17,7 @@ GOOD = {"conversationId": make.ROOM, "type": "text", "content": "hi"}
 def refused(body: object) -> Invalid:
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
     with pytest.raises(Invalid) as caught:
-        draft(raw, sender_id="alice", idempotency_key=None)
+        draft(parse(NewMessage, raw), sender_id="alice", idempotency_key=None)
     return caught.value
 
 
@@ -80,7 +81,7 @@ def test_an_attachment_may_stand_without_text():
 
 def test_header_and_field_name_the_same_key():
     assert make.draft(key="k").client_message_id == make.draft(clientMessageId="k").client_message_id == "k"
-    with pytest.raises(Invalid, match="not valid"):
+    with pytest.raises(Invalid, match="clientMessageId must be the same"):
         make.draft(key="k", clientMessageId="other")
 
 

@@ -12,8 +12,8 @@ import yaml
 
 from gateway.admission import Proxies
 from gateway.transport import HEARTBEAT_S
-from ingest.http.media import MAX_UPLOAD
 from ingest.http.middleware import ANSWER_S
+from schemas.fields import MAX_UPLOAD
 from tests.fronts import FILES, KINDS, Front
 
 ROOT = Path(__file__).parents[2]

@@ -112,7 +112,7 @@ class Relays(RuleBasedStateMachine):
     @rule(keep=st.integers(0, 3))
     def owe_again(self, keep: int) -> None:
         """By hand, what is newer than some moment."""
-        for (_, seq), row in self.tables.outbox.items():
+        for (_, seq, _), row in self.tables.outbox.items():
             if seq > keep:
                 row.published = False
 

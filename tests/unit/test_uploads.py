@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ingest.http.media import ABANDONED_S, MediaCalls
+from ingest.http.media import ABANDONED_S, MediaEndpoints
 
 
 async def test_what_was_given_up_is_deleted_and_what_goes_on_is_not(tmp_path: Path):
-    calls = MediaCalls(None, None, None, tmp_path)
+    media = MediaEndpoints(None, None, tmp_path)
     ages = {"old": ABANDONED_S + 60, "old.meta": ABANDONED_S + 90, "new": 60, "new.meta": ABANDONED_S + 90}
     files = {tmp_path / part / name: age for part in ("uploads", "complete") for name, age in ages.items()}
     for file, age_s in files.items():
@@ -21,5 +21,5 @@ async def test_what_was_given_up_is_deleted_and_what_goes_on_is_not(tmp_path: Pa
         os.utime(file, (time.time() - age_s, time.time() - age_s))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
-            await calls.tidy()
+            await media.tidy()
     assert {file.name for file in files if file.exists()} == {"new", "new.meta"}

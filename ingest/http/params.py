@@ -1,0 +1,139 @@
+"""Bodies, query parameters and cursors of a request, read strictly."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import UTC, datetime
+from functools import cache
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+
+from domain.errors import Invalid, TooLarge, UnsupportedType
+from schemas.fields import MAX_BODY, PATTERN_TEXTS
+from schemas.ids import is_uuid
+from schemas.routes import JSON
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Struct)
+BODY_TOO_LARGE = f"the body must have at most {MAX_BODY} bytes"
+_CURSOR = "must be `next` of the page before; omit it to start from the first page"
+_PATTERNS = {f"`str` matching regex {pattern!r}": text for pattern, text in PATTERN_TEXTS.items()}
+
+
+async def read_body(request: Request) -> bytes:
+    """Return the body of a JSON call. Raises UnsupportedType, TooLarge."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != JSON:
+        raise UnsupportedType(f"Content-Type must be {JSON}")
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise UnsupportedType("Content-Encoding must be left out")
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BODY:
+            raise TooLarge(BODY_TOO_LARGE)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def parse(kind: type[T], raw: bytes) -> T:
+    """Return the body as this type. Raises Invalid, which names the path and never repeats the value."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as exc:
+        raise _invalid(str(exc), "$") from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise Invalid("the body must be JSON in UTF-8", [("$", "must be JSON in UTF-8")]) from exc
+
+
+def parse_query(kind: type[S], query: QueryParams) -> S:
+    """Return the query parameters as this type; a flag without a value is set. Raises Invalid."""
+    flags = _flags(kind)
+    values = {name: "true" if name in flags and not value else value for name, value in query.items()}
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as exc:
+        raise _invalid(str(exc), "?") from exc
+
+
+def wrong(path: str, message: str) -> Invalid:
+    """Return the error for one field; ``path`` begins with ``$.`` or ``?``, or is the name of a header."""
+    return Invalid(f"{path.removeprefix('$.').removeprefix('?')} {message}", [(path, message)])
+
+
+def moment(text: str | None, name: str) -> datetime | None:
+    """Return a query parameter as a time; UTC when it names no offset. Raises Invalid."""
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text.replace(" ", "+"))  # a + in a query arrives as a space
+    except ValueError as exc:
+        raise wrong(f"?{name}", "must be an RFC 3339 time") from exc
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def offset(cursor: str | None, most: int) -> int:
+    """Return the offset that a cursor holds, 0 without one. Raises Invalid."""
+    if cursor is None:
+        return 0
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 17 and int(cursor) <= most):
+        raise wrong("?cursor", _CURSOR)
+    return int(cursor)
+
+
+def id_cursor(cursor: str | None) -> str | None:
+    """Return the id that a cursor is. Raises Invalid."""
+    if cursor is not None and not is_uuid(cursor):
+        raise wrong("?cursor", _CURSOR)
+    return cursor
+
+
+def place_cursor(at: datetime, id_: str) -> str:
+    """Return the cursor for what comes after this time and id."""
+    return base64.urlsafe_b64encode(f"{at.isoformat()} {id_}".encode()).decode()
+
+
+def place(cursor: str | None) -> tuple[datetime, str] | None:
+    """Return the time and id that a cursor holds. Raises Invalid."""
+    if cursor is None:
+        return None
+    try:
+        at, id_ = base64.urlsafe_b64decode(cursor.encode()).decode().split(" ")
+        if not is_uuid(id_):
+            raise ValueError
+        return datetime.fromisoformat(at), id_
+    except (ValueError, binascii.Error) as exc:
+        raise wrong("?cursor", _CURSOR) from exc
+
+
+@cache
+def _flags(kind: type[Struct]) -> frozenset[str]:
+    return frozenset(field.encode_name for field in msgspec.structs.fields(kind) if field.type is bool)
+
+
+def _invalid(text: str, root: str) -> Invalid:
+    """Return what msgspec found, in our words: it quotes the place and what it expected, and values of enums."""
+    found, _, path = text.partition(" - at `")
+    path = path.rstrip("`") or "$"
+    if root == "?" and path != "$":
+        path = f"?{path.removeprefix('$.')}"
+    message = _must(found.split(", got")[0].split(" value '")[0])
+    if path == "$":
+        return Invalid(f"the {'query' if root == '?' else 'body'} {message}", [(root, message)])
+    return wrong(path, message)
+
+
+def _must(found: str) -> str:
+    if found.startswith("Expected "):
+        expected = found.removeprefix("Expected ")
+        return f"must be {_PATTERNS.get(expected, expected)}"
+    if found.startswith("Object missing required field "):
+        return f"must have the field {found.rpartition(' ')[2]}"
+    if found.startswith("Object contains unknown field "):
+        return f"must not have the field {found.rpartition(' ')[2]}"
+    return "must be one of the values that the schema lists" if found == "Invalid enum" else f"must be valid: {found}"

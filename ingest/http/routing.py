@@ -1,0 +1,109 @@
+"""From the table of operations to the routes of the application: authenticate, read, call, answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import msgspec
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from domain.identity import Identity
+from ingest.http.auth import CallerAuth
+from ingest.http.params import parse, parse_query, read_body
+from schemas.routes import JSON, OPERATIONS, Operation
+
+Q = TypeVar("Q")
+B = TypeVar("B")
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[Q, B]):
+    """An authenticated call: its query and body are of the types that the table names; None without."""
+
+    identity: Identity
+    path: Mapping[str, str]
+    headers: Headers
+    query: Q
+    body: B
+
+    @property
+    def user(self) -> str:
+        """The id of the caller."""
+        return self.identity.user_id
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[A]):
+    """An answer in JSON; without content when ``body`` is None."""
+
+    body: A
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+DONE: Answer[None] = Answer(None, 204)
+
+Endpoint: TypeAlias = Callable[[Call[Any, Any]], Awaitable[Answer[Any] | Response]]
+RawEndpoint: TypeAlias = Callable[[Identity, Scope, Receive, Send], Awaitable[None]]
+Endpoints: TypeAlias = Mapping[str, Endpoint | RawEndpoint]
+"""By operation id."""
+
+
+def routes(auth: CallerAuth, endpoints: Endpoints) -> list[Route]:
+    """Return a route for each operation that has an endpoint, in the order of the table.
+
+    Raises KeyError for an endpoint of no operation.
+    """
+    if unknown := endpoints.keys() - {operation.id for operation in OPERATIONS}:
+        raise KeyError(f"endpoints of no operation: {sorted(unknown)}")
+    return [_route(auth, operation, endpoints[operation.id]) for operation in OPERATIONS if operation.id in endpoints]
+
+
+def _route(auth: CallerAuth, operation: Operation, endpoint: Any) -> Route:
+    handler = _Raw(auth, operation, endpoint) if operation.raw else _handler(auth, operation, endpoint)
+    return Route(operation.path, handler, methods=[operation.method], name=operation.id)
+
+
+def _handler(auth: CallerAuth, operation: Operation, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    query, body = operation.query, operation.body
+
+    async def handle(request: Request) -> Response:
+        identity = await auth.caller(request, operation.rate)
+        call: Call[Any, Any] = Call(
+            identity=identity,
+            path=request.path_params,
+            headers=request.headers,
+            query=None if query is None else parse_query(query, request.query_params),
+            body=None if body is None else parse(body, await read_body(request)),
+        )
+        answer = await endpoint(call)
+        return answer if isinstance(answer, Response) else _response(answer)
+
+    return handle
+
+
+def _response(answer: Answer[Any]) -> Response:
+    if answer.body is None:
+        return Response(status_code=answer.status, headers=answer.headers)
+    headers = {"cache-control": "no-store", **answer.headers}
+    return Response(msgspec.json.encode(answer.body), answer.status, headers, media_type=JSON)
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """An endpoint that gets the raw request. A class, since Starlette wraps functions."""
+
+    auth: CallerAuth
+    operation: Operation
+    endpoint: RawEndpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        identity = await self.auth.caller(Request(scope, receive), self.operation.rate)
+        await self.endpoint(identity, scope, receive, send)
