@@ -72,6 +72,11 @@ _REPLAYED = Header(
 )
 _KEY = Header("Idempotency-Key", IdempotencyKey, "the same as `clientMessageId`")
 _VERSION = Header("Tus-Resumable", Literal["1.0.0"], "the version of tus", required=True)
+_SPOKEN = (
+    Header("Tus-Version", str, "versions of tus", required=True),
+    Header("Tus-Extension", str, "extensions of tus", required=True),
+    Header("Tus-Max-Size", int, "the most bytes of a file", required=True),
+)
 _OFFSET = Header("Upload-Offset", int, "bytes that have arrived", required=True)
 _NO_CONTENT = Reply("done")
 
@@ -122,7 +127,7 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="End a membership; for the owner, or of oneself. Idempotent.",
         tag="conversations",
         replies={204: _NO_CONTENT},
-        problems=(403, 404, 409),
+        problems=(403, 404, 409, 422),
     ),
     Operation(
         id="sendMessage",
@@ -233,7 +238,7 @@ OPERATIONS: tuple[Operation, ...] = (
         path="/media",
         summary="Tell which parts of tus are spoken here.",
         tag="media",
-        replies={204: Reply("versions and limits in headers", headers=(_VERSION,))},
+        replies={204: Reply("versions and limits in headers", headers=_SPOKEN)},
         raw=True,
     ),
     Operation(
@@ -251,7 +256,7 @@ OPERATIONS: tuple[Operation, ...] = (
         replies={
             201: Reply("begun; the media id is the last part of `Location`", headers=(_VERSION, _LOCATION)),
         },
-        problems=(400, 412, 413, 415),
+        problems=(400, 412, 413, 507),
         raw=True,
     ),
     # Before GET: HEAD belongs to the upload, it tells how far it has come.
@@ -262,7 +267,7 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Tell how many bytes of an upload have arrived.",
         tag="media",
         headers=(_VERSION,),
-        replies={200: Reply("the offset in a header", headers=(_VERSION, _OFFSET))},
+        replies={204: Reply("the offset in a header", headers=(_VERSION, _OFFSET))},
         problems=(404, 412),
         raw=True,
     ),
@@ -275,7 +280,7 @@ OPERATIONS: tuple[Operation, ...] = (
         content=TUS,
         headers=(_VERSION, _OFFSET),
         replies={204: Reply("taken", headers=(_VERSION, _OFFSET))},
-        problems=(400, 404, 409, 412, 413, 415),
+        problems=(400, 404, 409, 412, 413, 415, 507),
         raw=True,
     ),
     Operation(
@@ -284,7 +289,7 @@ OPERATIONS: tuple[Operation, ...] = (
         path="/media/{id}",
         summary="Tell which parts of tus are spoken here.",
         tag="media",
-        replies={204: Reply("versions and limits in headers", headers=(_VERSION,))},
+        replies={204: Reply("versions and limits in headers", headers=_SPOKEN)},
         problems=(404,),
         raw=True,
     ),

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from starlette.requests import Request
 
 from domain.errors import Unauthenticated
 from domain.identity import Identity, Verify
-
-
-class Rates(Protocol):
-    """Counters per user."""
-
-    async def hit(self, what: str, who: str, per_minute: int) -> None:
-        """Count one. Raises RateLimited."""
+from domain.rates import Rates
 
 
 @dataclass(frozen=True, slots=True)

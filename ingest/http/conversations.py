@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from domain.conversations import NO_CONVERSATION, Conversations, Summary
 from domain.errors import NotFound
-from ingest.http.params import place, place_cursor
+from ingest.http.params import place, place_cursor, wrong
 from ingest.http.routing import DONE, Answer, Call, Endpoints
 from ingest.http.validation import clean
 from schemas.answers import (
@@ -19,7 +19,8 @@ from schemas.answers import (
 )
 from schemas.calls import ConversationsQuery, NewConversation, NewMember
 from schemas.clock import wire_time
-from schemas.ids import new_id
+from schemas.fields import PATTERN_TEXTS
+from schemas.ids import USER_ID, USER_ID_PATTERN, new_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,8 @@ class ConversationEndpoints:
 
     async def remove(self, call: Call[None, None]) -> Answer[None]:
         """End the membership; the same answer when the user was no member."""
+        if not USER_ID.match(call.path["userId"]):
+            raise wrong("userId", f"must be {PATTERN_TEXTS[USER_ID_PATTERN]}")
         await self.conversations.remove(call.path["id"], call.path["userId"], call.user)
         self.changed(call.path["id"])
         return DONE

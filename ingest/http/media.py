@@ -22,7 +22,7 @@ from domain.media import Blobs, Media, Uploads
 from ingest.http.problems import code_of, problem
 from ingest.http.routing import Call, Endpoints
 from schemas.fields import MAX_UPLOAD
-from schemas.routes import BINARY
+from schemas.routes import BINARY, TUS
 
 ABANDONED_S = 24 * 3600.0
 """An upload without a new byte for so long is deleted."""
@@ -30,6 +30,15 @@ _TIDY_EVERY_S = 3600.0
 _PARTS = ("uploads", "complete")
 """Parts of the folder: uploads under way, and files that are complete but not stored yet."""
 _OWNER = "millrace-owner"
+_DETAILS = {
+    400: "Upload-Length, Upload-Offset, Upload-Metadata and Content-Length must be as tus 1.0 has them",
+    404: "no such upload of yours",
+    409: "Upload-Offset must be the number of bytes that have arrived; ask for it with HEAD",
+    412: "Tus-Resumable must be 1.0.0",
+    413: f"the file must have at most {MAX_UPLOAD} bytes, and no part more than is left",
+    415: f"Content-Type must be {TUS}",
+}
+"""Answers of tussi have no text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +82,7 @@ class MediaEndpoints:
         scope = {**scope, "headers": [*_without_owner(scope["headers"]), (_OWNER.encode(), user.encode())]}
         answer = await self.tus.get_response(scope, receive)
         if answer.status_code >= 400:
-            detail = bytes(answer.body).decode(errors="replace") or "the upload cannot continue; begin a new one"
+            detail = _DETAILS.get(answer.status_code, "the storage of uploads does not answer; try again")
             answer = problem(answer.status_code, code_of(answer.status_code), detail, _tus(answer))
         await answer(scope, receive, send)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from domain.errors import OutcomeUnknown, TooLarge, Unavailable
@@ -104,7 +105,7 @@ class DeclaredLength:
 def _without_sniffing(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"].append((b"x-content-type-options", b"nosniff"))
+            MutableHeaders(scope=message).setdefault("x-content-type-options", "nosniff")
         await send(message)
 
     return sending

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from datetime import UTC, datetime
 from functools import cache
 from typing import TypeVar
@@ -18,10 +19,20 @@ from schemas.fields import MAX_BODY, PATTERN_TEXTS
 from schemas.ids import is_uuid
 from schemas.routes import JSON
 
+_TYPES = re.compile(r"`([^`]+)`")
 T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
 BODY_TOO_LARGE = f"the body must have at most {MAX_BODY} bytes"
 _CURSOR = "must be `next` of the page before; omit it to start from the first page"
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "an array",
+    "object": "an object",
+    "null": "null",
+}
 _PATTERNS = {f"`str` matching regex {pattern!r}": text for pattern, text in PATTERN_TEXTS.items()}
 
 
@@ -123,6 +134,8 @@ def _invalid(text: str, root: str) -> Invalid:
     if root == "?" and path != "$":
         path = f"?{path.removeprefix('$.')}"
     message = _must(found.split(", got")[0].split(" value '")[0])
+    if root == "?":
+        message = message.removesuffix(" or null")
     if path == "$":
         return Invalid(f"the {'query' if root == '?' else 'body'} {message}", [(root, message)])
     return wrong(path, message)
@@ -131,9 +144,13 @@ def _invalid(text: str, root: str) -> Invalid:
 def _must(found: str) -> str:
     if found.startswith("Expected "):
         expected = found.removeprefix("Expected ")
-        return f"must be {_PATTERNS.get(expected, expected)}"
+        return f"must be {_PATTERNS.get(expected) or _TYPES.sub(_in_words, expected)}"
     if found.startswith("Object missing required field "):
         return f"must have the field {found.rpartition(' ')[2]}"
     if found.startswith("Object contains unknown field "):
         return f"must not have the field {found.rpartition(' ')[2]}"
     return "must be one of the values that the schema lists" if found == "Invalid enum" else f"must be valid: {found}"
+
+
+def _in_words(types: re.Match[str]) -> str:
+    return " or ".join(_WORDS.get(name, name) for name in types[1].split(" | "))

@@ -70,7 +70,9 @@ def _answer(
         errors=errors or UNSET,
         outcome="unknown" if unknown else UNSET,
     )
-    return Response(msgspec.json.encode(body), status, {"cache-control": "no-store", **headers}, media_type=PROBLEM)
+    # Answers of the middleware and of the server itself pass nobody who would add the second.
+    common = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+    return Response(msgspec.json.encode(body), status, {**common, **headers}, media_type=PROBLEM)
 
 
 async def on_error(_: Request, exc: Exception) -> Response:

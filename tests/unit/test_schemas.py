@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import msgspec
 import orjson
 import pytest
 
@@ -14,11 +18,18 @@ from schemas.messages import Status
 from schemas.topics import BadTopics, load
 from tests import make
 
+TOPICS_DOC = (Path(__file__).parents[2] / "docs" / "topics.md").read_text()
 TOPICS = {topic.name: topic for topic in load()}
 
 
 def test_the_file_and_the_code_name_the_same_topics():
     assert {name for name in TOPICS if not name.endswith(".dlq")} == BY_TOPIC.keys()
+
+
+@pytest.mark.parametrize("kind", EVENTS)
+def test_the_documentation_names_the_fields_of_an_event(kind):
+    [row] = re.findall(rf"^\| `{re.escape(kind.TOPIC)}` \| `{{(.*?)}}`", TOPICS_DOC, re.MULTILINE)
+    assert row.split(", ") == [field.encode_name for field in msgspec.structs.fields(kind)]
 
 
 def test_every_stage_that_reads_has_a_dead_letter_topic():
