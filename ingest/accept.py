@@ -85,8 +85,8 @@ class Accept:
         if not entry.answer.done():
             entry.answer.cancel()
             if not entry.in_flight:
-                raise Unavailable("the store is too slow; try again")
-            raise OutcomeUnknown("the store did not answer in time; repeat with the same key")
+                raise Unavailable("the store does not answer in time; try again")
+            raise OutcomeUnknown("the store does not answer in time; repeat with the same key")
         outcome = entry.answer.result()
         if isinstance(outcome, Rejected):
             raise outcome

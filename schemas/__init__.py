@@ -1,1 +1,1 @@
-"""What is said: facts in Kafka, frames on sockets, and their codecs. Imports nothing of ours."""
+"""The contract: events in Kafka, frames and commands on sockets, HTTP calls and answers. Imports nothing of ours."""

@@ -1,40 +1,112 @@
-"""AsyncAPI 3 of the Kafka topics."""
+"""AsyncAPI 3 of the WebSocket and the Kafka topics."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec import Struct
+
 from schemas.codec import headers
+from schemas.commands import COMMANDS
 from schemas.events import BY_TOPIC, EVENTS
-from schemas.fields import Uuid
+from schemas.fields import Device, Uuid
+from schemas.frames import FRAMES
 from schemas.json_schema import Schema, components, inline
 from schemas.openapi import VERSION
 from schemas.topics import Topic, load
 
 _TEMPLATE = "#/components/schemas/{name}"
+_DESCRIPTION = (
+    "Frames on a WebSocket and events on Kafka. Ignore fields, frames and values that you do not know. Dedupe events "
+    "by `ce_id`."
+)
 _KAFKA = "0.5.0"
+_SECURITY: Schema = {
+    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "ticket": {"type": "httpApiKey", "in": "query", "name": "ticket", "description": "of `POST /ws-ticket`"},
+    "subprotocol": {
+        "type": "httpApiKey",
+        "in": "header",
+        "name": "Sec-WebSocket-Protocol",
+        "description": "`bearer.<JWT>` beside `millrace.v1`",
+    },
+    "token": {"type": "httpApiKey", "in": "query", "name": "token", "description": "the JWT"},
+}
 _LETTER_HEADERS = ("dlq-id", "dlq-stage", "dlq-cause", "dlq-attempts", "dlq-origin", "dlq-time")
 
 
 def asyncapi() -> Schema:
-    """Return the document. Millrace is the application: it sends what its topics and sockets carry outwards."""
+    """Return the document. Millrace is the application: it sends what it writes, and receives what it reads."""
     topics = load()
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "Millrace",
             "version": VERSION,
-            "description": "Events on Kafka. Ignore fields that you do not know, and dedupe by `ce_id`.",
+            "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
-        "servers": {"kafka": {"host": "localhost:9092", "protocol": "kafka"}},
-        "channels": {topic.name: _topic(topic) for topic in topics},
-        "operations": {operation: made for topic in topics for operation, made in _operations(topic).items()},
-        "components": {
-            "messages": {**{kind.TOPIC: _event(kind.TOPIC) for kind in EVENTS}, "deadLetter": _letter()},
-            "schemas": components(written=EVENTS, template=_TEMPLATE),
+        "servers": {
+            "gateway": {
+                "host": "localhost:8080",
+                "protocol": "ws",
+                "security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in _SECURITY],
+            },
+            "kafka": {"host": "localhost:9092", "protocol": "kafka"},
         },
+        "channels": {"socket": _socket(), **{topic.name: _topic(topic) for topic in topics}},
+        "operations": {
+            "receiveCommand": _on_socket("receive", COMMANDS, "Commands of a client."),
+            "sendFrame": _on_socket("send", FRAMES, "Frames of the server."),
+            **{operation: made for topic in topics for operation, made in _operations(topic).items()},
+        },
+        "components": {
+            "messages": {
+                **{kind.__name__: _frame(kind) for kind in (*COMMANDS, *FRAMES)},
+                **{kind.TOPIC: _event(kind.TOPIC) for kind in EVENTS},
+                "deadLetter": _letter(),
+            },
+            "schemas": components(read=COMMANDS, written=(*FRAMES, *EVENTS), template=_TEMPLATE),
+            "securitySchemes": _SECURITY,
+        },
+    }
+
+
+def _socket() -> Schema:
+    kinds = (*COMMANDS, *FRAMES)
+    query = {
+        "type": "object",
+        "properties": {
+            "device": {**inline(Device), "description": "names the device; `-` when left out"},
+            "ticket": {"type": "string"},
+            "token": {"type": "string"},
+        },
+    }
+    return {
+        "address": "/ws",
+        "description": "One JSON object in each text frame. Any command may carry `ref`; what answers it does too.",
+        "servers": [{"$ref": "#/servers/gateway"}],
+        "messages": {kind.__name__: {"$ref": f"#/components/messages/{kind.__name__}"} for kind in kinds},
+        "bindings": {"ws": {"method": "GET", "query": query, "bindingVersion": "0.1.0"}},
+    }
+
+
+def _on_socket(action: str, kinds: Iterable[type[Struct]], summary: str) -> Schema:
+    return {
+        "action": action,
+        "channel": {"$ref": "#/channels/socket"},
+        "summary": summary,
+        "messages": [{"$ref": f"#/channels/socket/messages/{kind.__name__}"} for kind in kinds],
+    }
+
+
+def _frame(kind: type[Struct]) -> Schema:
+    """Return the message of a command or a frame."""
+    return {
+        "name": str(kind.__struct_config__.tag),
+        "summary": _summary(kind),
+        "payload": {"$ref": _TEMPLATE.format(name=kind.__name__)},
     }
 
 
@@ -81,11 +153,15 @@ def _event(topic: str) -> Schema:
     kind = BY_TOPIC[topic]
     return {
         "name": f"{topic}.v{kind.VERSION}",
-        "summary": (kind.__doc__ or "").partition("\n")[0].replace("``", "`"),
+        "summary": _summary(kind),
         "headers": _texts(name for name, _ in headers(topic, "", "")),
         "payload": {"$ref": _TEMPLATE.format(name=kind.__name__)},
         "bindings": {"kafka": {"key": inline(Uuid), "bindingVersion": _KAFKA}},
     }
+
+
+def _summary(kind: type[Struct]) -> str:
+    return (kind.__doc__ or "").partition("\n")[0].replace("``", "`")
 
 
 def _letter() -> Schema:

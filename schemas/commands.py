@@ -6,10 +6,11 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
+from schemas.fields import CheckedSeq, Uuid
+
 MAX_FRAME = 64 * 1024
 """Bytes of one frame."""
 
-Seq = Annotated[int, Meta(ge=0, le=2**53, description="A place in the change log of a conversation.")]
 Ref = Annotated[str, Meta(max_length=128)] | int | None
 """Chosen by the client; whatever answers the command carries it."""
 
@@ -17,33 +18,33 @@ Ref = Annotated[str, Meta(max_length=128)] | int | None
 class JoinConversation(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="join_conversation"):
     """Subscribe to a conversation: replay everything after ``after``, or only follow what comes from now on."""
 
-    id: str
-    after: Seq | None = None
+    id: Uuid
+    after: CheckedSeq | None = None
     ref: Ref = None
 
 
 class LeaveConversation(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="leave_conversation"):
     """Unsubscribe from a conversation."""
 
-    id: str
+    id: Uuid
     ref: Ref = None
 
 
 class Ack(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="ack"):
     """Record that this device has everything up to a seq, or up to a message."""
 
-    conversation_id: str | None = None
-    seq: Seq | None = None
-    message_id: str | None = None
+    conversation_id: Uuid | None = None
+    seq: CheckedSeq | None = None
+    message_id: Uuid | None = None
     ref: Ref = None
 
 
 class Read(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="read"):
     """Record that the user has read everything up to a seq, or up to a message."""
 
-    conversation_id: str | None = None
-    seq: Seq | None = None
-    message_id: str | None = None
+    conversation_id: Uuid | None = None
+    seq: CheckedSeq | None = None
+    message_id: Uuid | None = None
     ref: Ref = None
 
 
@@ -51,7 +52,7 @@ class Typing(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, ta
     """Tell the others that the user types, or has stopped."""
 
     is_typing: bool
-    conversation_id: str | None = None
+    conversation_id: Uuid | None = None
     ref: Ref = None
 
 

@@ -9,6 +9,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from schemas.fields import CodeText, Seq, Time, Uuid
+
 
 class ShowConnection(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="connection.show"):
     """Describe a connection of the node."""
@@ -39,14 +41,14 @@ REQUESTS: tuple[type[ControlRequest], ...] = (ShowConnection, CloseConnection, D
 class JoinedConversation(Struct, frozen=True, rename="camel"):
     """A conversation that a socket has joined, and the seq up to which it was sent everything."""
 
-    id: str
-    seq: int
+    id: Uuid
+    seq: Seq
 
 
 class ConnectionState(Struct, frozen=True, rename="camel"):
     """A connection as its node has it; no registry knows this. Carries no content."""
 
-    expires_at: str
+    expires_at: Time
     waiting_bytes: int
     leaving: bool
     joined: tuple[JoinedConversation, ...]
@@ -76,7 +78,7 @@ class NodeDraining(Struct, frozen=True, rename="camel"):
 class RequestRefused(Struct, frozen=True, rename="camel"):
     """The answer to a request that cannot be carried out; ``code`` and ``detail`` as over HTTP."""
 
-    code: str
+    code: CodeText
     detail: str
     ok: bool = False
 

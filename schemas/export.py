@@ -11,7 +11,10 @@ from msgspec import Struct
 
 from schemas.answers import Problem
 from schemas.asyncapi import asyncapi
+from schemas.commands import COMMANDS
+from schemas.control import ANSWERS, REQUESTS
 from schemas.events import EVENTS
+from schemas.frames import FRAMES
 from schemas.json_schema import Schema, document
 from schemas.openapi import openapi
 from schemas.routes import OPERATIONS
@@ -34,6 +37,10 @@ def documents() -> Mapping[str, Schema]:
         },
         **_of("call", calls, written=False),
         **_of("answer", {*answers, Problem}, written=True),
+        **_of("command", COMMANDS, written=False),
+        **_of("frame", FRAMES, written=True),
+        **_of("control-request", REQUESTS, written=False),
+        **_of("control-answer", ANSWERS, written=True),
     }
 
 

@@ -66,6 +66,7 @@ Count: TypeAlias = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
 TypeText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(MessageType))})]
 StatusText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(StatusName))})]
 RoleText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(Role))})]
+ChangeText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": ["created", "member_added", "member_removed"]})]
 CodeText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(ErrorCode))})]
 
 # Checked: the form that input must have.

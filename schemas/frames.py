@@ -12,6 +12,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from schemas.commands import Ref
 from schemas.events import ConversationChanged, MessageStatus, NotificationSent
+from schemas.fields import ChangeText, CodeText, Count, Seq, StatusText, Time, UserId, Uuid
 from schemas.messages import Change, ChangeKind, Message
 
 OptionalRef = Ref | UnsetType
@@ -22,24 +23,24 @@ class Connected(Struct, frozen=True, kw_only=True, rename="camel", tag="connecte
     """The first frame of every connection."""
 
     connection_id: str
-    user_id: str
-    heartbeat_ms: int
-    max_frame: int
-    expires_at: str
+    user_id: UserId
+    heartbeat_ms: Count
+    max_frame: Count
+    expires_at: Time
 
 
 class Joined(Struct, frozen=True, kw_only=True, rename="camel", tag="joined"):
     """Everything up to ``seq`` was sent; what follows is live."""
 
-    id: str
-    seq: int
+    id: Uuid
+    seq: Seq
     ref: OptionalRef = UNSET
 
 
 class Left(Struct, frozen=True, kw_only=True, rename="camel", tag="left"):
     """The socket follows the conversation no more: the client left it, or ``reason`` says why ("removed")."""
 
-    id: str
+    id: Uuid
     reason: str | UnsetType = UNSET
     ref: OptionalRef = UNSET
 
@@ -47,20 +48,20 @@ class Left(Struct, frozen=True, kw_only=True, rename="camel", tag="left"):
 class NewMessage(Struct, frozen=True, kw_only=True, rename="camel", tag="new_message"):
     """A message: in seq order where the conversation is joined, elsewhere a hint."""
 
-    conversation_id: str
-    seq: int
+    conversation_id: Uuid
+    seq: Seq
     message: Message
 
 
 class ConversationUpdated(Struct, frozen=True, kw_only=True, rename="camel", tag="conversation_changed"):
     """A member came or went (``member_added``, ``member_removed``); ``created`` (seq 0) to the first members."""
 
-    conversation_id: str
-    seq: int
-    change: str
-    user_id: str
-    by: str
-    at: str
+    conversation_id: Uuid
+    seq: Seq
+    change: ChangeText
+    user_id: UserId
+    by: UserId
+    at: Time
     title: str | UnsetType | None = UNSET
     """With ``created`` only."""
 
@@ -68,61 +69,61 @@ class ConversationUpdated(Struct, frozen=True, kw_only=True, rename="camel", tag
 class MediaReady(Struct, frozen=True, kw_only=True, rename="camel", tag="media_ready"):
     """An attachment was processed; ``error`` says why it could not be."""
 
-    conversation_id: str
-    seq: int
-    message_id: str
-    media_id: str
+    conversation_id: Uuid
+    seq: Seq
+    message_id: Uuid
+    media_id: Uuid
     media_type: str
-    width: int | None
-    height: int | None
+    width: Count | None
+    height: Count | None
     thumbnail: bool
     error: str | None
-    at: str
+    at: Time
 
 
 class StatusUpdated(Struct, frozen=True, kw_only=True, rename="camel", tag="message_status"):
     """The watermark of one member; ``message_id`` when it is about just one message."""
 
-    conversation_id: str
-    seq: int
-    user_id: str
-    status: str
-    delivered_seq: int
-    read_seq: int
-    at: str
-    message_id: str | UnsetType = UNSET
+    conversation_id: Uuid
+    seq: Seq
+    user_id: UserId
+    status: StatusText
+    delivered_seq: Seq
+    read_seq: Seq
+    at: Time
+    message_id: Uuid | UnsetType = UNSET
 
 
 class NotificationAdded(Struct, frozen=True, kw_only=True, rename="camel", tag="notification"):
     """An in-app notification was stored; its text is fetched over HTTP."""
 
-    notification_id: str
-    conversation_id: str
-    message_id: str
-    seq: int
-    at: str
+    notification_id: Uuid
+    conversation_id: Uuid
+    message_id: Uuid
+    seq: Seq
+    at: Time
 
 
 class TypingUpdated(Struct, frozen=True, kw_only=True, rename="camel", tag="typing"):
     """A member types, or has stopped."""
 
-    conversation_id: str
-    user_id: str
+    conversation_id: Uuid
+    user_id: UserId
     is_typing: bool
 
 
 class PresenceUpdated(Struct, frozen=True, kw_only=True, rename="camel", tag="presence"):
     """A user came online or went offline. ``last_seen`` is null when nobody knows it."""
 
-    user_id: str
+    user_id: UserId
     online: bool
-    last_seen: str | None
+    last_seen: Time | None
 
 
 class TokenRefreshed(Struct, frozen=True, kw_only=True, rename="camel", tag="auth.refreshed"):
     """The connection lives by the new token until ``expires_at``."""
 
-    expires_at: str
+    expires_at: Time
     ref: OptionalRef = UNSET
 
 
@@ -135,17 +136,17 @@ class Pong(Struct, frozen=True, kw_only=True, rename="camel", tag="pong"):
 class Reconnect(Struct, frozen=True, kw_only=True, rename="camel", tag="reconnect"):
     """The node ends, and closes this socket after that time; connect again then, or before."""
 
-    after_ms: int
+    after_ms: Count
     reason: str
 
 
 class Error(Struct, frozen=True, kw_only=True, rename="camel", tag="error"):
     """A command was refused, or the connection is; ``code`` and ``detail`` as over HTTP."""
 
-    code: str
+    code: CodeText
     detail: str
     ref: OptionalRef = UNSET
-    retry_after_ms: int | UnsetType = UNSET
+    retry_after_ms: Count | UnsetType = UNSET
 
 
 Frame: TypeAlias = (

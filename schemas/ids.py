@@ -17,11 +17,11 @@ NO_DEVICE = "-"
 """The device of those who name none."""
 
 OUTBOX_SHARDS = 16
-"""Into how many shards the outbox is split; each has one relay as its owner at a time."""
+"""Shards of the outbox; each has one relay as its owner at a time."""
 
 
 def new_id() -> str:
-    """A UUIDv7: sorts by the millisecond it was made in."""
+    """Return a UUIDv7, which sorts by the millisecond it was made in."""
     millis = time.time_ns() // 1_000_000
     value = (millis << 80) | int.from_bytes(os.urandom(10), "big")
     value = (value & ~(0xF << 76)) | (0x7 << 76)
@@ -30,12 +30,12 @@ def new_id() -> str:
 
 
 def first_id(at: datetime) -> str:
-    """What sorts before every UUIDv7 made at that time or later."""
+    """Return the text that sorts before every UUIDv7 made at that time or later."""
     return str(uuid.UUID(int=int(at.timestamp() * 1000) << 80))
 
 
 def is_uuid(text: str) -> bool:
-    """Whether the text is a UUID in its canonical, lower-case form."""
+    """Return whether the text is a UUID in its canonical, lower-case form."""
     try:
         return str(uuid.UUID(text)) == text
     except ValueError:
@@ -43,5 +43,5 @@ def is_uuid(text: str) -> bool:
 
 
 def outbox_shard(conversation_id: str) -> int:
-    """The outbox shard of a conversation; the same for all its events."""
+    """Return the outbox shard of a conversation; the same for all its events."""
     return zlib.crc32(conversation_id.encode()) % OUTBOX_SHARDS

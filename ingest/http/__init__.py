@@ -1,1 +1,1 @@
-"""The HTTP edge: parse, call, answer. Errors are mapped in one place."""
+"""The HTTP API: read a call, carry it out, answer. Errors are mapped to answers in one place."""

@@ -28,6 +28,7 @@ from gateway.origins import allowed
 from gateway.publications import room_envelope, to_room
 from gateway.server import Gateway, start_server
 from tests import make
+from tests.flow import frames
 
 SECRET = "s" * 40
 LEASE_S = 0.9
@@ -87,6 +88,7 @@ class Client:
         async with asyncio.timeout(10):
             while True:
                 said = orjson.loads(await self.socket.recv())
+                frames.check(said)
                 if not kinds or said["type"] in kinds:
                     return said
 
