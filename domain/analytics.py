@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
+class MinuteCount:
     """One message to count."""
 
     conversation_id: str
@@ -29,7 +29,7 @@ class Total:
 class Counts(Protocol):
     """Store of counts; each conversation has a cursor up to which its messages are counted."""
 
-    async def add(self, ticks: Sequence[Tick]) -> Sequence[Total]:
+    async def add(self, ticks: Sequence[MinuteCount]) -> Sequence[Total]:
         """Count the messages beyond their conversation's cursor; return the totals of all minutes given.
 
         Raises Unavailable.

@@ -47,7 +47,7 @@ Key: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
+class BatchContext:
     """Facts of the store about a batch of drafts, read under the locks of their conversations."""
 
     heads: Mapping[str, int]
@@ -75,7 +75,7 @@ class Intake(Protocol):
         """
 
 
-def decide(drafts: Sequence[Draft], ground: Ground, at: datetime) -> list[Outcome]:
+def decide(drafts: Sequence[Draft], ground: BatchContext, at: datetime) -> list[Outcome]:
     """Return the outcome of each draft: a replay, contended, a rejection, or a message with the next seq."""
     heads = dict(ground.heads)
     known = dict(ground.known)
@@ -106,7 +106,7 @@ def _replay(draft: Draft, message: Message, body_hash: bytes) -> Outcome:
     return IdempotencyMismatch("this clientMessageId was used with other content; make a new one")
 
 
-def _refusal(draft: Draft, ground: Ground) -> Rejected | None:
+def _refusal(draft: Draft, ground: BatchContext) -> Rejected | None:
     if (draft.conversation_id, draft.sender_id) not in ground.members:
         return NotFound(NO_CONVERSATION)
     if draft.reply_to and ground.replied.get(draft.reply_to) != draft.conversation_id:

@@ -26,7 +26,7 @@ class Media:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class MediaInfo:
     """Result of inspecting a file. ``clean`` and ``thumbnail`` are the bytes to serve; None where there are none."""
 
     media_type: str
@@ -43,13 +43,13 @@ class MediaFiles(Protocol):
     async def get(self, media_id: str) -> Media | None:
         """Return the upload; None when there is none. Raises Unavailable."""
 
-    async def seen(self, sha256: str) -> Look | None:
+    async def find_probe(self, sha256: str) -> MediaInfo | None:
         """Return an earlier result for the same bytes, without the bytes, or None. Raises Unavailable."""
 
-    async def learned(self, sha256: str, look: Look) -> None:
+    async def save_probe(self, sha256: str, info: MediaInfo) -> None:
         """Save a result (without the bytes). Idempotent. Raises Unavailable."""
 
-    async def ready(self, message: Message, media: Media, look: Look) -> MediaProcessed:
+    async def ready(self, message: Message, media: Media, info: MediaInfo) -> MediaProcessed:
         """Bind the upload to its message, under the conversation's next seq; return the event.
 
         A repeated call changes nothing and returns the same event. Raises Unavailable.

@@ -11,7 +11,7 @@ from schemas.messages import Message
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class NotificationDraft:
     """A notification of one recipient; unique by (message, recipient, channel)."""
 
     notification_id: str
@@ -28,7 +28,9 @@ class Notifications(Protocol):
     async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
         """Return conversation → current member → the seq up to which messages reached them. Raises Unavailable."""
 
-    async def add(self, message_ids: Sequence[str], notices: Sequence[Notice]) -> Sequence[Notice]:
+    async def add(
+        self, message_ids: Sequence[str], notices: Sequence[NotificationDraft]
+    ) -> Sequence[NotificationDraft]:
         """Store the notices that are not stored yet; return all notices of these messages, as stored.
 
         The result includes notices of members who have connected since then: a crash may have kept their event from
@@ -57,4 +59,4 @@ class Inbox(Protocol):
         """
 
     async def mark_seen(self, user_id: str, up_to: str) -> None:
-        """Mark this notification and all older ones of the user as seen. Idempotent. Raises Unavailable."""
+        """Watermark this notification and all older ones of the user as seen. Idempotent. Raises Unavailable."""

@@ -11,7 +11,7 @@ from schemas.messages import Status
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Watermark:
     """Watermarks of a device of a member, as a receipt gives them."""
 
     conversation_id: str
@@ -21,7 +21,7 @@ class Mark:
     device: str = NO_DEVICE
 
 
-def furthest(marks: Iterable[Mark]) -> list[Mark]:
+def merge(marks: Iterable[Watermark]) -> list[Watermark]:
     """Return one mark for each device, with the maximum of each watermark. Read implies delivered."""
     maxima: dict[tuple[str, str, str], tuple[int, int]] = {}
     for mark in marks:
@@ -29,16 +29,16 @@ def furthest(marks: Iterable[Mark]) -> list[Mark]:
         delivered, read = maxima.get(key, (0, 0))
         read = max(read, mark.read_seq)
         maxima[key] = (max(delivered, mark.delivered_seq, read), read)
-    return [Mark(conversation, user, *seqs, device) for (conversation, user, device), seqs in maxima.items()]
+    return [Watermark(conversation, user, *seqs, device) for (conversation, user, device), seqs in maxima.items()]
 
 
-def of_members(marks: Iterable[Mark]) -> list[Mark]:
+def of_members(marks: Iterable[Watermark]) -> list[Watermark]:
     """Return one mark for each member: the maximum over the devices."""
-    return furthest(replace(mark, device=NO_DEVICE) for mark in marks)
+    return merge(replace(mark, device=NO_DEVICE) for mark in marks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
+class WatermarkAdvance:
     """A stored watermark of a member, with the messages whose status it changed and the users to notify."""
 
     conversation_id: str
@@ -57,7 +57,7 @@ class Statuses(Protocol):
     async def mark_sent(self, message_ids: Sequence[str]) -> None:
         """Set pending messages to sent; further statuses stay. Raises Unavailable."""
 
-    async def fold(self, marks: Sequence[Mark], everybody_up_to: int) -> Sequence[Moved]:
+    async def advance(self, marks: Sequence[Watermark], everybody_up_to: int) -> Sequence[WatermarkAdvance]:
         """Raise the watermarks of devices, and those of members to their maximum, and the statuses of others' messages.
 
         Watermarks never fall, and never pass the head. A mark that equals the current watermark is returned again, so

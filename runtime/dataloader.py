@@ -13,7 +13,7 @@ _PAUSE_S = 0.005
 """Pause in seconds between two queries, while several callers ask at once."""
 
 
-class Gathered(Generic[K, V]):
+class DataLoader(Generic[K, V]):
     """Loads values by key: queries at once when no query is under way, and gathers further keys until it has ended.
 
     So a single lookup waits for nobody, and thousands at once cost few queries, for some milliseconds more each. A

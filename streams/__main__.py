@@ -62,10 +62,10 @@ async def _analytics(_: Settings, pool: Pool) -> AsyncIterator[Stage]:
 async def _media(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
     from adapters.blobs import open_blobs
     from adapters.postgres.media import PostgresMedia
-    from streams.media.probe import look_at
+    from streams.media.probe import probe
     from streams.stages.media import create
 
-    yield create(PostgresMedia(pool), open_blobs(settings.data_dir / "media"), look_at)
+    yield create(PostgresMedia(pool), open_blobs(settings.data_dir / "media"), probe)
 
 
 @asynccontextmanager

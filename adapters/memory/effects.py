@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from adapters.memory.tables import Tables
-from domain.analytics import Tick, Total
+from domain.analytics import MinuteCount, Total
 from domain.changes import media_entry
-from domain.media import Look, Media
-from domain.notifications import Notice
-from domain.watermarks import Mark, Moved, furthest, of_members
+from domain.media import Media, MediaInfo
+from domain.notifications import NotificationDraft
+from domain.watermarks import Watermark, WatermarkAdvance, merge, of_members
 from schemas.clock import now
 from schemas.events import MediaProcessed
 from schemas.messages import Message, Status
@@ -39,24 +39,24 @@ class MemoryStatuses:
         self.tables.messages[message_id] = msgspec.structs.replace(message, status=status.wire)
         return True
 
-    async def fold(self, marks: Sequence[Mark], everybody_up_to: int) -> Sequence[Moved]:
-        told = {Status.DELIVERED: list[Moved](), Status.READ: list[Moved]()}
+    async def advance(self, marks: Sequence[Watermark], everybody_up_to: int) -> Sequence[WatermarkAdvance]:
+        told = {Status.DELIVERED: list[WatermarkAdvance](), Status.READ: list[WatermarkAdvance]()}
         mine = [m for m in marks if m.user_id in self.tables.members.get(m.conversation_id, {})]
-        for mark in furthest(mine):
+        for mark in merge(mine):
             self._raise_device(mark)
         for mark in of_members(mine):
             for moved in self._fold_one(mark, everybody_up_to):
                 told[moved.status].append(moved)
         return [*told[Status.DELIVERED], *told[Status.READ]]
 
-    def _raise_device(self, mark: Mark) -> None:
+    def _raise_device(self, mark: Watermark) -> None:
         key = (mark.conversation_id, mark.user_id, mark.device)
         head = self.tables.conversations[mark.conversation_id].last_seq
         delivered, read = self.tables.device_receipts.get(key, (0, 0))
         raised = max(delivered, min(mark.delivered_seq, head)), max(read, min(mark.read_seq, head))
         self.tables.device_receipts[key] = raised
 
-    def _fold_one(self, mark: Mark, everybody_up_to: int) -> list[Moved]:
+    def _fold_one(self, mark: Watermark, everybody_up_to: int) -> list[WatermarkAdvance]:
         key = (mark.conversation_id, mark.user_id)
         head = self.tables.conversations[mark.conversation_id].last_seq
         old_delivered, old_read = self.tables.receipts.get(key, (0, 0))
@@ -86,7 +86,7 @@ class MemoryStatuses:
         span: tuple[int, int],
         watermark: tuple[int, int],
         everybody_up_to: int,
-    ) -> Moved:
+    ) -> WatermarkAdvance:
         conversation_id, user_id = key
         covered = [
             m
@@ -95,7 +95,7 @@ class MemoryStatuses:
         ]
         raised = [m for m in covered if self._raise(m.message_id, status)]
         small = len(self.tables.members[conversation_id]) <= everybody_up_to
-        return Moved(
+        return WatermarkAdvance(
             conversation_id=conversation_id,
             user_id=user_id,
             status=status,
@@ -112,7 +112,7 @@ class MemoryNotifications:
     """Notices by message, recipient and channel."""
 
     tables: Tables
-    stored: dict[tuple[str, str, str], Notice] = field(default_factory=dict)
+    stored: dict[tuple[str, str, str], NotificationDraft] = field(default_factory=dict)
 
     async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
         members, receipts = self.tables.members, self.tables.receipts
@@ -122,7 +122,9 @@ class MemoryNotifications:
             if id_ in members
         }
 
-    async def add(self, message_ids: Sequence[str], notices: Sequence[Notice]) -> Sequence[Notice]:
+    async def add(
+        self, message_ids: Sequence[str], notices: Sequence[NotificationDraft]
+    ) -> Sequence[NotificationDraft]:
         for notice in notices:
             self.stored.setdefault((notice.message_id, notice.user_id, notice.channel), notice)
         found = [notice for notice in self.stored.values() if notice.message_id in message_ids]
@@ -136,7 +138,7 @@ class MemoryCounts:
     cursors: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     totals: defaultdict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
 
-    async def add(self, ticks: Sequence[Tick]) -> Sequence[Total]:
+    async def add(self, ticks: Sequence[MinuteCount]) -> Sequence[Total]:
         for tick in sorted(ticks, key=lambda t: t.seq):
             if tick.seq > self.cursors[tick.conversation_id]:
                 self.cursors[tick.conversation_id] = tick.seq
@@ -163,7 +165,7 @@ class MemoryMedia:
     """Uploads, what they are, and where they are attached."""
 
     tables: Tables
-    looks: dict[str, Look] = field(default_factory=dict)
+    looks: dict[str, MediaInfo] = field(default_factory=dict)
     files: dict[str, tuple[bool, bool]] = field(default_factory=dict)
     """By hash: whether there is a clean file, and a thumbnail."""
     told: dict[tuple[str, str], MediaProcessed] = field(default_factory=dict)
@@ -196,14 +198,14 @@ class MemoryMedia:
         owns = media is not None and media.owner_id == user_id
         return owns or any(user_id in self.tables.members[place] for place in places)
 
-    async def seen(self, sha256: str) -> Look | None:
+    async def find_probe(self, sha256: str) -> MediaInfo | None:
         return self.looks.get(sha256)
 
-    async def learned(self, sha256: str, look: Look) -> None:
+    async def save_probe(self, sha256: str, info: MediaInfo) -> None:
         self.looks.setdefault(sha256, replace(look, clean=None, thumbnail=None))
-        self.files.setdefault(sha256, (look.clean is not None, look.thumbnail is not None))
+        self.files.setdefault(sha256, (info.clean is not None, info.thumbnail is not None))
 
-    async def ready(self, message: Message, media: Media, look: Look) -> MediaProcessed:
+    async def ready(self, message: Message, media: Media, info: MediaInfo) -> MediaProcessed:
         key = (message.message_id, media.media_id)
         if key in self.told:
             return self.told[key]
@@ -213,11 +215,11 @@ class MemoryMedia:
             seq=row.last_seq + 1,
             message_id=message.message_id,
             media_id=media.media_id,
-            media_type=look.media_type,
-            width=look.width,
-            height=look.height,
-            thumbnail=look.error is None and look.width is not None,
-            error=look.error,
+            media_type=info.media_type,
+            width=info.width,
+            height=info.height,
+            thumbnail=info.error is None and info.width is not None,
+            error=info.error,
             at=now(),
         )
         self.tables.append(media_entry(event))

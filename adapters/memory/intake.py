@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from adapters.memory.tables import ConversationRow, OutboxRow, Tables
 from domain.changes import created_event, membership_entry, message_entry
 from domain.conversations import Conversation, Member, Summary, check_change
-from domain.drafts import Accepted, Draft, Ground, Outcome, decide
+from domain.drafts import Accepted, BatchContext, Draft, Outcome, decide
 from domain.errors import Conflict, Unavailable
 from domain.log_position import Position, loss
 from domain.outbox import Loss, Owed, ReadAgain
@@ -32,7 +32,7 @@ class MemoryIntake:
         if self.down or (wait and any(draft.conversation_id in self.locked for draft in drafts)):
             raise Unavailable("the store is down, or a conversation stays locked")
         tables = self.tables
-        ground = Ground(
+        ground = BatchContext(
             heads={id_: row.last_seq for id_, row in tables.conversations.items()},
             held=self.locked,
             members={(id_, user) for id_, users in tables.members.items() for user in users},

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from adapters.memory.effects import MemoryNotifications
-from domain.notifications import Notice, Notification
+from domain.notifications import Notification, NotificationDraft
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class MemoryInbox:
             if notice.user_id == user_id and notice.notification_id <= up_to:
                 self.seen.setdefault(notice.notification_id, datetime.now(UTC))
 
-    def _of(self, user_id: str) -> list[Notice]:
+    def _of(self, user_id: str) -> list[NotificationDraft]:
         members = self.notifications.tables.members
         return [
             notice
@@ -40,7 +40,7 @@ class MemoryInbox:
             if notice.user_id == user_id and user_id in members[notice.conversation_id]
         ]
 
-    def _notification(self, notice: Notice) -> Notification:
+    def _notification(self, notice: NotificationDraft) -> Notification:
         return Notification(
             notice.notification_id,
             notice.channel,

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from adapters.postgres.pool import Connection, Pool, connection, transaction
 from adapters.postgres.statements import load
-from domain.analytics import Tick, Total
+from domain.analytics import MinuteCount, Total
 from schemas.clock import wire_time
 
 _SQL = load("counts")
@@ -21,7 +21,7 @@ class PostgresCounts:
 
     pool: Pool
 
-    async def add(self, ticks: Sequence[Tick]) -> Sequence[Total]:
+    async def add(self, ticks: Sequence[MinuteCount]) -> Sequence[Total]:
         if not ticks:
             return []
         minutes = list(dict.fromkeys((t.conversation_id, t.minute) for t in ticks))
@@ -40,7 +40,7 @@ class PostgresCounts:
             return [(row[0], row[1]) for row in await cursor.fetchall()]
 
 
-async def _count(conn: Connection, ticks: Sequence[Tick]) -> None:
+async def _count(conn: Connection, ticks: Sequence[MinuteCount]) -> None:
     ids = sorted({t.conversation_id for t in ticks})
     await conn.execute(_SQL["lock_cursors"], {"ids": ids})
     found = await conn.execute(_SQL["cursors"], {"ids": ids})

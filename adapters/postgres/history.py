@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 from adapters.postgres import rows
 from adapters.postgres.pool import Pool, connection
 from adapters.postgres.statements import load
-from runtime.dataloader import Gathered
+from runtime.dataloader import DataLoader
 from schemas.ids import is_uuid
 from schemas.messages import Change, ChangeKind
 
@@ -30,11 +30,11 @@ class PostgresHistory:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self._since = Gathered(self._read_since)
-        self._heads = Gathered(self._read_heads)
-        self._everybody = Gathered(self._read_members)
-        self._small = Gathered(self._read_small)
-        self._pages = Gathered(self._read_pages, _PAGES)
+        self._since = DataLoader(self._read_since)
+        self._heads = DataLoader(self._read_heads)
+        self._everybody = DataLoader(self._read_members)
+        self._small = DataLoader(self._read_small)
+        self._pages = DataLoader(self._read_pages, _PAGES)
 
     async def member_since(self, conversation_id: str, user_id: str) -> int | None:
         return await self._since.get((conversation_id, user_id)) if is_uuid(conversation_id) else None

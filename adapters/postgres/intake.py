@@ -14,7 +14,7 @@ from adapters.postgres import change_log, rows
 from adapters.postgres.pool import Connection, Pool, unavailable_on_outage
 from adapters.postgres.statements import load
 from domain.changes import message_entry
-from domain.drafts import Accepted, Draft, Ground, Outcome, decide
+from domain.drafts import Accepted, BatchContext, Draft, Outcome, decide
 from domain.errors import OutcomeUnknown, Unavailable
 from schemas.messages import Message
 
@@ -47,7 +47,7 @@ class PostgresIntake:
         try:
             # In a pipeline BEGIN goes out with the reads, and COMMIT with the writes.
             async with conn.pipeline(), conn.transaction():
-                outcomes = decide(drafts, await _ground(conn, drafts, wait=wait), at)
+                outcomes = decide(drafts, await _context(conn, drafts, wait=wait), at)
                 new = [
                     (draft, outcome.message)
                     for draft, outcome in zip(drafts, outcomes, strict=True)
@@ -68,7 +68,7 @@ def _may_have_happened(exc: psycopg.OperationalError) -> bool:
     return exc.sqlstate is None or exc.sqlstate[:2] in ("08", "57")
 
 
-async def _ground(conn: Connection, drafts: Sequence[Draft], *, wait: bool) -> Ground:
+async def _context(conn: Connection, drafts: Sequence[Draft], *, wait: bool) -> BatchContext:
     """Lock the conversations, in sorted order, and read all that ``decide`` asks for: one round trip."""
     keyed = [(d.sender_id, d.client_message_id) for d in drafts if d.client_message_id]
     replies = [d.reply_to for d in drafts if d.reply_to]
@@ -82,7 +82,7 @@ async def _ground(conn: Connection, drafts: Sequence[Draft], *, wait: bool) -> G
     owners = await _maybe(conn, _SQL["media"], media, ids=media)
     heads: dict[str, int] = dict(await locked.fetchall())
     membership = set(await members.fetchall())
-    return Ground(
+    return BatchContext(
         heads=heads,
         held={conversation for conversation, _ in membership} - heads.keys(),
         members=membership,

@@ -13,7 +13,7 @@ from adapters.postgres import change_log
 from adapters.postgres.pool import Pool, connection, transaction
 from adapters.postgres.statements import load
 from domain.changes import media_entry
-from domain.media import Look, Media
+from domain.media import Media, MediaInfo
 from schemas.clock import wire_time
 from schemas.events import MediaProcessed
 from schemas.ids import is_uuid
@@ -62,28 +62,28 @@ class PostgresMedia:
     async def may_read(self, media_id: str, user_id: str) -> bool:
         return await self._one("may_read", {"media_id": media_id, "user_id": user_id}) is not None
 
-    async def seen(self, sha256: str) -> Look | None:
-        row = await self._one("seen", {"sha256": sha256})
+    async def find_probe(self, sha256: str) -> MediaInfo | None:
+        row = await self._one("find_probe", {"sha256": sha256})
         if row is None:
             return None
         media_type, width, height, error = row
-        return Look(media_type=media_type, width=width, height=height, error=error)
+        return MediaInfo(media_type=media_type, width=width, height=height, error=error)
 
-    async def learned(self, sha256: str, look: Look) -> None:
+    async def save_probe(self, sha256: str, info: MediaInfo) -> None:
         await self._one(
-            "learned",
+            "save_probe",
             {
                 "sha256": sha256,
-                "media_type": look.media_type,
-                "width": look.width,
-                "height": look.height,
-                "clean": look.clean is not None,
-                "thumbnail": look.thumbnail is not None,
-                "error": look.error,
+                "media_type": info.media_type,
+                "width": info.width,
+                "height": info.height,
+                "clean": info.clean is not None,
+                "thumbnail": info.thumbnail is not None,
+                "error": info.error,
             },
         )
 
-    async def ready(self, message: Message, media: Media, look: Look) -> MediaProcessed:
+    async def ready(self, message: Message, media: Media, info: MediaInfo) -> MediaProcessed:
         place = {
             "conversation_id": message.conversation_id,
             "message_id": message.message_id,
@@ -101,11 +101,11 @@ class PostgresMedia:
                 seq=head + 1,
                 message_id=message.message_id,
                 media_id=media.media_id,
-                media_type=look.media_type,
-                width=look.width,
-                height=look.height,
-                thumbnail=look.error is None and look.width is not None,
-                error=look.error,
+                media_type=info.media_type,
+                width=info.width,
+                height=info.height,
+                thumbnail=info.error is None and info.width is not None,
+                error=info.error,
                 at=wire_time(at),
             )
             stored = msgspec.json.encode(event).decode()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from adapters.postgres import rows
 from adapters.postgres.pool import Pool, connection, transaction
 from adapters.postgres.statements import load
-from domain.notifications import Notice, Notification
+from domain.notifications import Notification, NotificationDraft
 
 _SQL = load("notifications")
 
@@ -24,7 +24,9 @@ class PostgresNotifications:
             cursor = await conn.execute(_SQL["members"], {"ids": list(conversation_ids)})
             return {id_: dict(zip(users, seqs, strict=True)) for id_, users, seqs in await cursor.fetchall()}
 
-    async def add(self, message_ids: Sequence[str], notices: Sequence[Notice]) -> Sequence[Notice]:
+    async def add(
+        self, message_ids: Sequence[str], notices: Sequence[NotificationDraft]
+    ) -> Sequence[NotificationDraft]:
         columns = {
             "ids": [n.notification_id for n in notices],
             "users": [n.user_id for n in notices],
@@ -37,7 +39,7 @@ class PostgresNotifications:
             if notices:
                 await conn.execute(_SQL["add"], columns)
             cursor = await conn.execute(_SQL["stored"], {"messages": list(message_ids)})
-            return [Notice(*row) for row in await cursor.fetchall()]
+            return [NotificationDraft(*row) for row in await cursor.fetchall()]
 
     async def page(self, user_id: str, *, unseen: bool, before: str | None, limit: int) -> Sequence[Notification]:
         wanted = {"user_id": user_id, "unseen": unseen, "before": before, "limit": limit}

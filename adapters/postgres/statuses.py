@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from adapters.postgres.pool import Connection, Pool, connection, transaction
 from adapters.postgres.statements import load
-from domain.watermarks import Mark, Moved, furthest, of_members
+from domain.watermarks import Watermark, WatermarkAdvance, merge, of_members
 from schemas.messages import Status
 
 _SQL = load("statuses")
@@ -42,17 +42,17 @@ class PostgresStatuses:
         async with connection(self.pool) as conn:
             await conn.execute(_SQL["mark_sent"], {"ids": list(message_ids)})
 
-    async def fold(self, marks: Sequence[Mark], everybody_up_to: int) -> Sequence[Moved]:
+    async def advance(self, marks: Sequence[Watermark], everybody_up_to: int) -> Sequence[WatermarkAdvance]:
         async with transaction(self.pool) as conn:
-            await _raise_devices(conn, furthest(marks))
+            await _raise_devices(conn, merge(marks))
             ranges = await _raise_watermarks(conn, of_members(marks))
-            told: list[Moved] = []
+            told: list[WatermarkAdvance] = []
             for status in (Status.DELIVERED, Status.READ):
                 told += await _raise_statuses(conn, [r for r in ranges if r.status is status], status, everybody_up_to)
         return told
 
 
-def _given(marks: Sequence[Mark]) -> dict[str, list[str] | list[int]]:
+def _given(marks: Sequence[Watermark]) -> dict[str, list[str] | list[int]]:
     return {
         "conversations": [m.conversation_id for m in marks],
         "users": [m.user_id for m in marks],
@@ -61,11 +61,11 @@ def _given(marks: Sequence[Mark]) -> dict[str, list[str] | list[int]]:
     }
 
 
-async def _raise_devices(conn: Connection, marks: Sequence[Mark]) -> None:
+async def _raise_devices(conn: Connection, marks: Sequence[Watermark]) -> None:
     await conn.execute(_SQL["raise_devices"], {**_given(marks), "devices": [m.device for m in marks]})
 
 
-async def _raise_watermarks(conn: Connection, marks: Sequence[Mark]) -> list[_Range]:
+async def _raise_watermarks(conn: Connection, marks: Sequence[Watermark]) -> list[_Range]:
     ranges = []
     for row in await (await conn.execute(_SQL["raise_watermarks"], _given(marks))).fetchall():
         conversation, user, members, old_delivered, delivered, old_read, read = row
@@ -81,7 +81,7 @@ async def _raise_watermarks(conn: Connection, marks: Sequence[Mark]) -> list[_Ra
 
 async def _raise_statuses(
     conn: Connection, ranges: Sequence[_Range], status: Status, everybody_up_to: int
-) -> list[Moved]:
+) -> list[WatermarkAdvance]:
     if not ranges:
         return []
     messages: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
@@ -96,7 +96,7 @@ async def _raise_statuses(
         for conversation, user, sender in await found.fetchall():
             senders[conversation, user].add(sender)
     return [
-        Moved(
+        WatermarkAdvance(
             conversation_id=r.conversation_id,
             user_id=r.user_id,
             status=status,

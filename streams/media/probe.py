@@ -12,7 +12,7 @@ from pathlib import Path
 
 import puremagic
 
-from domain.media import Look
+from domain.media import MediaInfo
 
 _DEADLINE_S = 8.0  # below a stage's attempt: what takes too long is told, not tried again
 _PICTURES = {"image/jpeg", "image/png", "image/gif", "image/webp", "image/bmp", "image/tiff", "image/avif"}
@@ -29,18 +29,18 @@ def true_type(content: bytes) -> str:
     return _UNKNOWN
 
 
-async def look_at(content: bytes, _: str) -> Look:
+async def probe(content: bytes, _: str) -> MediaInfo:
     """What the file is; a picture also gets a clean copy and a thumbnail."""
     kind = true_type(content)
     if kind not in _PICTURES:
-        return Look(media_type=kind)
+        return MediaInfo(media_type=kind)
     with tempfile.TemporaryDirectory(prefix="millrace-") as name:
         folder = Path(name)
         await asyncio.to_thread((folder / "original").write_bytes, content)
         said = await _in_subprocess(folder)
         if "error" in said:
-            return Look(media_type=kind, error=str(said["error"]))
-        return Look(
+            return MediaInfo(media_type=kind, error=str(said["error"]))
+        return MediaInfo(
             media_type=str(said["mediaType"]),
             width=int(said["width"]),
             height=int(said["height"]),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from domain.analytics import Counts, Tick
+from domain.analytics import Counts, MinuteCount
 from domain.parking import Parking
 from schemas.clock import now
 from schemas.events import AnyEvent, ConversationCounted, MessageCreated
@@ -18,9 +18,9 @@ from streams.batch import Stage
 from streams.lanes import THROUGHPUT
 
 
-def tick(message: Message) -> Tick:
+def tick(message: Message) -> MinuteCount:
     """Return the count of a message: in the minute of its creation."""
-    return Tick(message.conversation_id, message.seq, message.created_at[:16] + ":00.000Z")
+    return MinuteCount(message.conversation_id, message.seq, message.created_at[:16] + ":00.000Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from domain.media import Blobs, Look, Media, MediaFiles
+from domain.media import Blobs, Media, MediaFiles, MediaInfo
 from schemas.events import AnyEvent, MediaProcessed, MessageCreated
 from schemas.messages import Message
 from streams.batch import Stage
 from streams.lanes import BatchPolicy
 
-LookAt: TypeAlias = Callable[[bytes, str], Awaitable[Look]]
+Probe: TypeAlias = Callable[[bytes, str], Awaitable[MediaInfo]]
 """Probe of bytes under a file's name. It never fails on bad files: ``error`` says what is wrong with them."""
 
 ORIGINAL, CLEAN, THUMBNAIL = "original", "clean", "thumbnail"
@@ -33,7 +33,7 @@ class HandleMedia:
 
     files: MediaFiles
     blobs: Blobs
-    look_at: LookAt
+    probe: Probe
 
     async def __call__(self, events: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
         return [
@@ -48,25 +48,25 @@ class HandleMedia:
         media = await self.files.get(media_id)
         if media is None:
             return []  # ingest checks that it exists; it was deleted since
-        return [await self.files.ready(message, media, await self._look(media))]
+        return [await self.files.ready(message, media, await self._probe(media))]
 
-    async def _look(self, media: Media) -> Look:
-        known = await self.files.seen(media.sha256)
+    async def _probe(self, media: Media) -> MediaInfo:
+        known = await self.files.find_probe(media.sha256)
         if known is not None:
             return known
         content = await self.blobs.get(blob(media.sha256, ORIGINAL))
         if content is None:
-            return Look(media_type="application/octet-stream", error="the file is gone")
-        look = await self.look_at(content, media.file_name)
-        for part, made in ((CLEAN, look.clean), (THUMBNAIL, look.thumbnail)):
+            return MediaInfo(media_type="application/octet-stream", error="the file is gone")
+        info = await self.probe(content, media.file_name)
+        for part, made in ((CLEAN, info.clean), (THUMBNAIL, info.thumbnail)):
             if made is not None:
                 await self.blobs.put(blob(media.sha256, part), made)
-        await self.files.learned(media.sha256, look)
-        return look
+        await self.files.save_probe(media.sha256, info)
+        return info
 
 
-def create(files: MediaFiles, blobs: Blobs, look_at: LookAt) -> Stage:
+def create(files: MediaFiles, blobs: Blobs, probe: Probe) -> Stage:
     """Return the stage ``media``."""
     # Pictures are dear: few at a time. A batch that takes too long is tried in parts, and what was seen is remembered.
     policy = BatchPolicy(lanes=4, batch=10, gather_s=0.2)
-    return Stage("media", (MessageCreated,), (MediaProcessed,), HandleMedia(files, blobs, look_at), policy=policy)
+    return Stage("media", (MessageCreated,), (MediaProcessed,), HandleMedia(files, blobs, probe), policy=policy)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from domain.notifications import Notice, Notifications
+from domain.notifications import NotificationDraft, Notifications
 from domain.presence import Registry
 from schemas.clock import now
 from schemas.events import AnyEvent, MessageCreated, NotificationSent
@@ -41,7 +41,7 @@ class HandleNotification:
         everybody = sorted({user for users in members.values() for user in users})
         connected = await self.registry.connected(everybody)
         notices = [
-            Notice(new_id(), message.message_id, message.conversation_id, message.seq, user)
+            NotificationDraft(new_id(), message.message_id, message.conversation_id, message.seq, user)
             for message in messages
             for user in recipients(message, members.get(message.conversation_id, {}), connected)
         ]
@@ -49,7 +49,7 @@ class HandleNotification:
         return [_sent(notice) for notice in stored]
 
 
-def _sent(notice: Notice) -> NotificationSent:
+def _sent(notice: NotificationDraft) -> NotificationSent:
     return NotificationSent(
         conversation_id=notice.conversation_id,
         notification_id=notice.notification_id,

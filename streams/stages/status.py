@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from domain.watermarks import Mark, Moved, Statuses, furthest
+from domain.watermarks import Statuses, Watermark, WatermarkAdvance, merge
 from schemas.clock import now
 from schemas.events import MAX_NAMED, AnyEvent, MessageCreated, MessageSent, MessageStatus, ReceiptRecorded
 from schemas.messages import Status
@@ -22,9 +22,9 @@ EVERYBODY_UP_TO = 32
 a message's own status."""
 
 
-def merge(receipts: Iterable[ReceiptRecorded]) -> list[Mark]:
-    """Return one watermark for each device of a member: the furthest of each kind."""
-    return furthest(Mark(r.conversation_id, r.user_id, r.delivered_seq, r.read_seq, r.device) for r in receipts)
+def watermarks_of(receipts: Iterable[ReceiptRecorded]) -> list[Watermark]:
+    """Return one watermark for each device of a member: the merge of each kind."""
+    return merge(Watermark(r.conversation_id, r.user_id, r.delivered_seq, r.read_seq, r.device) for r in receipts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class HandleStatus:
 
     async def __call__(self, events: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
         created = [event.message for event in events if isinstance(event, MessageCreated)]
-        marks = merge(event for event in events if isinstance(event, ReceiptRecorded))
+        marks = watermarks_of(event for event in events if isinstance(event, ReceiptRecorded))
         at = now()
         completions: list[AnyEvent] = []
         if created:
@@ -45,11 +45,11 @@ class HandleStatus:
                 for message in created
             ]
         if marks:
-            completions += [_event(moved, at) for moved in await self.statuses.fold(marks, EVERYBODY_UP_TO)]
+            completions += [_event(moved, at) for moved in await self.statuses.advance(marks, EVERYBODY_UP_TO)]
         return completions
 
 
-def _event(moved: Moved, at: str) -> MessageStatus:
+def _event(moved: WatermarkAdvance, at: str) -> MessageStatus:
     return MessageStatus(
         conversation_id=moved.conversation_id,
         user_id=moved.user_id,

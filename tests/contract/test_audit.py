@@ -25,12 +25,12 @@ from adapters.postgres.outbox import open_outbox
 from adapters.postgres.pool import Pool
 from adapters.postgres.search import PostgresSearch
 from adapters.postgres.statuses import PostgresStatuses
-from domain.analytics import Tick
+from domain.analytics import MinuteCount
 from domain.audit import Found, LogBegin, Owing, Place, Position, Span, StoreFacts, Stray, Tally, Watermark, digest
 from domain.errors import Unavailable
 from domain.media import Media
-from domain.notifications import Notice
-from domain.watermarks import Mark
+from domain.notifications import NotificationDraft
+from domain.watermarks import Watermark as MemberWatermark
 from ingest.loss_detection import Continuity
 from ingest.relay import Relay
 from schemas.codec import Record, decode
@@ -120,8 +120,8 @@ async def test_what_the_stages_did_is_seen(world: World, pg_dsn: str):
     await PostgresSearch(world.pool).put([message])
     await PostgresStatuses(world.pool).mark_sent([message.message_id])
     minute = message.created_at[:16] + ":00.000Z"
-    await PostgresCounts(world.pool).add([Tick(world.room, 1, minute)])
-    notice = Notice(new_id(), message.message_id, world.room, 1, "bob")
+    await PostgresCounts(world.pool).add([MinuteCount(world.room, 1, minute)])
+    notice = NotificationDraft(new_id(), message.message_id, world.room, 1, "bob")
     await PostgresNotifications(world.pool).add([notice.message_id], [notice])
     facts = await world.facts()
     [row] = facts.rows
@@ -155,7 +155,7 @@ async def test_a_change_of_membership_has_an_outbox_row(world: World):
 
 async def test_a_status_needs_the_receipt_of_another_member(world: World):
     await world.send("a", "b")
-    await PostgresStatuses(world.pool).fold([Mark(world.room, "bob", 2, 1)], 32)
+    await PostgresStatuses(world.pool).advance([MemberWatermark(world.room, "bob", 2, 1)], 32)
     facts = await world.facts()
     assert [(row.status, row.ahead) for row in facts.rows] == [(3, False), (2, False)]
     assert (facts.receipts, facts.watermarks) == (1, [])
@@ -169,7 +169,7 @@ async def test_a_status_needs_the_receipt_of_another_member(world: World):
 async def test_counts_are_compared_up_to_the_cursor_and_counted_anew(world: World):
     messages = await world.send("a", "b", "c")
     minute = messages[0].created_at[:16] + ":00.000Z"
-    await PostgresCounts(world.pool).add([Tick(world.room, seq, minute) for seq in (1, 2)])
+    await PostgresCounts(world.pool).add([MinuteCount(world.room, seq, minute) for seq in (1, 2)])
     assert [(t.stored, t.counted) for t in (await world.facts(3)).tallies] == [(2, 2)]
     await world.run("UPDATE analytics_minutes SET messages = 5 WHERE conversation_id = %s", world.room)
     at = datetime(2020, 1, 1, tzinfo=UTC)
@@ -188,7 +188,7 @@ async def test_what_is_kept_about_no_message_is_a_stray(world: World):
     [message] = await world.send("a")
     ghost = make.message(conversation_id=world.room, seq=5)
     await PostgresSearch(world.pool).put([message, ghost])
-    notice = Notice(new_id(), ghost.message_id, world.room, 5, "bob")
+    notice = NotificationDraft(new_id(), ghost.message_id, world.room, 5, "bob")
     await PostgresNotifications(world.pool).add([ghost.message_id], [notice])
     loose = await world.audit.loose(HOUR_AGO, 0, [world.room])
     assert sorted(loose.strays, key=lambda stray: stray.stage) == [

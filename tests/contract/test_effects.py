@@ -21,11 +21,11 @@ from adapters.postgres.notifications import PostgresNotifications
 from adapters.postgres.pool import Pool, open_pool
 from adapters.postgres.search import PostgresSearch
 from adapters.postgres.statuses import PostgresStatuses
-from domain.analytics import Counts, Tick
-from domain.media import Look, Media
-from domain.notifications import Notice, Notifications
+from domain.analytics import Counts, MinuteCount
+from domain.media import Media, MediaInfo
+from domain.notifications import NotificationDraft, Notifications
 from domain.search import Index, Query
-from domain.watermarks import Mark, Moved, Statuses
+from domain.watermarks import Statuses, Watermark, WatermarkAdvance
 from schemas.ids import new_id
 from schemas.messages import ChangeKind, Message, Status
 from tests import make
@@ -51,8 +51,8 @@ class World:
         [outcome] = await self.intake.accept([make.draft(content, conversationId=self.room, sender=sender)])
         return outcome.message
 
-    async def fold(self, user: str, delivered: int, read: int = 0, everybody: int = 32) -> list[Moved]:
-        return list(await self.statuses.fold([Mark(self.room, user, delivered, read)], everybody))
+    async def fold(self, user: str, delivered: int, read: int = 0, everybody: int = 32) -> list[WatermarkAdvance]:
+        return list(await self.statuses.advance([Watermark(self.room, user, delivered, read)], everybody))
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -147,8 +147,8 @@ async def test_the_watermark_of_a_member_is_the_furthest_of_the_devices(world):
         await world.send()
 
     async def fold(*receipts: tuple[str, int, int]) -> list[tuple[Status, int]]:
-        marks = [Mark(world.room, "bob", delivered, read, device) for device, delivered, read in receipts]
-        return [(m.status, m.seq) for m in await world.statuses.fold(marks, 32)]
+        marks = [Watermark(world.room, "bob", delivered, read, device) for device, delivered, read in receipts]
+        return [(m.status, m.seq) for m in await world.statuses.advance(marks, 32)]
 
     assert await fold(("phone", 2, 0), ("desk", 4, 1), ("phone", 3, 0)) == [(Status.DELIVERED, 4), (Status.READ, 1)]
     assert await fold(("phone", 1, 0)) == []
@@ -189,8 +189,8 @@ async def test_own_messages_and_strangers_move_nothing(world):
 async def test_a_notice_is_stored_once_for_each_recipient(world):
     message = await world.send()
 
-    def notice(user: str) -> Notice:
-        return Notice(new_id(), message.message_id, world.room, message.seq, user)
+    def notice(user: str) -> NotificationDraft:
+        return NotificationDraft(new_id(), message.message_id, world.room, message.seq, user)
 
     first = await world.notifications.add([message.message_id], [notice("bob"), notice("carol")])
     again = await world.notifications.add([message.message_id], [notice("bob")])
@@ -204,8 +204,8 @@ async def test_a_notice_is_stored_once_for_each_recipient(world):
 
 
 async def test_messages_are_counted_once_however_often_they_come(world):
-    def ticks(*seqs: int) -> list[Tick]:
-        return [Tick(world.room, seq, f"2026-11-24T15:0{seq // 3}:00.000Z") for seq in seqs]
+    def ticks(*seqs: int) -> list[MinuteCount]:
+        return [MinuteCount(world.room, seq, f"2026-11-24T15:0{seq // 3}:00.000Z") for seq in seqs]
 
     first = await world.counts.add(ticks(1, 2, 3))
     assert [(t.minute[14:16], t.messages) for t in first] == [("00", 2), ("01", 1)]
@@ -235,14 +235,17 @@ async def test_an_upload_is_found_as_it_was_added(world):
 
 async def test_what_a_content_is_is_learned_once_and_without_its_bytes(world):
     sha256 = new_id()
-    assert await world.media.seen(sha256) is None
-    await world.media.learned(sha256, Look(media_type="image/png", width=4, height=3, clean=b"c", thumbnail=b"t"))
-    await world.media.learned(sha256, Look(media_type="image/gif", error="other"))
-    assert await world.media.seen(sha256) == Look(media_type="image/png", width=4, height=3)
+    assert await world.media.find_probe(sha256) is None
+    await world.media.save_probe(
+        sha256, MediaInfo(media_type="image/png", width=4, height=3, clean=b"c", thumbnail=b"t")
+    )
+    await world.media.save_probe(sha256, MediaInfo(media_type="image/gif", error="other"))
+    assert await world.media.find_probe(sha256) == MediaInfo(media_type="image/png", width=4, height=3)
 
 
 @pytest.mark.parametrize(
-    "look", [Look(media_type="image/png", width=4, height=3), Look(media_type="image/png", error="it is damaged")]
+    "look",
+    [MediaInfo(media_type="image/png", width=4, height=3), MediaInfo(media_type="image/png", error="it is damaged")],
 )
 async def test_an_attachment_is_told_once_under_a_seq_of_its_own(world, look):
     first, second = upload(), upload()
@@ -318,8 +321,8 @@ async def test_media_that_is_ready_is_told_once_under_its_own_seq(store):
     [outcome] = await PostgresIntake(pool).accept([draft])
     assert outcome.message.attachments == (media.media_id,)
     assert not await files.may_read(media.media_id, "bob")
-    look = Look(media_type="image/png", width=4, height=3, clean=b"c", thumbnail=b"t")
-    await files.learned(media.sha256, look)
+    look = MediaInfo(media_type="image/png", width=4, height=3, clean=b"c", thumbnail=b"t")
+    await files.save_probe(media.sha256, look)
     first = await files.ready(outcome.message, media, look)
     assert await files.ready(outcome.message, media, look) == first
     assert (first.seq, first.thumbnail, first.width) == (2, True, 4)
@@ -328,6 +331,6 @@ async def test_media_that_is_ready_is_told_once_under_its_own_seq(store):
     assert changes[1].data["mediaId"] == media.media_id
     assert await files.may_read(media.media_id, "bob")
     assert not await files.may_read(media.media_id, "eve")
-    known = await files.seen(media.sha256)
+    known = await files.find_probe(media.sha256)
     assert known is not None
     assert (known.media_type, known.width) == ("image/png", 4)

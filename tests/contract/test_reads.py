@@ -28,17 +28,17 @@ from adapters.postgres.pool import open_pool
 from adapters.postgres.receipts import PostgresReceipts
 from adapters.postgres.search import PostgresSearch
 from adapters.postgres.statuses import PostgresStatuses
-from domain.analytics import Counts, MinuteCounts, Tick
+from domain.analytics import Counts, MinuteCount, MinuteCounts
 from domain.conversations import Conversations
 from domain.drafts import Intake
 from domain.errors import Invalid, NotFound
-from domain.media import Look, Media, MediaFiles, Uploads
+from domain.media import Media, MediaFiles, MediaInfo, Uploads
 from domain.messages import Messages
-from domain.notifications import Inbox, Notice, Notifications
+from domain.notifications import Inbox, NotificationDraft, Notifications
 from domain.outbox import Outbox, Owed
 from domain.receipts import Receipts
 from domain.search import Hit, Index, Query, Search
-from domain.watermarks import Mark, Statuses
+from domain.watermarks import Statuses, Watermark
 from schemas.events import ReceiptRecorded
 from schemas.ids import new_id
 from schemas.messages import Message
@@ -172,7 +172,7 @@ async def test_a_message_is_read_by_members_only(world):
 
 async def test_each_other_member_has_a_receipt_of_a_message(world):
     first, second = await world.send(), await world.send()
-    await world.statuses.fold([Mark(world.room, "bob", 2, 1), Mark(world.room, "carol", 1, 0)], 32)
+    await world.statuses.advance([Watermark(world.room, "bob", 2, 1), Watermark(world.room, "carol", 1, 0)], 32)
 
     async def receipts(message: Message) -> list[tuple[str, str, bool, bool]]:
         found = await world.messages.receipts(message.message_id)
@@ -280,7 +280,7 @@ async def notify(world: World, *contents: str, user: str = "bob") -> list[str]:
     for id_, content in zip(ids, contents, strict=True):
         message = await world.send(content)
         await world.notifications.add(
-            [message.message_id], [Notice(id_, message.message_id, world.room, message.seq, user)]
+            [message.message_id], [NotificationDraft(id_, message.message_id, world.room, message.seq, user)]
         )
     return ids
 
@@ -321,8 +321,8 @@ async def test_who_leaves_a_conversation_has_no_notifications_of_it(world):
 
 
 async def test_counts_are_read_by_minute_newest_first_within_bounds(world):
-    def tick(seq: int, minute: int) -> Tick:
-        return Tick(world.room, seq, f"2026-11-24T15:0{minute}:00.000Z")
+    def tick(seq: int, minute: int) -> MinuteCount:
+        return MinuteCount(world.room, seq, f"2026-11-24T15:0{minute}:00.000Z")
 
     await world.counts.add([tick(1, 0), tick(2, 0), tick(3, 1), tick(4, 3)])
     start = datetime(2026, 11, 24, 15, tzinfo=UTC)
@@ -353,8 +353,8 @@ async def test_an_upload_is_read_by_its_owner_and_once_it_is_placed_by_members(w
         return [user for user in ("alice", "bob", "eve") if await world.media.may_read(media.media_id, user)]
 
     assert await readers() == ["alice"]
-    look = Look(media_type="image/png", width=4, height=3, clean=b"c", thumbnail=b"t")
-    await world.media.learned(media.sha256, look)
+    look = MediaInfo(media_type="image/png", width=4, height=3, clean=b"c", thumbnail=b"t")
+    await world.media.save_probe(media.sha256, look)
     await world.media.ready(message, media, look)
     assert await readers() == ["alice", "bob"]
     assert not await world.media.may_read(new_id(), "alice")
@@ -363,15 +363,15 @@ async def test_an_upload_is_read_by_its_owner_and_once_it_is_placed_by_members(w
 @pytest.mark.parametrize(
     "look",
     [
-        Look(media_type="image/png", width=4, height=3, clean=b"c", thumbnail=b"t"),
-        Look(media_type="application/pdf", error="it is no picture"),
+        MediaInfo(media_type="image/png", width=4, height=3, clean=b"c", thumbnail=b"t"),
+        MediaInfo(media_type="application/pdf", error="it is no picture"),
     ],
 )
 async def test_an_upload_that_was_probed_has_its_true_type_and_its_files(world, look):
     media = upload()
     await world.media.add(media)
     message = await world.send("look", attachments=[media.media_id])
-    await world.media.learned(media.sha256, look)
+    await world.media.save_probe(media.sha256, look)
     await world.media.ready(message, media, look)
     found = await world.media.get(media.media_id)
     assert found is not None

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from domain.analytics import Tick
-from domain.media import Look
-from domain.notifications import Notice
-from domain.watermarks import Mark
+from domain.analytics import MinuteCount
+from domain.media import MediaInfo
+from domain.notifications import NotificationDraft
+from domain.watermarks import Watermark
 from schemas.clock import now
 from schemas.ids import is_uuid, new_id
 from schemas.routes import OPERATIONS
@@ -145,7 +145,7 @@ async def test_a_receipt_is_owed_and_read_once_it_is_folded(api):
     await api.call("recordReceipt", 204, user="bob", json={"readSeq": 1, "device": "phone"})
     [owed] = [row.event for (_, _, part), row in api.tables.outbox.items() if part]
     assert (owed.user_id, owed.delivered_seq, owed.read_seq, owed.device) == ("bob", 1, 1, "phone")
-    await api.statuses.fold([Mark(make.ROOM, "bob", 1, 1)], 32)
+    await api.statuses.advance([Watermark(make.ROOM, "bob", 1, 1)], 32)
     answer = await api.call("listMessageReceipts", 200, path={"id": sent["messageId"]})
     bob, carol = answer.json()["receipts"]
     assert (bob["userId"], bob["status"], carol["userId"], carol["status"]) == ("bob", "read", "carol", "sent")
@@ -171,7 +171,7 @@ async def test_notifications_are_listed_and_seen(api):
     ids = sorted(new_id() for _ in range(3))
     for id_ in ids:
         message = await send(api)
-        notice = Notice(id_, message["messageId"], make.ROOM, message["seq"], "bob")
+        notice = NotificationDraft(id_, message["messageId"], make.ROOM, message["seq"], "bob")
         await api.notifications.add([message["messageId"]], [notice])
     first = (await api.call("listNotifications", 200, user="bob", params={"limit": 2})).json()
     rest = (await api.call("listNotifications", 200, user="bob", params={"cursor": first["next"]})).json()
@@ -185,7 +185,7 @@ async def test_notifications_are_listed_and_seen(api):
 
 
 async def test_analytics_count_messages_by_minute(api):
-    await api.counts.add([Tick(make.ROOM, seq, f"2026-11-24T15:0{seq}:00.000Z") for seq in (1, 2, 3)])
+    await api.counts.add([MinuteCount(make.ROOM, seq, f"2026-11-24T15:0{seq}:00.000Z") for seq in (1, 2, 3)])
 
     async def minutes(**query: str | int) -> list[str]:
         body = (await api.call("getAnalytics", 200, user="bob", params=query)).json()
@@ -215,8 +215,8 @@ async def test_a_file_is_uploaded_in_parts_attached_and_read_by_members(api):
     await api.problem("getMedia", 404, user="bob", path={"id": media_id})
     sent = await send(api, "", attachments=[media_id])
     media = await api.media.get(media_id)
-    look = Look(media_type="image/png", width=4, height=3, clean=b"clean", thumbnail=b"small")
-    await api.media.learned(media.sha256, look)
+    look = MediaInfo(media_type="image/png", width=4, height=3, clean=b"clean", thumbnail=b"small")
+    await api.media.save_probe(media.sha256, look)
     await api.media.ready(api.tables.messages[sent["messageId"]], media, look)
     await api.blobs.put(f"{media.sha256}/clean", b"clean")
     await api.blobs.put(f"{media.sha256}/thumbnail", b"small")

@@ -231,8 +231,8 @@ def let_a_watermark_fall() -> None:
 def ignore_what_was_read() -> None:
     from streams.stages import status
 
-    merge = status.merge
-    status.merge = lambda receipts: [replace(mark, read_seq=0) for mark in merge(receipts)]
+    watermarks_of = status.watermarks_of
+    status.watermarks_of = lambda receipts: [replace(mark, read_seq=0) for mark in watermarks_of(receipts)]
 
 
 @bug

@@ -13,16 +13,16 @@ from PIL import Image
 from adapters.memory.effects import MemoryBlobs, MemoryMedia, MemoryNotifications
 from adapters.memory.intake import MemoryConversations
 from adapters.memory.tables import ConversationRow, Tables
-from domain.media import Look, Media
-from domain.watermarks import Moved
+from domain.media import Media, MediaInfo
+from domain.watermarks import WatermarkAdvance
 from schemas.codec import record
 from schemas.events import MediaProcessed, MessageSent, NotificationSent, ReceiptRecorded
 from schemas.messages import Status
-from streams.media.probe import look_at, true_type
+from streams.media.probe import probe, true_type
 from streams.stages.analytics import tick
 from streams.stages.media import HandleMedia, blob
 from streams.stages.notification import HandleNotification, recipients
-from streams.stages.status import HandleStatus, merge
+from streams.stages.status import HandleStatus, watermarks_of
 from tests import make
 
 
@@ -32,7 +32,7 @@ def receipt(user: str, delivered: int, read: int = 0) -> ReceiptRecorded:
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 9))))
 def test_receipts_merge_to_the_furthest_and_read_implies_delivered(given_receipts):
-    marks = merge(receipt(*r) for r in given_receipts)
+    marks = watermarks_of(receipt(*r) for r in given_receipts)
     assert len({m.user_id for m in marks}) == len(marks)
     for mark in marks:
         mine = [(d, r) for user, d, r in given_receipts if user == mark.user_id]
@@ -62,7 +62,7 @@ class MovesMuch(NoStatuses):
     async def fold(self, marks, everybody_up_to):
         ids = tuple(str(n) for n in range(30_000))
         return [
-            Moved(
+            WatermarkAdvance(
                 conversation_id=make.ROOM,
                 user_id="bob",
                 status=Status.READ,
@@ -121,7 +121,7 @@ async def test_a_picture_loses_its_metadata_and_gets_a_thumbnail():
     exif = Image.Exif()
     exif[0x010E] = "where I live"
     exif[0x0112] = 6  # turned by 90 degrees
-    look = await look_at(picture("JPEG", (800, 600), exif=exif), "a.jpg")
+    look = await probe(picture("JPEG", (800, 600), exif=exif), "a.jpg")
     assert look.error is None
     assert (look.media_type, look.width, look.height) == ("image/jpeg", 600, 800)
     assert b"where I live" not in look.clean
@@ -136,7 +136,7 @@ async def test_a_picture_that_moves_keeps_moving_and_stays_transparent():
         frame.putpixel((0, 0), (0, 0, 0, 0))
     out = io.BytesIO()
     frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=70, loop=0, comment=b"secret")
-    look = await look_at(out.getvalue(), "a.gif")
+    look = await probe(out.getvalue(), "a.gif")
     clean = Image.open(io.BytesIO(look.clean))
     assert (clean.format, clean.n_frames, clean.info["duration"]) == ("GIF", 3, 70)
     assert clean.convert("RGBA").getpixel((0, 0))[3] == 0
@@ -149,7 +149,7 @@ async def test_a_picture_that_moves_keeps_moving_and_stays_transparent():
 async def test_unusual_pictures_become_usual_ones(kind, mode, becomes):
     out = io.BytesIO()
     Image.new(mode, (20, 10)).save(out, kind)
-    look = await look_at(out.getvalue(), "x")
+    look = await probe(out.getvalue(), "x")
     assert (look.error, look.media_type) == (None, f"image/{becomes}")
 
 
@@ -166,9 +166,9 @@ async def test_the_same_bytes_are_looked_at_once_and_each_place_is_told_once():
     files, blobs = album("m1", "m2")
     looked: list[bytes] = []
 
-    async def look(content: bytes, _: str) -> Look:
+    async def look(content: bytes, _: str) -> MediaInfo:
         looked.append(content)
-        return Look(media_type="image/png", width=4, height=3, clean=b"clean", thumbnail=b"small")
+        return MediaInfo(media_type="image/png", width=4, height=3, clean=b"clean", thumbnail=b"small")
 
     handle, event = HandleMedia(files, blobs, look), make.created(attachments=("m1", "m2"))
     told = await handle([event])
@@ -181,19 +181,19 @@ async def test_the_same_bytes_are_looked_at_once_and_each_place_is_told_once():
 
 async def test_an_attachment_whose_bytes_are_gone_is_told_with_an_error():
     files, _ = album("m1")
-    [told] = await HandleMedia(files, MemoryBlobs(), look_at)([make.created(attachments=("m1", "nobody"))])
+    [told] = await HandleMedia(files, MemoryBlobs(), probe)([make.created(attachments=("m1", "nobody"))])
     assert (told.media_id, told.error, told.thumbnail) == ("m1", "the file is gone", False)
 
 
 async def test_what_a_file_is_is_told_by_its_content():
-    assert (await look_at(picture("PNG", (10, 10)), "innocent.txt")).media_type == "image/png"
+    assert (await probe(picture("PNG", (10, 10)), "innocent.txt")).media_type == "image/png"
     assert true_type(b"just some words") in ("text/plain", "application/octet-stream")
-    assert await look_at(b"%PDF-1.7\n%more", "x.png") == Look(media_type="application/pdf")
+    assert await probe(b"%PDF-1.7\n%more", "x.png") == MediaInfo(media_type="application/pdf")
 
 
 @pytest.mark.parametrize("spoil", [lambda b: b[:200], lambda b: b[:40] + bytes(1000)])
 async def test_a_damaged_picture_is_an_error_not_a_crash(spoil):
-    look = await look_at(spoil(picture("PNG", (500, 500))), "a.png")
+    look = await probe(spoil(picture("PNG", (500, 500))), "a.png")
     assert look.error
     assert look.thumbnail is None
 
@@ -201,5 +201,5 @@ async def test_a_damaged_picture_is_an_error_not_a_crash(spoil):
 async def test_a_picture_that_would_eat_the_memory_is_refused_by_its_header():
     out = io.BytesIO()
     Image.new("1", (12_000, 12_000)).save(out, "PNG")
-    look = await look_at(out.getvalue(), "bomb.png")
+    look = await probe(out.getvalue(), "bomb.png")
     assert "megapixels" in look.error

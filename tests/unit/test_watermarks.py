@@ -12,10 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from adapters.memory.effects import MemoryStatuses
 from adapters.memory.intake import MemoryConversations, MemoryIntake
 from adapters.memory.tables import Tables
-from domain.watermarks import Mark
+from domain.watermarks import Watermark
 from schemas.events import ReceiptRecorded
 from schemas.messages import Status
-from streams.stages.status import merge
+from streams.stages.status import watermarks_of
 from tests import make
 
 MEMBERS, DEVICES = ("alice", "bob", "carol"), ("phone", "desk", "-")
@@ -31,7 +31,7 @@ class Watermarks(RuleBasedStateMachine):
         self.conversations = MemoryConversations(self.tables)
         self.statuses = MemoryStatuses(self.tables)
         asyncio.run(self.conversations.create(make.ROOM, None, "alice", MEMBERS[1:]))
-        self.batches: list[list[Mark]] = []
+        self.batches: list[list[Watermark]] = []
         self.expected: defaultdict[tuple[str, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
         self.before: dict[str, Status] = {}
 
@@ -66,7 +66,7 @@ class Watermarks(RuleBasedStateMachine):
             )
             for user, device, delivered, read in said
         ]
-        self.batches.append(merge(events))
+        self.batches.append(watermarks_of(events))
         self.fold(self.batches[-1])
 
     @precondition(lambda self: self.batches)
@@ -74,7 +74,7 @@ class Watermarks(RuleBasedStateMachine):
     def again(self, data: st.DataObject) -> None:
         self.fold(data.draw(st.sampled_from(self.batches)))
 
-    def fold(self, marks: list[Mark]) -> None:
+    def fold(self, marks: list[Watermark]) -> None:
         asyncio.run(self.statuses.fold(marks, 32))
         for mark in marks:
             delivered, read = self.expected[mark.user_id, mark.device]

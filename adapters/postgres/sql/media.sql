@@ -17,10 +17,10 @@ SELECT 1 FROM media_places JOIN members USING (conversation_id)
 WHERE media_id = %(media_id)s::uuid AND user_id = %(user_id)s
 LIMIT 1;
 
--- name: seen
+-- name: find_probe
 SELECT media_type, width, height, error FROM media_looks WHERE sha256 = %(sha256)s;
 
--- name: learned
+-- name: save_probe
 INSERT INTO media_looks (sha256, media_type, width, height, clean, thumbnail, error)
 VALUES (%(sha256)s, %(media_type)s, %(width)s, %(height)s, %(clean)s, %(thumbnail)s, %(error)s)
 ON CONFLICT DO NOTHING;

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from domain.errors import Unavailable
-from runtime.dataloader import Gathered
+from runtime.dataloader import DataLoader
 
 
 class Server:
@@ -28,7 +28,7 @@ class Server:
         return dict.fromkeys(keys, number)
 
 
-async def asking(gathered: Gathered[str, int], *keys: str) -> list[asyncio.Task[int]]:
+async def asking(gathered: DataLoader[str, int], *keys: str) -> list[asyncio.Task[int]]:
     tasks = [asyncio.create_task(gathered.get(key)) for key in keys]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -37,7 +37,7 @@ async def asking(gathered: Gathered[str, int], *keys: str) -> list[asyncio.Task[
 
 async def test_what_is_asked_while_a_question_is_on_its_way_is_asked_together_and_anew():
     server = Server()
-    gathered = Gathered(server.ask)
+    gathered = DataLoader(server.ask)
     first = await asking(gathered, "a")
     others = await asking(gathered, "a", "b", "b", "c")
     for _ in range(2):
@@ -48,7 +48,7 @@ async def test_what_is_asked_while_a_question_is_on_its_way_is_asked_together_an
 
 async def test_a_failure_is_told_to_those_who_asked_and_the_next_question_is_asked():
     server = Server()
-    gathered = Gathered(server.ask)
+    gathered = DataLoader(server.ask)
     server.fails = True
     [one] = await asking(gathered, "a")
     server.go.release()
@@ -61,7 +61,7 @@ async def test_a_failure_is_told_to_those_who_asked_and_the_next_question_is_ask
 
 async def test_who_stops_waiting_takes_nothing_from_the_others():
     server = Server()
-    gathered = Gathered(server.ask)
+    gathered = DataLoader(server.ask)
     gone, stays = await asking(gathered, "a", "a")
     gone.cancel()
     server.go.release()
@@ -70,7 +70,7 @@ async def test_who_stops_waiting_takes_nothing_from_the_others():
 
 async def test_a_question_has_a_most():
     server = Server()
-    gathered = Gathered(server.ask, most=2)
+    gathered = DataLoader(server.ask, most=2)
     tasks = await asking(gathered, "a", "b", "c")
     for _ in range(2):
         server.go.release()
