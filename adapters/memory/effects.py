@@ -165,7 +165,7 @@ class MemoryMedia:
     """Uploads, what they are, and where they are attached."""
 
     tables: Tables
-    looks: dict[str, MediaInfo] = field(default_factory=dict)
+    probes: dict[str, MediaInfo] = field(default_factory=dict)
     files: dict[str, tuple[bool, bool]] = field(default_factory=dict)
     """By hash: whether there is a clean file, and a thumbnail."""
     told: dict[tuple[str, str], MediaProcessed] = field(default_factory=dict)
@@ -180,13 +180,13 @@ class MemoryMedia:
 
     async def get(self, media_id: str) -> Media | None:
         media = self.uploads.get(media_id)
-        if media is None or media.sha256 not in self.looks:
+        if media is None or media.sha256 not in self.probes:
             return media
         clean, thumbnail = self.files[media.sha256]
         places = [event.conversation_id for (_, id_), event in self.told.items() if id_ == media_id]
         return replace(
             media,
-            media_type=self.looks[media.sha256].media_type,
+            media_type=self.probes[media.sha256].media_type,
             clean=clean,
             thumbnail=thumbnail,
             conversation_id=next(iter(places), None),
@@ -199,10 +199,10 @@ class MemoryMedia:
         return owns or any(user_id in self.tables.members[place] for place in places)
 
     async def find_probe(self, sha256: str) -> MediaInfo | None:
-        return self.looks.get(sha256)
+        return self.probes.get(sha256)
 
     async def save_probe(self, sha256: str, info: MediaInfo) -> None:
-        self.looks.setdefault(sha256, replace(look, clean=None, thumbnail=None))
+        self.probes.setdefault(sha256, replace(info, clean=None, thumbnail=None))
         self.files.setdefault(sha256, (info.clean is not None, info.thumbnail is not None))
 
     async def ready(self, message: Message, media: Media, info: MediaInfo) -> MediaProcessed:

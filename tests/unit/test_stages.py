@@ -45,7 +45,7 @@ class NoStatuses:
 
     async def mark_sent(self, message_ids: Sequence[str]) -> None: ...
 
-    async def fold(self, marks, everybody_up_to):
+    async def advance(self, marks, everybody_up_to):
         return []
 
 
@@ -59,7 +59,7 @@ async def test_every_created_message_is_told_as_sent_also_on_a_repeat():
 class MovesMuch(NoStatuses):
     """The first receipt of a conversation that nobody has read before."""
 
-    async def fold(self, marks, everybody_up_to):
+    async def advance(self, marks, everybody_up_to):
         ids = tuple(str(n) for n in range(30_000))
         return [
             WatermarkAdvance(

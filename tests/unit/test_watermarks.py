@@ -67,15 +67,15 @@ class Watermarks(RuleBasedStateMachine):
             for user, device, delivered, read in said
         ]
         self.batches.append(watermarks_of(events))
-        self.fold(self.batches[-1])
+        self.advance(self.batches[-1])
 
     @precondition(lambda self: self.batches)
     @rule(data=st.data())
     def again(self, data: st.DataObject) -> None:
-        self.fold(data.draw(st.sampled_from(self.batches)))
+        self.advance(data.draw(st.sampled_from(self.batches)))
 
-    def fold(self, marks: list[Watermark]) -> None:
-        asyncio.run(self.statuses.fold(marks, 32))
+    def advance(self, marks: list[Watermark]) -> None:
+        asyncio.run(self.statuses.advance(marks, 32))
         for mark in marks:
             delivered, read = self.expected[mark.user_id, mark.device]
             given = min(max(mark.delivered_seq, mark.read_seq), self.head), min(mark.read_seq, self.head)
