@@ -12,8 +12,8 @@ import typer
 
 from cli.command import AsJson, Columns, Data, find_target, print_result, print_rows, run
 from cli.target import Server, Target
+from schemas.topics import stages
 from stack.errors import OperatorError
-from stack.topology import STAGES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, show and replay the dead letters of a stage.", no_args_is_help=True)
 
-Stage = Annotated[str, typer.Argument(metavar="STAGE", help=f"A stage: {', '.join(STAGES)}.")]
+Stage = Annotated[str, typer.Argument(metavar="STAGE", help="A stage, as `millrace agents list` shows it.")]
 Conversation = Annotated[str | None, typer.Option(help="Only this conversation.")]
 
 
@@ -75,8 +75,8 @@ def replay(
 
 
 def _require_stage(stage: str) -> None:
-    if stage not in STAGES:
-        raise OperatorError(f"STAGE must be one of {', '.join(STAGES)}; {stage} is not")
+    if stage not in stages():
+        raise OperatorError(f"STAGE must be one of {', '.join(stages())}; {stage} is not")
 
 
 def _letters(stage: str, data: Path | None) -> list[Letter]:

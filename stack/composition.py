@@ -13,6 +13,7 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from domain.errors import Unavailable
+from schemas.topics import stages
 from stack.child import Child, answers
 from stack.errors import OperatorError
 from stack.progress import Progress
@@ -23,7 +24,7 @@ from stack.servers.postgres import Postgres
 from stack.servers.replica import Replica
 from stack.servers.valkey import Valkey, cluster_url
 from stack.tokens import signs_its_own
-from stack.topology import PROXY, STAGES, Topology, module_of, node_name, role
+from stack.topology import PROXY, Topology, module_of, node_name, role
 
 GIVEN = {"pg": "MILLRACE_PG__DSN", "kafka": "MILLRACE_KAFKA__BOOTSTRAP", "redis": "MILLRACE_REDIS__URL"}
 CHILD = {"pg": "postgres", "kafka": "kafka", "redis": "valkey"}
@@ -228,7 +229,7 @@ def _app(name: str, plan: Plan, shared: Mapping[str, str]) -> Child:
     ops_port, port = plan.ports[f"{name}-ops"], public_port(name, plan)
     return Child(
         name=name,
-        kind="stage" if role(name) in STAGES else "front",
+        kind="stage" if role(name) in stages() else "front",
         argv=[sys.executable, "-m", *([plan.wrap] if plan.wrap else []), *module_of(name)],
         log=plan.folder.logs / f"{name}.log",
         ready=lambda: answers(ops_port, "/readyz"),

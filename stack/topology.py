@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from schemas.topics import stages
 from stack.errors import OperatorError
 
-STAGES = ("status", "notification", "media", "search", "analytics")
 PROXY = "haproxy"
 
 
@@ -59,7 +59,9 @@ class Topology:
         return (*names, *(f"{name}-ops" for name in (*self.apps, *([PROXY] if self.is_proxied else []))))
 
 
-SINGLE = Topology("single", ("kafka",), ("valkey",), ("ingest",), ("gateway",), STAGES, False, False)
+def single() -> Topology:
+    """Return one process of each kind. Raises BadTopics."""
+    return Topology("single", ("kafka",), ("valkey",), ("ingest",), ("gateway",), stages(), False, False)
 
 
 def _numbered(name: str, count: int) -> tuple[str, ...]:
@@ -74,7 +76,7 @@ def cluster(*, is_proxied: bool) -> Topology:
         caches=_numbered("valkey", 3),
         ingests=_numbered("ingest", 2),
         gateways=_numbered("gateway", 3),
-        workers=tuple(name for stage in STAGES for name in _numbered(stage, 2)),
+        workers=tuple(name for stage in stages() for name in _numbered(stage, 2)),
         is_replicated=True,
         is_proxied=is_proxied,
     )
@@ -98,7 +100,7 @@ def node_name(name: str, *, is_cluster: bool) -> str:
 def module_of(name: str) -> tuple[str, ...]:
     """Return what follows ``python -m`` to run a process."""
     kind = role(name)
-    return ("streams", kind) if kind in STAGES else (kind,)
+    return ("streams", kind) if kind in stages() else (kind,)
 
 
 def role(name: str) -> str:

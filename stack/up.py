@@ -25,7 +25,7 @@ from stack.setup import apply_topics, migrate_database
 from stack.status import inspect
 from stack.supervisor import Running, Supervisor
 from stack.tokens import Signer, signs_its_own
-from stack.topology import SINGLE, Topology, cluster, detours, processes_named
+from stack.topology import Topology, cluster, detours, processes_named, single
 
 _PORTS = "ports.json"
 
@@ -161,7 +161,7 @@ async def run_up(
     parent = os.getppid() if with_parent else None
     if parent is not None:
         end_with_parent(parent, signal.SIGTERM)
-    topology = cluster(is_proxied=find_haproxy() is not None and not servers_only) if is_cluster else SINGLE
+    topology = cluster(is_proxied=find_haproxy() is not None and not servers_only) if is_cluster else single()
     left_out = topology.apps if servers_only else processes_named(topology, without)
     given = await composition.find_given()
     folder.prepare()

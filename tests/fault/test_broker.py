@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from schemas.topics import stages
 from stack.running import RunningStack
 from tests.fault.chat import open_chat
 from tests.fault.conftest import Beside
@@ -15,8 +16,6 @@ from tests.fault.judging import OK
 from tests.fault.processes import lives_of, pid_of, restarted, rss_mb
 from verify.faults import OURS, World, fault
 from verify.testbed import open_stand
-
-STAGES = ("status", "notification", "media", "search", "analytics")
 
 
 async def test_row_18_a_broker_that_comes_back_empty_is_filled_again(stack: RunningStack, world: World):
@@ -97,12 +96,12 @@ async def test_row_21_a_broker_and_the_stages_end_at_once_and_nothing_is_lost(
 ):
     async with open_chat(stack) as chat:
         worker = await beside("status")
-        before, lives = pid_of(stack, "kafka"), {stage: lives_of(stack, stage) for stage in STAGES}
+        before, lives = pid_of(stack, "kafka"), {stage: lives_of(stack, stage) for stage in stages()}
         load = asyncio.create_task(chat.say(200, pace_s=0.1))
         while len(chat.attempts) < 40:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await fault("kill-kafka").inject(world)
-        for stage in STAGES:
+        for stage in stages():
             await fault(f"end-{stage}").inject(world)
         worker.signal(signal.SIGTERM)
         assert await worker.ended(75) in (0, 75)

@@ -20,6 +20,7 @@ from adapters.kafka.producer import open_log
 from schemas.codec import Record, record
 from schemas.events import MessageCreated
 from schemas.ids import new_id
+from schemas.topics import stages
 from stack.running import RunningStack
 from tests import make
 from tests.fault import topics
@@ -30,7 +31,6 @@ from tests.fault.topics import seq_of
 from verify.fault_proxy import Then, Trap, open_proxy
 from verify.faults.network import COMMIT, COMMITTED
 
-STAGES = ("status", "notification", "media", "search", "analytics")
 POISON = [b"", b"\x00\xff", b"null", b"{}", b'{"message":{"messageId":7}}', b"[" * 100_000, b" " * 950_000]
 
 
@@ -64,10 +64,10 @@ async def test_row_22_an_event_that_can_never_work_is_set_aside_and_its_neighbou
 
 async def test_row_24_poison_is_a_dead_letter_of_each_stage_and_stops_none(stack: RunningStack):
     async with open_chat(stack) as chat, open_log(stack.kafka) as log:
-        key, since = new_id().encode(), {s: await topics.ends(stack.kafka, f"{s}.dlq") for s in STAGES}
+        key, since = new_id().encode(), {s: await topics.ends(stack.kafka, f"{s}.dlq") for s in stages()}
         poison = [Record("message.created", key, value, (("ce_id", b"poison"),)) for value in POISON]
         await asyncio.gather(chat.say(60, pace_s=0.02), log.append(poison))
-        for stage in STAGES:
+        for stage in stages():
             found = await letters(stack, stage, since[stage], key, len(POISON))
             assert [each.value for each in found] == POISON
             assert all(dict(each.headers)["dlq-origin"].startswith(b"message.created/") for each in found)

@@ -32,11 +32,6 @@ def test_the_documentation_names_the_fields_of_an_event(kind):
     assert row.split(", ") == [field.encode_name for field in msgspec.structs.fields(kind)]
 
 
-def test_every_stage_that_reads_has_a_dead_letter_topic():
-    stages = {"status", "notification", "media", "search", "analytics"}
-    assert {name.removesuffix(".dlq") for name in TOPICS if name.endswith(".dlq")} == stages
-
-
 @pytest.mark.parametrize("kind", EVENTS)
 def test_the_schema_of_a_topic_is_the_version_of_its_event(kind):
     assert TOPICS[kind.TOPIC].schema == f"{kind.TOPIC}.v{kind.VERSION}"

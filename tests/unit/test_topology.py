@@ -12,15 +12,17 @@ import pytest
 from adapters.redis.client import target
 from adapters.redis.cluster_setup import SLOTS, shares
 from adapters.redis.slot_client import tagged
+from schemas.topics import stages
 from stack import composition as stack
 from stack.child import Child
 from stack.errors import OperatorError
 from stack.servers.data_dir import DataDir
 from stack.servers.haproxy import find_haproxy
 from stack.servers.kafka import Kafka
-from stack.topology import SINGLE, STAGES, Topology, cluster, detours, module_of, node_name, processes_named, role
+from stack.topology import Topology, cluster, detours, module_of, node_name, processes_named, role, single
 from stack.up import _plan
 
+SINGLE = single()
 CLUSTER = cluster(is_proxied=True)
 ROOT = Path(__file__).parents[2]
 VIA_PORTS = {"kafka-1-via": 22_001, "kafka-2-via": 22_002, "kafka-3-via": 22_003}
@@ -50,7 +52,7 @@ def apps(folder: DataDir, topology: Topology, **more: Any) -> dict[str, Child]:
 
 
 def test_one_of_each_bears_the_name_of_its_kind():
-    assert SINGLE.apps == ("ingest", "gateway", *STAGES, "audit")
+    assert SINGLE.apps == ("ingest", "gateway", *stages(), "audit")
     assert {"http", "ws", "postgres", "valkey", "kafka", "kafka-controller", "search-ops"} <= set(SINGLE.ports)
     assert len(SINGLE.ports) == 6 + len(SINGLE.apps)
 
@@ -59,7 +61,7 @@ def test_a_cluster_has_several_of_each_and_a_port_for_everything():
     assert CLUSTER.brokers == ("kafka-1", "kafka-2", "kafka-3")
     assert CLUSTER.ingests == ("ingest-1", "ingest-2")
     assert len(CLUSTER.gateways) == 3
-    assert len(CLUSTER.workers) == 2 * len(STAGES)
+    assert len(CLUSTER.workers) == 2 * len(stages())
     assert len(set(CLUSTER.ports)) == len(CLUSTER.ports)
     assert {"valkey-3-bus", "kafka-3-controller", "postgres-replica", "gateway-1", "ingest-1"} <= set(CLUSTER.ports)
 
