@@ -37,7 +37,7 @@ _LETTER_HEADERS = ("dlq-id", "dlq-stage", "dlq-cause", "dlq-attempts", "dlq-orig
 
 def asyncapi() -> Schema:
     """Return the document. Millrace is the application: it sends what it writes, and receives what it reads."""
-    topics = load()
+    topics = sorted(load(), key=lambda topic: topic.name)
     return {
         "asyncapi": "3.0.0",
         "info": {

@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from schemas.answers import Problem
 from schemas.json_schema import Schema, components, inline
-from schemas.routes import ALWAYS, OPERATIONS, PATH_PARAMETERS, PROBLEM, Header, Operation, Reply
+from schemas.operations import PROBLEM, Header, Operation, Reply
+from schemas.routes import ALWAYS, OPERATIONS, PATH_PARAMETERS
 
 VERSION = "1"
 _TEMPLATE = "#/components/schemas/{name}"

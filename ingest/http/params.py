@@ -17,7 +17,7 @@ from starlette.requests import Request
 from domain.errors import Invalid, TooLarge, UnsupportedType
 from schemas.fields import MAX_BODY, PATTERN_TEXTS
 from schemas.ids import is_uuid
-from schemas.routes import JSON
+from schemas.operations import JSON
 
 _TYPES = re.compile(r"`([^`]+)`")
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from domain.errors import Invalid, MillraceError, OutcomeUnknown, RateLimited, Unauthenticated, Unavailable
 from schemas.answers import FieldError, Problem
-from schemas.routes import PROBLEM
+from schemas.operations import PROBLEM
 
 _log = structlog.get_logger()
 _CODES = {

@@ -16,7 +16,8 @@ from starlette.types import Receive, Scope, Send
 from domain.identity import Identity
 from ingest.http.auth import CallerAuth
 from ingest.http.params import parse, parse_query, read_body
-from schemas.routes import JSON, OPERATIONS, Operation
+from schemas.operations import JSON, Operation
+from schemas.routes import OPERATIONS
 
 Q = TypeVar("Q")
 B = TypeVar("B")

@@ -1,30 +1,20 @@
-"""Calls that are refused, and calls while something behind them is away; each problem has its documented form."""
+"""Calls that are refused for what they say or who says it; each problem has its documented form."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
-from adapters.auth import issue
-from adapters.memory.intake import MemoryIntake
-from adapters.memory.tables import Tables
-from domain.errors import OutcomeUnknown, Unavailable
-from domain.identity import Identity
-from ingest.accept import Accept
-from ingest.http.middleware import Deadline
 from schemas.fields import MAX_BODY, MAX_CONTENT
 from schemas.ids import new_id
-from schemas.routes import OPERATIONS, Operation
+from schemas.routes import OPERATIONS
 from tests import make
-from tests.flow.api import SECRET, Api, open_api
+from tests.flow.api import Api, open_api
 
 ROOM = make.ROOM
-ALL = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
 WITH_BODY = pytest.mark.parametrize(
     "operation", [operation for operation in OPERATIONS if operation.body], ids=lambda operation: operation.id
 )
@@ -35,56 +25,6 @@ MESSAGE = {"conversationId": ROOM, "type": "text", "content": "hi"}
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
     async with open_api(tmp_path) as opened:
         yield opened
-
-
-def code(operation: Operation, answer: httpx2.Response) -> str:
-    """The code of a problem; that of a HEAD is not told."""
-    return "" if operation.method == "HEAD" else answer.json()["code"]
-
-
-@ALL
-async def test_a_call_without_a_token_that_holds_is_refused(api, operation):
-    token = issue(SECRET, "alice", ttl_s=60)
-    for given in ({}, {"authorization": "Bearer x.y.z"}, {"authorization": token}, {"authorization": "Bearer "}):
-        answer = await api.call(operation.id, 401, user=None, headers=given)
-        assert answer.headers["www-authenticate"] == "Bearer"
-        assert code(operation, answer) in ("unauthenticated", "")
-    answer = await api.http.request("GET", "/conversations", headers=[("authorization", f"Bearer {token}")] * 2)
-    assert answer.status_code == 401
-
-
-@ALL
-async def test_a_call_beyond_the_rate_is_refused_until_the_minute_is_over(tmp_path, operation):
-    async with open_api(tmp_path, requests=3, messages=2) as api:
-        for _ in range(2 if operation.rate == "messages" else 3):
-            await api.rates.hit(operation.rate, "alice", 9)
-        answer = await api.call(operation.id, 429)
-        assert 0 < int(answer.headers["retry-after"]) <= 60
-        assert code(operation, answer) in ("rate_limited", "")
-        other = "requests" if operation.rate == "messages" else "messages"
-        assert ("alice", other) not in api.rates.hits
-        await api.call("getConversation", 200, user="bob")
-
-
-@ALL
-async def test_a_call_whose_token_cannot_be_checked_now_may_be_repeated(tmp_path, operation):
-    async def verify(_: str) -> Identity:
-        raise Unavailable("the issuer does not answer; try again")
-
-    async with open_api(tmp_path, verify=verify) as api:
-        answer = await api.call(operation.id, 503)
-        assert answer.headers["retry-after"] == "1"
-        assert code(operation, answer) in ("unavailable", "")
-
-
-@ALL
-async def test_a_bug_is_a_500_without_its_cause(tmp_path, operation):
-    async def verify(_: str) -> Identity:
-        raise ZeroDivisionError("my-secret")
-
-    async with open_api(tmp_path, verify=verify) as api:
-        answer = await api.call(operation.id, 500)
-        assert "my-secret" not in answer.text
 
 
 NOT_FOUND: list[tuple[str, str, dict[str, Any]]] = [
@@ -308,59 +248,3 @@ async def test_an_upload_that_cannot_go_on_is_told_why(api, status, headers, nam
     usual = {**TUS, "upload-offset": "0", "content-type": "application/offset+octet-stream"}
     problem = await api.problem("continueUpload", status, path=path, headers={**usual, **headers}, content=b"12345")
     assert named in problem["detail"]
-
-
-@pytest.mark.parametrize(("exc", "outcome"), [(Unavailable("x"), None), (OutcomeUnknown("x"), "unknown")])
-async def test_a_message_that_may_be_stored_is_told_from_one_that_is_not(tmp_path, exc, outcome):
-    class Failing(MemoryIntake):
-        async def accept(self, *_: Any, **__: Any) -> Any:
-            raise exc
-
-    async with open_api(tmp_path, accept=Accept(Failing(Tables()), lambda _: None)) as api:
-        answer = await api.call("sendMessage", 503, json=MESSAGE)
-        assert answer.headers["retry-after"] == "1"
-        assert (answer.json()["code"], answer.json().get("outcome")) == ("unavailable", outcome)
-
-
-class Hanging:
-    """A store that does not answer until it ends."""
-
-    def __init__(self) -> None:
-        self.ends = asyncio.Event()
-
-    async def record(self, _: Any) -> None:
-        await self.ends.wait()
-
-    async def member_since(self, *_: Any) -> None:
-        await self.ends.wait()
-
-
-@pytest.mark.parametrize(
-    ("operation", "more", "outcome"),
-    [("listMessages", {}, None), ("recordReceipt", {"json": {"readSeq": 1}}, "unknown")],
-)
-async def test_a_store_that_hangs_is_a_503_in_time(tmp_path, operation, more, outcome):
-    store = Hanging()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        async def sending(message: Any) -> None:
-            store.ends.set()  # the late answer goes nowhere
-            await send(message)
-
-        await Deadline(api.app, seconds=0.05)(scope, receive, sending)
-
-    async with open_api(tmp_path, history=store, receipts=store) as api:
-        api.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://api")
-        async with asyncio.timeout(2), api.http:
-            answer = await api.call(operation, 503, **more)
-        assert (answer.json()["code"], answer.json().get("outcome")) == ("unavailable", outcome)
-        assert answer.headers["retry-after"] == "1"
-
-
-async def test_a_path_or_method_that_there_is_not_is_a_problem_too(api):
-    token = {"authorization": f"Bearer {issue(SECRET, 'alice', ttl_s=60)}"}
-    missing = await api.http.get("/nothing", headers=token)
-    assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
-    wrong = await api.http.put("/messages", headers=token)
-    assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
-    assert {missing.headers["content-type"], wrong.headers["content-type"]} == {"application/problem+json"}

@@ -12,7 +12,8 @@ from starlette.routing import Route
 from ingest.http.app import Dependencies, create_app
 from ingest.http.media import MediaEndpoints
 from ingest.http.routing import Answer, Call, routes
-from schemas.routes import OPERATIONS, Operation
+from schemas.operations import Operation
+from schemas.routes import OPERATIONS
 
 WIRE = Path(__file__).parents[2] / "docs" / "wire.md"
 

@@ -11,7 +11,8 @@ import pytest
 
 from schemas.commands import COMMANDS
 from schemas.frames import FRAMES
-from schemas.routes import BY_ID, OPERATIONS, Operation
+from schemas.operations import Operation
+from schemas.routes import BY_ID, OPERATIONS
 
 WIRE = (Path(__file__).parents[2] / "docs" / "wire.md").read_text()
 Names = dict[str, Any]

@@ -1,0 +1,55 @@
+"""The form of a row in the table of HTTP calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
+
+Method: TypeAlias = Literal["GET", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS"]
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A header of a request or an answer, and the type of its value."""
+
+    name: str
+    type: Any
+    doc: str
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: its body in JSON, or bytes of another ``content``, or nothing."""
+
+    doc: str
+    body: type[Struct] | None = None
+    content: tuple[str, ...] = ()
+    headers: tuple[Header, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One call. ``problems`` are its own error statuses, besides ALWAYS."""
+
+    id: str
+    method: Method
+    path: str
+    summary: str
+    tag: str
+    query: type[Struct] | None = None
+    body: type[Struct] | None = None
+    content: str = JSON
+    """The content type of the request's body, if it has one."""
+    headers: tuple[Header, ...] = ()
+    replies: Mapping[int, Reply]
+    problems: tuple[int, ...] = ()
+    rate: Literal["requests", "messages"] = "requests"
+    raw: bool = False
+    """The endpoint reads and answers HTTP itself; its body is bytes."""
