@@ -32,7 +32,7 @@ test: check jars ## lint, check types and layers, run all tests but the slow one
 	$(BIN)/pytest $(TESTS)
 
 unit: setup ## run the unit tests: no server, no Java, seconds
-	$(BIN)/pytest -q tests/unit $(TESTS)
+	$(BIN)/pytest -q -n auto tests/unit $(TESTS)
 
 check: setup ## lint, check format, types and layers
 	$(STEP) "rules (ruff)" $(BIN)/ruff check .
