@@ -221,14 +221,14 @@ async def test_operators_see_gateways_and_connections(url: str):
         assert node.draining
         held = await nodes.connections(servers, node=registry.node)
         assert {one.connection_id for one in held} == {mine.connection_id, others.connection_id}
-        [one] = await nodes.connections(servers, user=mine.user_id)
-        assert (one.connection_id, one.node, one.device, one.since_ms) == (
+        [shown] = await nodes.connections(servers, user=mine.user_id)
+        assert (shown.connection_id, shown.node, shown.device, shown.since_ms) == (
             mine.connection_id,
             registry.node,
             "laptop",
             mine.since_ms,
         )
-        assert await nodes.connection(servers, mine.connection_id) == one
+        assert await nodes.connection(servers, mine.connection_id) == shown
         await registry.leave([])
         assert await nodes.connections(servers, node=registry.node) == []
         assert registry.node not in {one.node for one in await nodes.gateways(servers)}

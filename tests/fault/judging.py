@@ -131,8 +131,8 @@ def order(attempts: Sequence[Attempt], stored: Stored) -> list[str]:
     last: dict[str, list[Attempt]] = defaultdict(list)
     for made in answered:
         last[made.room].append(made)
-    for room, made in last.items():
-        for one, other in pairwise(made):
+    for room, in_order in last.items():
+        for one, other in pairwise(in_order):
             if one.ended < other.began and one.said["seq"] >= other.said["seq"]:
                 found.append(f"I5: {room} {one.said['seq']} was answered before {other.said['seq']} was sent")
     return found + [f"I8: {row.room} seq {row.seq} is still pending" for row in stored.rows if row.status == 0]

@@ -89,8 +89,8 @@ async def configured(stack: RunningStack, **settings: str) -> AsyncIterator[Redi
                 await redis.config_set(names[name], value)
             yield redis
         finally:
-            for name, value in before.items():
-                await redis.config_set(names[name], value)
+            for name, earlier in before.items():
+                await redis.config_set(names[name], earlier)
 
 
 @pytest.mark.slow

@@ -144,10 +144,10 @@ async def test_large_bodies_and_many_handshakes_stop_at_the_front(stand: Stand, 
     folder.mkdir()
     more = {"changes": changes, "env": {"FRONT_HANDSHAKES": "5"}}
     async with standing(stand.front.kind, folder, world.port, **more) as few:
-        said = [await few.http.get("/ws?token=x") for _ in range(10)]
-        assert {each.status_code for each in said[:3]} == {426}
-        assert problem(said[-1]) == (429, "rate_limited")
-        assert said[-1].headers["retry-after"]
+        answers = [await few.http.get("/ws?token=x") for _ in range(10)]
+        assert {each.status_code for each in answers[:3]} == {426}
+        assert problem(answers[-1]) == (429, "rate_limited")
+        assert answers[-1].headers["retry-after"]
         assert (await few.http.get("/conversations")).status_code == 200
 
 

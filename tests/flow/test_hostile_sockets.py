@@ -161,7 +161,7 @@ async def test_a_flood_of_pings_is_ended(world):
 
 async def test_pings_whose_answers_are_not_read_cost_no_memory():
     async with open_world(limits=Limits(frames_per_s=0)) as world, raw.open_raw(world.port, receive=4096) as flood:
-        flood.reader._limit = 1  # it takes nothing
+        flood.reader._limit = 1  # type: ignore[attr-defined]  # it takes nothing
         [connection] = world.gateway.connections.values()
         most, pings = 0, frame(PING, b"x" * 125) * 500
         while world.gateway.connections:

@@ -119,12 +119,12 @@ async def test_a_store_that_hangs_is_a_503_in_time(tmp_path, operation, more, ou
             store.ends.set()  # the late answer goes nowhere
             await send(message)
 
-        await Deadline(api.app, seconds=0.05)(scope, receive, sending)
+        await Deadline(served.app, seconds=0.05)(scope, receive, sending)
 
-    async with open_api(tmp_path, history=store, receipts=store) as api:
-        api.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://api")
-        async with asyncio.timeout(2), api.http:
-            answer = await api.call(operation, 503, **more)
+    async with open_api(tmp_path, history=store, receipts=store) as served:
+        served.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://api")
+        async with asyncio.timeout(2), served.http:
+            answer = await served.call(operation, 503, **more)
         assert (answer.json()["code"], answer.json().get("outcome")) == ("unavailable", outcome)
         assert answer.headers["retry-after"] == "1"
 

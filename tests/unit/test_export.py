@@ -6,7 +6,7 @@ import json
 import re
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema_rs
 import msgspec
@@ -150,4 +150,4 @@ def test_bodies_are_closed_and_answers_are_open():
 def test_the_codes_of_errors_are_documented():
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     codes = {kind.code for kind in kinds if issubclass(kind, errors.MillraceError)}
-    assert codes <= set(ErrorCode.__args__)
+    assert codes <= set(get_args(ErrorCode))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 from gateway.channels import Envelope
-from gateway.hub import Hub, Socket
+from gateway.hub import Hub, Socket, Subscription
 from tests import make
 
 
@@ -35,6 +36,10 @@ def socket(user: str = "bob") -> Socket:
     return Socket(f"c-{user}", user, Pipe())
 
 
+def pipe(place: Subscription) -> Pipe:
+    return cast(Pipe, place.socket.outbound)
+
+
 def test_a_place_is_live_when_it_has_what_the_feed_gave_out():
     hub = Hub()
     place = hub.subscribe(socket(), make.ROOM)
@@ -44,7 +49,7 @@ def test_a_place_is_live_when_it_has_what_the_feed_gave_out():
     place.cursor = 5
     assert place.room.go_live(place)
     place.room.release(6, b"six")
-    assert place.socket.outbound.got == [b"six"]
+    assert pipe(place).got == [b"six"]
 
 
 def test_a_place_that_knows_more_than_the_feed_gets_nothing_twice():
@@ -56,7 +61,7 @@ def test_a_place_that_knows_more_than_the_feed_gets_nothing_twice():
     assert room.go_live(place)
     for seq in (6, 7, 8):
         room.release(seq, b"%d" % seq)
-    assert place.socket.outbound.got == [b"8"]
+    assert pipe(place).got == [b"8"]
 
 
 def test_a_full_socket_falls_behind_at_the_right_place():
@@ -66,10 +71,10 @@ def test_a_full_socket_falls_behind_at_the_right_place():
     room.buffer.start(0, 0)
     assert room.go_live(slow)
     assert room.go_live(quick)
-    slow.socket.outbound.full = True
+    pipe(slow).full = True
     assert room.release(1, b"1") == [slow]
     assert room.release(2, b"2") == []
-    assert (slow.cursor, quick.socket.outbound.got) == (0, [b"1", b"2"])
+    assert (slow.cursor, pipe(quick).got) == (0, [b"1", b"2"])
     assert slow.socket in room.behind
 
 

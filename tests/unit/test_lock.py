@@ -17,7 +17,7 @@ from stack.lock import BUILD, DEV, SERVER, entries
 ROOT = Path(__file__).parents[2]
 
 
-def project() -> dict[str, list[Requirement]]:
+def project() -> dict[Path, list[Requirement]]:
     """Return the requirements of pyproject.toml by the lock file that must cover them."""
     text = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = text["project"]["optional-dependencies"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -31,7 +31,7 @@ class FlakyLog(MemoryLog):
     crashes: bool = False
     """The writer dies after the broker's acknowledgement and before it marks."""
 
-    async def append(self, records: list[Record]) -> Mapping[str, int]:
+    async def append(self, records: Sequence[Record]) -> Mapping[str, int]:
         ends = await MemoryLog.append(self, records[: self.takes])
         if self.takes is not None or self.crashes:
             raise Unavailable("it is unknown what was written")

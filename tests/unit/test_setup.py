@@ -27,7 +27,7 @@ async def attempts(monkeypatch: pytest.MonkeyPatch, pids: list[int], seen: Activ
         pass
 
     monkeypatch.setattr("adapters.kafka.admin.apply", apply)
-    monkeypatch.setattr(setup.asyncio, "sleep", sleep)
+    monkeypatch.setattr("stack.setup.asyncio.sleep", sleep)
     monkeypatch.setattr(setup, "Standstill", partial(Standstill, clock=lambda: now, look=lambda _: seen))
     try:
         await setup.apply_topics("127.0.0.1:9", 1, lambda: pids)

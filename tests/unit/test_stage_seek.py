@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import defaultdict, deque
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from faust.types import TP
@@ -43,13 +43,14 @@ class Consumer(StageConsumer):
     def __init__(self) -> None:
         self._ring, self._acked, self._acked_index = defaultdict(deque), defaultdict(list), defaultdict(set)
         self._read_offset, self._committed_offset = defaultdict(lambda: None), defaultdict(lambda: None)
-        self._seeking, self._commit_fut = asyncio.Lock(), None
+        self._seeking, self._commit_fut = asyncio.Lock(), cast("asyncio.Future[None] | None", None)
         conf = SimpleNamespace(broker_rebalance_timeout=30)
         self.app = SimpleNamespace(epochs=Epochs(), should_stop=False, conf=conf)
-        self.log: Any = logging.getLogger("test")
-        self.log.dev = self.log.debug
+        log: Any = logging.getLogger("test")
+        log.dev = log.debug
+        self.log = log
         self.epoch = None
-        self.committed, self.position = OLD, None
+        self.committed, self.position = OLD, cast("int | None", None)
         self.held_up: list[asyncio.Event] = []
 
     def assignment(self) -> set[TP]:
@@ -108,6 +109,7 @@ async def test_a_commit_under_way_lands_before_the_positions_are_read(consumer: 
         await asyncio.sleep(0)
     consumer.committed = OLD  # now the commit lands
     done, consumer._commit_fut = consumer._commit_fut, None
+    assert done is not None
     done.set_result(None)
     await seeking
     assert begins_at_the_beginning(consumer)

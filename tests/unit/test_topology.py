@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 
 from adapters.redis.client import target
-from adapters.redis.cluster_setup import SLOTS, shares
+from adapters.redis.cluster_setup import shares
 from adapters.redis.slot_client import tagged
 from schemas.topics import stages
 from stack import composition as stack

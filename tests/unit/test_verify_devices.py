@@ -34,7 +34,7 @@ def device() -> Device:
 
 async def connect(live: Live) -> Wire:
     """A new connection, on which the join is sent."""
-    wire = Wire()
+    wire: Any = Wire()
     live._socket, live._acked, live._read = wire, 0, 0
     await live._join(wire)
     return wire
