@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import sys
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-import orjson
+import msgspec
 import typer
-from millrace_client.connection import LATER, PLACED
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from millrace_client import (
+    ErrorFrame,
+    Frame,
+    Joined,
+    Listener,
+    LiveConnection,
+    NewMessage,
+    decode_frame,
+    open_http_client,
+)
 
+from cli.client_errors import client_errors
 from cli.command import Data, find_target
 from cli.target import Server
 from stack.errors import OperatorError
 
 _TOKEN_S = 86_400
-_FIRST_WAIT_S, _MOST_WAIT_S = 0.1, 3.0
-_FINAL = {4401: "the token has ended or was revoked"}
-_JOIN = "join"
-_REFUSED = (400, 401, 403, 404)
+_REMOVED = "removed"
 
 User = Annotated[str, typer.Argument(metavar="USER", help="1-64 of A-Z a-z 0-9 _ . : -")]
 
@@ -40,7 +44,9 @@ def send(
         raise OperatorError("name a conversation with --conversation, or users for a new one with --to")
     target = find_target(data, Server.HTTP, Server.SECRET)
     token = target.token(user, ttl_s=_TOKEN_S)
-    print(asyncio.run(_send(target.http_url, token, conversation, to or "", _piped() if text == "-" else text)))
+    content = _piped() if text == "-" else text
+    with client_errors():
+        print(asyncio.run(_send(target.http_url, token, conversation, to or "", content)))
 
 
 def _piped() -> str:
@@ -51,12 +57,12 @@ def _piped() -> str:
 
 
 async def _send(url: str, token: str, conversation: str | None, to: str, text: str) -> str:
-    from millrace_client.http import open_front_door
-
-    async with open_front_door(url) as door:
+    async with open_http_client(url, token) as client:
         if conversation is None:
-            conversation = await door.create(token, [name for part in to.split(",") if (name := part.strip())])
-        return orjson.dumps(await door.post(token, conversation, text)).decode()
+            members = [name for part in to.split(",") if (name := part.strip())]
+            conversation = await client.create_conversation(members)
+        posted = await client.send(conversation, text)
+        return msgspec.json.encode(posted.message).decode()
 
 
 def listen(
@@ -72,89 +78,62 @@ def listen(
     --conversation no message of that conversation is missed or printed twice."""
     target = find_target(data, Server.WEBSOCKET, Server.SECRET)
     token = target.token(user, ttl_s=_TOKEN_S)
-    asyncio.run(Listener(target.ws_url, token, conversation, after, messages).run())
+    with client_errors():
+        asyncio.run(_listen(target.ws_url, token, conversation, after, messages))
 
 
 @dataclass(slots=True)
-class Listener:
-    """Prints what a connection gets. ``after``: the last contiguous seq of its conversation; ``messages``: how many
-    more are wanted, None for all."""
+class _Printer(Listener):
+    """Prints what a connection gets; stops it after ``messages`` of them, unless that is None."""
 
-    url: str
-    token: str
+    live: LiveConnection
     conversation: str | None
-    after: int
     messages: int | None
-    _wait_s: float = _FIRST_WAIT_S
-    _joined: bool = False
+    refusal: OperatorError | None = None
+    _is_joined: bool = False
 
-    async def run(self) -> None:
-        """Print frames until all that was wanted is printed. Raises OperatorError when the server refuses for good."""
-        while why := await self._connection():
-            print(f"{self.url} {why}; connecting again", file=sys.stderr)
-            await asyncio.sleep(random.uniform(0, self._wait_s))
-            self._wait_s = min(self._wait_s * 2, _MOST_WAIT_S)
+    def on_content(self, seq: int, raw: bytes) -> None:
+        """Print the next content frame of the conversation."""
+        self._print(raw)
+        self._count(is_message=isinstance(decode_frame(raw), NewMessage))
 
-    async def _connection(self) -> str | None:
-        """Live through one connection; return why it ended, or None when all that was wanted is printed."""
-        headers = {"Authorization": f"Bearer {self.token}"}
+    def on_frame(self, frame: Frame, raw: bytes) -> None:
+        """Print any other frame."""
+        if isinstance(frame, ErrorFrame) and frame.ref is not None:
+            return  # answers the join, which is repeated or refused
+        self._print(raw)
+        self._is_joined = self._is_joined or isinstance(frame, Joined)
+        self._count(is_message=self.conversation is None and isinstance(frame, NewMessage))
+
+    def on_ended(self, code: str, detail: str) -> None:
+        """Stop when the join was refused."""
+        if code != _REMOVED:
+            self.refusal = OperatorError(f"conversation {self.conversation} was refused: {detail}")
+            self.live.stop()
+
+    def on_disconnected(self, reason: str) -> None:
+        """Say that the connection is made again."""
+        print(f"{self.live.urls} {reason}; connecting again", file=sys.stderr)
+
+    def _print(self, raw: bytes) -> None:
         try:
-            async with connect(self.url, additional_headers=headers, max_size=2**20, proxy=None) as socket:
-                return await self._follow(socket)
+            print(raw.decode(), flush=True)
         except BrokenPipeError:  # nobody reads what we print any more, as after `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return None
-        except ConnectionClosed as exc:
-            code = exc.rcvd.code if exc.rcvd else None
-            if code in _FINAL:
-                raise OperatorError(f"{self.url} closed the connection with {code}: {_FINAL[code]}") from exc
-            return f"closed the connection with {code}" if code else "was lost"
-        except InvalidStatus as exc:
-            status, said = exc.response.status_code, exc.response.body[:300].decode(errors="replace")
-            if status in _REFUSED:
-                raise OperatorError(f"{self.url} refused the connection with {status}: {said}") from exc
-            return f"refused the connection with {status}"
-        except (InvalidHandshake, OSError, TimeoutError):
-            return "does not answer"
+            self.live.stop()
 
-    async def _follow(self, socket: ClientConnection) -> str | None:
-        self._joined = False
-        if self.conversation is not None:
-            join = {"type": "join_conversation", "id": self.conversation, "after": self.after, "ref": _JOIN}
-            await socket.send(orjson.dumps(join).decode())
-        while True:
-            raw = await socket.recv(decode=True)
-            frame: dict[str, Any] = orjson.loads(raw)
-            if frame["type"] == "error" and frame.get("ref") == _JOIN:
-                if frame["code"] in LATER:
-                    return f"answered {frame['code']}"
-                raise OperatorError(f"conversation {self.conversation} was refused: {frame['detail']}")
-            if frame["type"] != "connected":
-                self._wait_s = _FIRST_WAIT_S
-            if self._is_next(frame):
-                print(raw, flush=True)
-                if self._is_last(frame):
-                    return None
+    def _count(self, *, is_message: bool) -> None:
+        if self.messages is not None:
+            self.messages -= is_message
+            if self.messages <= 0 and (self._is_joined or self.conversation is None):
+                self.live.stop()
 
-    def _is_next(self, frame: dict[str, Any]) -> bool:
-        """Tell whether the frame is to be printed: everything but what the conversation has shown already, and hints
-        that come before their turn, while it is not joined."""
-        if frame["type"] == "joined":
-            self._joined, self.after = True, max(self.after, frame["seq"])
-        if not self._is_placed(frame) or frame["seq"] == 0:
-            return True
-        if frame["seq"] <= self.after or not (self._joined or frame["seq"] == self.after + 1):
-            return False
-        self.after = frame["seq"]
-        return True
 
-    def _is_last(self, frame: dict[str, Any]) -> bool:
-        """Count the message, if it is one that is waited for; tell whether it was the last."""
-        if self.messages is None:
-            return False
-        is_ours = self.conversation is None or self._is_placed(frame)
-        self.messages -= is_ours and frame["type"] == "new_message"
-        return self.messages <= 0 and (self._joined or self.conversation is None)
-
-    def _is_placed(self, frame: dict[str, Any]) -> bool:
-        return frame.get("conversationId") == self.conversation and frame["type"] in PLACED
+async def _listen(url: str, token: str, conversation: str | None, after: int, messages: int | None) -> None:
+    live = LiveConnection(url, token)
+    printer = live.listener = _Printer(live, conversation, messages)
+    if conversation is not None:
+        live.subscribe(conversation, printer, after=after)
+    await live.run()
+    if printer.refusal is not None:
+        raise printer.refusal

@@ -8,13 +8,17 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.client_errors import client_errors
 from cli.command import AsJson, Data, find_target
 from cli.target import Server, Target
 from stack.errors import OperatorError
+
+if TYPE_CHECKING:
+    from millrace_client import HttpClient, Listener, Subscription
 
 LINES = (
     ("alice", "Did the mill start this morning?"),
@@ -40,7 +44,8 @@ def demo(
     import uvloop
 
     target = find_target(data, Server.HTTP, Server.WEBSOCKET, Server.SECRET)
-    lives = uvloop.run(Chat(target).run(messages))
+    with client_errors():
+        lives = uvloop.run(Chat(target).run(messages))
     if as_json:
         print(json.dumps({"messages": [life.milliseconds() for life in lives], "medians": medians(lives)}))
     else:
@@ -78,30 +83,6 @@ def medians(lives: list[Life]) -> dict[str, float]:
 
 
 @dataclass(slots=True)
-class _Screen:
-    """One user's screen: marks what it sees."""
-
-    user: str
-    chat: Chat
-
-    def joined(self, seq: int) -> None:
-        """Nothing to mark."""
-
-    def shown(self, seq: int, raw: bytes) -> None:
-        """A message is on the recipient's screen."""
-        life = self.chat.now
-        if life is not None and life.sender != self.user:
-            life.mark("socket")
-
-    def other(self, said: dict[str, Any]) -> None:
-        """A status is on the sender's screen."""
-        life = self.chat.now
-        mine = life is not None and said["type"] == "message_status" and life.sender == self.user
-        if mine and life is not None and said["userId"] != self.user and said["seq"] >= life.seq > 0:
-            life.mark(said["status"])
-
-
-@dataclass(slots=True)
 class Chat:
     """Alice and Bob."""
 
@@ -110,37 +91,55 @@ class Chat:
 
     async def run(self, count: int) -> list[Life]:
         """The lives of ``count`` messages. Raises OperatorError when one does not get through."""
-        from millrace_client.connection import Live
-        from millrace_client.http import open_front_door
+        from millrace_client import HttpClient, LiveConnection, open_http
 
         tokens = {user: self.stack.token(user, ttl_s=3600) for user in ("alice", "bob")}
-        async with open_front_door(self.stack.http_url) as door:
-            room = await door.create(tokens["alice"], ["bob"], "At the mill")
-            lives = {
-                user: Live((self.stack.ws_url,), tokens[user], room, _Screen(user, self), after=0, acks=False)
-                for user in tokens
-            }
-            tasks = [asyncio.create_task(live.run()) for live in lives.values()]
+        async with open_http(self.stack.http_url) as transport:
+            clients = {user: HttpClient(transport, token) for user, token in tokens.items()}
+            room = await clients["alice"].create_conversation(["bob"], "At the mill")
+            connections = {user: LiveConnection(self.stack.ws_url, token) for user, token in tokens.items()}
+            screens = {user: live.subscribe(room, self._screen(user), after=0) for user, live in connections.items()}
+            tasks = [asyncio.create_task(live.run()) for live in connections.values()]
             try:
-                for live in lives.values():
-                    await _within(live.ready.wait, "the WebSocket did not join")
+                for screen in screens.values():
+                    await _within(screen.ready.wait, "the WebSocket did not join")
                 done = []
                 for number in range(count):
                     sender, content = LINES[number % len(LINES)]
                     other = "bob" if sender == "alice" else "alice"
-                    done.append(await self._one(Life(sender, content), door, tokens[sender], room, lives[other]))
+                    done.append(await self._one(Life(sender, content), clients[sender], room, screens[other]))
                     await asyncio.sleep(0.05)  # light load is what is shown here
                 return done
             finally:
-                for live in lives.values():
+                for live in connections.values():
                     await live.close()
                 await asyncio.wait(tasks, timeout=5)
 
-    async def _one(self, life: Life, door: Any, token: str, room: str, receiver: Any) -> Life:
+    def _screen(self, user: str) -> Listener:
+        """Return what marks the current message when ``user`` sees it, or a status of it."""
+        from millrace_client import Frame, Listener, MessageStatus
+
+        chat = self
+
+        class Screen(Listener):
+            def on_content(self, seq: int, raw: bytes) -> None:
+                if chat.now is not None and chat.now.sender != user:
+                    chat.now.mark("socket")
+
+            def on_frame(self, frame: Frame, raw: bytes) -> None:
+                life = chat.now
+                if life is None or life.sender != user or not isinstance(frame, MessageStatus):
+                    return
+                if frame.user_id != user and frame.seq >= life.seq > 0:
+                    life.mark(frame.status)
+
+        return Screen()
+
+    async def _one(self, life: Life, client: HttpClient, room: str, receiver: Subscription) -> Life:
         self.now = life
         life.began = time.perf_counter()
-        posted = await door.send(token, room, life.content)
-        life.seq, life.began = posted.seq, posted.began
+        posted = await client.send(room, life.content)
+        life.seq, life.began = posted.message.seq, posted.began
         life.at["accepted"] = posted.began + posted.seconds
         await _within(life.reached["socket"].wait, "the message did not reach the recipient's socket")
         await receiver.acknowledge()

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.client_errors import client_errors
 from cli.command import AsJson, Data, find_target
 from cli.target import Server, Target
 from stack.errors import OperatorError
 
 if TYPE_CHECKING:
-    from millrace_client.http import FrontDoor
+    from millrace_client import RetryingTransport
 
     from verify.replay.day import Outcome
     from verify.replay.irc import Happening
@@ -44,7 +45,8 @@ def replay_irc(
     logs, times = _logs(folder, days), _speed(speed)
     target = find_target(data, Server.HTTP, Server.WEBSOCKET, Server.SECRET)
     replay = Replay(target, logs, times, parallel, quiet=as_json)
-    report = uvloop.run(replay.run())
+    with client_errors():
+        report = uvloop.run(replay.run())
     print(json.dumps(report)) if as_json else _show(report)
     if not report["kept"]:
         raise typer.Exit(1)
@@ -91,36 +93,36 @@ class Replay:
 
     async def run(self) -> dict[str, Any]:
         """The report. Raises OperatorError when a front door stays shut."""
-        from millrace_client.http import open_front_door
+        from millrace_client import open_http
 
         from verify.replay.quantiles import Quantiles
 
-        delivery, began = Quantiles(), time.monotonic()
+        post, delivery, began = Quantiles(), Quantiles(), time.monotonic()
         with progress_bar(sum(map(len, self.logs.values())), self.quiet) as progress:
-            async with open_front_door(self.stack.http_url) as door:
+            async with open_http(self.stack.http_url) as door:
                 gate = asyncio.Semaphore(self.parallel)
                 try:
                     async with asyncio.TaskGroup() as group:
                         for name in self.logs:
-                            group.create_task(self._day(name, gate, door, delivery, progress))
+                            group.create_task(self._day(name, gate, door, post, delivery, progress))
                 except BaseExceptionGroup as exc:  # one day's trouble ends all; its own words say why
                     raise exc.exceptions[0] from exc
-        post = Quantiles()
-        post.add(door.post_seconds)
         return report(self.outcomes, post, delivery, door.repeats, time.monotonic() - began)
 
     async def _day(
         self,
         name: str,
         gate: asyncio.Semaphore,
-        door: FrontDoor,
+        door: RetryingTransport,
+        post: Quantiles,
         delivery: Quantiles,
         progress: Callable[[int], None],
     ) -> None:
         from verify.replay.day import Day
 
         async with gate:
-            day = Day(name, self.logs.pop(name), door, self.stack.ws_url, self._token, delivery, progress, self.speed)
+            log, url = self.logs.pop(name), self.stack.ws_url
+            day = Day(name, log, door, url, self._token, post, delivery, progress, self.speed)
             self.outcomes.append(await day.run())
 
     def _token(self, user: str) -> str:

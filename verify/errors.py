@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from millrace_client import MillraceClientError
+
 from domain.errors import Unavailable
 from stack.errors import OperatorError
 
@@ -27,7 +29,11 @@ def cause(exc: BaseException) -> BaseException:
 def reason(exc: BaseException) -> str:
     """What is expected says it in its own words, anything else with the name of its type."""
     exc = cause(exc)
-    return str(exc) if isinstance(exc, OperatorError | Unavailable) else f"{type(exc).__name__}: {exc}".rstrip(": ")
+    return (
+        str(exc)
+        if isinstance(exc, OperatorError | Unavailable | MillraceClientError)
+        else f"{type(exc).__name__}: {exc}".rstrip(": ")
+    )
 
 
 @contextmanager

@@ -5,8 +5,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 
-from millrace_client.connection import Frames
-
+from verify.frames import Frames
 from verify.workload import RoomScript, Seat, Send
 
 

@@ -84,8 +84,8 @@ class Rest:
             delivered, read = marks.get((d.room.conversation_id, user), (0, 0))
             if delivered < d.cursor:
                 waiting.append(f"the receipt of {user} for {d.cursor}")
-            if read < d.live.read:
-                waiting.append(f"the word of {user} that {d.live.read} was read")
+            if read < d.subscription.sync.read:
+                waiting.append(f"the word of {user} that {d.subscription.sync.read} was read")
         return waiting
 
 

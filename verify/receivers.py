@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from millrace_client.connection import Live
+from millrace_client import Listener, LiveConnection, Subscription
 
 from verify.history import Room, Screen
 from verify.workload import Kind
@@ -21,11 +21,13 @@ _READ_EVERY = 4
 _TROUBLE_S = (2.0, 7.0)
 _SLEEP_S = (0.5, 3.0)
 _OUT = b'"change":"member_removed"'
+OUT = frozenset({"removed", "not_found"})
+"""Codes with which a conversation ends for who is no member."""
 
 
 @dataclass(slots=True)
-class Device:
-    """One device in one conversation, with the behaviour of its kind. It is a screen of millrace_client.connection."""
+class Device(Listener):
+    """One device in one conversation, with the behaviour of its kind, on the client library."""
 
     room: Room
     screen: Screen
@@ -33,7 +35,8 @@ class Device:
     token: str
     after: int | None = 0
     chance: random.Random = field(default_factory=random.Random)
-    live: Live = field(init=False)
+    live: LiveConnection = field(init=False)
+    subscription: Subscription = field(init=False)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     trouble: asyncio.Task[None] | None = None
     acknowledging: asyncio.Task[None] | None = None
@@ -50,9 +53,13 @@ class Device:
         self.acknowledging = asyncio.create_task(self._acknowledge())
 
     def _connect(self, after: int | None) -> None:
-        urls = tuple(f"{url}?device={self.screen.seat.device}" for url in self.urls)
-        self.live = Live(urls, self.token, self.room.conversation_id, self, after=after)
+        self.attach(LiveConnection(self.urls, self.token, device=self.screen.seat.device, persistent=True), after)
         self.tasks.append(asyncio.create_task(self.live.run()))
+
+    def attach(self, live: LiveConnection, after: int | None) -> None:
+        """Follow the conversation on this connection."""
+        self.live = live
+        self.subscription = live.subscribe(self.room.conversation_id, self, after=after)
 
     @property
     def clients(self) -> Sequence[asyncio.Task[None] | None]:
@@ -64,14 +71,14 @@ class Device:
         """The last contiguous seq on its screen."""
         return self.screen.seqs[-1] if self.screen.seqs else self.screen.after
 
-    # what millrace_client.connection tells
+    # Listener
 
-    def joined(self, seq: int) -> None:
+    def on_start(self, seq: int) -> None:
         """The first join says after what this screen begins."""
         if not self.screen.seqs:
             self.screen.after = seq
 
-    def shown(self, seq: int, raw: bytes) -> None:
+    def on_content(self, seq: int, raw: bytes) -> None:
         """The next content frame."""
         self.screen.seqs.append(seq)
         self.screen.times.append(time.monotonic())
@@ -82,9 +89,9 @@ class Device:
                 self.screen.until = seq
                 self.out.set()
 
-    def other(self, said: dict[str, Any]) -> None:
+    def on_ended(self, code: str, detail: str) -> None:
         """It was put out while it was away, or behind. Whether it had to be is judged later."""
-        if self.live.is_out(said) and self.screen.until is None:
+        if code in OUT and self.screen.until is None:
             self.screen.until = self.cursor
             self.out.set()
 
@@ -95,33 +102,33 @@ class Device:
         while True:
             await asyncio.sleep(_ACK_S)
             rounds += 1
-            await self.live.acknowledge(read=not self.calm and not rounds % _READ_EVERY)
+            await self.subscription.acknowledge(read=not self.calm and not rounds % _READ_EVERY)
 
     async def loses_connections(self) -> None:
         """Every few seconds, without a word."""
         while True:
             await asyncio.sleep(self.chance.uniform(*_TROUBLE_S))
-            self.live.cut()
+            self.live.abort()
 
     async def sleeps(self) -> None:
         """Reads nothing for a while, again and again."""
         while True:
             await asyncio.sleep(self.chance.uniform(*_TROUBLE_S))
-            self.live.awake.clear()
+            self.live.pause_reading()
             await asyncio.sleep(self.chance.uniform(*_SLEEP_S))
-            self.live.awake.set()
+            self.live.resume_reading()
 
     async def dies(self) -> None:
         """Ends, and starts again from what is on its screen."""
         while True:
             await asyncio.sleep(self.chance.uniform(*_TROUBLE_S))
             self._note()
-            self.live.end()
+            self.live.stop(abruptly=True)
             self._connect(self.cursor if self.screen.seqs else self.after)
 
     def _note(self) -> None:
-        self.screen.repeats += self.live.raw_repeats
-        self.screen.gaps += self.live.gaps
+        self.screen.repeats += self.subscription.sync.repeats
+        self.screen.gaps += self.subscription.sync.gaps
         self.screen.reconnects += self.live.reconnects
 
     def behave(self) -> None:
@@ -129,7 +136,7 @@ class Device:
         self.calm = True
         if self.trouble is not None:
             self.trouble.cancel()
-        self.live.awake.set()
+        self.live.resume_reading()
 
     def fall_silent(self) -> None:
         """Everything is acknowledged: say no more."""
@@ -156,34 +163,39 @@ _BEHAVIOURS: dict[Kind, Callable[[Device], Any]] = {
 
 
 @dataclass(slots=True)
-class Stranger:
+class Stranger(Listener):
     """Somebody who tries to listen where they are no member."""
 
     room: Room
     urls: Sequence[str]
     token: str
-    live: Live = field(init=False)
+    live: LiveConnection = field(init=False)
+
+    def attach(self, live: LiveConnection) -> None:
+        """Try to follow the conversation on this connection."""
+        self.live = live
+        live.subscribe(self.room.conversation_id, self, after=0)
 
     async def run(self) -> None:
         """Ask again and again, for ever."""
-        self.live = Live(tuple(self.urls), self.token, self.room.conversation_id, self, after=0)
+        self.attach(LiveConnection(self.urls, self.token, persistent=True))
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.live.run())
                 while True:
                     await asyncio.sleep(random.uniform(*_TROUBLE_S))
-                    self.live.cut()
+                    self.live.abort()
         finally:
             await self.live.close()
 
-    def joined(self, seq: int) -> None:
+    def on_start(self, seq: int) -> None:
         """Must not happen."""
         self.room.strange += 1
 
-    def shown(self, seq: int, raw: bytes) -> None:
+    def on_content(self, seq: int, raw: bytes) -> None:
         """Must not happen."""
         self.room.strange += 1
 
-    def other(self, said: dict[str, Any]) -> None:
+    def on_ended(self, code: str, detail: str) -> None:
         """``not_found``, as it should be."""
-        self.room.refused += self.live.is_out(said)
+        self.room.refused += code in OUT

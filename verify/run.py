@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import httpx2
-from millrace_client.http import FrontDoor
+from millrace_client import HttpClient, RetryingTransport
 
 from domain.errors import Unavailable
 from stack.errors import OperatorError
@@ -59,7 +59,7 @@ class Run:
             httpx2.AsyncClient(timeout=10, limits=limits) as client,
             httpx2.AsyncClient(base_url=self.http[0], timeout=5, limits=limits) as at_door,
         ):
-            door = FrontDoor(at_door)
+            door = RetryingTransport(at_door)
             try:
                 await self._open(scripts, door)
                 store, lags = observe(client, self.evidence.rooms)
@@ -77,7 +77,7 @@ class Run:
 
     # opening
 
-    async def _open(self, scripts: Sequence[RoomScript], door: FrontDoor) -> None:
+    async def _open(self, scripts: Sequence[RoomScript], door: RetryingTransport) -> None:
         rooms = [Room(script) for script in scripts]
         await asyncio.gather(*(self._create(room, door) for room in rooms))
         self.evidence.rooms += rooms
@@ -93,15 +93,18 @@ class Run:
     async def _joined(self, within_s: float) -> None:
         try:
             async with asyncio.timeout(within_s):
-                await asyncio.gather(*(device.live.ready.wait() for device in self.devices))
+                await asyncio.gather(*(device.subscription.ready.wait() for device in self.devices))
         except TimeoutError as exc:
             must_live(client for device in self.devices for client in device.clients)
-            waiting = sum(not device.live.ready.is_set() for device in self.devices)
+            waiting = sum(not device.subscription.ready.is_set() for device in self.devices)
             raise OperatorError(f"{waiting} of {len(self.devices)} devices did not join in {within_s:.0f} s") from exc
 
-    async def _create(self, room: Room, door: FrontDoor) -> None:
+    async def _create(self, room: Room, door: RetryingTransport) -> None:
         owner, *others = room.script.members
-        room.conversation_id = await door.create(self.token(owner), others, "verified")
+        room.conversation_id = await self._user(owner, door).create_conversation(others, "verified")
+
+    def _user(self, user: str, door: RetryingTransport) -> HttpClient:
+        return HttpClient(door, self.token(user))
 
     def _seat(self, room: Room, seat: Seat, after: int | None) -> Device:
         screen = Screen(seat)
@@ -114,7 +117,7 @@ class Run:
     # talking
 
     async def _talk(
-        self, client: httpx2.AsyncClient, door: FrontDoor, breaker: Breaker | None, sampler: Sampler
+        self, client: httpx2.AsyncClient, door: RetryingTransport, breaker: Breaker | None, sampler: Sampler
     ) -> None:
         sampling = asyncio.create_task(sampler.run())
         async with asyncio.TaskGroup() as group:
@@ -138,12 +141,12 @@ class Run:
         await asyncio.sleep(self.seconds * self.rng.uniform(*_LATE_AT))
         self._seat(room, seat, after=0)
 
-    async def _out_and_back(self, room: Room, door: FrontDoor) -> None:
-        owner, leaver = self.token(room.script.owner), room.script.leaver
+    async def _out_and_back(self, room: Room, door: RetryingTransport) -> None:
+        owner, leaver = self._user(room.script.owner, door), room.script.leaver
         device = next(d for d in self.devices if d.room is room and d.screen.seat.user == leaver)
         await asyncio.sleep(self.seconds * _OUT_AT)
         unasked = device.out.is_set()
-        await door.leave(owner, room.conversation_id, leaver)
+        await owner.remove_member(room.conversation_id, leaver)
         if not unasked:
             device.screen.removed_at = time.monotonic()
         with suppress(TimeoutError):
@@ -153,7 +156,7 @@ class Run:
         must_live(device.clients)
         await device.close()
         self.devices.remove(device)
-        await door.add(owner, room.conversation_id, leaver)
+        await owner.add_member(room.conversation_id, leaver)
         self._seat(room, Seat(user=leaver, device=_LEAVER, kind=Kind.STEADY), after=None)
 
     # closing

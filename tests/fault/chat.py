@@ -11,8 +11,7 @@ from typing import Any
 
 import httpx2
 import psycopg
-from millrace_client.connection import Live
-from millrace_client.http import open_front_door
+from millrace_client import HttpClient, LiveConnection, open_http
 
 from adapters.auth import issue
 from schemas.ids import new_id
@@ -86,12 +85,12 @@ class Chat:
     async def watch(self, user: str, room: str, url: str = "", *, after: int | None = 0) -> Watcher:
         """One more connection, which has joined when this returns."""
         screen = Screen(Seen(user, after or 0))
-        live = Live((url or self.stack.ws_url,), self.token(user), room, screen, after=after)
-        watcher = Watcher(user, room, live, screen)
+        live = LiveConnection(url or self.stack.ws_url, self.token(user), listener=screen, persistent=True)
+        watcher = Watcher(user, room, live, live.subscribe(room, screen, after=after), screen)
         watcher.task = asyncio.create_task(live.run())
         self.watchers.append(watcher)
         async with asyncio.timeout(30):
-            await live.ready.wait()
+            await watcher.subscription.ready.wait()
         return watcher
 
     # what came of it
@@ -114,7 +113,11 @@ class Chat:
             owed = {name: count for name, count in owed.items() if name in ("unpublished", "pending")}
         cursor = await conn.execute(_HEADS, (list(self.rooms),))
         heads = dict(await cursor.fetchall())
-        behind = {w.user: (w.live.cursor, heads[w.room]) for w in self.watchers if w.live.cursor != heads[w.room]}
+        behind = {
+            w.user: (w.subscription.cursor, heads[w.room])
+            for w in self.watchers
+            if w.subscription.cursor != heads[w.room]
+        }
         return {**owed, "behind": behind} if behind else owed
 
     def stored(self) -> Stored:
@@ -168,10 +171,11 @@ async def open_chat(
     async with httpx2.AsyncClient(timeout=6, limits=limits) as client:
         since = await topics.ends(stack.kafka, "message.created")
         chat = Chat(stack, client, list(doors) or [stack.http_url], since)
-        async with open_front_door(stack.http_url) as door:
+        async with open_http(stack.http_url) as transport:
             for _ in range(rooms):
                 users = [f"u{n}-{new_id()[-8:]}" for n in range(members)]
-                chat.rooms[await door.create(chat.token(users[0]), users[1:], "a room")] = users
+                owner = HttpClient(transport, chat.token(users[0]))
+                chat.rooms[await owner.create_conversation(users[1:], "a room")] = users
         if watched:
             wanted = [(user, room) for room, users in chat.rooms.items() for user in users]
             await asyncio.gather(*(chat.watch(user, room, ws_url) for user, room in wanted))

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 import orjson
-from millrace_client.connection import Live
+from millrace_client import Frame, Listener, LiveConnection, Subscription
 
 from verify.replay.checker import Accepted, Seen, Shown, judge
 
@@ -60,7 +60,7 @@ class Stored:
 
 
 @dataclass(slots=True)
-class Screen:
+class Screen(Listener):
     """What a member sees."""
 
     seen: Seen
@@ -68,10 +68,10 @@ class Screen:
     shown_at: dict[int, float] = field(default_factory=dict)
     others: list[dict[str, Any]] = field(default_factory=list)
 
-    def joined(self, seq: int) -> None:
+    def on_start(self, seq: int) -> None:
         self.seen.after = seq
 
-    def shown(self, seq: int, raw: bytes) -> None:
+    def on_content(self, seq: int, raw: bytes) -> None:
         said = orjson.loads(raw)
         message = said.get("message")
         shown = Shown(message["messageId"], message["senderId"], message["content"]) if message else None
@@ -79,8 +79,11 @@ class Screen:
         self.frames[seq] = shown
         self.shown_at[seq] = time.monotonic()
 
-    def other(self, said: dict[str, Any]) -> None:
-        self.others.append(said)
+    def on_frame(self, frame: Frame, raw: bytes) -> None:
+        self.others.append(orjson.loads(raw))
+
+    def on_disconnected(self, reason: str) -> None:
+        """Nothing to judge."""
 
 
 @dataclass(slots=True)
@@ -89,7 +92,8 @@ class Watcher:
 
     user: str
     room: str
-    live: Live
+    live: LiveConnection
+    subscription: Subscription
     screen: Screen
     task: asyncio.Task[None] | None = None
 

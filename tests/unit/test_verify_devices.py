@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from millrace_client.connection import Live
+from millrace_client import LiveConnection
 
 from tests import make
 from verify.history import Room, Screen
@@ -21,27 +21,40 @@ class Wire:
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
 
-    async def send(self, text: str) -> None:
-        self.sent.append(orjson.loads(text))
+    async def send(self, data: bytes, text: bool) -> None:
+        assert text
+        self.sent.append(orjson.loads(data))
 
 
 def device() -> Device:
     script = RoomScript(owner="alice", members=(), leaver="carol", stranger="mallory", seats=(), sends=())
     made = Device(Room(script, make.ROOM), Screen(Seat(user="bob", device="desk", kind=Kind.STEADY)), (), "token")
-    made.live = Live((), "token", make.ROOM, made, after=0)
+    made.attach(LiveConnection((), "token"), 0)
     return made
 
 
-async def connect(live: Live) -> Wire:
-    """A new connection, on which the join is sent."""
-    wire: Any = Wire()
-    live._socket, live._acked, live._read = wire, 0, 0
-    await live._join(wire)
+async def connect(live: LiveConnection) -> Wire:
+    """Open a new connection; return once the join is sent."""
+    wire = Wire()
+    live.opened(wire)
+    await sent(wire, 1)
     return wire
 
 
-def hear(live: Live, **said: Any) -> None:
-    live._arrived(orjson.dumps(said))
+async def sent(wire: Wire, count: int) -> None:
+    """Wait until so many frames are sent."""
+    async with asyncio.timeout(5):
+        while len(wire.sent) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+def hear(live: LiveConnection, **fields: Any) -> None:
+    live.receive(orjson.dumps(fields))
+
+
+def show(live: LiveConnection, *seqs: int) -> None:
+    for seq in seqs:
+        hear(live, type="conversation_changed", conversationId=make.ROOM, seq=seq, change="member_added", userId="x")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +70,8 @@ def hear(live: Live, **said: Any) -> None:
 async def test_only_the_answer_to_its_last_join_or_the_end_of_its_stay_puts_a_device_out(said, is_out):
     mine = device()
     wire = await connect(mine.live)
-    await mine.live._join(wire)
+    mine.subscription.join()
+    await sent(wire, 2)
     assert [frame["ref"] for frame in wire.sent] == [1, 2]
     hear(mine.live, **said)
     assert (mine.out.is_set(), mine.screen.until) == (is_out, 0 if is_out else None)
@@ -68,32 +82,32 @@ def told(wire: Wire) -> list[tuple[str, int]]:
 
 
 async def test_a_receipt_is_told_after_the_join_and_what_was_read_again_on_each_connection():
-    live = device().live
+    mine = device()
+    live, subscription = mine.live, mine.subscription
     wire = await connect(live)
-    live.cursor = 5
-    await live.acknowledge(read=True)
-    assert (told(wire), live.read) == ([], 0)  # it would be refused
-    hear(live, type="joined", id=make.ROOM, seq=5)
-    await live.acknowledge(read=True)
-    live.cursor = 7
-    await live.acknowledge()
-    await live.acknowledge()
+    show(live, 1, 2, 3, 4, 5)
+    await subscription.acknowledge(read=True)
+    assert (told(wire), subscription.sync.read) == ([], 0)  # it would be refused
+    hear(live, type="joined", id=make.ROOM, seq=5, ref=1)
+    await subscription.acknowledge(read=True)
+    show(live, 6, 7)
+    await subscription.acknowledge()
+    await subscription.acknowledge()
     assert told(wire) == [("read", 5), ("ack", 7)]
     again = await connect(live)
-    hear(live, type="joined", id=make.ROOM, seq=7)
-    await live.acknowledge()
+    hear(live, type="joined", id=make.ROOM, seq=7, ref=2)
+    await subscription.acknowledge()
     assert told(again) == [("read", 5), ("ack", 7)]
-    assert live.read == 5
+    assert subscription.sync.read == 5
 
 
 def stranger() -> Stranger:
-    made = Stranger(device().room, (), "token")
-    made.live = Live((), "token", make.ROOM, made, after=0)
-    return made
+    return Stranger(device().room, (), "token")
 
 
 async def test_it_is_counted_how_often_a_stranger_is_refused():
     mallory = stranger()
+    mallory.attach(LiveConnection((), "token"))
     await connect(mallory.live)
     hear(mallory.live, type="error", code="unavailable", ref=0)
     assert mallory.room.refused == 0
@@ -102,10 +116,10 @@ async def test_it_is_counted_how_often_a_stranger_is_refused():
 
 
 async def test_a_stranger_whose_connection_dies_dies_with_it(monkeypatch):
-    async def die(_: Live) -> None:
+    async def die(_: LiveConnection) -> None:
         raise KeyError("type")
 
-    monkeypatch.setattr(Live, "run", die)
+    monkeypatch.setattr(LiveConnection, "run", die)
     async with asyncio.timeout(5):
         with pytest.raises(ExceptionGroup):
             await stranger().run()

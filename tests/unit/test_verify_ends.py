@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from millrace_client.connection import Live
+from millrace_client import LiveConnection
 
 from domain.errors import Unavailable
 from stack.errors import OperatorError
@@ -90,7 +90,7 @@ async def test_a_fault_that_fails_is_named(monkeypatch, tmp_path: Path):
 def client() -> Device:
     script = RoomScript(owner="alice", members=(), leaver="carol", stranger="mallory", seats=(), sends=())
     made = Device(Room(script, make.ROOM), Screen(Seat(user="bob", device="desk", kind=Kind.STEADY)), (), "t")
-    made.live = Live((), "t", make.ROOM, made, after=0)
+    made.attach(LiveConnection((), "t"), 0)
     return made
 
 
@@ -100,7 +100,7 @@ def run_of(*devices: Device) -> Run:
 
 async def test_who_does_not_join_is_counted():
     ready, waiting = client(), client()
-    ready.live.ready.set()
+    ready.subscription.ready.set()
     with pytest.raises(OperatorError, match="1 of 2 devices did not join in 0 s"):
         await run_of(ready, waiting)._joined(0.01)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from millrace_client.connection import Live
+from millrace_client import LiveConnection
 
 from tests import make
 from verify import quiescence as resting
@@ -54,7 +54,8 @@ def bob(cursor: int, read: int) -> Device:
     script = RoomScript(owner="alice", members=(), leaver="carol", stranger="mallory", seats=(), sends=())
     made = Device(Room(script, make.ROOM), Screen(Seat(user="bob", device="desk", kind=Kind.STEADY)), (), "token")
     made.screen.seqs.extend(range(1, cursor + 1))
-    made.live = Live((), "token", make.ROOM, made, after=0, read=read)
+    made.attach(LiveConnection((), "token"), 0)
+    made.subscription.sync.read = read
     return made
 
 

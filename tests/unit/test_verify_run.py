@@ -6,8 +6,9 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import pytest
-from millrace_client.connection import Live
+from millrace_client import LiveConnection
 
 from tests import make
 from verify import run as runs
@@ -18,15 +19,15 @@ from verify.workload import Kind, RoomScript, Seat
 
 
 @dataclass
-class Door:
+class Owner:
     """Ends memberships, of which the device is told."""
 
     device: Device
 
-    async def leave(self, *_: str) -> None:
+    async def remove_member(self, *_: str) -> None:
         self.device.out.set()
 
-    async def add(self, *_: str) -> None:
+    async def add_member(self, *_: str) -> None:
         pass
 
 
@@ -39,12 +40,12 @@ async def test_who_was_put_out_before_the_removal_was_not_removed(monkeypatch, o
     script = RoomScript(owner="alice", members=(), leaver="carol", stranger="mallory", seats=(), sends=())
     room = Room(script, make.ROOM)
     device = Device(room, Screen(Seat(user="carol", device="parlour", kind=Kind.STEADY)), (), "token")
-    device.live = Live((), "token", make.ROOM, device, after=0)
+    device.attach(LiveConnection((), "token"), 0)
     if out_before:
-        device.live.cursor = 0
-        device.other({"type": "left", "id": make.ROOM})
+        device.live.receive(orjson.dumps({"type": "left", "id": make.ROOM, "reason": "removed"}))
+    monkeypatch.setattr(Run, "_user", lambda *_: Owner(device))
     run = Run(Evidence("v", 1), ["http://x"], [], str, 0.0, random.Random(1), devices=[device])
-    await run._out_and_back(room, Door(device))
+    await run._out_and_back(room, None)
     assert (device.screen.removed_at is None) == out_before
     assert len(seats) == 1
     assert run.devices == []

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from millrace_client.connection import Frames, Live
-from millrace_client.http import FrontDoor
+from millrace_client import HttpClient, Listener, LiveConnection, RetryingTransport, Subscription
 
 from stack.errors import OperatorError
+from verify.frames import Frames
 from verify.replay import irc
 from verify.replay.checker import Accepted, Seen, Shown, Verdict, judge
 from verify.replay.irc import Join, Part, Rename, Say
@@ -28,21 +28,22 @@ _ACK_S, _READ_EVERY = 1.0, 5
 
 
 @dataclass(slots=True)
-class Member:
+class Member(Listener):
     """One stay of one nick: a live socket, and what is on its screen."""
 
     seen: Seen
     frames: Frames
-    live: Live = field(init=False)
+    live: LiveConnection = field(init=False)
+    subscription: Subscription = field(init=False)
     removed: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     leaving: bool = False
 
-    def joined(self, seq: int) -> None:
+    def on_start(self, seq: int) -> None:
         """The stay begins after this seq."""
         self.seen.after = seq
 
-    def shown(self, seq: int, raw: bytes) -> None:
+    def on_content(self, seq: int, raw: bytes) -> None:
         """The next content frame."""
         self.seen.seqs.append(seq)
         self.seen.times.append(time.perf_counter())
@@ -54,10 +55,9 @@ class Member:
     def _is_my_removal(self, said: dict[str, Any]) -> bool:
         return bool(said["change"] == "member_removed" and said["userId"] == self.seen.member)
 
-    def other(self, said: dict[str, Any]) -> None:
-        """Statuses, presence, notifications: not judged here. A member that was cut off while leaving is not let in
-        again: what it has is what it was owed."""
-        if self.leaving and said["type"] == "error" and said["code"] == "not_found":
+    def on_ended(self, code: str, detail: str) -> None:
+        """A member that was cut off while leaving is not let in again: what it has is what it was owed."""
+        if self.leaving and code == "not_found":
             self.seen.until = self.seen.seqs[-1] if self.seen.seqs else self.seen.after
             self.removed.set()
 
@@ -83,9 +83,10 @@ class Day:
 
     name: str
     happenings: list[irc.Happening]
-    door: FrontDoor
+    door: RetryingTransport
     ws_url: str
     token: Callable[[str], str]
+    post: Quantiles
     delivery: Quantiles
     progress: Callable[[int], None]
     speed: float | None = None
@@ -111,7 +112,8 @@ class Day:
 
     async def _open(self) -> None:
         there = [self._person(nick) for nick in irc.present_from_start(self.happenings)]
-        self.room = await self.door.create(self.token(CHANNEL), sorted({*there, CHANNEL}), f"#ubuntu {self.name}")
+        members = sorted({*there, CHANNEL})
+        self.room = await self._user(CHANNEL).create_conversation(members, f"#ubuntu {self.name}")
         gate = asyncio.Semaphore(_CONNECTING)
 
         async def enter(user: str) -> None:
@@ -123,15 +125,19 @@ class Day:
     def _person(self, nick: str) -> str:
         return self.persons.setdefault(nick, irc.user_id(nick))
 
+    def _user(self, user: str) -> HttpClient:
+        return HttpClient(self.door, self.token(user))
+
     async def _enter(self, user: str, after: int | None) -> None:
         member = Member(Seen(user, after or 0), self.frames)
-        member.live = Live((self.ws_url,), self.token(user), self.room, member, after=after)
+        member.live = LiveConnection(self.ws_url, self.token(user), persistent=True)
+        member.subscription = member.live.subscribe(self.room, member, after=after)
         member.task = asyncio.create_task(member.live.run())
         self.here[user] = member
         self.stays.append(member)
         try:
             async with asyncio.timeout(_QUIET_S):
-                await member.live.ready.wait()
+                await member.subscription.ready.wait()
         except TimeoutError as exc:
             raise OperatorError(f"{user} could not join {self.name} within {_QUIET_S:.0f} s") from exc
 
@@ -149,7 +155,7 @@ class Day:
             case Join(nick):
                 user = self._person(nick)
                 if user not in self.here:
-                    await self.door.add(self.token(CHANNEL), self.room, user)
+                    await self._user(CHANNEL).add_member(self.room, user)
                     await self._enter(user, after=None)
             case Part(nick):
                 await self._part(self._person(nick))
@@ -163,7 +169,7 @@ class Day:
         if member is None:
             return
         member.leaving = True
-        await self.door.leave(self.token(user), self.room, user)
+        await self._user(user).remove_member(self.room, user)
         try:
             async with asyncio.timeout(_QUIET_S):
                 await member.removed.wait()
@@ -173,12 +179,14 @@ class Day:
 
     async def _say(self, user: str, text: str) -> None:
         if user not in self.here:  # left, and speaks all the same: the log has not seen the return
-            await self.door.add(self.token(CHANNEL), self.room, user)
+            await self._user(CHANNEL).add_member(self.room, user)
             await self._enter(user, after=None)
-        posted = await self.door.send(self.token(user), self.room, text)
-        self.accepted[posted.seq] = Accepted(posted.message_id, user, text, posted.began)
-        if not posted.seq % 16:
-            await self._until_window(posted.seq)
+        posted = await self._user(user).send(self.room, text)
+        self.post.add([posted.seconds])
+        seq = posted.message.seq
+        self.accepted[seq] = Accepted(posted.message.message_id, user, text, posted.began)
+        if not seq % 16:
+            await self._until_window(seq)
 
     async def _until_window(self, seq: int) -> None:
         give_up = time.monotonic() + _QUIET_S
@@ -186,13 +194,13 @@ class Day:
             await asyncio.sleep(0.005)
 
     def _slowest(self) -> int:
-        return min((member.live.cursor or 0 for member in self.here.values()), default=0)
+        return min((member.subscription.cursor or 0 for member in self.here.values()), default=0)
 
     async def _until_quiet(self) -> None:
         """Everybody has the head, or nothing moves any more."""
         head, last, moved_at = self._head(), -1, time.monotonic()
         while self._slowest() < head and time.monotonic() - moved_at < _QUIET_S:
-            now = sum(member.live.cursor or 0 for member in self.here.values())
+            now = sum(member.subscription.cursor or 0 for member in self.here.values())
             if now != last:
                 last, moved_at = now, time.monotonic()
             await asyncio.sleep(0.02)
@@ -208,7 +216,7 @@ class Day:
             rounds += 1
             for number, member in enumerate(list(self.here.values())):
                 read = (rounds + number) % _READ_EVERY == 0
-                await member.live.acknowledge(read=read)
+                await member.subscription.acknowledge(read=read)
 
     async def _close(self, member: Member) -> None:
         await member.live.close()
@@ -230,7 +238,7 @@ class Day:
             sockets=len(stays),
             verdict=verdict,
             differing=len(self.frames.differing),
-            raw_repeats=sum(m.live.raw_repeats for m in self.stays),
+            raw_repeats=sum(m.subscription.sync.repeats for m in self.stays),
             reconnects=sum(m.live.reconnects for m in self.stays),
         )
 

@@ -1,1 +1,79 @@
-"""Client library of Millrace."""
+"""Client library of Millrace: sends messages that are stored once, and follows conversations without a gap."""
+
+from millrace_client.client import Client, FrameStream, open_client
+from millrace_client.connection import ConnectionListener, LiveConnection
+from millrace_client.cursors import CursorStore, MemoryCursors, SqliteCursors
+from millrace_client.errors import (
+    Conflict,
+    Forbidden,
+    IdempotencyMismatch,
+    Invalid,
+    MembershipEnded,
+    MillraceClientError,
+    NotFound,
+    ProtocolError,
+    RateLimited,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+)
+from millrace_client.frames import (
+    ConversationChanged,
+    ErrorFrame,
+    Frame,
+    Joined,
+    MediaReady,
+    MessageStatus,
+    NewMessage,
+    Notification,
+    Presence,
+    TypingChanged,
+    decode_frame,
+)
+from millrace_client.http import HttpClient, Posted, open_http_client
+from millrace_client.retries import RetryingTransport, open_http
+from millrace_client.subscription import Listener, Subscription
+from millrace_client.tokens import Token, TokenProvider
+
+__all__ = [
+    "Client",
+    "Conflict",
+    "ConnectionListener",
+    "ConversationChanged",
+    "CursorStore",
+    "ErrorFrame",
+    "Forbidden",
+    "Frame",
+    "FrameStream",
+    "HttpClient",
+    "IdempotencyMismatch",
+    "Invalid",
+    "Joined",
+    "Listener",
+    "LiveConnection",
+    "MediaReady",
+    "MembershipEnded",
+    "MemoryCursors",
+    "MessageStatus",
+    "MillraceClientError",
+    "NewMessage",
+    "NotFound",
+    "Notification",
+    "Posted",
+    "Presence",
+    "ProtocolError",
+    "RateLimited",
+    "Refused",
+    "RetryingTransport",
+    "SqliteCursors",
+    "Subscription",
+    "Token",
+    "TokenProvider",
+    "TypingChanged",
+    "Unauthenticated",
+    "Unavailable",
+    "decode_frame",
+    "open_client",
+    "open_http",
+    "open_http_client",
+]

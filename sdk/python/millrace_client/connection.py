@@ -1,231 +1,323 @@
-"""A member's live connection, as a good client keeps it: it stores the last contiguous seq, drops what it has, asks
-for what it lacks, and comes back after any interruption with ``after``.
+"""A live connection that comes back: it reconnects with jitter, joins its conversations again from their cursors, and
+renews its token before that ends.
 
-Many of these run in one process, so a frame that thousands of members get is compared byte by byte with its first
-copy and parsed only once: see ``Frames``.
+    live = LiveConnection("ws://127.0.0.1:8081/ws", token)
+    live.subscribe(conversation_id, listener, after=0)
+    await live.run()
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+import re
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import orjson
-from websockets.asyncio.client import ClientConnection, connect
+import msgspec
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-PLACED = ("new_message", "conversation_changed", "media_ready")
-"""The frames that have a place in their conversation: their seq."""
-LATER = ("unavailable", "rate_limited")
-"""Codes after which the same request may be made again."""
-_HINT = b'{"type":"new_message"'
+from millrace_client.cursors import CursorStore
+from millrace_client.errors import ProtocolError, Unauthenticated
+from millrace_client.frames import (
+    ClientFrame,
+    Connected,
+    ContentFrame,
+    ErrorFrame,
+    Frame,
+    Joined,
+    LeaveConversation,
+    Left,
+    Reconnect,
+    RefreshToken,
+    TokenRefreshed,
+    decode_frame,
+)
+from millrace_client.reconnect import ReconnectTimer
+from millrace_client.refresh import TokenRefresher
+from millrace_client.subscription import Listener, Subscription
+from millrace_client.sync import ConversationSync
+from millrace_client.tokens import Token, TokenSource
+from millrace_client.transport import ClientTransport, Ending, ending_of, open_transport
+
+_log = logging.getLogger(__name__)
+
+_CONTENT = re.compile(
+    rb'\{"type":"(?:new_message|conversation_changed|media_ready)","conversationId":"([^"\\]+)","seq":(\d+)[,}]'
+)
+"""The beginning of a content frame as servers write it; one that is written otherwise is decoded in full."""
 
 
-@dataclass(slots=True)
-class Frames:
-    """The content frames of one conversation: the first copy of each, parsed; and who was given another one."""
+class ConnectionListener(Protocol):
+    """Receives what is about no subscribed conversation. Calls come from the event loop and must not block."""
 
-    by_seq: dict[int, bytes] = field(default_factory=dict)
-    differing: list[int] = field(default_factory=list)
+    def on_frame(self, frame: Frame, raw: bytes) -> None:
+        """Take a frame: ``connected``, presence, a notification, a hint about another conversation, an error."""
 
-    def same(self, seq: int, raw: bytes) -> bool:
-        """Whether this is what others got under this seq (a message's status may have moved on)."""
-        first = self.by_seq.setdefault(seq, raw)
-        if first is raw or first == raw or _without_status(first) == _without_status(raw):
-            return True
-        self.differing.append(seq)
-        return False
+    def on_disconnected(self, reason: str) -> None:
+        """Note that the connection, or a try to open one, has ended; another try follows."""
 
 
-def _without_status(raw: bytes) -> Any:
-    said = orjson.loads(raw)
-    said.get("message", {}).pop("status", None)
-    return said
+@dataclass(slots=True, eq=False)
+class LiveConnection:
+    """The live connection of one user's device. Each new one goes to one of ``urls``, at random.
 
+    ``persistent`` goes on also after answers at which a client usually gives up: a token that does not hold.
+    """
 
-class Screen(Protocol):
-    """Where a member sees what arrives."""
-
-    def joined(self, seq: int) -> None:
-        """The conversation is joined; what follows comes after ``seq``."""
-
-    def shown(self, seq: int, raw: bytes) -> None:
-        """The next content frame in order."""
-
-    def other(self, said: dict[str, Any]) -> None:
-        """Another frame: a status, a notification, an error, …"""
-
-
-@dataclass(slots=True)
-class Live:
-    """One member in one conversation. ``cursor`` is the last contiguous seq on the screen; None before the join."""
-
-    urls: tuple[str, ...]
-    """Gateways; each connection goes to one of them."""
-    token: str
-    conversation_id: str
-    screen: Screen
-    after: int | None = None
-    acks: bool = True
-    cursor: int | None = None
-    raw_repeats: int = 0
-    gaps: int = 0
-    """Frames that came too early on a connection that was in step: a server never sends such."""
+    urls: Sequence[str] | str
+    token: Token = field(repr=False)
+    listener: ConnectionListener | None = None
+    cursors: CursorStore | None = None
+    device: str | None = None
+    timer: ReconnectTimer = field(default_factory=ReconnectTimer)
+    persistent: bool = False
+    ping_interval_s: float | None = 20.0
     reconnects: int = 0
-    read: int = 0
-    """The last seq that was told as read, on whichever connection."""
-    awake: asyncio.Event = field(default_factory=asyncio.Event)
-    """While it is cleared nothing is read."""
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    _socket: ClientConnection | None = None
-    _joins: int = 0
-    _acked: int = 0
-    _read: int = 0
-    _resyncing: bool = False
-    _closing: bool = False
-    _in_step: bool = False
-    _mine: tuple[bytes, ...] = ()
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    tokens: TokenSource = field(init=False)
+    _refresher: TokenRefresher = field(init=False)
+    _transport: ClientTransport | None = None
+    _reading: asyncio.Event = field(default_factory=asyncio.Event)
+    _paused_by: set[int] = field(default_factory=set)
+    _stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _refs: int = 0
+    _refresh_ref: int | None = None
+    _was_renewed: bool = False
 
     def __post_init__(self) -> None:
-        self.awake.set()
-        place = f'","conversationId":"{self.conversation_id}","seq":'
-        self._mine = tuple(f'{{"type":"{kind}{place}'.encode() for kind in PLACED)
+        self.tokens = TokenSource(self.token)
+        self._refresher = TokenRefresher(self.tokens, self._send_token)
+        self._reading.set()
+
+    # conversations
+
+    def subscribe(
+        self, conversation_id: str, listener: Listener, *, after: int | None = None, commits_itself: bool = True
+    ) -> Subscription:
+        """Follow a conversation after its stored cursor, or else after the seq ``after``; without both from now on."""
+        stored = self.cursors.load(conversation_id) if self.cursors is not None else None
+        sync = ConversationSync(conversation_id, after if stored is None else stored)
+        subscription = Subscription(self, listener, sync, self.cursors, commits_itself)
+        self.subscriptions[conversation_id] = subscription
+        if self._transport is not None:
+            subscription.join()
+        return subscription
+
+    async def unsubscribe(self, conversation_id: str) -> None:
+        """Follow a conversation no longer."""
+        if self.subscriptions.pop(conversation_id, None) is not None:
+            await self.send(LeaveConversation(id=conversation_id))
+
+    # living
 
     async def run(self) -> None:
-        """Stay connected until ``close``. Raises nothing."""
-        wait = 0.1
-        while not self._closing:
+        """Stay connected until ``stop`` or ``close``. Raises Unauthenticated when the token does not hold, Refused,
+        ProtocolError, and what a listener raises."""
+        try:
+            while not self._stopped.is_set():
+                ending = await self._connect_once()
+                if self._is_stopped():
+                    return
+                await self._judge(ending)
+                self.reconnects += 1
+                _log.info("disconnected", extra={"reason": ending.reason})
+                if self.listener is not None:
+                    self.listener.on_disconnected(ending.reason)
+                await self._wait(ending)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    def _is_stopped(self) -> bool:
+        return self._stopped.is_set()  # set by others while we waited
+
+    async def _connect_once(self) -> Ending:
+        """Open a connection and live through it; return why it ended."""
+        url = self.urls if isinstance(self.urls, str) else random.choice(self.urls)
+        try:
+            token = await self.tokens.current()
+        except Exception as exc:  # of the application's provider, which may need a network, too
+            return Ending(f"has no token: {type(exc).__name__}")
+        try:
+            transport = await open_transport(url, token, self.device, self.ping_interval_s)
+        except (InvalidHandshake, OSError, TimeoutError) as exc:
+            return ending_of(exc)
+        try:
+            if self._is_stopped():
+                return Ending("was stopped")
+            self.opened(transport)
+            return await self._read(transport)
+        finally:
+            self._transport = None
+            self._refresher.stop()
+            for subscription in self.subscriptions.values():
+                subscription.sync.disconnected()
+            await transport.close()
+
+    async def _read(self, transport: ClientTransport) -> Ending:
+        while True:
             try:
-                async with connect(
-                    random.choice(self.urls),
-                    additional_headers={"Authorization": f"Bearer {self.token}"},
-                    compression=None,
-                    max_size=2**20,
-                    max_queue=256,
-                    ping_interval=None,
-                    open_timeout=20,
-                    close_timeout=2,
-                    proxy=None,
-                ) as socket:
-                    self._socket = socket
-                    self._acked = self._read = 0  # what was acknowledged may have died with the node
-                    await self._join(socket)
-                    async for raw in socket:
-                        wait = 0.1
-                        await self.awake.wait()
-                        if self._is_closing():
-                            return
-                        self._arrived(raw if isinstance(raw, bytes) else raw.encode())
-            except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError):
-                pass
-            self._socket, self._in_step = None, False
-            if self._is_closing():
+                raw = await transport.recv(decode=False)
+            except ConnectionClosed as exc:
+                return ending_of(exc)
+            await self._reading.wait()
+            if self._is_stopped():
+                return Ending("was stopped")
+            self.receive(raw)
+
+    async def _judge(self, ending: Ending) -> None:
+        """Raise the ending's error, unless another try may help."""
+        error = ending.error
+        if error is None or self.persistent:
+            return
+        if not isinstance(error, Unauthenticated) or not self.tokens.is_renewable or self._was_renewed:
+            raise error
+        self._was_renewed = True
+        with suppress(Exception):  # of the application's provider: the next try asks it again
+            await self.tokens.renew(await self.tokens.current())
+
+    async def _wait(self, ending: Ending) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.timer.wait_s(_now(), ending.retry_after_s)):
+                await self._stopped.wait()
+
+    def opened(self, transport: ClientTransport) -> None:
+        """Use this connection from now on, and join all conversations on it."""
+        self._transport = transport
+        for subscription in self.subscriptions.values():
+            subscription.sync.connected()
+            subscription.join()
+
+    # frames
+
+    def receive(self, raw: bytes) -> None:
+        """Take in one frame. Raises ProtocolError, and what a listener raises."""
+        content = _CONTENT.match(raw)
+        if content is not None and (seq := int(content[2])):
+            subscription = self.subscriptions.get(content[1].decode())
+            if subscription is not None:
+                self.timer.made_progress()
+                subscription.content(seq, raw)
                 return
-            self.reconnects += 1
-            await asyncio.sleep(random.uniform(0, wait))
-            wait = min(wait * 2, 3.0)
+            if self.listener is None:
+                return  # a hint, which nobody wants
+        try:
+            frame = decode_frame(raw)
+        except ValueError as exc:
+            raise ProtocolError("the server has sent what is no frame") from exc
+        self._dispatch(frame, raw)
 
-    def _is_closing(self) -> bool:
-        return self._closing  # set by others while we waited
-
-    async def _join(self, socket: ClientConnection) -> None:
-        after = self.cursor if self.cursor is not None else self.after
-        self._joins += 1  # a join ends the one before it, whose answer says nothing any more
-        asked: dict[str, Any] = {"type": "join_conversation", "id": self.conversation_id, "ref": self._joins}
-        if after is not None:
-            asked["after"] = after
-        self._resyncing = self._in_step = False
-        await socket.send(orjson.dumps(asked).decode())
-
-    def _arrived(self, raw: bytes) -> None:
-        if raw.startswith(self._mine):
-            start = raw.index(b'"seq":') + 6
-            self._placed(int(raw[start : start + 20].partition(b",")[0]), raw)
-            return
-        if raw.startswith(_HINT):
-            return  # of a conversation that this socket has not joined
-        said = orjson.loads(raw)
-        if said["type"] == "joined":
-            self._is_joined(said["seq"])
-        elif self._is_refused(said) and said["code"] in LATER:
-            asyncio.get_running_loop().call_later(random.uniform(0.2, 1.0), self._join_again)
+    def _dispatch(self, frame: Frame, raw: bytes) -> None:
+        self.timer.received(frame, _now())
+        match frame:
+            case Connected(expires_at=expires_at):
+                self._was_renewed = False
+                self._refresher.expires(expires_at)
+            case TokenRefreshed(expires_at=expires_at):
+                self._refresher.expires(expires_at)
+            case Reconnect(after_ms=after_ms):
+                self.call_later(after_ms / 1000, self._leave)
+            case ErrorFrame(ref=int() as ref) if ref == self._refresh_ref:
+                self._refresher.refused()
+        subscription = self._about(frame)
+        if subscription is None:
+            if self.listener is not None:
+                self.listener.on_frame(frame, raw)
+        elif isinstance(frame, ContentFrame) and frame.seq:
+            subscription.content(frame.seq, raw)
         else:
-            self.screen.other(said)
+            subscription.frame(frame, raw)
 
-    def _is_refused(self, said: dict[str, Any]) -> bool:
-        return bool(said["type"] == "error" and said.get("ref") == self._joins)
+    def _about(self, frame: Frame) -> Subscription | None:
+        """Return the subscription that a frame is for."""
+        if isinstance(frame, ErrorFrame):
+            return next((s for s in self.subscriptions.values() if s.sync.is_join(frame.ref)), None)
+        id_ = frame.id if isinstance(frame, Joined | Left) else getattr(frame, "conversation_id", None)
+        return self.subscriptions.get(id_) if id_ is not None else None
 
-    def is_out(self, said: dict[str, Any]) -> bool:
-        """Whether this says that its user is no member: the answer to its last join, or the end of its stay."""
-        if said["type"] == "left":
-            return bool(said["id"] == self.conversation_id)
-        return self._is_refused(said) and said["code"] == "not_found"
+    # sending
 
-    def _is_joined(self, seq: int) -> None:
-        if self.cursor is None:
-            self.cursor = seq if self.after is None else self.after
-            self.screen.joined(self.cursor)
-        self._in_step = True
-        self.ready.set()
+    def next_ref(self) -> int:
+        """Return a ``ref`` that no other frame of this connection has."""
+        self._refs += 1
+        return self._refs
 
-    def _placed(self, seq: int, raw: bytes) -> None:
-        if self.cursor is None:
-            if self.after is None:
-                return  # a hint from before the join
-            self.cursor = self.after
-            self.screen.joined(self.cursor)
-        if seq <= self.cursor:
-            self.raw_repeats += 1
-        elif seq == self.cursor + 1:
-            self.cursor = seq
-            self.screen.shown(seq, raw)
-        elif not self._resyncing and self._socket is not None:
-            self.gaps += self._in_step
-            self._resyncing = True  # a gap: ask for what is missing
-            self._join_again()
+    async def send(self, frame: ClientFrame) -> None:
+        """Send the frame; while the connection is away it is dropped."""
+        if self._transport is not None:
+            await _send(self._transport, frame)
 
-    def _join_again(self) -> None:
-        if self._socket is not None and not self._closing:
-            asyncio.ensure_future(self._quietly(self._join(self._socket)))  # noqa: RUF006
+    def send_soon(self, frame: ClientFrame) -> None:
+        """Send the frame from the event loop, on this connection and on no later one."""
+        if self._transport is not None:
+            self._spawn(_send(self._transport, frame))
 
-    async def acknowledge(self, *, read: bool = False) -> None:
-        """Tell the server how far this device, or its user, has got."""
-        if self.cursor is None or not self._in_step:  # what is told before the join is refused
-            return
-        if read:
-            self.read = self.cursor
-        if self._read < self.read:  # also when it was told on an earlier connection, whose node may have lost it
-            self._read, self._acked = self.read, max(self._acked, self.read)
-            await self._tell("read", self.read)
-        if self._acked < self.cursor:
-            self._acked = self.cursor
-            await self._tell("ack", self.cursor)
+    def call_later(self, after_s: float, call: Callable[[], None]) -> None:
+        """Call after this time, if this connection still lives then."""
+        transport = self._transport
 
-    async def _tell(self, kind: str, seq: int) -> None:
-        said = {"type": kind, "conversationId": self.conversation_id, "seq": seq}
-        if self._socket is not None:
-            await self._quietly(self._socket.send(orjson.dumps(said).decode()))
+        def if_it_lives() -> None:
+            if transport is not None and self._transport is transport:
+                call()
 
-    def cut(self) -> None:
-        """The connection is lost, without a word; it comes back."""
-        if self._socket is not None:
-            self._socket.transport.abort()
+        asyncio.get_running_loop().call_later(after_s, if_it_lives)
 
-    def end(self) -> None:
-        """Go away for good, without a word."""
-        self._closing = True
-        self.cut()
+    async def _send_token(self, token: str) -> None:
+        self._refresh_ref = self.next_ref()
+        await self.send(RefreshToken(token=token, ref=self._refresh_ref))
+
+    # reading and leaving
+
+    def pause_reading(self, holder: object = None) -> None:
+        """Read nothing until each holder resumes. The server keeps what waits, and cuts who pauses for too long."""
+        self._paused_by.add(id(holder))
+        self._reading.clear()
+
+    def resume_reading(self, holder: object = None) -> None:
+        """Read on, unless another holder has paused the reading."""
+        self._paused_by.discard(id(holder))
+        if not self._paused_by:
+            self._reading.set()
+
+    def abort(self) -> None:
+        """Cut the connection without a closing handshake; it comes back."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def stop(self, *, abruptly: bool = False) -> None:
+        """Go away for good, without waiting for the end; ``abruptly`` without a closing handshake, too."""
+        self._stopped.set()
+        self._reading.set()
+        if abruptly:
+            self.abort()
+        else:
+            self._leave()
 
     async def close(self) -> None:
-        """Go away for good."""
-        self._closing = True
-        if self._socket is not None:
-            await self._quietly(self._socket.close())
+        """Go away for good; return when the connection is closed."""
+        self.stop()
+        if self._transport is not None:
+            await self._transport.wait_closed()
 
-    async def _quietly(self, work: Any) -> None:
-        try:
-            await work
-        except ConnectionClosed:
-            return  # run() comes back
+    def _leave(self) -> None:
+        if self._transport is not None:
+            self._spawn(self._transport.close())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _send(transport: ClientTransport, frame: ClientFrame) -> None:
+    with suppress(ConnectionClosed):  # run() comes back
+        await transport.send(msgspec.json.encode(frame), text=True)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

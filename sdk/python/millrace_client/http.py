@@ -1,126 +1,195 @@
-"""A client of the HTTP front door that keeps its word: unknown outcomes are repeated with the same key."""
+"""The HTTP API in the name of one user. Calls are repeated until the server has said what became of them.
+
+A repeat is safe: a message has a client message id and a conversation has its id before the first try goes out.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import random
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
-import httpx2
-import orjson
+from millrace_client.ids import new_id
+from millrace_client.retries import Answer, RetryingTransport, open_http
+from millrace_client.tokens import Token, TokenSource
+from millrace_client.types import (
+    Conversation,
+    ConversationPage,
+    Message,
+    MessagePage,
+    MessageReceipt,
+    MessageReceipts,
+    NotificationPage,
+    SearchPage,
+    SentMessage,
+    Ticket,
+)
 
-from schemas.ids import new_id
-from stack.errors import OperatorError
-
-_TRY_FOR_S = 120.0
-_PER_TRY_S = 5.0
-_RETRY = frozenset({429, 502, 503, 504})
+_CREATED, _DONE = (200, 201), (204,)
 
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """What the server answered, and how long that took on the wire (of the last try)."""
+    """A message that was accepted. ``seconds`` is how long the last try took on the wire; ``began`` is
+    ``time.perf_counter()`` when the first try went out."""
 
-    message_id: str
-    seq: int
+    message: SentMessage
+    is_repeat: bool
     seconds: float
     began: float
-    """``time.perf_counter()`` when the first try went out."""
 
 
-@dataclass(slots=True)
-class _OnWire:
-    """When a request went out, and when its answer came in; what the client library does besides is its own."""
+class HttpClient:
+    """Calls of one user. All raise Refused and its kinds, and Unavailable when two minutes bring no answer."""
 
-    sent: float = 0.0
-    answered: float = 0.0
+    def __init__(self, transport: RetryingTransport, token: Token | TokenSource) -> None:
+        """Make calls over ``transport``, which clients of many users may share."""
+        self._transport = transport
+        self._tokens = token if isinstance(token, TokenSource) else TokenSource(token)
 
-    async def __call__(self, event: str, _: dict[str, Any]) -> None:
-        if event == "http11.send_request_headers.started":
-            self.sent = time.perf_counter()
-        elif event == "http11.receive_response_headers.complete":
-            self.answered = time.perf_counter()
+    # conversations
 
-
-@dataclass(slots=True)
-class FrontDoor:
-    """Calls in the name of many users, on shared keep-alive connections."""
-
-    client: httpx2.AsyncClient
-    repeats: int = 0
-    post_seconds: list[float] = field(default_factory=list)
-
-    async def create(self, token: str, members: list[str], title: str | None = None) -> str:
-        """Make a conversation; returns its id. A repeat with the same id is no second one."""
-        id_ = new_id()
-        body = {"conversationId": id_, "members": members, **({} if title is None else {"title": title})}
-        await self._call("POST", "/conversations", token, body, fine=(201, 409))
+    async def create_conversation(
+        self, members: Sequence[str], title: str | None = None, *, conversation_id: str | None = None
+    ) -> str:
+        """Make a conversation of the user, its owner, and ``members``; return its id. A repeat with an id of one's own
+        makes no second one."""
+        id_ = conversation_id or new_id()
+        body = {"conversationId": id_, "members": list(members), **({} if title is None else {"title": title})}
+        ok = (201, 409) if conversation_id is None else (201,)  # 409: a try whose answer was lost has made it
+        await self._call("POST", "/conversations", body, ok=ok)
         return id_
 
-    async def add(self, token: str, conversation_id: str, user_id: str) -> None:
-        """Make the user a member."""
-        await self._call("POST", f"/conversations/{conversation_id}/members", token, {"userId": user_id}, fine=(204,))
+    async def conversations(self, *, limit: int = 50, cursor: str | None = None) -> ConversationPage:
+        """Return the user's conversations, newest activity first."""
+        answer = await self._get("/conversations", {"limit": limit, "cursor": cursor})
+        return answer.as_type(ConversationPage)
 
-    async def leave(self, token: str, conversation_id: str, user_id: str) -> None:
-        """End the user's membership; a repeat finds that it has ended."""
-        await self._call("DELETE", f"/conversations/{conversation_id}/members/{user_id}", token, None, fine=(204, 404))
+    async def conversation(self, conversation_id: str) -> Conversation:
+        """Return a conversation with its members and their watermarks."""
+        return (await self._get(f"/conversations/{_part(conversation_id)}")).as_type(Conversation)
 
-    async def send(self, token: str, conversation_id: str, content: str) -> Posted:
-        """Post a message until the server has said what became of it."""
-        first = _OnWire()
-        answer, last = await self._post(token, conversation_id, content, first)
-        seconds = last.answered - last.sent
-        self.post_seconds.append(seconds)
-        return Posted(answer["messageId"], answer["seq"], seconds, first.sent or last.sent)
+    async def add_member(self, conversation_id: str, user_id: str) -> None:
+        """Make a user a member; only the owner may."""
+        path = f"/conversations/{_part(conversation_id)}/members"
+        await self._call("POST", path, {"userId": user_id}, ok=_DONE)
 
-    async def post(self, token: str, conversation_id: str, content: str) -> dict[str, Any]:
-        """Post a message like ``send``; return the server's answer."""
-        answer, _ = await self._post(token, conversation_id, content, _OnWire())
-        return dict(answer)
+    async def remove_member(self, conversation_id: str, user_id: str) -> None:
+        """End a membership: one's own, or as the owner; a repeat finds that it has ended."""
+        path = f"/conversations/{_part(conversation_id)}/members/{_part(user_id)}"
+        await self._call("DELETE", path, ok=(204, 404))
 
-    async def _post(self, token: str, conversation_id: str, content: str, wire: _OnWire) -> tuple[Any, _OnWire]:
-        body = {"conversationId": conversation_id, "type": "text", "content": content, "clientMessageId": new_id()}
-        return await self._call("POST", "/messages", token, body, fine=(200, 201), wire=wire)
+    # messages
+
+    async def send(
+        self,
+        conversation_id: str,
+        content: str,
+        *,
+        type: str = "text",
+        attachments: Sequence[str] = (),
+        reply_to: str | None = None,
+        client_message_id: str | None = None,
+    ) -> Posted:
+        """Send a message. However often it is tried, it is stored once: all tries have the same client message id.
+
+        Pass a ``client_message_id`` that was stored before to send again after a restart of the application.
+        """
+        body: dict[str, Any] = {
+            "conversationId": conversation_id,
+            "type": type,
+            "content": content,
+            "clientMessageId": client_message_id or new_id(),
+        }
+        if attachments:
+            body["attachments"] = list(attachments)
+        if reply_to is not None:
+            body["replyTo"] = reply_to
+        answer = await self._call("POST", "/messages", body, ok=_CREATED)
+        return Posted(answer.as_type(SentMessage), answer.is_repeat, answer.seconds, answer.began)
+
+    async def message(self, message_id: str) -> Message:
+        """Return one message."""
+        return (await self._get(f"/messages/{_part(message_id)}")).as_type(Message)
+
+    async def message_receipts(self, message_id: str) -> tuple[MessageReceipt, ...]:
+        """Return how far one message has come with each member."""
+        return (await self._get(f"/messages/{_part(message_id)}/receipts")).as_type(MessageReceipts).receipts
+
+    async def messages(
+        self, conversation_id: str, *, after: int | None = None, before: int | None = None, limit: int = 50
+    ) -> MessagePage:
+        """Return messages between two seqs (exclusive), ascending; the newest ones unless ``after`` is given."""
+        query = {"after": after, "before": before, "limit": limit}
+        return (await self._get(f"/conversations/{_part(conversation_id)}/messages", query)).as_type(MessagePage)
+
+    async def all_messages(self, conversation_id: str, *, after: int = 0) -> AsyncIterator[Message]:
+        """Yield every message after a seq, page by page."""
+        has_more = True
+        while has_more:
+            page = await self.messages(conversation_id, after=after, limit=200)
+            for message in page.messages:
+                yield message
+                after = message.seq
+            has_more = page.has_more
+
+    async def record_receipts(
+        self, conversation_id: str, *, delivered_seq: int = 0, read_seq: int = 0, device: str | None = None
+    ) -> None:
+        """Report what a device has, or its user has read; for clients without a live connection."""
+        body: dict[str, Any] = {"deliveredSeq": delivered_seq, "readSeq": read_seq}
+        if device is not None:
+            body["device"] = device
+        await self._call("POST", f"/conversations/{_part(conversation_id)}/receipts", body, ok=_DONE)
+
+    # search, notifications, tickets
+
+    async def search(
+        self, text: str, *, conversation_id: str | None = None, limit: int = 20, cursor: str | None = None
+    ) -> SearchPage:
+        """Return messages of the user's conversations that match, best first."""
+        query = {"q": text, "conversationId": conversation_id, "limit": limit, "cursor": cursor}
+        return (await self._get("/search", query)).as_type(SearchPage)
+
+    async def notifications(
+        self, *, unseen: bool = False, limit: int = 50, cursor: str | None = None
+    ) -> NotificationPage:
+        """Return the user's notifications, newest first."""
+        query = {"unseen": str(unseen).lower(), "limit": limit, "cursor": cursor}
+        return (await self._get("/notifications", query)).as_type(NotificationPage)
+
+    async def mark_notifications_seen(self, up_to: str) -> None:
+        """Mark this notification and all older ones as seen."""
+        await self._call("POST", "/notifications/seen", {"upTo": up_to}, ok=_DONE)
+
+    async def ticket(self) -> Ticket:
+        """Return a ticket that opens one WebSocket."""
+        return (await self._call("POST", "/ws-ticket", ok=(201,))).as_type(Ticket)
+
+    async def _get(self, path: str, query: Mapping[str, object] | None = None) -> Answer:
+        return await self._call("GET", path, query=query)
 
     async def _call(
-        self, method: str, path: str, token: str, body: Any, *, fine: tuple[int, ...], wire: _OnWire | None = None
-    ) -> tuple[Any, _OnWire]:
-        """What was said, and the last try on the wire; ``wire`` is for the first one."""
-        give_up, wait = time.monotonic() + _TRY_FOR_S, 0.1
-        wire = wire or _OnWire()
-        while True:
-            answer = await self._try(method, path, token, body, wire)
-            if answer is not None and answer.status_code in fine:
-                return (orjson.loads(answer.content) if answer.content else None), wire
-            if answer is not None and answer.status_code not in _RETRY:
-                raise OperatorError(f"{method} {path} was refused: {answer.status_code} {answer.text[:300]}")
-            if time.monotonic() > give_up:
-                raise OperatorError(f"no answer from {path} for {_TRY_FOR_S:.0f} s; see `millrace status`")
-            self.repeats, wire = self.repeats + 1, _OnWire()
-            asked = float(answer.headers.get("retry-after", 0)) if answer is not None else 0.0
-            await asyncio.sleep(max(min(asked, 5.0), wait * random.uniform(0.5, 1.5)))
-            wait = min(wait * 2, 3.0)
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        ok: tuple[int, ...] = (200,),
+        query: Mapping[str, object] | None = None,
+    ) -> Answer:
+        parameters = {name: str(value) for name, value in (query or {}).items() if value is not None}
+        return await self._transport.call(method, path, self._tokens, body, ok=ok, query=parameters)
 
-    async def _try(self, method: str, path: str, token: str, body: Any, wire: _OnWire) -> httpx2.Response | None:
-        headers = {"authorization": f"Bearer {token}"}
-        content = None
-        if body is not None:
-            headers["content-type"] = "application/json"
-            content = orjson.dumps(body)
-        try:
-            traced = {"trace": wire}
-            return await self.client.request(method, path, headers=headers, content=content, extensions=traced)
-        except httpx2.HTTPError:
-            return None  # unknown: the same call again tells
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
 
 
 @asynccontextmanager
-async def open_front_door(url: str) -> AsyncIterator[FrontDoor]:
-    """Connections to the HTTP API, made as needed."""
-    limits = httpx2.Limits(max_connections=64, max_keepalive_connections=64)
-    async with httpx2.AsyncClient(base_url=url, timeout=_PER_TRY_S, limits=limits) as client:
-        yield FrontDoor(client)
+async def open_http_client(url: str, token: Token) -> AsyncIterator[HttpClient]:
+    """Yield a client of the API at ``url`` with connections of its own."""
+    async with open_http(url) as transport:
+        yield HttpClient(transport, token)

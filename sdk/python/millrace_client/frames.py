@@ -1,0 +1,243 @@
+"""Frames of a live connection as types; their fields on the wire are camelCase, as in docs/wire.md.
+
+What a server adds later is ignored: unknown fields are dropped, and an unknown frame is an ``UnknownFrame``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from millrace_client.types import Message
+
+Ref: TypeAlias = str | int | None
+
+# ---- frames of the client
+
+
+class ClientFrame(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """Base of the frames that a client sends. ``ref`` comes back in the frame that answers."""
+
+    ref: Ref = None
+
+
+class JoinConversation(ClientFrame, frozen=True, tag="join_conversation"):
+    """Replay everything after ``after``, then live; without it only what comes from now on."""
+
+    id: str
+    after: int | None = None
+
+
+class LeaveConversation(ClientFrame, frozen=True, tag="leave_conversation"):
+    """End the subscription to a conversation; answered ``left``."""
+
+    id: str
+
+
+class Ack(ClientFrame, frozen=True, tag="ack"):
+    """This device has everything up to ``seq``."""
+
+    conversation_id: str
+    seq: int
+
+
+class Read(ClientFrame, frozen=True, tag="read"):
+    """The user has read everything up to ``seq``."""
+
+    conversation_id: str
+    seq: int
+
+
+class SetTyping(ClientFrame, frozen=True, tag="typing"):
+    """The user types, or has stopped to."""
+
+    conversation_id: str
+    is_typing: bool
+
+
+class RefreshToken(ClientFrame, frozen=True, tag="auth.refresh"):
+    """A newer token of the same user; answered ``auth.refreshed``."""
+
+    token: str
+
+
+class Ping(ClientFrame, frozen=True, tag="ping"):
+    """Answered ``pong``."""
+
+
+# ---- frames of the server
+
+
+class ServerFrame(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Base of the frames that a server sends."""
+
+
+class Connected(ServerFrame, frozen=True, tag="connected"):
+    """The first frame of a connection."""
+
+    connection_id: str
+    user_id: str
+    heartbeat_ms: int
+    max_frame: int
+    expires_at: str
+
+
+class Joined(ServerFrame, frozen=True, tag="joined"):
+    """Everything up to ``seq`` was sent; what follows is live."""
+
+    id: str
+    seq: int
+    ref: Ref = None
+
+
+class Left(ServerFrame, frozen=True, tag="left"):
+    """Nothing of the conversation follows: as asked for, or with a ``reason``: ``removed``."""
+
+    id: str
+    reason: str | None = None
+    ref: Ref = None
+
+
+class NewMessage(ServerFrame, frozen=True, tag="new_message"):
+    """A message, in seq order where the conversation is joined; elsewhere a hint."""
+
+    conversation_id: str
+    seq: int
+    message: Message
+
+
+class ConversationChanged(ServerFrame, frozen=True, tag="conversation_changed"):
+    """``member_added`` or ``member_removed``; ``created`` has seq 0."""
+
+    conversation_id: str
+    seq: int
+    change: str
+    user_id: str | None = None
+    by: str | None = None
+    at: str | None = None
+
+
+class MediaReady(ServerFrame, frozen=True, tag="media_ready"):
+    """An attachment was looked at; ``error`` says why it cannot be shown."""
+
+    conversation_id: str
+    seq: int
+    message_id: str
+    media_id: str
+    media_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+    thumbnail: bool = False
+    error: str | None = None
+    at: str | None = None
+
+
+class MessageStatus(ServerFrame, frozen=True, tag="message_status"):
+    """The watermark of one member; ``message_id`` is there when it is about just one message."""
+
+    conversation_id: str
+    seq: int
+    user_id: str
+    status: str
+    delivered_seq: int
+    read_seq: int
+    at: str
+    message_id: str | UnsetType = UNSET
+
+
+class TypingChanged(ServerFrame, frozen=True, tag="typing"):
+    """A member types, or has stopped to."""
+
+    conversation_id: str
+    user_id: str
+    is_typing: bool
+
+
+class Presence(ServerFrame, frozen=True, tag="presence"):
+    """A user is online or offline; ``last_seen`` is None when nobody knows."""
+
+    user_id: str
+    online: bool
+    last_seen: str | None = None
+
+
+class Notification(ServerFrame, frozen=True, tag="notification"):
+    """A notification was stored; its text is read over HTTP."""
+
+    notification_id: str
+    conversation_id: str
+    message_id: str
+    seq: int
+    at: str
+
+
+class Reconnect(ServerFrame, frozen=True, tag="reconnect"):
+    """The node ends and closes the connection after this time; connect again then."""
+
+    after_ms: int
+    reason: str = ""
+
+
+class TokenRefreshed(ServerFrame, frozen=True, tag="auth.refreshed"):
+    """The connection lives by the new token."""
+
+    expires_at: str
+    ref: Ref = None
+
+
+class Pong(ServerFrame, frozen=True, tag="pong"):
+    """Answers ``ping``."""
+
+    ref: Ref = None
+
+
+class ErrorFrame(ServerFrame, frozen=True, tag="error"):
+    """A frame was refused; the codes are those of HTTP."""
+
+    code: str
+    detail: str = ""
+    ref: Ref = None
+    retry_after_ms: int | None = None
+
+
+class UnknownFrame(Struct, frozen=True):
+    """A frame of a newer server."""
+
+    type: str
+    fields: dict[str, Any]
+
+
+KnownFrame: TypeAlias = (
+    Connected
+    | Joined
+    | Left
+    | NewMessage
+    | ConversationChanged
+    | MediaReady
+    | MessageStatus
+    | TypingChanged
+    | Presence
+    | Notification
+    | Reconnect
+    | TokenRefreshed
+    | Pong
+    | ErrorFrame
+)
+Frame: TypeAlias = KnownFrame | UnknownFrame
+ContentFrame: TypeAlias = NewMessage | ConversationChanged | MediaReady
+"""Frames that have a place in their conversation: their seq."""
+
+_decoder: msgspec.json.Decoder[KnownFrame] = msgspec.json.Decoder(KnownFrame)
+
+
+def decode_frame(raw: bytes) -> Frame:
+    """Return the frame of a server. Raises ValueError for what is not a JSON object with a ``type``."""
+    try:
+        return _decoder.decode(raw)
+    except msgspec.ValidationError:
+        fields = msgspec.json.decode(raw)
+        if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
+            raise ValueError("a frame must be a JSON object with a type") from None
+        return UnknownFrame(fields["type"], fields)

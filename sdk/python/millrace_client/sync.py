@@ -1,0 +1,118 @@
+"""One conversation as a client follows it: cursor, duplicates, gaps, receipts. No I/O.
+
+A server sends the content of a joined conversation in seq order. Frames up to the cursor are repeats and are dropped;
+the next one moves the cursor; one beyond it is a gap, after which the conversation is joined again from the cursor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from millrace_client.frames import Ack, JoinConversation, Read, Ref
+
+
+class Arrival(Enum):
+    """Where a content frame stands to the cursor."""
+
+    NEXT = auto()
+    """The cursor has moved to it: show it."""
+    REPEAT = auto()
+    """The frame was shown before: drop it."""
+    GAP = auto()
+    """Frames before it are missing: drop it, and join again."""
+    HINT = auto()
+    """The conversation is not joined yet; its replay brings the frame again: drop it."""
+
+
+class JoinAnswer(Enum):
+    """What a ``joined`` frame means."""
+
+    IN_STEP = auto()
+    """Everything up to the head was shown."""
+    INCOMPLETE = auto()
+    """Frames of the replay are missing: join again."""
+    STALE = auto()
+    """The frame answers an earlier join: ignore it."""
+
+
+@dataclass(slots=True)
+class ConversationSync:
+    """``cursor`` is the last contiguous seq; None until the first join says where the conversation stands."""
+
+    conversation_id: str
+    cursor: int | None = None
+    in_step: bool = False
+    """The replay of the last join is complete, and nothing was missing since."""
+    repeats: int = 0
+    gaps: int = 0
+    """Gaps on a connection that was in step. A server never sends such."""
+    read: int = 0
+    """The highest seq that was reported as read, on whichever connection."""
+    _join_ref: Ref = None
+    _reported_read: int = 0
+    _reported_ack: int = 0
+
+    def connected(self) -> None:
+        """Begin a new connection. Receipts of the one before may have died with its node, so they are due again."""
+        self._reported_read = self._reported_ack = 0
+        self.disconnected()
+
+    def disconnected(self) -> None:
+        """End the connection: nothing is joined any more."""
+        self.in_step, self._join_ref = False, None
+
+    def join(self, ref: int) -> JoinConversation:
+        """Return the join to send. It ends the one before, whose answer says nothing any more."""
+        self.in_step, self._join_ref = False, ref
+        return JoinConversation(id=self.conversation_id, after=self.cursor, ref=ref)
+
+    def is_join(self, ref: Ref) -> bool:
+        """Tell whether ``ref`` is that of the last join."""
+        return ref is not None and ref == self._join_ref
+
+    def joined(self, seq: int, ref: Ref) -> JoinAnswer:
+        """Take in a ``joined`` frame, which says that everything up to ``seq`` was sent."""
+        if not self.is_join(ref):
+            return JoinAnswer.STALE
+        if self.cursor is None:
+            self.cursor = seq
+        if seq > self.cursor:
+            return JoinAnswer.INCOMPLETE
+        self.in_step = True
+        return JoinAnswer.IN_STEP
+
+    def arrive(self, seq: int) -> Arrival:
+        """Take in a content frame."""
+        if self.cursor is None:
+            return Arrival.HINT
+        if seq <= self.cursor:
+            self.repeats += 1
+            return Arrival.REPEAT
+        if seq == self.cursor + 1:
+            self.cursor = seq
+            return Arrival.NEXT
+        if not self.in_step:
+            return Arrival.HINT
+        self.gaps += 1
+        return Arrival.GAP
+
+    def receipts(self, *, read: bool = False) -> list[Ack | Read]:
+        """Return the frames that say how far this device, and with ``read`` its user, has got.
+
+        None are due before the conversation is in step, where the server would refuse them, nor twice on one
+        connection. What was read is reported again on each connection.
+        """
+        if self.cursor is None or not self.in_step:
+            return []
+        due: list[Ack | Read] = []
+        if read:
+            self.read = self.cursor
+        if self._reported_read < self.read:
+            self._reported_read = self.read
+            self._reported_ack = max(self._reported_ack, self.read)
+            due.append(Read(conversation_id=self.conversation_id, seq=self.read))
+        if self._reported_ack < self.cursor:
+            self._reported_ack = self.cursor
+            due.append(Ack(conversation_id=self.conversation_id, seq=self.cursor))
+        return due

@@ -1,0 +1,149 @@
+"""Answers of the HTTP API as types; their fields on the wire are camelCase, as in docs/wire.md.
+
+Fields that a server adds later are ignored.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class FieldError(Struct, frozen=True):
+    """One field of a request that is wrong: its path, and what was expected."""
+
+    path: str
+    message: str
+
+
+class Problem(Struct, frozen=True):
+    """An error answer (RFC 9457)."""
+
+    code: str = ""
+    detail: str = ""
+    status: int = 0
+    outcome: str = ""
+    errors: tuple[FieldError, ...] = ()
+
+
+class Message(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One message. Times are RFC 3339, UTC; ``status`` only moves forward."""
+
+    message_id: str
+    conversation_id: str
+    seq: int
+    sender_id: str
+    type: str
+    content: str
+    attachments: tuple[str, ...] = ()
+    reply_to: str | None = None
+    created_at: str
+    status: str
+
+
+class SentMessage(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The answer to a message that was accepted: it is stored, at this place."""
+
+    message_id: str
+    conversation_id: str
+    seq: int
+    status: str
+    created_at: str
+
+
+class MessagePage(Struct, frozen=True, rename="camel"):
+    """Messages of one conversation, ascending by seq."""
+
+    messages: tuple[Message, ...]
+    head_seq: int
+    has_more: bool
+
+
+class Member(Struct, frozen=True, rename="camel"):
+    """A member, and how far their devices have got."""
+
+    user_id: str
+    role: str
+    delivered_seq: int
+    read_seq: int
+
+
+class Conversation(Struct, frozen=True, rename="camel"):
+    """One conversation with its members."""
+
+    conversation_id: str
+    title: str | None
+    head_seq: int
+    members: tuple[Member, ...]
+
+
+class ConversationSummary(Struct, frozen=True, rename="camel"):
+    """One conversation in the list of a user's. ``unread`` counts up to 1,000."""
+
+    conversation_id: str
+    title: str | None
+    head_seq: int
+    unread: int
+    last_message: Message | None
+    my_read_seq: int
+    last_at: str
+
+
+class ConversationPage(Struct, frozen=True):
+    """A user's conversations, newest activity first; ``next`` is the cursor of the next page."""
+
+    conversations: tuple[ConversationSummary, ...]
+    next: str | None
+
+
+class MessageReceipt(Struct, frozen=True, rename="camel"):
+    """How far one message has come with one member."""
+
+    user_id: str
+    status: str
+    delivered_at: str | None
+    read_at: str | None
+
+
+class MessageReceipts(Struct, frozen=True):
+    """How far one message has come with each member."""
+
+    receipts: tuple[MessageReceipt, ...]
+
+
+class SearchHit(Struct, frozen=True):
+    """A message that was found; ``highlight`` is escaped HTML with ``<mark>``."""
+
+    message: Message
+    highlight: str
+    score: float
+
+
+class SearchPage(Struct, frozen=True):
+    """Messages that were found, best first; ``next`` is the cursor of the next page."""
+
+    hits: tuple[SearchHit, ...]
+    next: str | None
+
+
+class StoredNotification(Struct, frozen=True, rename="camel"):
+    """A notification that was stored for the user."""
+
+    notification_id: str
+    channel: str
+    created_at: str
+    seen_at: str | None
+    message: Message
+
+
+class NotificationPage(Struct, frozen=True):
+    """A user's notifications, newest first; ``next`` is the cursor of the next page."""
+
+    notifications: tuple[StoredNotification, ...]
+    next: str | None
+
+
+class Ticket(Struct, frozen=True, rename="camel"):
+    """Opens one WebSocket within 30 s in place of a token."""
+
+    ticket: str
+    expires_at: str

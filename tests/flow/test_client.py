@@ -1,0 +1,449 @@
+"""The client library against a real gateway on twins: resume, gaps, refresh, limits, reconnects."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from millrace_client import (
+    Frame,
+    Listener,
+    LiveConnection,
+    MembershipEnded,
+    MemoryCursors,
+    NewMessage,
+    Presence,
+    ProtocolError,
+    Refused,
+    SqliteCursors,
+    Subscription,
+    TypingChanged,
+    Unauthenticated,
+)
+from millrace_client.backoff import Backoff
+from millrace_client.client import Client, FrameStream
+from millrace_client.frames import ErrorFrame, Reconnect, TokenRefreshed
+from millrace_client.http import HttpClient
+from millrace_client.reconnect import ReconnectTimer
+from millrace_client.retries import open_http
+
+from adapters.auth import issue
+from adapters.memory.intake import MemoryConversations
+from gateway import admission
+from gateway.drain import Drain
+from gateway.limits import Limits
+from gateway.session import BY_OPERATOR
+from schemas import frames
+from tests import make
+
+from .conftest import SECRET, Behind, World, open_world
+
+
+@dataclass
+class Shown(Listener):
+    """What a user is shown."""
+
+    start: int | None = None
+    seqs: list[int] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    disconnects: list[str] = field(default_factory=list)
+
+    def on_start(self, seq: int) -> None:
+        self.start = seq
+
+    def on_content(self, seq: int, raw: bytes) -> None:
+        self.seqs.append(seq)
+
+    def on_frame(self, frame: Frame, raw: bytes) -> None:
+        self.frames.append(frame)
+
+    def on_ended(self, code: str, detail: str) -> None:
+        self.ended.append(code)
+
+    def on_disconnected(self, reason: str) -> None:
+        self.disconnects.append(reason)
+
+    def count(self, kind: type) -> int:
+        return sum(isinstance(frame, kind) for frame in self.frames)
+
+
+async def until(true: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+def quick() -> ReconnectTimer:
+    """Reconnects without much of a wait."""
+    return ReconnectTimer(Backoff(first_s=0.01, max_s=0.05))
+
+
+def url(world: World) -> str:
+    return f"ws://127.0.0.1:{world.port}/ws"
+
+
+def token(user: str = "bob", ttl: int = 60) -> str:
+    return issue(SECRET, user, ttl_s=ttl)
+
+
+@asynccontextmanager
+async def running(live: LiveConnection) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(live.run())
+    try:
+        yield task
+    finally:
+        await live.close()
+        with suppress(Exception):  # what a test expects it has looked at
+            await task
+
+
+@asynccontextmanager
+async def following(
+    world: World, after: int | None = 0, user: str = "bob"
+) -> AsyncIterator[tuple[LiveConnection, Subscription, Shown]]:
+    shown = Shown()
+    live = LiveConnection(url(world), token(user), shown, timer=quick())
+    subscription = live.subscribe(make.ROOM, shown, after=after)
+    async with running(live), asyncio.timeout(20):
+        await subscription.ready.wait()
+        yield live, subscription, shown
+
+
+async def test_it_replays_and_follows(world: World):
+    head = await world.send()
+    async with following(world) as (_, subscription, shown):
+        assert shown.seqs == list(range(1, head + 1))
+        await world.send()
+        await until(lambda: subscription.cursor == head + 1)
+    assert (shown.start, shown.disconnects) == (0, [])
+
+
+async def test_without_a_cursor_it_begins_now(world: World):
+    head = await world.send()
+    async with following(world, after=None) as (_, _, shown):
+        await world.send()
+        await until(lambda: shown.seqs == [head + 1])
+    assert shown.start == head
+
+
+async def test_after_a_cut_it_resumes_from_its_cursor(world: World):
+    head = await world.send()
+    async with following(world) as (live, subscription, shown):
+        for n in range(1, 4):
+            live.abort()
+            await world.send(told=n % 2 == 0)
+            await until(lambda n=n: live.reconnects >= n and subscription.cursor == head + n)
+    assert shown.seqs == list(range(1, head + 4))
+    assert subscription.sync.gaps == 0
+
+
+async def test_a_hole_in_what_the_server_sends_is_filled(world: World):
+    head = await world.send()
+    async with following(world) as (_, subscription, shown):
+        # The third next frame reaches the client without the two before it.
+        await world.send(told=False)
+        await world.send(told=False)
+        skipped = frames.new_message(make.message(seq=head + 3, conversation_id=make.ROOM))
+        [connection] = world.gateway.connections.values()
+        connection.say(skipped)
+        await until(lambda: subscription.cursor == head + 2)
+        assert subscription.sync.gaps == 1
+        await world.send()
+        await until(lambda: subscription.cursor == head + 3)
+    assert shown.seqs == list(range(1, head + 4))
+
+
+async def test_what_is_sent_twice_is_shown_once(world: World):
+    head = await world.send()
+    async with following(world) as (_, subscription, shown):
+        [connection] = world.gateway.connections.values()
+        for _ in range(2):
+            connection.say(frames.new_message(make.message(seq=head, conversation_id=make.ROOM)))
+        await until(lambda: subscription.sync.repeats == 2)
+    assert shown.seqs == list(range(1, head + 1))
+
+
+@pytest.mark.parametrize("kept", ["memory", "sqlite"])
+async def test_a_stored_cursor_is_where_the_next_run_begins(world: World, tmp_path: Path, kept: str):
+    memory = MemoryCursors()
+    seen: list[list[int]] = []
+    for _ in range(2):
+        await world.send()
+        cursors = memory if kept == "memory" else SqliteCursors(tmp_path / "c.db")
+        shown = Shown()
+        live = LiveConnection(url(world), token(), cursors=cursors)
+        subscription = live.subscribe(make.ROOM, shown, after=0)
+        async with running(live), asyncio.timeout(10):
+            await subscription.ready.wait()
+        seen.append(shown.seqs)
+    assert seen[0] == list(range(1, seen[0][-1] + 1))
+    assert seen[1] == [seen[0][-1] + 1]
+
+
+async def test_receipts_reach_the_log(world: World):
+    head = await world.send()
+    async with following(world) as (_, subscription, _shown):
+        await subscription.acknowledge(read=True)
+        await until(lambda: [e.read_seq for e in world.log.events("receipt.recorded")] == [head])
+
+
+async def test_typing_and_presence_are_frames(world: World):
+    async with following(world) as (_, _, shown), following(world, user="alice") as (_, alice, _):
+        for _ in range(5):  # for each key; the library sends one
+            await alice.send_typing()
+        await until(lambda: shown.count(TypingChanged))
+        await until(lambda: any(isinstance(f, Presence) and f.online and f.user_id == "alice" for f in shown.frames))
+        assert [f.is_typing for f in shown.frames if isinstance(f, TypingChanged)] == [True]
+
+
+async def test_a_token_is_renewed_in_band_before_its_end(world: World):
+    made: list[str] = []
+    first_end = time.time() + 2
+
+    async def provide() -> str:
+        made.append(token(ttl=2 if not made else 60))
+        return made[-1]
+
+    shown = Shown()
+    live = LiveConnection(url(world), provide, shown)
+    subscription = live.subscribe(make.ROOM, shown, after=0)
+    async with running(live):
+        await until(lambda: shown.count(TokenRefreshed))
+        await until(lambda: time.time() > first_end + 0.5)
+        head = await world.send()
+        await until(lambda: subscription.cursor == head)
+    assert (len(made), live.reconnects) == (2, 0)
+
+
+async def test_a_token_that_ends_ends_the_run_unless_there_is_a_newer_one(world: World):
+    with pytest.raises(Unauthenticated):
+        async with asyncio.timeout(10):
+            await LiveConnection(url(world), token(ttl=1)).run()
+    with pytest.raises(Unauthenticated):
+        await LiveConnection(url(world), "no token").run()
+    tokens = iter(["no token", token()])
+
+    async def provide() -> str:
+        return next(tokens)
+
+    live = LiveConnection(url(world), provide, timer=quick())
+    subscription = live.subscribe(make.ROOM, Shown(), after=0)
+    async with running(live), asyncio.timeout(10):
+        await subscription.ready.wait()
+
+
+async def test_a_provider_that_never_makes_a_good_token_ends_the_run(world: World):
+    async def provide() -> str:
+        return "no token"
+
+    async with asyncio.timeout(10):
+        with pytest.raises(Unauthenticated):
+            await LiveConnection(url(world), provide, timer=quick()).run()
+
+
+async def test_a_connection_too_many_is_tried_again_after_the_time_it_is_told(monkeypatch):
+    monkeypatch.setattr(admission, "_RETRY_S", 0.5)
+    async with open_world(limits=Limits(connections_per_user=1)) as world:
+        shown = Shown()
+        live = LiveConnection(url(world), token(), shown, timer=quick())
+        subscription = live.subscribe(make.ROOM, shown, after=0)
+        clock = asyncio.get_running_loop().time
+        async with world.client():
+            task = asyncio.create_task(live.run())
+            await until(lambda: shown.disconnects)
+            refused_at = clock()
+        [refused] = [frame for frame in shown.frames if isinstance(frame, ErrorFrame)]
+        assert (refused.code, shown.disconnects) == ("rate_limited", ["closed the connection with 4429"])
+        assert refused.retry_after_ms is not None
+        async with asyncio.timeout(2 * refused.retry_after_ms / 1000):
+            await subscription.ready.wait()
+        assert clock() - refused_at >= refused.retry_after_ms / 1000 - 0.1
+        await live.close()
+        await task
+
+
+async def test_a_handshake_that_is_refused_with_429_is_made_again_after_its_time(monkeypatch):
+    monkeypatch.setattr(admission, "_RETRY_S", 0.5)
+    async with open_world(limits=Limits(connections_per_address=1)) as world:
+        shown = Shown()
+        live = LiveConnection(url(world), token(), shown, timer=quick())
+        subscription = live.subscribe(make.ROOM, shown, after=0)
+        async with world.client("alice"):
+            task = asyncio.create_task(live.run())
+            await until(lambda: shown.disconnects)
+        async with asyncio.timeout(15):
+            await subscription.ready.wait()
+        assert shown.disconnects == ["refused the connection with 429"]
+        await live.close()
+        await task
+
+
+async def test_joins_over_the_limit_are_made_later():
+    async with open_world(limits=Limits(joins_per_s=1.0, max_joined=1)) as world:
+        rooms = [f"01900000-0000-7000-8000-{n:012}" for n in range(10, 16)]
+        for room in rooms:
+            await MemoryConversations(world.tables).create(room, None, "alice", ["bob"])
+        live = LiveConnection(url(world), token())
+        async with running(live):
+            for room in rooms:
+                subscription = live.subscribe(room, shown := Shown(), after=0)
+                await until(lambda s=subscription, shown=shown: s.ready.is_set() or shown.ended or shown.frames)
+                if not subscription.ready.is_set():
+                    break
+                await live.unsubscribe(room)
+            assert {frame.code for frame in shown.frames if isinstance(frame, ErrorFrame)} == {"rate_limited"}
+            await until(subscription.ready.is_set)
+            assert shown.ended == []
+
+
+async def test_a_node_that_ends_is_left_when_it_says_so(behind: Behind):
+    async with behind.node("one") as world, behind.node("two") as other:
+        shown = Shown()
+        live = LiveConnection(url(world), token(), shown, timer=quick())
+        subscription = live.subscribe(make.ROOM, shown, after=0)
+        async with running(live):
+            await until(subscription.ready.is_set)
+            live.urls = url(other)
+            [connection] = world.gateway.connections.values()
+            clock = asyncio.get_running_loop().time
+            connection.say(frames.frame("reconnect", afterMs=300, reason="the server restarts"))
+            await until(lambda: shown.count(Reconnect))
+            began = clock()
+            head = await world.send()  # meanwhile it is served
+            await until(lambda: subscription.cursor == head)
+            assert live.reconnects == 0
+            await until(lambda: other.gateway.connections)
+            assert 0.2 <= clock() - began < 2
+            head = await other.send()
+            await until(lambda: subscription.cursor == head)
+    assert shown.seqs == list(range(1, head + 1))
+
+
+async def test_a_drained_node_loses_nobody(behind: Behind):
+    async with behind.node("one") as world, behind.node("two") as other:
+        shown = Shown()
+        live = LiveConnection([url(world)], token(), shown, timer=quick())
+        subscription = live.subscribe(make.ROOM, shown, after=0)
+        async with running(live):
+            await until(subscription.ready.is_set)
+            live.urls = [url(other)]
+            world.gateway.draining = True
+            await Drain(world.gateway.connections, asyncio.get_running_loop().create_future()).run(0.2)
+            head = await other.send()
+            await until(lambda: subscription.cursor == head)
+
+
+async def test_who_is_closed_by_an_operator_comes_back(world: World):
+    async with following(world) as (_, subscription, shown):
+        [connection] = world.gateway.connections.values()
+        await connection.end(BY_OPERATOR)
+        head = await world.send()
+        await until(lambda: subscription.cursor == head and len(shown.disconnects) == 1)
+    assert shown.disconnects == ["closed the connection with 4410"]
+
+
+async def test_who_is_no_member_is_told_and_one_who_is_removed_too(world: World):
+    live = LiveConnection(url(world), token("mallory"))
+    live.subscribe(make.ROOM, shown := Shown(), after=0)
+    async with running(live):
+        await until(lambda: shown.ended)
+    assert shown.ended == ["not_found"]
+    await world.send()
+    async with following(world) as (_, _, bob):
+        await MemoryConversations(world.tables).remove(make.ROOM, "bob", "alice")
+        await world.tell(bob.seqs[-1] + 1)
+        await until(lambda: bob.ended)
+    assert bob.ended == ["removed"]
+
+
+async def test_a_server_that_speaks_otherwise_is_refused(world: World):
+    live = LiveConnection(url(world), token())
+    with pytest.raises(ProtocolError):
+        async with running(live) as task:
+            await until(lambda: world.gateway.connections)
+            [connection] = world.gateway.connections.values()
+            connection.say(b"no frame")
+            await task
+    with pytest.raises(Refused, match="404"):
+        await LiveConnection(f"{url(world)}x", token()).run()
+
+
+async def test_a_listener_that_fails_ends_the_run(world: World):
+    class Failing(Listener):
+        def on_content(self, seq: int, raw: bytes) -> None:
+            raise KeyError("x")
+
+    await world.send()
+    live = LiveConnection(url(world), token())
+    live.subscribe(make.ROOM, Failing(), after=0)
+    with pytest.raises(KeyError):
+        async with asyncio.timeout(10):
+            await live.run()
+
+
+async def test_hints_and_frames_without_a_conversation_go_to_the_connection(world: World):
+    shown = Shown()
+    async with running(LiveConnection(url(world), token("bob"), shown)):
+        await until(lambda: world.gateway.connections)
+        [connection] = world.gateway.connections.values()
+        connection.say(frames.new_message(make.message(seq=9, conversation_id=make.ROOM)))
+        await until(lambda: shown.count(NewMessage))
+
+
+async def test_a_slow_reader_pauses_the_socket_and_loses_nothing(world: World):
+    for _ in range(900):
+        await world.send(told=False)
+    live = LiveConnection(url(world), token())
+    async with open_http("http://127.0.0.1:9") as transport:
+        client = Client(HttpClient(transport, live.tokens), live)
+        stream = client.follow(make.ROOM, after=0)
+        task = asyncio.create_task(client.run())
+        await until(lambda: len(stream._frames) >= 512)
+        assert not live._reading.is_set()
+        seqs = []
+        async for frame in stream:
+            if isinstance(frame, NewMessage):
+                seqs.append(frame.seq)
+            if len(seqs) == 900:
+                break
+        assert seqs == sorted(set(seqs))
+        await stream.close()
+        await live.close()
+        await task
+
+
+async def test_a_stream_stores_a_frame_as_processed_when_the_next_one_is_asked_for(world: World):
+    await world.send()
+    head = await world.send()
+    cursors = MemoryCursors()
+    live = LiveConnection(url(world), token(), cursors=cursors)
+    client = Client(None, live)
+    stream = client.follow(make.ROOM, after=0)
+    task = asyncio.create_task(client.run())
+    first = await anext(stream)
+    assert cursors.load(make.ROOM) is None
+    second = await anext(stream)
+    assert cursors.load(make.ROOM) == first.seq == second.seq - 1
+    await live.close()
+    async for _ in stream:
+        pass
+    assert cursors.load(make.ROOM) == head
+    await task
+
+
+async def test_a_stream_of_a_stranger_raises(world: World):
+    live = LiveConnection(url(world), token("mallory"))
+    client = Client(None, live)
+    stream: FrameStream = client.follow(make.ROOM)
+    task = asyncio.create_task(client.run())
+    with pytest.raises(MembershipEnded, match="not_found"):
+        while True:
+            await anext(stream)
+    await live.close()
+    await task
