@@ -129,11 +129,17 @@ class _Printer(Listener):
                 self.live.stop()
 
 
-async def _listen(url: str, token: str, conversation: str | None, after: int, messages: int | None) -> None:
-    live = LiveConnection(url, token)
+def printer_on(live: LiveConnection, conversation: str | None, after: int, messages: int | None) -> _Printer:
+    """Return what prints the frames of a connection, once that runs."""
     printer = live.listener = _Printer(live, conversation, messages)
     if conversation is not None:
         live.subscribe(conversation, printer, after=after)
+    return printer
+
+
+async def _listen(url: str, token: str, conversation: str | None, after: int, messages: int | None) -> None:
+    live = LiveConnection(url, token)
+    printer = printer_on(live, conversation, after, messages)
     await live.run()
     if printer.refusal is not None:
         raise printer.refusal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,24 +170,26 @@ def report(
     outcomes: Sequence[Outcome], post: Quantiles, delivery: Quantiles, repeats: int, seconds: float
 ) -> dict[str, Any]:
     """What there is to say, for programs; people get it from ``_show``."""
-    verdicts = [outcome.verdict for outcome in outcomes]
-    evidence = [line for v in verdicts for line in (*v.lost, *v.doubled, *v.reordered, *v.wrong)]
-    differing = sum(outcome.differing for outcome in outcomes)
-    delivered = sum(v.delivered for v in verdicts)
+    found = [violation for outcome in outcomes for violation in outcome.violations]
+    counts: Counter[str] = Counter()
+    for violation in found:
+        counts[violation.sort] += violation.count
+    evidence = [f"{violation.invariant} {violation.text}" for violation in found]
+    delivered = sum(outcome.delivered for outcome in outcomes)
     accepted = sum(outcome.accepted for outcome in outcomes)
     return {
-        "kept": all(v.kept for v in verdicts) and not differing,
+        "kept": not found,
         "days": len(outcomes),
         "lines": sum(outcome.lines for outcome in outcomes),
         "accepted": accepted,
         "members": sum(outcome.members for outcome in outcomes),
         "sockets": sum(outcome.sockets for outcome in outcomes),
-        "expected": sum(v.expected for v in verdicts),
+        "expected": sum(outcome.expected for outcome in outcomes),
         "delivered": delivered,
-        "lost": sum(len(v.lost) for v in verdicts),
-        "doubled": sum(len(v.doubled) for v in verdicts),
-        "outOfOrder": sum(len(v.reordered) for v in verdicts),
-        "wrong": sum(len(v.wrong) for v in verdicts) + differing,
+        "lost": counts["lost"],
+        "doubled": counts["doubled"],
+        "outOfOrder": counts["reordered"],
+        "wrong": counts["wrong"],
         "rawRepeats": sum(outcome.raw_repeats for outcome in outcomes),
         "reconnects": sum(outcome.reconnects for outcome in outcomes),
         "postRepeats": repeats,

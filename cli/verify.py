@@ -32,10 +32,10 @@ def verify(
     """Start a stack, send and receive while faults hit it, and judge. Exit code 1: the promise was broken."""
     from verify.errors import run_to_end
     from verify.report import show
-    from verify.trial import Trial, chosen, front_doors, show_faults
+    from verify.trial import Trial, front_doors, planned_faults, print_faults
 
     if faults == "list":
-        show_faults()
+        print_faults()
         return
     if against is None:
         refuse_environment("verify starts a stack of its own and breaks it", "or use --against HTTP_URL,WS_URL")
@@ -50,7 +50,7 @@ def verify(
     if against is not None:
         report = run_to_end(trial.run_against(*front_doors(against)))
     else:
-        trial.plan = chosen(faults, seed, trial.seconds, cluster=cluster)
+        trial.plan = planned_faults(faults, seed, trial.seconds, cluster=cluster)
         report = run_to_end(trial.run())
     print(json.dumps(report)) if as_json else show(report)
     if not report["kept"]:

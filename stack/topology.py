@@ -110,16 +110,16 @@ def role(name: str) -> str:
 
 
 def detours(text: str | None, known: Iterable[str]) -> dict[str, int]:
-    """``MILLRACE_VIA``: the ports of proxies through which our own processes reach these servers.
+    """``MILLRACE_PROXY_PORTS``: the ports of proxies through which our own processes reach these servers.
 
     Raises OperatorError.
     """
     try:
         said = json.loads(text or "{}")
     except ValueError as exc:
-        raise OperatorError('MILLRACE_VIA is not of the form {"postgres": 21000}') from exc
+        raise OperatorError('MILLRACE_PROXY_PORTS is not of the form {"postgres": 21000}') from exc
     if not isinstance(said, dict) or not all(isinstance(port, int) and 0 < port < 65_536 for port in said.values()):
-        raise OperatorError('MILLRACE_VIA is not of the form {"postgres": 21000}')
+        raise OperatorError('MILLRACE_PROXY_PORTS is not of the form {"postgres": 21000}')
     if strange := sorted(said.keys() - set(known)):
-        raise OperatorError(f"MILLRACE_VIA names {', '.join(strange)}; there is {', '.join(known)}")
+        raise OperatorError(f"MILLRACE_PROXY_PORTS names {', '.join(strange)}; there is {', '.join(known)}")
     return said

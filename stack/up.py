@@ -176,13 +176,13 @@ async def run_up(
 def _plan(
     folder: DataDir, topology: Topology, wanted: Mapping[str, int], left_out: tuple[str, ...] = ()
 ) -> composition.Plan:
-    via = detours(os.environ.get("MILLRACE_VIA"), topology.passable)
+    via = detours(os.environ.get("MILLRACE_PROXY_PORTS"), topology.passable)
     saved = folder.read(_PORTS)
     _refuse_other_kind(folder, topology, saved)
     names = [*topology.ports, *(f"{broker}-via" for broker in topology.brokers if via)]
     ports = allot(names, saved, wanted)
     folder.write(_PORTS, {**saved, **ports})
-    return composition.Plan(folder, topology, ports, via, os.environ.get("MILLRACE_WRAP") or None, left_out)
+    return composition.Plan(folder, topology, ports, via, os.environ.get("MILLRACE_EXEC_WRAPPER") or None, left_out)
 
 
 def _refuse_other_kind(folder: DataDir, topology: Topology, saved: Mapping[str, Any]) -> None:

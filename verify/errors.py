@@ -49,7 +49,7 @@ def explained(seed: int, logs: Path | None = None) -> Iterator[None]:
         raise OperatorError(f"no verdict: {reason(exc)}; seed {seed}{where}") from exc
 
 
-def must_live(tasks: Iterable[asyncio.Task[None] | None]) -> None:
+def raise_if_dead(tasks: Iterable[asyncio.Task[None] | None]) -> None:
     """Raise OperatorError when one has died: what it did not do would be blamed on the stack."""
     for task in tasks:
         if task is not None and task.done() and not task.cancelled() and (exc := task.exception()) is not None:

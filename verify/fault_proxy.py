@@ -24,7 +24,7 @@ _RST_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, zero seconds
 _TASK_LEFT = (asyncio.CancelledError, OSError)
 
 
-class Then(Enum):
+class TrapAction(Enum):
     """What a trap does."""
 
     RESET = "reset"
@@ -37,7 +37,7 @@ class Then(Enum):
 class Trap:
     """Springs once: before ``pattern`` is whole, or after so many bytes of one connection."""
 
-    then: Then = Then.RESET
+    action: TrapAction = TrapAction.RESET
     pattern: bytes | None = None
     after: int | None = None
     sprung: asyncio.Event = field(default_factory=asyncio.Event)
@@ -55,7 +55,7 @@ class Trap:
 
 
 @dataclass(slots=True)
-class Way:
+class Direction:
     """What happens to the bytes of one direction. ``bandwidth`` is in bytes a second, for each connection."""
 
     black_hole: bool = False
@@ -72,10 +72,10 @@ class Way:
 
 
 @dataclass(slots=True, eq=False)
-class Flow:
+class Pump:
     """One direction of one connection."""
 
-    way: Way
+    direction: Direction
     source: asyncio.StreamReader
     sink: asyncio.StreamWriter
     rng: random.Random
@@ -96,7 +96,7 @@ class Flow:
                 data: bytes | None = await self.source.read(_CHUNK)
             except OSError:
                 data = None  # a reset travels as slowly as anything
-            delay = self.way.latency_s + self.rng.uniform(-self.way.jitter_s, self.way.jitter_s)
+            delay = self.direction.latency_s + self.rng.uniform(-self.direction.jitter_s, self.direction.jitter_s)
             at = max(at, clock() + delay)  # in order
             await self._queue.put((at, data))
             if not data:
@@ -117,20 +117,20 @@ class Flow:
             await self._pass(data)
 
     async def _hole(self) -> None:
-        while self.way.black_hole:  # noqa: ASYNC110 - a plain field, so that tests read well
+        while self.direction.black_hole:  # noqa: ASYNC110 - a plain field, so that tests read well
             await asyncio.sleep(_LOOK_S)
 
     async def _pass(self, data: bytes) -> None:
-        trap = self.way.trap
+        trap = self.direction.trap
         place = trap.place(self._passed, self._tail, data) if trap is not None else None
         if trap is None or place is None:
             await self._write(data)
             return
         await self._write(data[:place])
-        self.way.trap = None
-        self.way.black_hole = trap.then is Then.HOLD
+        self.direction.trap = None
+        self.direction.black_hole = trap.action is TrapAction.HOLD
         trap.sprung.set()
-        if trap.then is Then.RESET:
+        if trap.action is TrapAction.RESET:
             raise ConnectionResetError
         await self._hole()
         await self._write(data[place:])
@@ -138,14 +138,14 @@ class Flow:
     async def _write(self, data: bytes) -> None:
         self._passed += len(data)
         self._tail = (self._tail + data)[-256:]
-        size = 1 if self.way.slices else len(data) if self.way.bandwidth is None else 1024
+        size = 1 if self.direction.slices else len(data) if self.direction.bandwidth is None else 1024
         for start in range(0, len(data), size or 1):
             part = data[start : start + size]
             self.sink.write(part)
             await self.sink.drain()
-            if self.way.bandwidth is not None:
-                await asyncio.sleep(len(part) / self.way.bandwidth)
-            elif self.way.slices:
+            if self.direction.bandwidth is not None:
+                await asyncio.sleep(len(part) / self.direction.bandwidth)
+            elif self.direction.slices:
                 await asyncio.sleep(0)
 
 
@@ -156,9 +156,9 @@ class FaultProxy:
     port: int
     upstream: int | None = None
     rng: random.Random = field(default_factory=random.Random)
-    up: Way = field(default_factory=Way)
+    up: Direction = field(default_factory=Direction)
     """From the clients to the server."""
-    down: Way = field(default_factory=Way)
+    down: Direction = field(default_factory=Direction)
     """From the server to the clients."""
     accepted: int = 0
     _server: asyncio.Server | None = None
@@ -193,8 +193,8 @@ class FaultProxy:
 
     def slow(self, latency_s: float, jitter_s: float = 0.0, bandwidth: float | None = None) -> None:
         """Slow both directions down."""
-        for way in (self.up, self.down):
-            way.latency_s, way.jitter_s, way.bandwidth = latency_s, jitter_s, bandwidth
+        for direction in (self.up, self.down):
+            direction.latency_s, direction.jitter_s, direction.bandwidth = latency_s, jitter_s, bandwidth
 
     async def heal(self) -> None:
         """No fault any more."""
@@ -220,8 +220,8 @@ class FaultProxy:
             from_server, to_server = await asyncio.open_connection("127.0.0.1", self.upstream)
             self._open[task] = (writer, to_server)
             async with asyncio.TaskGroup() as group:
-                group.create_task(Flow(self.up, reader, to_server, self.rng).run())
-                group.create_task(Flow(self.down, from_server, writer, self.rng).run())
+                group.create_task(Pump(self.up, reader, to_server, self.rng).run())
+                group.create_task(Pump(self.down, from_server, writer, self.rng).run())
         except* _TASK_LEFT:
             for each in self._open[task]:
                 _reset(each)

@@ -11,7 +11,7 @@ from adapters.postgres.snapshot import Whole
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StoredMessage:
     """One stored message. ``digest`` is of its content."""
 
     message_id: str
@@ -24,7 +24,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """One entry of the change log."""
 
     seq: int
@@ -33,7 +33,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Watermark:
     """How far a member has got."""
 
     user_id: str
@@ -42,14 +42,14 @@ class Mark:
 
 
 @dataclass(slots=True)
-class Truth:
+class FinalState:
     """One conversation."""
 
     conversation_id: str
     head: int
-    rows: Sequence[Row] = ()
-    entries: Sequence[Entry] = ()
-    marks: Sequence[Mark] = field(default_factory=tuple)
+    rows: Sequence[StoredMessage] = ()
+    entries: Sequence[LogEntry] = ()
+    watermarks: Sequence[Watermark] = field(default_factory=tuple)
 
 
 class Store(Protocol):

@@ -6,11 +6,11 @@ from array import array
 from dataclasses import dataclass, field
 
 from verify.frames import Frames
-from verify.workload import RoomScript, Seat, Send
+from verify.workload import DeviceSpec, RoomWorkload, Send
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class Attempt:
     """One request and its answer; times are of ``time.monotonic()``. ``status`` is None when there was no answer, so
     that nobody can know what became of it."""
 
@@ -37,25 +37,25 @@ class Sending:
     """All tries of one message. ``other`` are those with other content under the same key."""
 
     send: Send
-    tries: list[Try] = field(default_factory=list)
-    other: list[Try] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+    mismatched: list[Attempt] = field(default_factory=list)
 
     @property
-    def accepted(self) -> Try | None:
+    def accepted(self) -> Attempt | None:
         """The first answer that said so."""
-        return next((t for t in self.tries if t.ok), None)
+        return next((t for t in self.attempts if t.ok), None)
 
     @property
     def unknown(self) -> bool:
         """Whether it may or may not be stored, as far as its client knows."""
-        return self.accepted is None and any(t.status is None or t.status >= 500 for t in self.tries)
+        return self.accepted is None and any(t.status is None or t.status >= 500 for t in self.attempts)
 
 
 @dataclass(slots=True)
 class Screen:
     """One device in one conversation: the seqs as they came on its screen, and when."""
 
-    seat: Seat
+    spec: DeviceSpec
     after: int = 0
     until: int | None = None
     """The last seq that it had when it was told that it is out; None: it never was."""
@@ -65,26 +65,28 @@ class Screen:
     gaps: int = 0
     reconnects: int = 0
     removed_at: float | None = None
-    """When the answer came that the member is out."""
+    """When the answer came that the owner has removed the member."""
+    has_left: bool = False
+    """The member has left by itself: nothing after ``until`` is owed."""
 
 
 @dataclass(slots=True)
 class Room:
     """One conversation of the run. ``frames`` holds what each seq said on the screens."""
 
-    script: RoomScript
+    workload: RoomWorkload = field(default_factory=RoomWorkload)
     conversation_id: str = ""
     sendings: list[Sending] = field(default_factory=list)
     screens: list[Screen] = field(default_factory=list)
     frames: Frames = field(default_factory=Frames)
-    strange: int = 0
+    frames_to_stranger: int = 0
     """Content frames that reached somebody who is no member."""
     refused: int = 0
     """How often that person was told so."""
 
 
 @dataclass(slots=True)
-class Blow:
+class InjectedFault:
     """One fault, as it happened. ``healed`` is when what it did was undone; for a kill that is at once."""
 
     name: str
@@ -98,18 +100,18 @@ class Blow:
 
 
 @dataclass(slots=True)
-class Evidence:
+class History:
     """Everything."""
 
     run: str
     seed: int
     rooms: list[Room] = field(default_factory=list)
-    blows: list[Blow] = field(default_factory=list)
+    faults: list[InjectedFault] = field(default_factory=list)
     quiet_s: float | None = None
     """How long after the last fault was healed everybody had everything; None: not within the time given."""
     waiting: list[str] = field(default_factory=list)
     """What was still waiting then."""
-    fallen: list[str] = field(default_factory=list)
+    regressions: list[str] = field(default_factory=list)
     """Statuses and watermarks that were seen to go back."""
     audit: list[str] = field(default_factory=list)
     """What an audit found at the end."""
@@ -123,8 +125,8 @@ class Evidence:
             "sent": len(sendings),
             "accepted": sum(s.accepted is not None for s in sendings),
             "unknown": sum(s.unknown for s in sendings),
-            "refused": sum(any(t.refused for t in s.tries) for s in sendings),
-            "tries": sum(len(s.tries) + len(s.other) for s in sendings),
+            "refused": sum(any(t.refused for t in s.attempts) for s in sendings),
+            "tries": sum(len(s.attempts) + len(s.mismatched) for s in sendings),
             "delivered": sum(len(screen.seqs) for room in self.rooms for screen in room.screens),
             "repeats": sum(screen.repeats for room in self.rooms for screen in room.screens),
             "reconnects": sum(screen.reconnects for room in self.rooms for screen in room.screens),

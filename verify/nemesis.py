@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 
 from stack.errors import OperatorError
 from verify.errors import reason
-from verify.faults import Fault, NotPossible, Planned, World, fault
-from verify.history import Blow
+from verify.faults import Fault, NotPossible, Planned, Target, fault
+from verify.history import InjectedFault
 
 
 @dataclass(slots=True)
-class Breaker:
+class Nemesis:
     """Carries out a schedule. ``said`` is told of each blow when it begins and when it is over."""
 
-    world: World
+    target: Target
     plan: Sequence[Planned]
-    blows: list[Blow]
-    said: Callable[[Blow, bool], None] = lambda *_: None
+    faults: list[InjectedFault]
+    said: Callable[[InjectedFault, bool], None] = lambda *_: None
     _active: list[Fault] = field(default_factory=list)
 
     async def run(self) -> None:
@@ -39,22 +39,22 @@ class Breaker:
 
     async def _carry_out(self, planned: Planned) -> None:
         wanted, began = fault(planned.fault), time.monotonic()
-        blow = Blow(planned.fault, began, float("inf"), wanted.single_process)
-        self.blows.append(blow)
-        self.said(blow, False)
+        injected = InjectedFault(planned.fault, began, float("inf"), wanted.single_process)
+        self.faults.append(injected)
+        self.said(injected, False)
         self._active.append(wanted)
         try:
-            await wanted.inject(self.world)
+            await wanted.inject(self.target)
             await asyncio.sleep(planned.lasts_s)
         except NotPossible as exc:
-            blow.impossible = str(exc)
+            injected.impossible = str(exc)
         finally:
             self._active.remove(wanted)
-            await wanted.heal(self.world)
-            blow.healed = time.monotonic() if planned.lasts_s else began
-            self.said(blow, True)
+            await wanted.heal(self.target)
+            injected.healed = time.monotonic() if planned.lasts_s else began
+            self.said(injected, True)
 
     async def heal(self) -> None:
         """Whatever was still broken when the run ended early."""
         for wanted in list(self._active):
-            await wanted.heal(self.world)
+            await wanted.heal(self.target)

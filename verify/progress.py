@@ -11,16 +11,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from verify.history import Blow, Evidence
+from verify.history import History, InjectedFault
 
 _EVERY_S = 0.5
 
 
 @dataclass(slots=True)
-class Picture:
+class ProgressView:
     """Shows a run while it lasts."""
 
-    evidence: Evidence
+    history: History
     messages: int
     quiet: bool = False
     console: Console = field(default_factory=lambda: Console(stderr=True))
@@ -33,14 +33,14 @@ class Picture:
             at = time.monotonic() - self.began
             self.console.print(f"[dim]{at:6.1f} s[/dim]  {text}", highlight=False, soft_wrap=True)
 
-    def blow(self, blow: Blow, over: bool) -> None:
+    def show_fault(self, injected: InjectedFault, over: bool) -> None:
         """A fault begins, or is over."""
-        if blow.impossible:
-            self.say(f"{blow.name} cannot be made here: {blow.impossible}")
+        if injected.impossible:
+            self.say(f"{injected.name} cannot be made here: {injected.impossible}")
         elif not over:
-            self.say(f"[red]{blow.name}[/red]")
-        elif blow.healed > blow.began:
-            self.say(f"[green]{blow.name} healed[/green] after {blow.healed - blow.began:.1f} s")
+            self.say(f"[red]{injected.name}[/red]")
+        elif injected.healed > injected.began:
+            self.say(f"[green]{injected.name} healed[/green] after {injected.healed - injected.began:.1f} s")
 
     async def run(self) -> None:
         """Draw until cancelled."""
@@ -52,8 +52,8 @@ class Picture:
                 await asyncio.sleep(_EVERY_S)
 
     def _drawn(self) -> Table:
-        counts = self.evidence.counts()
-        broken = [blow.name for blow in self.evidence.blows if blow.healed == float("inf")]
+        counts = self.history.counts()
+        broken = [injected.name for injected in self.history.faults if injected.healed == float("inf")]
         table = Table.grid(padding=(0, 2))
         table.add_row("sent", f"{counts['sent']:,} of {self.messages:,}")
         table.add_row("accepted", f"{counts['accepted']:,}", "unknown", f"{counts['unknown']:,}")

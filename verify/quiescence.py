@@ -11,9 +11,9 @@ from adapters.kafka.admin import groups_lag
 from domain.errors import Unavailable
 from schemas.topics import groups, load
 from verify.final_state import Store
-from verify.history import Evidence
+from verify.history import History
 from verify.receivers import Device
-from verify.workload import Kind
+from verify.workload import DeviceKind
 
 QUIET_S = 30.0
 """Within this time after the last fault was healed and the last message was sent everybody has everything."""
@@ -27,10 +27,10 @@ def is_over(waited_s: float, still_s: float) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class Quiescence:
     """What there is to wait for: all ``devices`` are of members. ``lags`` names groups that have records to work on."""
 
-    evidence: Evidence
+    history: History
     store: Store
     devices: Sequence[Device]
     lags: Callable[[], Awaitable[list[str]]]
@@ -40,16 +40,16 @@ class Rest:
         """Note how long it took, or what still waited when it was given up."""
         began = said_at = moved_at = time.monotonic()
         while not is_over(time.monotonic() - began, time.monotonic() - moved_at):
-            before, self.evidence.waiting = self.evidence.waiting, await self._waiting()
-            moved_at = time.monotonic() if self.evidence.waiting != before else moved_at
+            before, self.history.waiting = self.history.waiting, await self._waiting()
+            moved_at = time.monotonic() if self.history.waiting != before else moved_at
             took = time.monotonic() - began
-            if not self.evidence.waiting:
-                self.evidence.quiet_s = took if took <= QUIET_S else None
-                self.evidence.waiting = [] if took <= QUIET_S else [f"it took {took:.0f} s"]
+            if not self.history.waiting:
+                self.history.quiet_s = took if took <= QUIET_S else None
+                self.history.waiting = [] if took <= QUIET_S else [f"it took {took:.0f} s"]
                 return
             if time.monotonic() > said_at + _SAY_EVERY_S:
                 said_at = time.monotonic()
-                self.say(f"waiting for {', '.join(self.evidence.waiting[:3])}")
+                self.say(f"waiting for {', '.join(self.history.waiting[:3])}")
             await asyncio.sleep(0.2)
 
     async def _waiting(self) -> list[str]:
@@ -70,7 +70,7 @@ class Rest:
         return [
             *([f"{unpublished} outbox rows"] if unpublished else []),
             *([f"{pending} pending messages"] if pending else []),
-            *(f"{d.screen.seat.user} ({d.screen.seat.kind}) at {d.cursor}" for d in behind),
+            *(f"{d.screen.spec.user} ({d.screen.spec.kind}) at {d.cursor}" for d in behind),
         ]
 
     async def _unmarked(self) -> list[str]:
@@ -78,9 +78,9 @@ class Rest:
         marks = {(conversation, user): told for conversation, user, *told in await self.store.marks()}
         waiting = []
         for d in self.devices:
-            if d.screen.seat.kind is not Kind.STEADY or not d.screen.seqs:
+            if d.screen.spec.kind is not DeviceKind.STEADY or not d.screen.seqs:
                 continue
-            user = d.screen.seat.user
+            user = d.screen.spec.user
             delivered, read = marks.get((d.room.conversation_id, user), (0, 0))
             if delivered < d.cursor:
                 waiting.append(f"the receipt of {user} for {d.cursor}")

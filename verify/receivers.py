@@ -14,7 +14,7 @@ import orjson
 from millrace_client import Listener, LiveConnection, Subscription
 
 from verify.history import Room, Screen
-from verify.workload import Kind
+from verify.workload import DeviceKind
 
 _ACK_S = 3.0  # of a hundred devices and more: they are not what is to be stressed
 _READ_EVERY = 4
@@ -48,12 +48,12 @@ class Device(Listener):
     def start(self) -> None:
         """Connect, stay connected, misbehave."""
         self._connect(self.after)
-        if self.screen.seat.kind in _BEHAVIOURS:
-            self.trouble = asyncio.create_task(_BEHAVIOURS[self.screen.seat.kind](self))
+        if self.screen.spec.kind in _BEHAVIOURS:
+            self.trouble = asyncio.create_task(_BEHAVIOURS[self.screen.spec.kind](self))
         self.acknowledging = asyncio.create_task(self._acknowledge())
 
     def _connect(self, after: int | None) -> None:
-        self.attach(LiveConnection(self.urls, self.token, device=self.screen.seat.device, persistent=True), after)
+        self.attach(LiveConnection(self.urls, self.token, device=self.screen.spec.device, persistent=True), after)
         self.tasks.append(asyncio.create_task(self.live.run()))
 
     def attach(self, live: LiveConnection, after: int | None) -> None:
@@ -85,7 +85,7 @@ class Device(Listener):
         self.room.frames.same(seq, raw)
         if _OUT in raw:
             said = orjson.loads(raw)
-            if said["type"] == "conversation_changed" and said["userId"] == self.screen.seat.user:
+            if said["type"] == "conversation_changed" and said["userId"] == self.screen.spec.user:
                 self.screen.until = seq
                 self.out.set()
 
@@ -155,10 +155,10 @@ class Device(Listener):
             await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
-_BEHAVIOURS: dict[Kind, Callable[[Device], Any]] = {
-    Kind.FLAKY: Device.loses_connections,
-    Kind.SLOW: Device.sleeps,
-    Kind.DYING: Device.dies,
+_BEHAVIOURS: dict[DeviceKind, Callable[[Device], Any]] = {
+    DeviceKind.FLAKY: Device.loses_connections,
+    DeviceKind.SLOW: Device.sleeps,
+    DeviceKind.DYING: Device.dies,
 }
 
 
@@ -190,11 +190,11 @@ class Stranger(Listener):
 
     def on_start(self, seq: int) -> None:
         """Must not happen."""
-        self.room.strange += 1
+        self.room.frames_to_stranger += 1
 
     def on_content(self, seq: int, raw: bytes) -> None:
         """Must not happen."""
-        self.room.strange += 1
+        self.room.frames_to_stranger += 1
 
     def on_ended(self, code: str, detail: str) -> None:
         """``not_found``, as it should be."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verify.history import Blow
+from verify.history import InjectedFault
 
 LATE_S = 2.0
 """A message that takes longer to the screen of a steady device was held up by something."""
@@ -15,19 +15,23 @@ Delivery = tuple[float, float]
 """(when its first try began, when it was on a screen)."""
 
 
-def note_recoveries(blows: Sequence[Blow], deliveries: Sequence[Delivery]) -> None:
+def set_recoveries(faults: Sequence[InjectedFault], deliveries: Sequence[Delivery]) -> None:
     """Set ``recovery_s`` of each blow: from its end (a kill ends at once) until it is calm.
 
     While others go on, or have just ended, it is not calm because of them: that is theirs.
     """
-    blows = [blow for blow in blows if not blow.impossible]
+    faults = [injected for injected in faults if not injected.impossible]
     waits = sorted((sent + LATE_S, shown) for sent, shown in deliveries if shown - sent > LATE_S)
-    for blow in blows:
-        until = blow.healed
+    for injected in faults:
+        until = injected.healed
         for began, ended in waits:
             if began > until + CALM_S:
                 break
             until = max(until, ended)
-        others = [other for other in blows if other is not blow and other.began <= until and other.healed > blow.healed]
-        until = min([until, *(max(blow.healed, other.began) for other in others)])
-        blow.recovery_s = until - blow.healed
+        others = [
+            other
+            for other in faults
+            if other is not injected and other.began <= until and other.healed > injected.healed
+        ]
+        until = min([until, *(max(injected.healed, other.began) for other in others)])
+        injected.recovery_s = until - injected.healed

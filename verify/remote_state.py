@@ -18,7 +18,7 @@ _PAGE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteTruth:
+class RemoteState:
     """Reads in the name of each conversation's owner. What takes a seq and is no message is not told apart."""
 
     client: httpx2.AsyncClient
@@ -82,7 +82,7 @@ class RemoteTruth:
             more = page["hasMore"]
 
     async def _get(self, room: Room, path: str) -> dict[str, Any]:
-        headers = {"authorization": f"Bearer {self.token(room.script.owner)}"}
+        headers = {"authorization": f"Bearer {self.token(room.workload.owner)}"}
         try:
             answer = await self.client.get(f"{self.url}{path}", headers=headers)
             answer.raise_for_status()

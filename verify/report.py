@@ -9,35 +9,35 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from verify.checker import Violation
-from verify.history import Evidence
+from verify.history import History
+from verify.rules.violation import Violation
 
 _SHOWN = 20
 
 
-def report(evidence: Evidence, found: Sequence[Violation], seconds: float) -> dict[str, Any]:
+def report(history: History, found: Sequence[Violation], seconds: float) -> dict[str, Any]:
     """For programs."""
     sorts = Counter(violation.sort for violation in found)
-    blows = [blow for blow in evidence.blows if not blow.impossible]
-    began = min((blow.began for blow in evidence.blows), default=0.0)
+    faults = [injected for injected in history.faults if not injected.impossible]
+    began = min((injected.began for injected in history.faults), default=0.0)
     return {
         "kept": not found,
-        "seed": evidence.seed,
-        **evidence.counts(),
+        "seed": history.seed,
+        **history.counts(),
         **{sort: sorts[sort] for sort in ("lost", "doubled", "reordered", "wrong", "slow")},
-        "quietAfterS": None if evidence.quiet_s is None else round(evidence.quiet_s, 1),
+        "quietAfterS": None if history.quiet_s is None else round(history.quiet_s, 1),
         "seconds": round(seconds, 1),
-        "worstRecoveryS": round(max((b.recovery_s for b in blows if b.single), default=0.0), 1),
+        "worstRecoveryS": round(max((b.recovery_s for b in faults if b.single), default=0.0), 1),
         "faults": [
             {
-                "fault": blow.name,
-                "atS": round(blow.began - began, 1),
-                "lastedS": round(blow.healed - blow.began, 1),
-                "recoveryS": round(blow.recovery_s, 1),
-                "singleProcess": blow.single,
-                **({"impossible": blow.impossible} if blow.impossible else {}),
+                "fault": injected.name,
+                "atS": round(injected.began - began, 1),
+                "lastedS": round(injected.healed - injected.began, 1),
+                "recoveryS": round(injected.recovery_s, 1),
+                "singleProcess": injected.single,
+                **({"impossible": injected.impossible} if injected.impossible else {}),
             }
-            for blow in evidence.blows
+            for injected in history.faults
         ],
         "data": None,
         "violations": [{"invariant": v.invariant, "sort": v.sort, "text": v.text} for v in found],

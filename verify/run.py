@@ -15,17 +15,17 @@ from millrace_client import HttpClient, RetryingTransport
 
 from domain.errors import Unavailable
 from stack.errors import OperatorError
-from verify.checker import GRACE_S
-from verify.errors import must_live
-from verify.final_state import Store, Truth
-from verify.history import Evidence, Room, Screen
-from verify.nemesis import Breaker
-from verify.quiescence import QUIET_S, Rest
+from verify.errors import raise_if_dead
+from verify.final_state import FinalState, Store
+from verify.history import History, Room, Screen
+from verify.nemesis import Nemesis
+from verify.quiescence import QUIET_S, Quiescence
 from verify.receivers import Device, Stranger
-from verify.recovery import note_recoveries
-from verify.sampler import Sampler, read_truth
+from verify.recovery import set_recoveries
+from verify.rules.screens import GRACE_S
+from verify.sampler import Sampler, read_final_states
 from verify.senders import Senders
-from verify.workload import Kind, RoomScript, Seat
+from verify.workload import DeviceKind, DeviceSpec, RoomWorkload
 
 Lags: TypeAlias = Callable[[], Awaitable[list[str]]]
 Observe: TypeAlias = Callable[[httpx2.AsyncClient, Sequence[Room]], tuple[Store, Lags]]
@@ -42,7 +42,7 @@ _STAYS_S = 3.0
 class Run:
     """The clients of a run, and what they saw. ``http`` and ``ws`` are the front doors."""
 
-    evidence: Evidence
+    history: History
     http: Sequence[str]
     ws: Sequence[str]
     token: Callable[[str], str]
@@ -52,7 +52,9 @@ class Run:
     devices: list[Device] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
-    async def go(self, scripts: Sequence[RoomScript], breaker: Breaker | None, observe: Observe) -> list[Truth]:
+    async def go(
+        self, workloads: Sequence[RoomWorkload], nemesis: Nemesis | None, observe: Observe
+    ) -> list[FinalState]:
         """Everything but the verdict; returns what the store holds at the end. Raises OperatorError, Unavailable."""
         limits = httpx2.Limits(max_connections=128, max_keepalive_connections=128)
         async with (
@@ -61,32 +63,34 @@ class Run:
         ):
             door = RetryingTransport(at_door)
             try:
-                await self._open(scripts, door)
-                store, lags = observe(client, self.evidence.rooms)
-                await self._talk(client, door, breaker, Sampler(store, self.evidence))
-                await Rest(self.evidence, store, self.devices, lags, self.say).wait()
-                must_live([*self.tasks, *(client for device in self.devices for client in device.clients)])
-                self._note_recoveries()
-                return await read_truth(store)
+                await self._open(workloads, door)
+                store, lags = observe(client, self.history.rooms)
+                await self._talk(client, door, nemesis, Sampler(store, self.history))
+                await Quiescence(self.history, store, self.devices, lags, self.say).wait()
+                raise_if_dead([*self.tasks, *(client for device in self.devices for client in device.clients)])
+                self._set_recoveries()
+                return await read_final_states(store)
             finally:
                 try:
-                    if breaker is not None:
-                        await breaker.heal()
+                    if nemesis is not None:
+                        await nemesis.heal()
                 finally:
                     await self._close()
 
     # opening
 
-    async def _open(self, scripts: Sequence[RoomScript], door: RetryingTransport) -> None:
-        rooms = [Room(script) for script in scripts]
+    async def _open(self, workloads: Sequence[RoomWorkload], door: RetryingTransport) -> None:
+        rooms = [Room(workload) for workload in workloads]
         await asyncio.gather(*(self._create(room, door) for room in rooms))
-        self.evidence.rooms += rooms
+        self.history.rooms += rooms
         for room in rooms:
-            for seat in room.script.seats:
-                if seat.kind is not Kind.LATE:
-                    self._seat(room, seat, after=0)
-            self._seat(room, Seat(user=room.script.leaver, device=_LEAVER, kind=Kind.STEADY), after=0)
-            stranger = Stranger(room, self.ws, self.token(room.script.stranger))
+            for spec in room.workload.devices:
+                if spec.kind is not DeviceKind.LATE:
+                    self._add_device(room, spec, after=0)
+            self._add_device(
+                room, DeviceSpec(user=room.workload.leaver, device=_LEAVER, kind=DeviceKind.STEADY), after=0
+            )
+            stranger = Stranger(room, self.ws, self.token(room.workload.stranger))
             self.tasks.append(asyncio.create_task(stranger.run()))
         await self._joined(_JOIN_S)
 
@@ -95,20 +99,20 @@ class Run:
             async with asyncio.timeout(within_s):
                 await asyncio.gather(*(device.subscription.ready.wait() for device in self.devices))
         except TimeoutError as exc:
-            must_live(client for device in self.devices for client in device.clients)
+            raise_if_dead(client for device in self.devices for client in device.clients)
             waiting = sum(not device.subscription.ready.is_set() for device in self.devices)
             raise OperatorError(f"{waiting} of {len(self.devices)} devices did not join in {within_s:.0f} s") from exc
 
     async def _create(self, room: Room, door: RetryingTransport) -> None:
-        owner, *others = room.script.members
+        owner, *others = room.workload.members
         room.conversation_id = await self._user(owner, door).create_conversation(others, "verified")
 
     def _user(self, user: str, door: RetryingTransport) -> HttpClient:
         return HttpClient(door, self.token(user))
 
-    def _seat(self, room: Room, seat: Seat, after: int | None) -> Device:
-        screen = Screen(seat)
-        device = Device(room, screen, self.ws, self.token(seat.user), after, random.Random(self.rng.random()))
+    def _add_device(self, room: Room, spec: DeviceSpec, after: int | None) -> Device:
+        screen = Screen(spec)
+        device = Device(room, screen, self.ws, self.token(spec.user), after, random.Random(self.rng.random()))
         room.screens.append(screen)
         self.devices.append(device)
         device.start()
@@ -117,18 +121,18 @@ class Run:
     # talking
 
     async def _talk(
-        self, client: httpx2.AsyncClient, door: RetryingTransport, breaker: Breaker | None, sampler: Sampler
+        self, client: httpx2.AsyncClient, door: RetryingTransport, nemesis: Nemesis | None, sampler: Sampler
     ) -> None:
         sampling = asyncio.create_task(sampler.run())
         async with asyncio.TaskGroup() as group:
-            group.create_task(Senders(client, self.http, self.token).run(self.evidence.rooms))
-            if breaker is not None:
-                group.create_task(breaker.run())
-            for room in self.evidence.rooms:
+            group.create_task(Senders(client, self.http, self.token).run(self.history.rooms))
+            if nemesis is not None:
+                group.create_task(nemesis.run())
+            for room in self.history.rooms:
                 group.create_task(self._out_and_back(room, door))
-                for seat in room.script.seats:
-                    if seat.kind is Kind.LATE:
-                        group.create_task(self._come_late(room, seat))
+                for spec in room.workload.devices:
+                    if spec.kind is DeviceKind.LATE:
+                        group.create_task(self._come_late(room, spec))
         for device in self.devices:
             device.behave()
         sampling.cancel()
@@ -137,13 +141,13 @@ class Run:
         with suppress(Unavailable):
             await sampler.look()
 
-    async def _come_late(self, room: Room, seat: Seat) -> None:
+    async def _come_late(self, room: Room, spec: DeviceSpec) -> None:
         await asyncio.sleep(self.seconds * self.rng.uniform(*_LATE_AT))
-        self._seat(room, seat, after=0)
+        self._add_device(room, spec, after=0)
 
     async def _out_and_back(self, room: Room, door: RetryingTransport) -> None:
-        owner, leaver = self._user(room.script.owner, door), room.script.leaver
-        device = next(d for d in self.devices if d.room is room and d.screen.seat.user == leaver)
+        owner, leaver = self._user(room.workload.owner, door), room.workload.leaver
+        device = next(d for d in self.devices if d.room is room and d.screen.spec.user == leaver)
         await asyncio.sleep(self.seconds * _OUT_AT)
         unasked = device.out.is_set()
         await owner.remove_member(room.conversation_id, leaver)
@@ -153,11 +157,11 @@ class Run:
             async with asyncio.timeout(QUIET_S):
                 await device.out.wait()
             await asyncio.sleep(GRACE_S + _STAYS_S)  # so that something could still reach it
-        must_live(device.clients)
+        raise_if_dead(device.clients)
         await device.close()
         self.devices.remove(device)
         await owner.add_member(room.conversation_id, leaver)
-        self._seat(room, Seat(user=leaver, device=_LEAVER, kind=Kind.STEADY), after=None)
+        self._add_device(room, DeviceSpec(user=leaver, device=_LEAVER, kind=DeviceKind.STEADY), after=None)
 
     # closing
 
@@ -166,11 +170,11 @@ class Run:
             task.cancel()
         await asyncio.gather(*(device.close() for device in self.devices), *self.tasks, return_exceptions=True)
 
-    def _note_recoveries(self) -> None:
+    def _set_recoveries(self) -> None:
         deliveries = []
-        for room in self.evidence.rooms:
-            sent = {s.accepted.seq: s.tries[0].began for s in room.sendings if s.accepted}
-            for screen in (s for s in room.screens if s.seat.kind is Kind.STEADY):
+        for room in self.history.rooms:
+            sent = {s.accepted.seq: s.attempts[0].began for s in room.sendings if s.accepted}
+            for screen in (s for s in room.screens if s.spec.kind is DeviceKind.STEADY):
                 pairs = zip(screen.seqs, screen.times, strict=True)
                 deliveries += [(sent[seq], at) for seq, at in pairs if seq in sent]
-        note_recoveries(self.evidence.blows, deliveries)
+        set_recoveries(self.history.faults, deliveries)

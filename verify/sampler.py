@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from domain.errors import Unavailable
-from verify.final_state import Entry, Mark, Row, Store, Truth
-from verify.history import Evidence
+from verify.final_state import FinalState, LogEntry, Store, StoredMessage, Watermark
+from verify.history import History
 
 _EVERY_S = 1.0
 
@@ -21,7 +21,7 @@ class Sampler:
     """Notes every status and watermark that is lower than it was seen before."""
 
     store: Store
-    evidence: Evidence
+    history: History
     _statuses: Mapping[str, int] = field(default_factory=dict)
     _marks: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
@@ -38,30 +38,32 @@ class Sampler:
         for message_id, before in self._statuses.items():
             now = statuses.get(message_id)
             if now is None or now < before:
-                self.evidence.fallen.append(f"message {message_id} went from status {before} to {now}")
+                self.history.regressions.append(f"message {message_id} went from status {before} to {now}")
         self._statuses = statuses
         for conversation, user, *seqs in await self.store.marks():
             key, (delivered, read) = (conversation, user), seqs
             had_delivered, had_read = self._marks.get(key, (0, 0))
             if delivered < had_delivered or read < had_read:
                 was = f"{had_delivered}/{had_read}"
-                self.evidence.fallen.append(f"{conversation} {user} went from {was} to {delivered}/{read}")
+                self.history.regressions.append(f"{conversation} {user} went from {was} to {delivered}/{read}")
             self._marks[key] = (delivered, read)
 
 
-async def read_truth(store: Store) -> list[Truth]:
+async def read_final_states(store: Store) -> list[FinalState]:
     """Everything, in the order of the conversations. Raises Unavailable."""
     whole = await store.whole()
-    rows: defaultdict[str, list[Row]] = defaultdict(list)
-    entries: defaultdict[str, list[Entry]] = defaultdict(list)
-    marks: defaultdict[str, list[Mark]] = defaultdict(list)
+    rows: defaultdict[str, list[StoredMessage]] = defaultdict(list)
+    entries: defaultdict[str, list[LogEntry]] = defaultdict(list)
+    marks: defaultdict[str, list[Watermark]] = defaultdict(list)
     for row in whole.rows:
-        rows[row[1]].append(Row(*row))
+        rows[row[1]].append(StoredMessage(*row))
     for conversation, *entry in whole.entries:
-        entries[conversation].append(Entry(*entry))
+        entries[conversation].append(LogEntry(*entry))
     for conversation, *mark in whole.marks:
-        marks[conversation].append(Mark(*mark))
-    return [Truth(id_, whole.heads.get(id_, 0), rows[id_], entries[id_], marks[id_]) for id_ in store.conversation_ids]
+        marks[conversation].append(Watermark(*mark))
+    return [
+        FinalState(id_, whole.heads.get(id_, 0), rows[id_], entries[id_], marks[id_]) for id_ in store.conversation_ids
+    ]
 
 
 def find_leaks(logs: Path, secrets: Sequence[str]) -> list[str]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import httpx2
 import orjson
 
-from verify.history import Room, Sending, Try
-from verify.workload import Send, Way
+from verify.history import Attempt, Room, Sending
+from verify.workload import Send, SendMode
 
 PATIENCE_S = 120.0
 _TRY_S = 5.0
@@ -35,7 +35,7 @@ class Senders:
         async with asyncio.TaskGroup() as group:
             for room in rooms:
                 by_sender: defaultdict[str, list[Send]] = defaultdict(list)
-                for send in room.script.sends:
+                for send in room.workload.sends:
                     by_sender[send.sender].append(send)
                 for sends in by_sender.values():
                     group.create_task(self._sender(room, sends))
@@ -49,28 +49,28 @@ class Senders:
 
     async def _send(self, conversation_id: str, sending: Sending) -> None:
         send = sending.send
-        if send.way in (Way.IMPATIENT, Way.FORGETFUL):
-            sending.tries.append(await self._try(conversation_id, send, send.content, _HANG_UP_S))
-            if send.way is Way.FORGETFUL:
+        if send.mode in (SendMode.IMPATIENT, SendMode.FORGETFUL):
+            sending.attempts.append(await self._try(conversation_id, send, send.content, _HANG_UP_S))
+            if send.mode is SendMode.FORGETFUL:
                 return
-        if send.way is Way.PARALLEL:
+        if send.mode is SendMode.PARALLEL:
             same = (self._try(conversation_id, send, send.content) for _ in range(_AT_ONCE))
-            sending.tries += await asyncio.gather(*same)
+            sending.attempts += await asyncio.gather(*same)
         await self._until_answered(conversation_id, sending)
-        if send.way is Way.MISMATCH and sending.accepted:
-            sending.other.append(await self._try(conversation_id, send, f"{send.content} altered"))
+        if send.mode is SendMode.MISMATCH and sending.accepted:
+            sending.mismatched.append(await self._try(conversation_id, send, f"{send.content} altered"))
 
     async def _until_answered(self, conversation_id: str, sending: Sending) -> None:
         give_up, wait = time.monotonic() + PATIENCE_S, 0.05
         while time.monotonic() < give_up:
-            if any(t.ok or t.refused for t in sending.tries):
+            if any(t.ok or t.refused for t in sending.attempts):
                 return
-            sending.tries.append(await self._try(conversation_id, sending.send, sending.send.content))
-            if not sending.tries[-1].ok:
+            sending.attempts.append(await self._try(conversation_id, sending.send, sending.send.content))
+            if not sending.attempts[-1].ok:
                 await asyncio.sleep(wait * random.uniform(0.5, 1.5))
                 wait = min(wait * 2, 1.0)
 
-    async def _try(self, conversation_id: str, send: Send, content: str, timeout_s: float = _TRY_S) -> Try:
+    async def _try(self, conversation_id: str, send: Send, content: str, timeout_s: float = _TRY_S) -> Attempt:
         body = {"conversationId": conversation_id, "type": "text", "content": content, "clientMessageId": send.key}
         headers = {"authorization": f"Bearer {self.token(send.sender)}", "content-type": "application/json"}
         url, began = f"{random.choice(self.urls)}/messages", time.monotonic()
@@ -79,7 +79,7 @@ class Senders:
                 answer = await self.client.post(url, headers=headers, content=orjson.dumps(body))
                 said = orjson.loads(answer.content)
         except (httpx2.HTTPError, TimeoutError, ValueError):
-            return Try(began, time.monotonic(), None)
+            return Attempt(began, time.monotonic(), None)
         if answer.status_code in (200, 201):
-            return Try(began, time.monotonic(), answer.status_code, said["messageId"], said["seq"])
-        return Try(began, time.monotonic(), answer.status_code, code=said.get("code", ""))
+            return Attempt(began, time.monotonic(), answer.status_code, said["messageId"], said["seq"])
+        return Attempt(began, time.monotonic(), answer.status_code, code=said.get("code", ""))

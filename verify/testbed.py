@@ -26,7 +26,7 @@ _END_S = 90.0
 
 
 @dataclass(slots=True)
-class Stand:
+class Testbed:
     """A running stack. ``data`` is its folder."""
 
     data: Path
@@ -43,25 +43,27 @@ class Stand:
 
 
 @asynccontextmanager
-async def open_stand(*, cluster: bool, environment: Mapping[str, str], keep: bool, seed: int) -> AsyncIterator[Stand]:
+async def open_testbed(
+    *, cluster: bool, environment: Mapping[str, str], keep: bool, seed: int
+) -> AsyncIterator[Testbed]:
     """A stack in a folder of its own, which is removed afterwards unless it is to be kept, or an exception ends this.
     Raises OperatorError."""
     async with AsyncExitStack() as stack:
         edges = CLUSTER_EDGES if cluster else EDGES
         proxies = {name: await stack.enter_async_context(open_proxy(seed=seed)) for name in edges}
-        stand = Stand(_folder(), proxies, kept=keep)
+        testbed = Testbed(_folder(), proxies, kept=keep)
         via = json.dumps({name: proxy.port for name, proxy in proxies.items()})
         try:
-            with explained(seed, stand.logs):
-                await _start(stand, cluster, {**environment, "MILLRACE_VIA": via})
-            yield stand
+            with explained(seed, testbed.logs):
+                await _start(testbed, cluster, {**environment, "MILLRACE_PROXY_PORTS": via})
+            yield testbed
         except BaseException:  # Ctrl-C, too
-            stand.kept = True  # whatever it was, the folder says more of it
+            testbed.kept = True  # whatever it was, the folder says more of it
             raise
         finally:
-            await _end(stand)
-            if not stand.kept:
-                shutil.rmtree(stand.data, ignore_errors=True)
+            await _end(testbed)
+            if not testbed.kept:
+                shutil.rmtree(testbed.data, ignore_errors=True)
 
 
 def _folder() -> Path:
@@ -70,10 +72,10 @@ def _folder() -> Path:
     return data
 
 
-async def _start(stand: Stand, cluster: bool, environment: Mapping[str, str]) -> None:
-    command = [sys.executable, "-m", "cli.main", "up", "--data", str(stand.data), "--with-parent", "--json"]
-    with (stand.data / "up.log").open("wb") as log:
-        stand.process = await asyncio.create_subprocess_exec(
+async def _start(testbed: Testbed, cluster: bool, environment: Mapping[str, str]) -> None:
+    command = [sys.executable, "-m", "cli.main", "up", "--data", str(testbed.data), "--with-parent", "--json"]
+    with (testbed.data / "up.log").open("wb") as log:
+        testbed.process = await asyncio.create_subprocess_exec(
             *command,
             *(["--cluster"] if cluster else []),
             stdout=asyncio.subprocess.PIPE,
@@ -81,29 +83,29 @@ async def _start(stand: Stand, cluster: bool, environment: Mapping[str, str]) ->
             env={**os.environ, **environment},
             start_new_session=True,
         )
-    assert stand.process.stdout is not None
-    joining = asyncio.create_task(_join(stand))
+    assert testbed.process.stdout is not None
+    joining = asyncio.create_task(_join(testbed))
     try:
-        line = await stand.process.stdout.readline()  # it ends by itself when something stands still
+        line = await testbed.process.stdout.readline()  # it ends by itself when something stands still
     finally:
         joining.cancel()
     if not line:
-        words = (stand.data / "up.log").read_text(errors="replace").strip()[-1500:]
+        words = (testbed.data / "up.log").read_text(errors="replace").strip()[-1500:]
         raise OperatorError(f"the stack did not start:\n{words}\n")
-    stand.stack = running_stack(stand.data)
+    testbed.stack = running_stack(testbed.data)
 
 
-async def _join(stand: Stand) -> None:
+async def _join(testbed: Testbed) -> None:
     """Tell each proxy where its server is, as soon as that is known."""
-    while any(proxy.upstream is None for proxy in stand.proxies.values()):
-        for process in DataDir(stand.data).read(STATE).get("processes", []):
-            if process["name"] in stand.proxies:
-                stand.proxies[process["name"]].upstream = process["port"]
+    while any(proxy.upstream is None for proxy in testbed.proxies.values()):
+        for process in DataDir(testbed.data).read(STATE).get("processes", []):
+            if process["name"] in testbed.proxies:
+                testbed.proxies[process["name"]].upstream = process["port"]
         await asyncio.sleep(0.05)
 
 
-async def _end(stand: Stand) -> None:
-    process = stand.process
+async def _end(testbed: Testbed) -> None:
+    process = testbed.process
     if process is None or process.returncode is not None:
         return
     process.send_signal(signal.SIGTERM)

@@ -29,24 +29,24 @@ from schemas.topics import stages
 from stack.errors import OperatorError
 from stack.running import RunningStack
 from stack.topology import PROXY
-from verify import fake_clock as clocked
+from verify import fake_clock
 from verify.checker import judge
 from verify.errors import explained
-from verify.faults import FAULTS, Planned, schedule, world_of
+from verify.faults import FAULTS, Planned, schedule, target_of
 from verify.final_state import Store
-from verify.history import Evidence, Room
-from verify.nemesis import Breaker
-from verify.progress import Picture
+from verify.history import History, Room
+from verify.nemesis import Nemesis
+from verify.progress import ProgressView
 from verify.quiescence import lags_of, no_lags
-from verify.remote_state import RemoteTruth
+from verify.remote_state import RemoteState
 from verify.report import report
 from verify.run import Lags, Run
 from verify.sampler import find_leaks
-from verify.testbed import Stand, open_stand
-from verify.workload import RoomScript, write
+from verify.testbed import Testbed, open_testbed
+from verify.workload import RoomWorkload, generate
 
 _LEAST_S = 10.0
-_WRAP = "MILLRACE_WRAP"
+_WRAP = "MILLRACE_EXEC_WRAPPER"
 _SELDOM = frozenset({"full-disk"})
 """What needs a machine made ready for it is broken only when it is named."""
 
@@ -55,12 +55,14 @@ _NOT_ON_CLUSTER = frozenset({"hole-valkey", "cut-valkey", "slow-valkey", "refuse
 """Nodes of a Redis Cluster name each other to clients, which then go around any proxy."""
 
 
-def chosen(names: str, seed: int, seconds: float, *, cluster: bool = False) -> list[Planned]:
+def planned_faults(names: str, seed: int, seconds: float, *, cluster: bool = False) -> list[Planned]:
     """The schedule that a user asked for. Raises OperatorError."""
     if names == "none":
         return []
     left_out = _SELDOM | (_NOT_ON_CLUSTER if cluster else frozenset())
-    among = [name for name in FAULTS if name not in left_out and (clocked.library() or not name.startswith("clock-"))]
+    among = [
+        name for name in FAULTS if name not in left_out and (fake_clock.library() or not name.startswith("clock-"))
+    ]
     wanted = None if names == "random" else [name.strip() for name in names.split(",")]
     try:
         return schedule(seed, wanted, seconds, among=among)
@@ -81,7 +83,7 @@ def front_doors(text: str) -> tuple[str, str, str]:
     return http.rstrip("/"), ws, secret
 
 
-def show_faults() -> None:
+def print_faults() -> None:
     """One line for each."""
     for name, make in FAULTS.items():
         wanted = make()
@@ -109,25 +111,25 @@ class Trial:
 
     async def run(self) -> dict[str, Any]:
         """The report. Raises OperatorError."""
-        began, evidence = time.monotonic(), Evidence(self.name, self.seed)
-        picture = Picture(evidence, self.messages, self.quiet)
-        picture.say(f"starting {'a cluster' if self.cluster else 'a stack'}; seed {self.seed}")
+        began, history = time.monotonic(), History(self.name, self.seed)
+        progress = ProgressView(history, self.messages, self.quiet)
+        progress.say(f"starting {'a cluster' if self.cluster else 'a stack'}; seed {self.seed}")
         async with AsyncExitStack() as stack:
             environment = self._environment(stack)
-            opened = open_stand(cluster=self.cluster, environment=environment, keep=self.keep, seed=self.seed)
-            stand = await stack.enter_async_context(opened)
-            picture.say(f"ready; {self.messages} messages in {self.seconds:.0f} s, {len(self.plan)} faults")
-            drawing = asyncio.create_task(picture.run())
+            opened = open_testbed(cluster=self.cluster, environment=environment, keep=self.keep, seed=self.seed)
+            testbed = await stack.enter_async_context(opened)
+            progress.say(f"ready; {self.messages} messages in {self.seconds:.0f} s, {len(self.plan)} faults")
+            drawing = asyncio.create_task(progress.run())
             try:
-                with explained(self.seed, stand.logs):
-                    said = await self._judged(stand, evidence, picture, environment.get(clocked.CLOCKS), began)
+                with explained(self.seed, testbed.logs):
+                    said = await self._judged(testbed, history, progress, environment.get(fake_clock.CLOCKS), began)
             except asyncio.CancelledError:
-                picture.say(f"ended early; see the logs in {stand.logs}")
+                progress.say(f"ended early; see the logs in {testbed.logs}")
                 raise
             finally:
                 drawing.cancel()
-            stand.kept = stand.kept or not said["kept"]
-            return {**said, "data": str(stand.data) if stand.kept else None}
+            testbed.kept = testbed.kept or not said["kept"]
+            return {**said, "data": str(testbed.data) if testbed.kept else None}
 
     def _environment(self, stack: AsyncExitStack) -> dict[str, str]:
         """Clocks can be stepped only where each process has one of its own."""
@@ -136,16 +138,16 @@ class Trial:
         if _WRAP in os.environ or not any(planned.fault.startswith("clock-") for planned in self.plan):
             return {}
         clocks = stack.enter_context(tempfile.TemporaryDirectory(prefix="millrace-clocks-"))
-        return {_WRAP: clocked.__name__, clocked.CLOCKS: clocks}
+        return {_WRAP: fake_clock.__name__, fake_clock.CLOCKS: clocks}
 
     async def _judged(
-        self, stand: Stand, evidence: Evidence, picture: Picture, clocks: str | None, began: float
+        self, testbed: Testbed, history: History, progress: ProgressView, clocks: str | None, began: float
     ) -> dict[str, Any]:
-        running, rng = stand.stack, random.Random(self.seed)
-        world = world_of(running, rng, stand.proxies, Path(clocks) if clocks else None)
+        running, rng = testbed.stack, random.Random(self.seed)
+        target = target_of(running, rng, testbed.proxies, Path(clocks) if clocks else None)
         token = cache(partial(issue, running.jwt_secret, ttl_s=86_400))
-        run = Run(evidence, *_doors(running), token, self.seconds, rng, picture.say)
-        breaker = Breaker(world, self.plan, evidence.blows, picture.blow)
+        run = Run(history, *_doors(running), token, self.seconds, rng, progress.say)
+        nemesis = Nemesis(target, self.plan, history.faults, progress.show_fault)
         async with open_pool(running.pg_dsn, size=2) as pool:
 
             def observe(_: httpx2.AsyncClient, rooms: Sequence[Room]) -> tuple[Store, Lags]:
@@ -153,32 +155,32 @@ class Trial:
                 return StoredTruth(pool, ids), partial(lags_of, running.kafka)
 
             since = datetime.now(UTC)
-            truths = await run.go(self._scripts(), breaker, observe)
-            picture.say("at rest; judging")
-            evidence.audit = await _audited(pool, running.kafka, since, [t.conversation_id for t in truths])
-        evidence.leaks = find_leaks(stand.logs, self._canaries(running.jwt_secret, token, evidence))
-        return report(evidence, judge(evidence, truths), time.monotonic() - began)
+            states = await run.go(self._workloads(), nemesis, observe)
+            progress.say("at rest; judging")
+            history.audit = await _audited(pool, running.kafka, since, [t.conversation_id for t in states])
+        history.leaks = find_leaks(testbed.logs, self._canaries(running.jwt_secret, token, history))
+        return report(history, judge(history, states), time.monotonic() - began)
 
     async def run_against(self, http: str, ws: str, secret: str) -> dict[str, Any]:
         """The report on a stack that somebody else runs, which is not broken. Raises OperatorError."""
-        began, evidence = time.monotonic(), Evidence(self.name, self.seed)
-        picture = Picture(evidence, self.messages, self.quiet)
+        began, history = time.monotonic(), History(self.name, self.seed)
+        progress = ProgressView(history, self.messages, self.quiet)
         token = cache(partial(issue, secret, ttl_s=86_400))
-        run = Run(evidence, [http], [ws], token, self.seconds, random.Random(self.seed), picture.say)
+        run = Run(history, [http], [ws], token, self.seconds, random.Random(self.seed), progress.say)
 
         def observe(client: httpx2.AsyncClient, rooms: Sequence[Room]) -> tuple[Store, Lags]:
-            return RemoteTruth(client, http, rooms, token), no_lags
+            return RemoteState(client, http, rooms, token), no_lags
 
         with explained(self.seed):
-            truths = await run.go(self._scripts(), None, observe)
-        return report(evidence, judge(evidence, truths), time.monotonic() - began)
+            states = await run.go(self._workloads(), None, observe)
+        return report(history, judge(history, states), time.monotonic() - began)
 
-    def _scripts(self) -> list[RoomScript]:
-        return write(self.seed, self.messages, self.rate, run=self.name)
+    def _workloads(self) -> list[RoomWorkload]:
+        return generate(self.seed, self.messages, self.rate, run=self.name)
 
-    def _canaries(self, secret: str, token: Callable[[str], str], evidence: Evidence) -> list[str]:
+    def _canaries(self, secret: str, token: Callable[[str], str], history: History) -> list[str]:
         """The secret, what contents begin with, and the signatures of all tokens."""
-        users = {seat.user for room in evidence.rooms for seat in room.script.seats}
+        users = {spec.user for room in history.rooms for spec in room.workload.devices}
         return [secret, f"{self.name} ", *(token(user).rpartition(".")[2] for user in sorted(users))]
 
 

@@ -12,7 +12,7 @@ MEMBERS = (5, 8)
 _WORDS = ("mill", "race", "wheel", "grain", "water", "stone", "sack", "sluice", "früh", "późno", "水車", "🌾")
 
 
-class Way(StrEnum):
+class SendMode(StrEnum):
     """How a client sends one message."""
 
     PLAIN = "plain"
@@ -29,7 +29,7 @@ class Way(StrEnum):
     """By somebody who is no member."""
 
 
-class Kind(StrEnum):
+class DeviceKind(StrEnum):
     """How a device behaves."""
 
     STEADY = "steady"
@@ -43,15 +43,15 @@ class Kind(StrEnum):
     """Comes in the middle, and reads from the beginning."""
 
 
-_WAYS = {
-    Way.PLAIN: 88,
-    Way.PARALLEL: 3,
-    Way.IMPATIENT: 4,
-    Way.FORGETFUL: 2,
-    Way.MISMATCH: 2,
-    Way.STRANGER: 1,
+_MODES = {
+    SendMode.PLAIN: 88,
+    SendMode.PARALLEL: 3,
+    SendMode.IMPATIENT: 4,
+    SendMode.FORGETFUL: 2,
+    SendMode.MISMATCH: 2,
+    SendMode.STRANGER: 1,
 }
-_KINDS = (Kind.STEADY, Kind.FLAKY, Kind.SLOW, Kind.DYING, Kind.LATE)
+_KINDS = (DeviceKind.STEADY, DeviceKind.FLAKY, DeviceKind.SLOW, DeviceKind.DYING, DeviceKind.LATE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,31 +62,31 @@ class Send:
     sender: str
     key: str
     content: str
-    way: Way
+    mode: SendMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seat:
+class DeviceSpec:
     """A device of a member."""
 
     user: str
     device: str
-    kind: Kind
+    kind: DeviceKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoomScript:
-    """One conversation. ``leaver`` is put out in the middle and taken in again later."""
+class RoomWorkload:
+    """One conversation. ``leaver`` is removed in the middle and becomes a member again later."""
 
-    owner: str
-    members: tuple[str, ...]
-    leaver: str
-    stranger: str
-    seats: tuple[Seat, ...]
-    sends: tuple[Send, ...]
+    owner: str = ""
+    members: tuple[str, ...] = ()
+    leaver: str = ""
+    stranger: str = ""
+    devices: tuple[DeviceSpec, ...] = ()
+    sends: tuple[Send, ...] = ()
 
 
-def write(seed: int, messages: int, rate: float, *, run: str, rooms: int = ROOMS) -> list[RoomScript]:
+def generate(seed: int, messages: int, rate: float, *, run: str, rooms: int = ROOMS) -> list[RoomWorkload]:
     """The script of a run. ``rate`` is in messages a second, ``run`` makes user ids and keys unlike those of others.
 
     Every content begins with ``run``: so it can be told in logs that must not hold it.
@@ -99,12 +99,12 @@ def write(seed: int, messages: int, rate: float, *, run: str, rooms: int = ROOMS
         room = chance.randrange(rooms)
         sends[room].append(_send(chance, casts[room], number, number / rate, run))
     return [
-        RoomScript(
+        RoomWorkload(
             owner=cast[0],
             members=tuple(cast[:-1]),
             leaver=cast[-2],
             stranger=cast[-1],
-            seats=tuple(_seats(chance, cast[:-2])),
+            devices=tuple(_devices(chance, cast[:-2])),
             sends=tuple(sends[room]),
         )
         for room, cast in enumerate(casts)
@@ -116,15 +116,15 @@ def _cast(chance: random.Random, users: Sequence[str], stranger: str) -> list[st
 
 
 def _send(chance: random.Random, cast: Sequence[str], number: int, at: float, run: str) -> Send:
-    way = chance.choices(list(_WAYS), weights=list(_WAYS.values()))[0]
-    sender = cast[-1] if way is Way.STRANGER else chance.choice(cast[:-2])  # a leaver only listens
+    mode = chance.choices(list(_MODES), weights=list(_MODES.values()))[0]
+    sender = cast[-1] if mode is SendMode.STRANGER else chance.choice(cast[:-2])  # a leaver only listens
     words = " ".join(chance.choices(_WORDS, k=chance.randint(1, 40)))
-    return Send(at=at, sender=sender, key=f"{run}-{number}", content=f"{run} {number} {words}", way=way)
+    return Send(at=at, sender=sender, key=f"{run}-{number}", content=f"{run} {number} {words}", mode=mode)
 
 
-def _seats(chance: random.Random, stayers: Sequence[str]) -> Iterator[Seat]:
+def _devices(chance: random.Random, stayers: Sequence[str]) -> Iterator[DeviceSpec]:
     """Everybody who stays has a steady device; some have another one of a harder kind."""
     for user in stayers:
-        yield Seat(user=user, device="desk", kind=Kind.STEADY)
+        yield DeviceSpec(user=user, device="desk", kind=DeviceKind.STEADY)
         if chance.random() < 0.6:
-            yield Seat(user=user, device="pocket", kind=chance.choice(_KINDS[1:]))
+            yield DeviceSpec(user=user, device="pocket", kind=chance.choice(_KINDS[1:]))

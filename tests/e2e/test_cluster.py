@@ -99,7 +99,7 @@ def forwarder(data: Path) -> Forwarder:
 
 @pytest.fixture(scope="module")
 def cluster(data: Path, forwarder: Forwarder) -> Iterator[RunningStack]:
-    with running(data, MILLRACE_VIA=json.dumps({VIA: forwarder.port})) as stack:
+    with running(data, MILLRACE_PROXY_PORTS=json.dumps({VIA: forwarder.port})) as stack:
         yield stack
 
 

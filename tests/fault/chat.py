@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,9 @@ from schemas.ids import new_id
 from stack.running import RunningStack
 from tests.fault import judging, topics
 from tests.fault.judging import OK, UNKNOWN, Attempt, Row, Screen, Stored, Watcher
-from verify.replay.checker import Seen
+from verify import history
+from verify.frames import Frames
+from verify.workload import DeviceKind, DeviceSpec
 
 
 @dataclass(slots=True)
@@ -32,6 +35,7 @@ class Chat:
     rooms: dict[str, list[str]] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
     watchers: list[Watcher] = field(default_factory=list)
+    frames: defaultdict[str, Frames] = field(default_factory=lambda: defaultdict(Frames))
     tokens: dict[str, str] = field(default_factory=dict, repr=False)
     _count: int = 0
 
@@ -84,7 +88,8 @@ class Chat:
 
     async def watch(self, user: str, room: str, url: str = "", *, after: int | None = 0) -> Watcher:
         """One more connection, which has joined when this returns."""
-        screen = Screen(Seen(user, after or 0))
+        spec = DeviceSpec(user=user, device="-", kind=DeviceKind.STEADY)
+        screen = Screen(history.Screen(spec, after or 0), self.frames[room])
         live = LiveConnection(url or self.stack.ws_url, self.token(user), listener=screen, persistent=True)
         watcher = Watcher(user, room, live, live.subscribe(room, screen, after=after), screen)
         watcher.task = asyncio.create_task(live.run())
@@ -130,8 +135,8 @@ class Chat:
     async def verdict(self, stored: Stored | None = None) -> None:
         """Everything that can be judged, from answers, screens, the store and the log."""
         stored = stored or self.stored()
-        found = [*judging.answers_and_rows(self.attempts, stored), *judging.order(self.attempts, stored)]
-        found += [*judging.screens(self.watchers, stored), *judging.log(await self.created(), stored)]
+        found = judging.judged(self.attempts, self.watchers, self.frames, stored)
+        found += judging.log(await self.created(), stored)
         assert not found, "\n".join(found[:30])
 
     async def created(self) -> list[Any]:

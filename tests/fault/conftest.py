@@ -13,7 +13,7 @@ import pytest
 from stack.running import RunningStack
 from tests.fault.processes import Extra
 from tests.fault.site import Site
-from verify.faults import World, world_of
+from verify.faults import Target, target_of
 
 Beside = Callable[..., Awaitable[Extra]]
 
@@ -36,9 +36,9 @@ def beside(stack: RunningStack, tmp_path: Path) -> Iterator[Beside]:
 
 
 @pytest.fixture
-def world(stack: RunningStack) -> World:
+def target(stack: RunningStack) -> Target:
     """The session's stack, as faults see it."""
-    return world_of(stack, random.Random(1))
+    return target_of(stack, random.Random(1))
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,25 @@
-"""The verdict over a load of chat, from what its clients were answered and shown, the store and the log. Pure.
-
-The invariants are those of docs/reliability.md, named I1 to I19 there.
-"""
+"""A load of chat in the form that the checker judges: answers, screens, the store and the log. Pure."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import orjson
 from millrace_client import Frame, Listener, LiveConnection, Subscription
 
-from verify.replay.checker import Accepted, Seen, Shown, judge
+from verify import history
+from verify.checker import WITHOUT_WORKLOAD, judge_room
+from verify.final_state import FinalState, LogEntry, StoredMessage, digest
+from verify.frames import Frames
+from verify.history import Room, Sending
+from verify.rules.records import CreatedRecord, records_are_the_rows
+from verify.rules.violation import Violation
+from verify.workload import Send, SendMode
 
 OK, UNKNOWN = (200, 201), (None, 429, 502, 503, 504)
 
@@ -61,10 +64,10 @@ class Stored:
 
 @dataclass(slots=True)
 class Screen(Listener):
-    """What a member sees."""
+    """What a member sees: ``seen`` is judged, the rest is for tests."""
 
-    seen: Seen
-    frames: dict[int, Shown | None] = field(default_factory=dict)
+    seen: history.Screen
+    frames: Frames
     shown_at: dict[int, float] = field(default_factory=dict)
     others: list[dict[str, Any]] = field(default_factory=list)
 
@@ -72,11 +75,9 @@ class Screen(Listener):
         self.seen.after = seq
 
     def on_content(self, seq: int, raw: bytes) -> None:
-        said = orjson.loads(raw)
-        message = said.get("message")
-        shown = Shown(message["messageId"], message["senderId"], message["content"]) if message else None
         self.seen.seqs.append(seq)
-        self.frames[seq] = shown
+        self.seen.times.append(time.monotonic())
+        self.frames.same(seq, raw)
         self.shown_at[seq] = time.monotonic()
 
     def on_frame(self, frame: Frame, raw: bytes) -> None:
@@ -98,77 +99,67 @@ class Watcher:
     task: asyncio.Task[None] | None = None
 
 
-def answers_and_rows(attempts: Sequence[Attempt], stored: Stored) -> list[str]:
-    """I1 to I4."""
-    found, by_key = [], defaultdict(list)
-    for row in stored.rows:
-        by_key[row.sender, row.key].append(row)
-    tried = defaultdict(list)
-    for made in attempts:
-        tried[made.sender, made.key].append(made)
-    for who, attempts in tried.items():
-        there = by_key.pop(who, [])
-        answers = {(a.said["messageId"], a.said["seq"]) for a in attempts if a.status in OK}
-        if len(there) > 1:
-            found.append(f"I2: {len(there)} rows of one key {who}")
-        if len(answers) > 1:
-            found.append(f"I2: different answers for one key {who}: {answers}")
-        if answers and [(row.message_id, row.seq) for row in there] != list(answers):
-            found.append(f"I1: answered {answers}, stored {there}")
-        if there and there[0].content not in {a.content for a in attempts if a.status in (*OK, *UNKNOWN)}:
-            found.append(f"I1: {who} is stored with a content that was refused or never sent")
-        if there and all(a.status is not None and 400 <= a.status < 429 for a in attempts):
-            found.append(f"I4: refused, and stored: {who}")
-    found += [f"I3: a row that nobody sent: {who}" for who in by_key]
-    return found
-
-
-def order(attempts: Sequence[Attempt], stored: Stored) -> list[str]:
-    """I5 and I8."""
-    found, seqs = [], defaultdict(list)
-    for room, seq in stored.changes:
-        seqs[room].append(seq)
-    for room, head in stored.heads.items():
-        if seqs[room] != list(range(1, head + 1)):
-            found.append(f"I5: the seqs of {room} are not dense up to {head}")
-    answered = sorted((a for a in attempts if a.status in OK and not a.replayed), key=lambda a: a.ended)
-    last: dict[str, list[Attempt]] = defaultdict(list)
-    for made in answered:
-        last[made.room].append(made)
-    for room, in_order in last.items():
-        for one, other in pairwise(in_order):
-            if one.ended < other.began and one.said["seq"] >= other.said["seq"]:
-                found.append(f"I5: {room} {one.said['seq']} was answered before {other.said['seq']} was sent")
-    return found + [f"I8: {row.room} seq {row.seq} is still pending" for row in stored.rows if row.status == 0]
-
-
-def screens(watchers: Sequence[Watcher], stored: Stored) -> list[str]:
-    """I10, and I12 between rows and frames."""
-    accepted: dict[str, dict[int, Accepted]] = {room: {} for room in stored.heads}
-    for row in stored.rows:
-        accepted[row.room][row.seq] = Accepted(row.message_id, row.sender, row.content, 0.0)
+def judged(
+    attempts: Sequence[Attempt], watchers: Sequence[Watcher], frames: Mapping[str, Frames], stored: Stored
+) -> list[str]:
+    """Return what the checker finds in all conversations."""
     found = []
-    for watcher in watchers:
-        room, screen = watcher.room, watcher.screen
-        verdict = judge(room, stored.heads[room], accepted[room], screen.frames, [screen.seen])
-        for kind in ("lost", "doubled", "reordered", "wrong"):
-            found += [f"I10 {kind}: {evidence}" for evidence in getattr(verdict, kind)]
-    return found
+    for conversation_id, head in stored.heads.items():
+        room = Room(conversation_id=conversation_id, frames=frames[conversation_id])
+        room.sendings += sendings([each for each in attempts if each.room == conversation_id])
+        for watcher in watchers:
+            if watcher.room == conversation_id:
+                watcher.screen.seen.gaps = watcher.subscription.sync.gaps
+                room.screens.append(watcher.screen.seen)
+        found += judge_room(room, state_of(conversation_id, head, stored), WITHOUT_WORKLOAD)
+    return [text_of(violation) for violation in found]
+
+
+def sendings(attempts: Sequence[Attempt]) -> list[Sending]:
+    """Return the attempts by their keys. Where contents differ, the one that was accepted counts, or the first."""
+    by_key: dict[tuple[str, str], list[Attempt]] = defaultdict(list)
+    for attempt in attempts:
+        by_key[attempt.sender, attempt.key].append(attempt)
+    made = []
+    for (sender, key), tries in by_key.items():
+        content = next((each.content for each in tries if each.status in OK), tries[0].content)
+        send = Send(at=0.0, sender=sender, key=key, content=content, mode=SendMode.PLAIN)
+        same = [answer_of(each) for each in tries if each.content == content]
+        made.append(Sending(send, same, [answer_of(each) for each in tries if each.content != content]))
+    return made
+
+
+def answer_of(attempt: Attempt) -> history.Attempt:
+    """Return the attempt as the checker knows it; 429 and 5xx say as little of the outcome as no answer."""
+    status = None if attempt.status in UNKNOWN else attempt.status
+    ok = attempt.status in OK
+    id_, seq = (attempt.said["messageId"], attempt.said["seq"]) if ok else ("", 0)
+    return history.Attempt(attempt.began, attempt.ended, status, id_, seq, "" if ok else attempt.said.get("code", ""))
+
+
+def state_of(conversation_id: str, head: int, stored: Stored) -> FinalState:
+    """Return one conversation of the store."""
+    rows = [
+        StoredMessage(row.message_id, row.room, row.seq, row.sender, row.key, digest(row.content), row.status)
+        for row in stored.rows
+        if row.room == conversation_id
+    ]
+    ids = {row.seq: row.message_id for row in rows}
+    seqs = [seq for room, seq in stored.changes if room == conversation_id]
+    entries = [LogEntry(seq, "message" if seq in ids else "other", ids.get(seq)) for seq in seqs]
+    return FinalState(conversation_id, head, rows, entries)
 
 
 def log(created: Sequence[Any], stored: Stored) -> list[str]:
     """I6, and I12 between rows and the log."""
-    said: dict[str, list[int]] = defaultdict(list)
-    partitions: dict[str, set[int]] = defaultdict(set)
-    contents: dict[tuple[str, int], str] = {}
+    records: dict[str, list[CreatedRecord]] = defaultdict(list)
     for each in created:
-        room, message = each.key.decode(), orjson.loads(each.value)["message"]
-        partitions[room].add(each.partition)
-        if message["seq"] not in said[room]:
-            said[room].append(message["seq"])
-        contents[room, message["seq"]] = message["content"]
-    found = [f"I6: {room} lies in partitions {where}" for room, where in partitions.items() if len(where) > 1]
-    wanted = {room: [row.seq for row in stored.rows if row.room == room] for room in stored.heads}
-    found += [f"I6: {room}: rows {w}, in the log {said[room]}" for room, w in wanted.items() if said[room] != w]
-    differ = [row for row in stored.rows if contents.get((row.room, row.seq), row.content) != row.content]
-    return found + [f"I12: {row.room} seq {row.seq}" for row in differ]
+        message = orjson.loads(each.value)["message"]
+        record = CreatedRecord(each.partition, message["seq"], digest(message["content"]))
+        records[each.key.decode()].append(record)
+    states = (state_of(id_, head, stored) for id_, head in stored.heads.items())
+    return [text_of(v) for state in states for v in records_are_the_rows(records[state.conversation_id], state)]
+
+
+def text_of(violation: Violation) -> str:
+    return f"{violation.invariant} {violation.sort}: {violation.text}"

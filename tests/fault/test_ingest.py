@@ -14,7 +14,7 @@ from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
 from tests.fault.judging import OK
 from tests.fault.processes import Extra
-from verify.fault_proxy import FaultProxy, Then, Trap, open_proxy
+from verify.fault_proxy import FaultProxy, Trap, TrapAction, open_proxy
 from verify.faults.network import ACCEPTED, ACCEPTING
 
 
@@ -35,7 +35,7 @@ async def killed_while_held(chat: Chat, ingest: Extra, proxy: FaultProxy, trap: 
 async def test_row_01_a_request_that_dies_with_ingest_is_stored_once_by_its_retry(stack: RunningStack, beside: Beside):
     async with open_proxy() as proxy, open_chat(stack, rooms=1) as chat:
         ingest = await beside("ingest", pg=proxy)
-        trap = proxy.up.trap = Trap(Then.HOLD, pattern=ACCEPTING)
+        trap = proxy.up.trap = Trap(TrapAction.HOLD, pattern=ACCEPTING)
         for key in await killed_while_held(chat, ingest, proxy, trap):
             [room] = chat.rooms
             again = await chat.post(room, f"held {key}", key=key)
@@ -47,7 +47,7 @@ async def test_row_01_a_request_that_dies_with_ingest_is_stored_once_by_its_retr
 async def test_row_02_a_commit_whose_answer_dies_with_ingest_is_replayed(stack: RunningStack, beside: Beside):
     async with open_proxy() as proxy, open_chat(stack, rooms=1) as chat:
         ingest = await beside("ingest", pg=proxy)
-        trap = proxy.down.trap = Trap(Then.HOLD, pattern=ACCEPTED)
+        trap = proxy.down.trap = Trap(TrapAction.HOLD, pattern=ACCEPTED)
         keys = await killed_while_held(chat, ingest, proxy, trap)
         [room] = chat.rooms
         again = [await chat.post(room, f"held {key}", key=key) for key in keys]
@@ -87,7 +87,7 @@ async def test_row_04_the_same_key_with_another_content_writes_nothing(stack: Ru
         await chat.post(room, "third")
         await chat.settled()
         await chat.verdict()  # two rows, two events, two frames
-        assert all(sorted(w.screen.frames) == [1, 2] for w in chat.watchers)
+        assert all(sorted(w.screen.seen.seqs) == [1, 2] for w in chat.watchers)
 
 
 @pytest.mark.slow

@@ -23,19 +23,19 @@ from tests.fault.conftest import Beside
 from tests.fault.judging import OK
 from tests.fault.processes import ROOT, all_shards_owned, evict_relays, pid_of
 from verify.fault_proxy import Trap, open_proxy
-from verify.faults import World, fault, world_of
+from verify.faults import Target, fault, target_of
 from verify.faults.network import ACCEPTED, ACCEPTING
 
 LARGE = "\N{WATER WAVE}" * 4000
 
 
-async def test_row_07_the_store_is_killed_under_load_and_all_goes_on_by_itself(stack: RunningStack, world: World):
+async def test_row_07_the_store_is_killed_under_load_and_all_goes_on_by_itself(stack: RunningStack, target: Target):
     async with open_chat(stack) as chat:
         load = asyncio.create_task(chat.say(240, pace_s=0.1))
         while len(chat.attempts) < 60:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         killed = time.monotonic()
-        await fault("kill-postgres").inject(world)
+        await fault("kill-postgres").inject(target)
         await load
         failed = [each for each in chat.attempts if each.status not in OK]
         assert failed, "the load did not notice"
@@ -67,19 +67,19 @@ async def test_row_09_a_connection_cut_at_commit_is_unknown_and_the_retry_tells(
 
 @pytest.mark.slow
 async def test_row_08_a_store_that_stands_still_is_said_within_seconds_and_leaves_the_pool_whole(
-    stack: RunningStack, world: World
+    stack: RunningStack, target: Target
 ):
     async with open_chat(stack) as chat:
         await chat.say(30)
         await chat.settled()
         [room, *_], standing = chat.rooms, fault("pause-postgres")
-        await standing.inject(world)
+        await standing.inject(target)
         try:
             began, kept = time.monotonic(), []
             while time.monotonic() < began + 10:
                 kept += await asyncio.gather(*(chat.attempt(room, "while it stands still") for _ in range(4)))
         finally:
-            await standing.heal(world)
+            await standing.heal(target)
         assert {each.status for each in kept} == {503}
         assert max(each.ended - each.began for each in kept) < 3.5
         await asyncio.gather(*(chat.post(each.room, each.content, key=each.key) for each in kept))
@@ -180,10 +180,10 @@ async def test_row_10_a_full_disk_refuses_messages_and_keeps_those_it_took(open_
 
 
 async def fill_and_make_room(stack: RunningStack) -> None:
-    full, world = fault("full-disk"), world_of(stack, random.Random(1))
+    full, target = fault("full-disk"), target_of(stack, random.Random(1))
     async with open_chat(stack) as chat:
         await chat.say(30)
-        await full.inject(world)
+        await full.inject(target)
         room, *_ = chat.rooms
         began = time.monotonic()
         while all(each.status in OK for each in chat.attempts):
@@ -191,7 +191,7 @@ async def fill_and_make_room(stack: RunningStack) -> None:
             await asyncio.gather(*(chat.attempt(room, LARGE) for _ in range(20)))
         for _ in range(20):
             await chat.attempt(room, LARGE)
-        await full.heal(world)
+        await full.heal(target)
         assert {each.status for each in chat.attempts} <= {*OK, 503}
         await chat.say(30)
         await chat.settled(60)

@@ -17,7 +17,7 @@ from tests.fault.conftest import Beside
 from tests.fault.judging import OK
 from tests.fault.processes import pid_of, restarted
 from verify.fault_proxy import open_proxy
-from verify.faults import World, fault
+from verify.faults import Target, fault
 
 LATE_S = 6.0
 """Heads are compared every 2 s; the rest is for a machine that is busy."""
@@ -34,13 +34,13 @@ def slowest(chat: Chat) -> float:
     )
 
 
-async def test_row_31_redis_is_killed_and_what_it_forgot_arrives_all_the_same(stack: RunningStack, world: World):
+async def test_row_31_redis_is_killed_and_what_it_forgot_arrives_all_the_same(stack: RunningStack, target: Target):
     async with open_chat(stack) as chat:
         before = pid_of(stack, "valkey")
         load = asyncio.create_task(chat.say(150, pace_s=0.1))
         while len(chat.attempts) < 40:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        await fault("kill-valkey").inject(world)
+        await fault("kill-valkey").inject(target)
         await load
         await restarted(stack, "valkey", before)
         await chat.settled()
@@ -65,13 +65,13 @@ async def test_row_31_while_redis_is_away_the_store_is_followed(stack: RunningSt
         await chat.verdict()
 
 
-async def test_row_32_subscribers_cut_again_and_again_miss_nothing(stack: RunningStack, world: World):
+async def test_row_32_subscribers_cut_again_and_again_miss_nothing(stack: RunningStack, target: Target):
     async with open_chat(stack) as chat:
         cutting = fault("cut-subscribers")
-        await cutting.inject(world)
+        await cutting.inject(target)
         await chat.say(200, pace_s=0.1)
         await chat.settled()
-        await cutting.heal(world)
+        await cutting.heal(target)
         assert slowest(chat) < LATE_S
         await chat.say(20)
         await chat.settled()
@@ -94,16 +94,18 @@ async def configured(stack: RunningStack, **settings: str) -> AsyncIterator[Redi
 
 
 @pytest.mark.slow
-async def test_row_33_a_redis_that_stands_still_is_noticed_and_the_store_is_followed(stack: RunningStack, world: World):
+async def test_row_33_a_redis_that_stands_still_is_noticed_and_the_store_is_followed(
+    stack: RunningStack, target: Target
+):
     async with open_chat(stack) as chat:
         await chat.say(30)
         standing = fault("pause-valkey")
-        await standing.inject(world)
+        await standing.inject(target)
         try:
             await chat.say(150, at_once=5, pace_s=0.4)
             await chat.settled()  # while it still stands
         finally:
-            await standing.heal(world)
+            await standing.heal(target)
         assert max(each.ended - each.began for each in chat.attempts) < 5
         assert slowest(chat) < 10
         await chat.say(30)
@@ -137,11 +139,11 @@ async def chat_is_sent(chat: Chat) -> None:
 
 
 @pytest.mark.slow
-async def test_row_36_a_redis_that_forgot_everything_is_told_again(stack: RunningStack, world: World):
+async def test_row_36_a_redis_that_forgot_everything_is_told_again(stack: RunningStack, target: Target):
     async with open_chat(stack) as chat, Redis.from_url(stack.redis_url) as redis:
         [user, *_] = next(iter(chat.rooms.values()))
         assert await redis.zcard(f"user:{user}:connected")
-        await fault("flush-redis").inject(world)
+        await fault("flush-redis").inject(target)
         assert not await redis.zcard(f"user:{user}:connected")
         began = time.monotonic()
         await chat.say(50)

@@ -15,7 +15,7 @@ from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
 from tests.fault.processes import all_shards_owned, evict_relays, stopped
 from tests.fault.topics import seq_of
-from verify.fault_proxy import Then, Trap, open_proxy
+from verify.fault_proxy import Trap, TrapAction, open_proxy
 from verify.faults.network import ACCEPTING
 
 MARK = load("outbox")["mark"].split("%")[0].encode()
@@ -38,7 +38,7 @@ async def test_row_14_a_relay_killed_between_sending_and_marking_sends_again(sta
             ingest = await beside("ingest", pg=proxy)
             chat.doors = [ingest.http_url]
             await all_shards_owned(stack)
-            trap = proxy.up.trap = Trap(Then.HOLD, pattern=MARK)
+            trap = proxy.up.trap = Trap(TrapAction.HOLD, pattern=MARK)
             # The first batch is in the log when it would be marked; what comes after it is not even read.
             await asyncio.gather(*(chat.attempt(room, "first") for room in chat.rooms))
             await asyncio.wait_for(trap.sprung.wait(), 10)
@@ -67,7 +67,7 @@ async def test_row_15_what_a_relay_sends_after_losing_its_shards_changes_nothing
             chat.doors = [heir.http_url]
             # The zombie has asked for what is owed, and is stopped before the answer reaches it.
             said = "said to the zombie"
-            trap = proxy.down.trap = Trap(Then.HOLD, pattern=said.encode().hex().encode())
+            trap = proxy.down.trap = Trap(TrapAction.HOLD, pattern=said.encode().hex().encode())
             await chat.post(room, said)
             await asyncio.wait_for(trap.sprung.wait(), 10)
             zombie.signal(signal.SIGSTOP)
@@ -91,7 +91,7 @@ async def test_row_16_a_commit_that_comes_late_is_not_overlooked(stack: RunningS
         late, *others = chat.rooms
         await all_shards_owned(stack)  # by the relay that is not held below
         ingest = await beside("ingest", pg=proxy)
-        trap = proxy.up.trap = Trap(Then.HOLD, pattern=ACCEPTING)
+        trap = proxy.up.trap = Trap(TrapAction.HOLD, pattern=ACCEPTING)
         held = asyncio.create_task(chat.attempt(late, "begun first, committed last", door=ingest.http_url))
         await asyncio.wait_for(trap.sprung.wait(), 5)
         for n in range(10):

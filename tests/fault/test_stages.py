@@ -28,7 +28,7 @@ from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
 from tests.fault.processes import lives_of
 from tests.fault.topics import seq_of
-from verify.fault_proxy import Then, Trap, open_proxy
+from verify.fault_proxy import Trap, TrapAction, open_proxy
 from verify.faults.network import COMMIT, COMMITTED
 
 POISON = [b"", b"\x00\xff", b"null", b"{}", b'{"message":{"messageId":7}}', b"[" * 100_000, b" " * 950_000]
@@ -81,8 +81,8 @@ async def test_row_25_a_stage_killed_in_its_effect_or_right_after_it_counts_once
     async with open_proxy() as before, open_proxy() as after, open_chat(stack, rooms=24, watched=False) as chat:
         uncommitted = await beside("analytics", node="before", pg=before)
         committed = await beside("analytics", node="after", pg=after)
-        in_effect = before.up.trap = Trap(Then.HOLD, pattern=COMMIT)
-        after_it = after.down.trap = Trap(Then.HOLD, pattern=COMMITTED)
+        in_effect = before.up.trap = Trap(TrapAction.HOLD, pattern=COMMIT)
+        after_it = after.down.trap = Trap(TrapAction.HOLD, pattern=COMMITTED)
         load = asyncio.create_task(chat.say(96))
         await asyncio.wait_for(asyncio.gather(in_effect.sprung.wait(), after_it.sprung.wait()), 40)
         uncommitted.kill()
@@ -186,7 +186,7 @@ async def test_row_28_a_handler_that_hangs_is_tried_again_and_stays_in_its_group
     async with open_proxy() as proxy, open_chat(stack, rooms=24, watched=False) as chat:
         since = await topics.ends(stack.kafka, "analytics.dlq")
         worker = await beside("analytics", pg=proxy)
-        held = proxy.up.trap = Trap(Then.HOLD, pattern=COMMIT)
+        held = proxy.up.trap = Trap(TrapAction.HOLD, pattern=COMMIT)
         await chat.say(96)
         await asyncio.wait_for(held.sprung.wait(), 30)
         await asyncio.sleep(15)  # the fault itself: longer than the deadline of an attempt

@@ -4,58 +4,77 @@ from __future__ import annotations
 
 from typing import Any
 
-from cli.chat import Listener
+import orjson
+import pytest
+from millrace_client import LiveConnection
+
+from cli.chat import printer_on
 
 ROOM, OTHER = "01900000-0000-7000-8000-000000000001", "01900000-0000-7000-8000-000000000002"
 
 
 def message(seq: int, room: str = ROOM) -> dict[str, Any]:
-    return {"type": "new_message", "conversationId": room, "seq": seq}
+    fields = {"messageId": f"m{seq}", "conversationId": room, "seq": seq, "senderId": "alice", "type": "text"}
+    fields |= {"content": "hi", "createdAt": "t", "status": "sent"}
+    return {"type": "new_message", "conversationId": room, "seq": seq, "message": fields}
 
 
-def printed(listener: Listener, *frames: dict[str, Any]) -> list[int]:
-    """The seqs of the frames of the conversation that are printed, until the last one wanted."""
-    seqs = []
-    for frame in frames:
-        if listener._is_next(frame):
-            if frame.get("conversationId") == ROOM:
-                seqs.append(frame["seq"])
-            if listener._is_last(frame):
+def joined(seq: int) -> dict[str, Any]:
+    return {"type": "joined", "id": ROOM, "seq": seq, "ref": 1}
+
+
+class Wire:
+    """A socket on which nothing is answered by itself."""
+
+    async def send(self, data: bytes, text: bool) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def printed(capsys):
+    async def run(*frames: dict[str, Any], conversation: str | None = ROOM, messages: int | None = None, after=0):
+        """Return the seqs of the messages that are printed, until the last one wanted."""
+        live = LiveConnection("", "")
+        printer_on(live, conversation, after, messages)
+        live.opened(Wire())
+        for frame in frames:
+            if live._stopped.is_set():
                 break
-    return seqs
+            live.receive(orjson.dumps(frame))
+        lines = [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return [line["seq"] for line in lines if line["type"] == "new_message"]
+
+    return run
 
 
-def listener(messages: int | None = None, after: int = 0) -> Listener:
-    return Listener("", "", ROOM, after, messages)
+async def test_hints_that_come_before_their_turn_cost_no_message(printed):
+    frames = (message(8), message(6), message(7), message(8), joined(8), message(9))
+    assert await printed(*frames, after=5) == [6, 7, 8, 9]
 
 
-def test_hints_that_come_before_their_turn_cost_no_message():
-    joined = {"type": "joined", "id": ROOM, "seq": 8}
-    assert printed(listener(after=5), message(8), message(6), message(7), message(8), joined, message(9)) == [
-        6,
-        7,
-        8,
-        9,
-    ]
+async def test_repeats_are_not_printed(printed):
+    frames = (message(1), message(2), joined(2), message(2), message(1), message(3))
+    assert await printed(*frames) == [1, 2, 3]
 
 
-def test_repeats_are_not_printed():
-    joined = {"type": "joined", "id": ROOM, "seq": 2}
-    assert printed(listener(), message(1), message(2), joined, message(2), message(1), message(3)) == [1, 2, 3]
+async def test_what_was_told_before_the_join_ended_is_not_printed_after_it(printed):
+    frames = (message(3), message(4), joined(4), message(4), message(5))
+    assert await printed(*frames, after=2) == [3, 4, 5]
 
 
-def test_what_was_told_before_the_join_ended_is_not_printed_after_it():
-    assert printed(listener(), {"type": "joined", "id": ROOM, "seq": 4}, message(4), message(5)) == [5]
+async def test_messages_of_other_conversations_do_not_count(printed):
+    frames = (message(7, OTHER), message(8, OTHER), joined(0), message(1), message(2), message(3))
+    assert await printed(*frames, messages=2) == [7, 8, 1, 2]
 
 
-def test_messages_of_other_conversations_do_not_count():
-    joined = {"type": "joined", "id": ROOM, "seq": 0}
-    frames = (message(1, OTHER), message(2, OTHER), joined, message(1), message(2), message(3))
-    assert printed(listener(messages=2), *frames) == [1, 2]
+async def test_it_ends_only_when_all_that_was_before_is_printed(printed):
+    frames = (message(1), message(2), joined(2), message(3))
+    assert await printed(*frames, messages=1) == [1, 2]
 
 
-def test_without_a_conversation_all_messages_count():
-    anywhere = Listener("", "", None, 0, 2)
-    frames = [message(7), message(3, OTHER), message(8)]
-    assert [frame for frame in frames if anywhere._is_next(frame)] == frames
-    assert [anywhere._is_last(frame) for frame in frames[:2]] == [False, True]
+async def test_without_a_conversation_all_messages_count(printed):
+    frames = (message(7), message(3, OTHER), message(8))
+    assert await printed(*frames, conversation=None, messages=2) == [7, 3]

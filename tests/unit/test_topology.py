@@ -136,7 +136,7 @@ def test_a_proxy_before_one_broker_of_three(folder: DataDir):
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"kafka": "x"}', '{"kafka": 0}', '{"moon": 21000}'])
 def test_a_detour_that_cannot_be_is_refused(text: str):
-    with pytest.raises(OperatorError, match="MILLRACE_VIA"):
+    with pytest.raises(OperatorError, match="MILLRACE_PROXY_PORTS"):
         detours(text, SINGLE.passable)
 
 

@@ -20,16 +20,16 @@ from stack.processes import family, lives
 from stack.running import STATE
 from stack.servers.data_dir import DataDir
 from verify.fake_clock import environment, library, set_clock
-from verify.faults import FAULTS, NotPossible, World, fault, schedule
+from verify.faults import FAULTS, NotPossible, Target, fault, schedule
 from verify.faults.process import send
 
 TIME = "import time; print(int(time.time()), int(time.monotonic()))"
 
 
-def world(tmp_path: Path, **processes: int | None) -> World:
+def target(tmp_path: Path, **processes: int | None) -> Target:
     entries = [{"name": n, "kind": "x", "pid": pid, "port": 1, "opsPort": None} for n, pid in processes.items()]
     DataDir(tmp_path).write(STATE, {"processes": entries})
-    return World(data=tmp_path, kafka="", pg_dsn="", redis_url="", rng=random.Random(1))
+    return Target(data=tmp_path, kafka="", pg_dsn="", redis_url="", rng=random.Random(1))
 
 
 @contextmanager
@@ -87,7 +87,7 @@ async def test_a_process_is_stopped_with_its_children_and_goes_on(tmp_path: Path
     with running("sh", "-c", "sleep 60 & sleep 60") as parent:
         await until(lambda: len(family(parent.pid)) == 3)
         pids = family(parent.pid)
-        pause, around = fault("pause-status"), world(tmp_path, status=parent.pid)
+        pause, around = fault("pause-status"), target(tmp_path, status=parent.pid)
         await pause.inject(around)
         await until(lambda: all(state_of(pid) == "T" for pid in pids))
         await pause.heal(around)
@@ -98,14 +98,14 @@ async def test_a_process_is_stopped_with_its_children_and_goes_on(tmp_path: Path
 
 async def test_one_of_a_role_is_told_to_end(tmp_path: Path):
     with running("sleep", "60") as one, running("sleep", "60") as two:
-        await fault("end-gateway").inject(world(tmp_path, **{"gateway-1": one.pid, "gateway-2": two.pid}))
+        await fault("end-gateway").inject(target(tmp_path, **{"gateway-1": one.pid, "gateway-2": two.pid}))
         await until(lambda: -signal.SIGTERM in (one.poll(), two.poll()))
         assert None in (one.poll(), two.poll())
 
 
 @pytest.mark.parametrize("name", ["kill-status", "hole-postgres", "clock-gateway", "kill-leader", "wipe-kafka"])
 async def test_what_is_not_there_cannot_be_broken(tmp_path: Path, name: str):
-    around, broken = world(tmp_path, status=None), fault(name)
+    around, broken = target(tmp_path, status=None), fault(name)
     with pytest.raises(NotPossible):
         await broken.inject(around)
     await broken.heal(around)
@@ -116,7 +116,7 @@ async def test_no_disk_is_filled_that_was_not_made_for_it(tmp_path: Path):
     with running(sys.executable, "-c", "import time; time.sleep(60)", "-D", str(tmp_path)) as server:
         await until(lambda: b"-D" in Path(f"/proc/{server.pid}/cmdline").read_bytes())
         with pytest.raises(NotPossible, match="no small disk"):
-            await fault("full-disk").inject(world(tmp_path, postgres=server.pid))
+            await fault("full-disk").inject(target(tmp_path, postgres=server.pid))
 
 
 @pytest.mark.skipif(library() is None, reason="libfaketime is not installed (apt-get install faketime)")

@@ -12,10 +12,10 @@ from millrace_client import LiveConnection
 
 from tests import make
 from verify import run as runs
-from verify.history import Evidence, Room, Screen
+from verify.history import History, Room, Screen
 from verify.receivers import Device
 from verify.run import Run
-from verify.workload import Kind, RoomScript, Seat
+from verify.workload import DeviceKind, DeviceSpec, RoomWorkload
 
 
 @dataclass
@@ -33,19 +33,19 @@ class Owner:
 
 @pytest.mark.parametrize("out_before", [False, True])
 async def test_who_was_put_out_before_the_removal_was_not_removed(monkeypatch, out_before):
-    seats: list[Any] = []
-    monkeypatch.setattr(Run, "_seat", lambda *given, **_: seats.append(given))
+    devices: list[Any] = []
+    monkeypatch.setattr(Run, "_add_device", lambda *given, **_: devices.append(given))
     monkeypatch.setattr(runs, "GRACE_S", 0.0)
     monkeypatch.setattr(runs, "_STAYS_S", 0.0)
-    script = RoomScript(owner="alice", members=(), leaver="carol", stranger="mallory", seats=(), sends=())
-    room = Room(script, make.ROOM)
-    device = Device(room, Screen(Seat(user="carol", device="parlour", kind=Kind.STEADY)), (), "token")
+    workload = RoomWorkload(owner="alice", members=(), leaver="carol", stranger="mallory", devices=(), sends=())
+    room = Room(workload, make.ROOM)
+    device = Device(room, Screen(DeviceSpec(user="carol", device="parlour", kind=DeviceKind.STEADY)), (), "token")
     device.attach(LiveConnection((), "token"), 0)
     if out_before:
         device.live.receive(orjson.dumps({"type": "left", "id": make.ROOM, "reason": "removed"}))
     monkeypatch.setattr(Run, "_user", lambda *_: Owner(device))
-    run = Run(Evidence("v", 1), ["http://x"], [], str, 0.0, random.Random(1), devices=[device])
+    run = Run(History("v", 1), ["http://x"], [], str, 0.0, random.Random(1), devices=[device])
     await run._out_and_back(room, None)
     assert (device.screen.removed_at is None) == out_before
-    assert len(seats) == 1
+    assert len(devices) == 1
     assert run.devices == []

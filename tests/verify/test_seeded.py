@@ -26,7 +26,7 @@ LONGER = {"keep-the-removed": ("--messages", "900", "--rate", "30")}
 @pytest.mark.parametrize("bug", sorted(BUGS))
 def test_a_seeded_bug_turns_the_verdict_red(bug: str):
     load = LONGER.get(bug, ("--messages", "600", "--rate", "60"))
-    environment = {**os.environ, "MILLRACE_WRAP": "tests.seeded", "MILLRACE_BUG": bug}
+    environment = {**os.environ, "MILLRACE_EXEC_WRAPPER": "tests.seeded", "MILLRACE_BUG": bug}
     done = millrace("verify", *load, "--faults", "none", "--json", env=environment)
     assert done.returncode == 1, done.stderr
     said = json.loads(done.stdout)

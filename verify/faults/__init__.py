@@ -8,12 +8,12 @@ from functools import partial
 from typing import NamedTuple
 
 from verify.faults.machine import FullDisk, StepClock
-from verify.faults.network import Cut, CutAt, Hole, Refuse, Slow
-from verify.faults.process import End, Kill, Pause
+from verify.faults.network import Blackhole, Cut, CutAt, Refuse, Slow
+from verify.faults.process import Kill, Pause, Terminate
 from verify.faults.servers import CutSubscribers, FlushRedis, KillLeader, WipeBroker
-from verify.faults.target import Fault, NotPossible, Process, World, world_of
+from verify.faults.target import Fault, NotPossible, Process, Target, target_of
 
-__all__ = ["FAULTS", "Fault", "NotPossible", "Planned", "Process", "World", "fault", "schedule", "world_of"]
+__all__ = ["FAULTS", "Fault", "NotPossible", "Planned", "Process", "Target", "fault", "schedule", "target_of"]
 
 STAGES = ("status", "notification", "media", "search", "analytics")
 OURS = ("ingest", "gateway", *STAGES)
@@ -26,8 +26,8 @@ _TRIES = 400
 def _registry() -> dict[str, Callable[[], Fault]]:
     made: list[Callable[[], Fault]] = [
         *(partial(kind, target) for kind in (Kill, Pause) for target in (*OURS, *SERVERS)),
-        *(partial(End, target) for target in OURS),
-        *(partial(kind, server) for kind in (Hole, Cut, Slow, Refuse) for server in SERVERS),
+        *(partial(Terminate, target) for target in OURS),
+        *(partial(kind, server) for kind in (Blackhole, Cut, Slow, Refuse) for server in SERVERS),
         partial(CutAt, "postgres"),
         WipeBroker,
         KillLeader,
@@ -95,5 +95,8 @@ def _collide(one: Planned, other: Planned) -> bool:
     first, second = FAULTS[one.fault](), FAULTS[other.fault]()
     if not set(first.targets) & set(second.targets):
         return False
-    ends_one, ends_other = one.at_s + one.lasts_s + first.recover_s, other.at_s + other.lasts_s + second.recover_s
+    ends_one, ends_other = (
+        one.at_s + one.lasts_s + first.recover_s,
+        other.at_s + other.lasts_s + second.recover_s,
+    )
     return one.at_s < ends_other and other.at_s < ends_one

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from verify.fake_clock import set_clock
-from verify.faults.target import NotPossible, World
+from verify.faults.target import NotPossible, Target
 
 _MOST = 512 * 2**20
 _PIECE = 2**20
@@ -31,12 +31,12 @@ class FullDisk:
     single_process: bool = False
     _filler: Path | None = None
 
-    async def inject(self, world: World) -> None:
-        _, pid = world.choose("postgres")
+    async def inject(self, target: Target) -> None:
+        _, pid = target.choose("postgres")
         self._filler = _place(pid)
         await asyncio.to_thread(_fill, self._filler)
 
-    async def heal(self, world: World) -> None:
+    async def heal(self, target: Target) -> None:
         if self._filler is not None:
             self._filler.unlink(missing_ok=True)
             self._filler = None
@@ -68,7 +68,7 @@ def _fill(file: Path) -> None:
 class StepClock:
     """The clock of one process jumps; that by which it measures durations does not."""
 
-    target: str
+    role: str
     step_s: int
     name: str = field(init=False)
     lasts_s: float = 20.0
@@ -77,22 +77,22 @@ class StepClock:
     _node: str | None = None
 
     def __post_init__(self) -> None:
-        self.name = f"clock-{self.target}"
+        self.name = f"clock-{self.role}"
 
     @property
     def targets(self) -> tuple[str, ...]:
-        return (self.target,)
+        return (self.role,)
 
-    async def inject(self, world: World) -> None:
-        if world.clocks is None:
+    async def inject(self, target: Target) -> None:
+        if target.clocks is None:
             raise NotPossible("the processes were not started by verify.fake_clock")
-        nodes = [node.name for node in sorted(world.clocks.iterdir()) if node.name.startswith(f"{self.target}-")]
+        nodes = [node.name for node in sorted(target.clocks.iterdir()) if node.name.startswith(f"{self.role}-")]
         if not nodes:
-            raise NotPossible(f"no {self.target} runs under a clock of its own")
-        self._node = world.rng.choice(nodes)
-        set_clock(world.clocks, self._node, self.step_s)
+            raise NotPossible(f"no {self.role} runs under a clock of its own")
+        self._node = target.rng.choice(nodes)
+        set_clock(target.clocks, self._node, self.step_s)
 
-    async def heal(self, world: World) -> None:
-        if self._node is not None and world.clocks is not None:
-            set_clock(world.clocks, self._node, 0)
+    async def heal(self, target: Target) -> None:
+        if self._node is not None and target.clocks is not None:
+            set_clock(target.clocks, self._node, 0)
             self._node = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from verify.fault_proxy import FaultProxy, Trap
-from verify.faults.target import World
+from verify.faults.target import Target
 
 # A COMMIT, and its answer (CommandComplete, its length, its tag), in a simple query as in a pipeline.
 COMMIT = b"COMMIT\x00"
@@ -18,7 +18,7 @@ ACCEPTED = b"n\x00\x00\x00\x04" + COMMITTED
 
 @dataclass(slots=True)
 class _Edge:
-    target: str
+    role: str
     name: str = field(init=False)
     recover_s: float = 45.0
     single_process: bool = False
@@ -26,30 +26,30 @@ class _Edge:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        return (self.target,)
+        return (self.role,)
 
-    def _choose(self, world: World) -> FaultProxy:
-        self._proxy = world.edge(self.target)
+    def _choose(self, target: Target) -> FaultProxy:
+        self._proxy = target.edge(self.role)
         return self._proxy
 
-    async def heal(self, world: World) -> None:
+    async def heal(self, target: Target) -> None:
         if self._proxy is not None:
             await self._proxy.heal()
             self._proxy = None
 
 
 @dataclass(slots=True)
-class Hole(_Edge):
+class Blackhole(_Edge):
     """Nothing passes, in one direction or both, and nobody is told."""
 
     lasts_s: float = 10.0
     direction: Literal["both", "up", "down"] = "both"
 
     def __post_init__(self) -> None:
-        self.name = f"hole-{self.target}"
+        self.name = f"hole-{self.role}"
 
-    async def inject(self, world: World) -> None:
-        proxy = self._choose(world)
+    async def inject(self, target: Target) -> None:
+        proxy = self._choose(target)
         proxy.up.black_hole = self.direction in ("both", "up")
         proxy.down.black_hole = self.direction in ("both", "down")
 
@@ -61,10 +61,10 @@ class Cut(_Edge):
     lasts_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self.name = f"cut-{self.target}"
+        self.name = f"cut-{self.role}"
 
-    async def inject(self, world: World) -> None:
-        self._choose(world).reset()
+    async def inject(self, target: Target) -> None:
+        self._choose(target).reset()
 
 
 @dataclass(slots=True)
@@ -76,10 +76,10 @@ class CutAt(_Edge):
     pattern: bytes = ACCEPTED
 
     def __post_init__(self) -> None:
-        self.name = f"cut-answer-{self.target}"
+        self.name = f"cut-answer-{self.role}"
 
-    async def inject(self, world: World) -> None:
-        self._choose(world).down.trap = Trap(pattern=self.pattern)
+    async def inject(self, target: Target) -> None:
+        self._choose(target).down.trap = Trap(pattern=self.pattern)
 
 
 @dataclass(slots=True)
@@ -91,10 +91,10 @@ class Slow(_Edge):
     bandwidth: float = 64_000.0
 
     def __post_init__(self) -> None:
-        self.name = f"slow-{self.target}"
+        self.name = f"slow-{self.role}"
 
-    async def inject(self, world: World) -> None:
-        self._choose(world).slow(self.latency_s, self.latency_s / 4, self.bandwidth)
+    async def inject(self, target: Target) -> None:
+        self._choose(target).slow(self.latency_s, self.latency_s / 4, self.bandwidth)
 
 
 @dataclass(slots=True)
@@ -104,9 +104,9 @@ class Refuse(_Edge):
     lasts_s: float = 8.0
 
     def __post_init__(self) -> None:
-        self.name = f"refuse-{self.target}"
+        self.name = f"refuse-{self.role}"
 
-    async def inject(self, world: World) -> None:
-        proxy = self._choose(world)
+    async def inject(self, target: Target) -> None:
+        proxy = self._choose(target)
         proxy.refuse()
         proxy.reset()

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from stack.processes import family
-from verify.faults.target import World
+from verify.faults.target import Target
 
 
 def send(pids: Iterable[int], number: int) -> None:
@@ -23,49 +23,49 @@ def send(pids: Iterable[int], number: int) -> None:
 class Kill:
     """``kill -9`` of a process and its children; its supervisor starts it again."""
 
-    target: str
+    role: str
     recover_s: float = 30.0
     name: str = field(init=False)
     lasts_s: float = 0.0
     single_process: bool = True
 
     def __post_init__(self) -> None:
-        self.name = f"kill-{self.target}"
+        self.name = f"kill-{self.role}"
 
     @property
     def targets(self) -> tuple[str, ...]:
-        return (self.target,)
+        return (self.role,)
 
-    async def inject(self, world: World) -> None:
-        _, pid = world.choose(self.target)
+    async def inject(self, target: Target) -> None:
+        _, pid = target.choose(self.role)
         send(family(pid), signal.SIGKILL)
 
-    async def heal(self, world: World) -> None:
+    async def heal(self, target: Target) -> None:
         """Nothing: a supervisor does."""
 
 
 @dataclass(slots=True)
-class End:
+class Terminate:
     """SIGTERM to one process: it finishes what it has, leaves, and is started again."""
 
-    target: str
+    role: str
     recover_s: float = 60.0
     name: str = field(init=False)
     lasts_s: float = 0.0
     single_process: bool = True
 
     def __post_init__(self) -> None:
-        self.name = f"end-{self.target}"
+        self.name = f"end-{self.role}"
 
     @property
     def targets(self) -> tuple[str, ...]:
-        return (self.target,)
+        return (self.role,)
 
-    async def inject(self, world: World) -> None:
-        _, pid = world.choose(self.target)
+    async def inject(self, target: Target) -> None:
+        _, pid = target.choose(self.role)
         send([pid], signal.SIGTERM)
 
-    async def heal(self, world: World) -> None:
+    async def heal(self, target: Target) -> None:
         """Nothing: a supervisor does."""
 
 
@@ -73,7 +73,7 @@ class End:
 class Pause:
     """SIGSTOP of a process and its children: it holds its connections and answers nothing."""
 
-    target: str
+    role: str
     lasts_s: float = 10.0
     recover_s: float = 45.0
     name: str = field(init=False)
@@ -81,18 +81,18 @@ class Pause:
     _stopped: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.name = f"pause-{self.target}"
+        self.name = f"pause-{self.role}"
 
     @property
     def targets(self) -> tuple[str, ...]:
-        return (self.target,)
+        return (self.role,)
 
-    async def inject(self, world: World) -> None:
-        _, pid = world.choose(self.target)
+    async def inject(self, target: Target) -> None:
+        _, pid = target.choose(self.role)
         send([pid], signal.SIGSTOP)  # first, so that it makes no more children
         self._stopped = family(pid)
         send(self._stopped, signal.SIGSTOP)
 
-    async def heal(self, world: World) -> None:
+    async def heal(self, target: Target) -> None:
         send(reversed(self._stopped), signal.SIGCONT)
         self._stopped = []

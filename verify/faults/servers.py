@@ -15,7 +15,7 @@ from domain.errors import Unavailable
 from stack.child import run_to_end
 from stack.processes import family, lives
 from verify.faults.process import send
-from verify.faults.target import NotPossible, World
+from verify.faults.target import NotPossible, Target
 
 
 @dataclass(slots=True)
@@ -29,9 +29,9 @@ class WipeBroker:
     recover_s: float = 90.0
     single_process: bool = False
 
-    async def inject(self, world: World) -> None:
-        _, pid = world.choose("kafka")
-        alone = len(world.living("kafka")) == 1
+    async def inject(self, target: Target) -> None:
+        _, pid = target.choose("kafka")
+        alone = len(target.living("kafka")) == 1
         storage, empty = await self._formatted(pid, alone)
         lost = storage.with_name(f"{storage.name}.lost")
         shutil.rmtree(lost, ignore_errors=True)
@@ -43,7 +43,7 @@ class WipeBroker:
         await _ended(pid)
         await asyncio.to_thread(shutil.rmtree, lost)
 
-    async def heal(self, world: World) -> None:
+    async def heal(self, target: Target) -> None:
         """Nothing: a supervisor does."""
 
     async def _formatted(self, pid: int, alone: bool) -> tuple[Path, Path]:
@@ -89,22 +89,22 @@ class KillLeader:
     recover_s: float = 60.0
     single_process: bool = True
 
-    async def inject(self, world: World) -> None:
-        living = dict(world.living("kafka"))
+    async def inject(self, target: Target) -> None:
+        living = dict(target.living("kafka"))
         if not living:
             raise NotPossible("no process kafka of ours runs")
-        name = next(iter(living)) if len(living) == 1 else await _leader(world, living)
+        name = next(iter(living)) if len(living) == 1 else await _leading_broker(target, living)
         send(family(living[name]), signal.SIGKILL)
 
-    async def heal(self, world: World) -> None:
+    async def heal(self, target: Target) -> None:
         """Nothing: a supervisor does."""
 
 
-async def _leader(world: World, living: dict[str, int]) -> str:
+async def _leading_broker(target: Target, living: dict[str, int]) -> str:
     from adapters.kafka.admin import leaders
 
     try:
-        led = await leaders(world.kafka)
+        led = await leaders(target.kafka)
     except Unavailable as exc:
         raise NotPossible("the brokers do not say who leads") from exc
     return max(living, key=lambda name: led[int(name.rpartition("-")[2])])
@@ -120,10 +120,10 @@ class FlushRedis:
     recover_s: float = 45.0
     single_process: bool = False
 
-    async def inject(self, world: World) -> None:
-        await _command(world, "FLUSHALL")
+    async def inject(self, target: Target) -> None:
+        await _command(target, "FLUSHALL")
 
-    async def heal(self, world: World) -> None:
+    async def heal(self, target: Target) -> None:
         """Nothing: leases come again with their next renewal."""
 
 
@@ -140,30 +140,31 @@ class CutSubscribers:
     _cutting: asyncio.Task[None] | None = field(default=None)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def inject(self, world: World) -> None:
-        await _command(world, "CLIENT", "KILL", "TYPE", "pubsub")
-        self._cutting = asyncio.create_task(self._cut(world))
+    async def inject(self, target: Target) -> None:
+        await _command(target, "CLIENT", "KILL", "TYPE", "pubsub")
+        self._cutting = asyncio.create_task(self._cut(target))
 
-    async def _cut(self, world: World) -> None:
+    async def _cut(self, target: Target) -> None:
         while not self._over.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.every_s):
                     await self._over.wait()
             with suppress(NotPossible):
-                await _command(world, "CLIENT", "KILL", "TYPE", "pubsub")
+                await _command(target, "CLIENT", "KILL", "TYPE", "pubsub")
 
-    async def heal(self, world: World) -> None:
+    async def heal(self, target: Target) -> None:
         self._over.set()  # not cancelled: in a client's time-out that may be swallowed, and the cutting go on for ever
         if self._cutting is not None:
             await self._cutting
             self._cutting = None
 
 
-async def _command(world: World, *words: str) -> None:
+async def _command(target: Target, *words: str) -> None:
     """Say it to every Redis node. Raises NotPossible when one does not answer."""
-    from adapters.redis.client import ask, connect, target, unavailable_on_outage
+    from adapters.redis.client import ask, connect, unavailable_on_outage
+    from adapters.redis.client import target as servers_of
 
-    to = target(world.redis_url)
+    to = servers_of(target.redis_url)
     for address in to.nodes:
         redis = connect(to, address)
         try:

@@ -41,7 +41,7 @@ def role_of(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class Target:
     """A stack under test. ``proxies`` are by the name of the server behind them; ``clocks`` is the folder of
     ``verify.fake_clock``. All choices are made with ``rng``."""
 
@@ -58,37 +58,37 @@ class World:
         found = DataDir(self.data).read(STATE).get("processes", [])
         return [Process(p["name"], p["pid"], p["port"], p["opsPort"]) for p in found]
 
-    def living(self, target: str) -> list[tuple[str, int]]:
+    def living(self, name_or_role: str) -> list[tuple[str, int]]:
         """Name and process id of those that run, of one name or of one role."""
         return [
             (process.name, process.pid)
             for process in self.processes()
-            if target in (process.name, process.role) and process.pid is not None
+            if name_or_role in (process.name, process.role) and process.pid is not None
         ]
 
-    def choose(self, target: str) -> tuple[str, int]:
+    def choose(self, name_or_role: str) -> tuple[str, int]:
         """One of those. Raises NotPossible when none runs."""
-        living = self.living(target)
+        living = self.living(name_or_role)
         if not living:
-            raise NotPossible(f"no process {target} of ours runs")
+            raise NotPossible(f"no process {name_or_role} of ours runs")
         return self.rng.choice(living)
 
-    def edge(self, target: str) -> FaultProxy:
+    def edge(self, name_or_role: str) -> FaultProxy:
         """The proxy before a server of this name or role. Raises NotPossible when none is there."""
-        names = [name for name in sorted(self.proxies) if target in (name, role_of(name))]
+        names = [name for name in sorted(self.proxies) if name_or_role in (name, role_of(name))]
         if not names:
-            raise NotPossible(f"no fault proxy stands before {target}")
+            raise NotPossible(f"no fault proxy stands before {name_or_role}")
         return self.proxies[self.rng.choice(names)]
 
 
-def world_of(
+def target_of(
     stack: RunningStack,
     rng: random.Random,
     proxies: Mapping[str, FaultProxy] | None = None,
     clocks: Path | None = None,
-) -> World:
+) -> Target:
     """The world of a stack that runs."""
-    return World(
+    return Target(
         data=stack.data,
         kafka=stack.kafka,
         pg_dsn=stack.pg_dsn,
@@ -122,8 +122,8 @@ class Fault(Protocol):
     def single_process(self) -> bool:
         """Whether one process is hit, which is judged by its own readiness, and not the whole flow."""
 
-    async def inject(self, world: World) -> None:
+    async def inject(self, target: Target) -> None:
         """Break it. Raises NotPossible."""
 
-    async def heal(self, world: World) -> None:
+    async def heal(self, target: Target) -> None:
         """End what was done. Safe after an ``inject`` that failed."""

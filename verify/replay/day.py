@@ -10,13 +10,16 @@ from typing import Any
 
 import orjson
 from millrace_client import HttpClient, Listener, LiveConnection, RetryingTransport, Subscription
+from millrace_client.ids import new_id
 
 from stack.errors import OperatorError
-from verify.frames import Frames
+from verify.checker import FROM_OUTSIDE, deliveries, judge_room, state_of_answers
+from verify.history import Attempt, Room, Screen, Sending
 from verify.replay import irc
-from verify.replay.checker import Accepted, Seen, Shown, Verdict, judge
 from verify.replay.irc import Join, Part, Rename, Say
 from verify.replay.quantiles import Quantiles
+from verify.rules.violation import Violation
+from verify.workload import DeviceKind, DeviceSpec, Send, SendMode
 
 CHANNEL = "irc:.channel"
 """Who says bare lines; present all day, and owner of the conversation."""
@@ -31,34 +34,33 @@ _ACK_S, _READ_EVERY = 1.0, 5
 class Member(Listener):
     """One stay of one nick: a live socket, and what is on its screen."""
 
-    seen: Seen
-    frames: Frames
+    screen: Screen
+    room: Room
     live: LiveConnection = field(init=False)
     subscription: Subscription = field(init=False)
     removed: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
-    leaving: bool = False
 
     def on_start(self, seq: int) -> None:
         """The stay begins after this seq."""
-        self.seen.after = seq
+        self.screen.after = seq
 
     def on_content(self, seq: int, raw: bytes) -> None:
         """The next content frame."""
-        self.seen.seqs.append(seq)
-        self.seen.times.append(time.perf_counter())
-        self.frames.same(seq, raw)
+        self.screen.seqs.append(seq)
+        self.screen.times.append(time.perf_counter())
+        self.room.frames.same(seq, raw)
         if raw.startswith(b'{"type":"conversation_changed"') and self._is_my_removal(orjson.loads(raw)):
-            self.seen.until = seq
+            self.screen.until = seq
             self.removed.set()
 
     def _is_my_removal(self, said: dict[str, Any]) -> bool:
-        return bool(said["change"] == "member_removed" and said["userId"] == self.seen.member)
+        return bool(said["change"] == "member_removed" and said["userId"] == self.screen.spec.user)
 
     def on_ended(self, code: str, detail: str) -> None:
         """A member that was cut off while leaving is not let in again: what it has is what it was owed."""
-        if self.leaving and code == "not_found":
-            self.seen.until = self.seen.seqs[-1] if self.seen.seqs else self.seen.after
+        if self.screen.has_left and code == "not_found":
+            self.screen.until = self.screen.seqs[-1] if self.screen.seqs else self.screen.after
             self.removed.set()
 
 
@@ -71,8 +73,9 @@ class Outcome:
     accepted: int
     members: int
     sockets: int
-    verdict: Verdict
-    differing: int
+    expected: int
+    delivered: int
+    violations: list[Violation]
     raw_repeats: int
     reconnects: int
 
@@ -90,9 +93,9 @@ class Day:
     delivery: Quantiles
     progress: Callable[[int], None]
     speed: float | None = None
-    room: str = ""
-    accepted: dict[int, Accepted] = field(default_factory=dict)
-    frames: Frames = field(default_factory=Frames)
+    room: Room = field(default_factory=Room)
+    head: int = 0
+    """The highest seq of an answer or of a frame."""
     here: dict[str, Member] = field(default_factory=dict)
     stays: list[Member] = field(default_factory=list)
     persons: dict[str, str] = field(default_factory=dict)
@@ -113,7 +116,7 @@ class Day:
     async def _open(self) -> None:
         there = [self._person(nick) for nick in irc.present_from_start(self.happenings)]
         members = sorted({*there, CHANNEL})
-        self.room = await self._user(CHANNEL).create_conversation(members, f"#ubuntu {self.name}")
+        self.room.conversation_id = await self._user(CHANNEL).create_conversation(members, f"#ubuntu {self.name}")
         gate = asyncio.Semaphore(_CONNECTING)
 
         async def enter(user: str) -> None:
@@ -129,9 +132,11 @@ class Day:
         return HttpClient(self.door, self.token(user))
 
     async def _enter(self, user: str, after: int | None) -> None:
-        member = Member(Seen(user, after or 0), self.frames)
+        screen = Screen(DeviceSpec(user=user, device="-", kind=DeviceKind.STEADY), after or 0)
+        self.room.screens.append(screen)
+        member = Member(screen, self.room)
         member.live = LiveConnection(self.ws_url, self.token(user), persistent=True)
-        member.subscription = member.live.subscribe(self.room, member, after=after)
+        member.subscription = member.live.subscribe(self.room.conversation_id, member, after=after)
         member.task = asyncio.create_task(member.live.run())
         self.here[user] = member
         self.stays.append(member)
@@ -155,7 +160,7 @@ class Day:
             case Join(nick):
                 user = self._person(nick)
                 if user not in self.here:
-                    await self._user(CHANNEL).add_member(self.room, user)
+                    await self._user(CHANNEL).add_member(self.room.conversation_id, user)
                     await self._enter(user, after=None)
             case Part(nick):
                 await self._part(self._person(nick))
@@ -168,8 +173,8 @@ class Day:
         member = self.here.pop(user, None)
         if member is None:
             return
-        member.leaving = True
-        await self._user(user).remove_member(self.room, user)
+        member.screen.has_left = True
+        await self._user(user).remove_member(self.room.conversation_id, user)
         try:
             async with asyncio.timeout(_QUIET_S):
                 await member.removed.wait()
@@ -179,12 +184,18 @@ class Day:
 
     async def _say(self, user: str, text: str) -> None:
         if user not in self.here:  # left, and speaks all the same: the log has not seen the return
-            await self._user(CHANNEL).add_member(self.room, user)
+            await self._user(CHANNEL).add_member(self.room.conversation_id, user)
             await self._enter(user, after=None)
-        posted = await self._user(user).send(self.room, text)
+        key = new_id()
+        client, room = self._user(user), self.room.conversation_id
+        posted = await client.send(room, text, client_message_id=key)
         self.post.add([posted.seconds])
-        seq = posted.message.seq
-        self.accepted[seq] = Accepted(posted.message.message_id, user, text, posted.began)
+        seq, now = posted.message.seq, time.perf_counter()
+        send = Send(at=0.0, sender=user, key=key, content=text, mode=SendMode.PLAIN)
+        status = 200 if posted.is_repeat else 201
+        attempt = Attempt(posted.began, now, status, posted.message.message_id, seq)
+        self.room.sendings.append(Sending(send, [attempt]))
+        self.head = max(self.head, seq)
         if not seq % 16:
             await self._until_window(seq)
 
@@ -198,15 +209,13 @@ class Day:
 
     async def _until_quiet(self) -> None:
         """Everybody has the head, or nothing moves any more."""
-        head, last, moved_at = self._head(), -1, time.monotonic()
+        self.head = max((self.head, *self.room.frames.by_seq))
+        head, last, moved_at = self.head, -1, time.monotonic()
         while self._slowest() < head and time.monotonic() - moved_at < _QUIET_S:
             now = sum(member.subscription.cursor or 0 for member in self.here.values())
             if now != last:
                 last, moved_at = now, time.monotonic()
             await asyncio.sleep(0.02)
-
-    def _head(self) -> int:
-        return max((*self.accepted, *self.frames.by_seq), default=0)
 
     async def _acknowledge(self) -> None:
         """As people's devices do: once a second, and now and then they read."""
@@ -224,28 +233,23 @@ class Day:
             await asyncio.wait({member.task}, timeout=5)
 
     def _judged(self) -> Outcome:
-        shown = {seq: _shown(raw) for seq, raw in self.frames.by_seq.items()}
-        stays = [member.seen for member in self.stays]
-        verdict = judge(self.name, self._head(), self.accepted, shown, stays)
-        for stay in stays:
-            known = [(self.accepted.get(seq), at) for seq, at in zip(stay.seqs, stay.times, strict=True)]
-            self.delivery.add(at - posted.began for posted, at in known if posted is not None and at >= posted.began)
+        began = {answer.seq: answer.began for sending in self.room.sendings for answer in sending.attempts}
+        for screen in self.room.screens:
+            known = [(began.get(seq), at) for seq, at in zip(screen.seqs, screen.times, strict=True)]
+            self.delivery.add(at - sent for sent, at in known if sent is not None and at >= sent)
+        for member in self.stays:
+            member.screen.gaps = member.subscription.sync.gaps
+        state = state_of_answers(self.room, max((self.head, *self.room.frames.by_seq)))
+        expected, delivered = deliveries(self.room, state)
         return Outcome(
             name=self.name,
             lines=len(self.happenings),
-            accepted=len(self.accepted),
-            members=len({stay.member for stay in stays}),
-            sockets=len(stays),
-            verdict=verdict,
-            differing=len(self.frames.differing),
+            accepted=len(self.room.sendings),
+            members=len({screen.spec.user for screen in self.room.screens}),
+            sockets=len(self.room.screens),
+            expected=expected,
+            delivered=delivered,
+            violations=judge_room(self.room, state, FROM_OUTSIDE),
             raw_repeats=sum(m.subscription.sync.repeats for m in self.stays),
             reconnects=sum(m.live.reconnects for m in self.stays),
         )
-
-
-def _shown(raw: bytes) -> Shown | None:
-    said = orjson.loads(raw)
-    if said["type"] != "new_message":
-        return None
-    message = said["message"]
-    return Shown(message["messageId"], message["senderId"], message["content"])

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from verify.fault_proxy import FaultProxy, Then, Trap, open_proxy
+from verify.fault_proxy import FaultProxy, Trap, TrapAction, open_proxy
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -177,7 +177,7 @@ async def test_a_trap_cuts_after_a_number_of_bytes(proxy: FaultProxy):
 
 
 async def test_a_trap_may_hold_what_it_caught(proxy: FaultProxy):
-    trap = proxy.up.trap = Trap(Then.HOLD, pattern=b"mark")
+    trap = proxy.up.trap = Trap(TrapAction.HOLD, pattern=b"mark")
     async with connected(proxy) as streams:
         streams[1].write(b"a mark")
         await asyncio.wait_for(trap.sprung.wait(), 2)

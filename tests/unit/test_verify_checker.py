@@ -11,25 +11,26 @@ import pytest
 from schemas import frames
 from schemas.messages import Change, ChangeKind
 from tests import make
-from verify.checker import GRACE_S, RECOVERY_S, judge
-from verify.final_state import Entry, Mark, Row, Truth, digest
-from verify.history import Blow, Evidence, Room, Screen, Sending, Try
-from verify.recovery import CALM_S, LATE_S, note_recoveries
-from verify.workload import Kind, RoomScript, Seat, Send, Way, write
+from verify.checker import RECOVERY_S, judge
+from verify.final_state import FinalState, LogEntry, StoredMessage, Watermark, digest
+from verify.history import Attempt, History, InjectedFault, Room, Screen, Sending
+from verify.recovery import CALM_S, LATE_S, set_recoveries
+from verify.rules.screens import GRACE_S
+from verify.workload import DeviceKind, DeviceSpec, RoomWorkload, Send, SendMode, generate
 
 COUNT = 12
 ADDED = 5  # the seq of a change that is no message
 
 
-class History:
+class KeptConversation:
     """A conversation of alice, bob and carol, as it should be."""
 
     def __init__(self) -> None:
-        script = RoomScript(owner="alice", members=(), leaver="carol", stranger="mallory", seats=(), sends=())
-        self.room, self.rows, self.entries = Room(script, make.ROOM), [], []
+        workload = RoomWorkload(owner="alice", members=(), leaver="carol", stranger="mallory", devices=(), sends=())
+        self.room, self.rows, self.entries = Room(workload, make.ROOM), [], []
         for seq in range(1, COUNT + 1):
             if seq == ADDED:
-                self.entries.append(Entry(seq, "member_added", None))
+                self.entries.append(LogEntry(seq, "member_added", None))
                 data = {"userId": "dave", "by": "alice", "at": make.AT}
                 change = Change(conversation_id=make.ROOM, seq=seq, kind=ChangeKind.MEMBER_ADDED, data=data)
                 self.room.frames.by_seq[seq] = frames.of_change(change)
@@ -38,14 +39,16 @@ class History:
         for user in ("alice", "bob"):
             seqs = array("q", range(1, COUNT + 1))
             times = array("d", (float(seq) for seq in seqs))
-            self.room.screens.append(Screen(Seat(user=user, device="desk", kind=Kind.STEADY), seqs=seqs, times=times))
+            self.room.screens.append(
+                Screen(DeviceSpec(user=user, device="desk", kind=DeviceKind.STEADY), seqs=seqs, times=times)
+            )
         self.room.refused = 1
-        self.marks = [Mark("alice", 3, 3), Mark("bob", 6, 2)]
+        self.marks = [Watermark("alice", 3, 3), Watermark("bob", 6, 2)]
         self.settle()
 
-    def accept(self, seq: int, way: Way = Way.PLAIN) -> Sending:
-        send = Send(at=0, sender="alice", key=f"k{seq}", content=f"n{seq}", way=way)
-        sending = Sending(send, [Try(seq, seq + 0.5, 201, f"m{seq}", seq)])
+    def accept(self, seq: int, mode: SendMode = SendMode.PLAIN) -> Sending:
+        send = Send(at=0, sender="alice", key=f"k{seq}", content=f"n{seq}", mode=mode)
+        sending = Sending(send, [Attempt(seq, seq + 0.5, 201, f"m{seq}", seq)])
         self.room.sendings.append(sending)
         self.store(seq)
         shown = make.message(seq=seq, message_id=f"m{seq}", content=f"n{seq}", status="sent")
@@ -53,9 +56,9 @@ class History:
         return sending
 
     def store(self, seq: int, **changes: object) -> None:
-        row = Row(f"m{seq}", make.ROOM, seq, "alice", f"k{seq}", digest(f"n{seq}"), 1)
+        row = StoredMessage(f"m{seq}", make.ROOM, seq, "alice", f"k{seq}", digest(f"n{seq}"), 1)
         self.rows.append(replace(row, **changes))
-        self.entries.append(Entry(seq, "message", f"m{seq}"))
+        self.entries.append(LogEntry(seq, "message", f"m{seq}"))
 
     def settle(self) -> None:
         """Statuses as the receipts of others say."""
@@ -66,57 +69,57 @@ class History:
         ]
 
     def verdict(self) -> list[tuple[str, str]]:
-        truth = Truth(make.ROOM, COUNT, self.rows, self.entries, self.marks)
-        evidence = Evidence("v", 1, rooms=[self.room], quiet_s=1.0)
-        return sorted({(v.invariant, v.sort) for v in judge(evidence, [truth])})
+        state = FinalState(make.ROOM, COUNT, self.rows, self.entries, self.marks)
+        history = History("v", 1, rooms=[self.room], quiet_s=1.0)
+        return sorted({(v.invariant, v.sort) for v in judge(history, [state])})
 
 
 def test_a_history_that_was_kept():
-    assert History().verdict() == []
+    assert KeptConversation().verdict() == []
 
 
-def lose_a_row(h: History) -> None:
+def lose_a_row(h: KeptConversation) -> None:
     h.rows = [row for row in h.rows if row.seq != 7]
 
 
-def store_other_content(h: History) -> None:
+def store_other_content(h: KeptConversation) -> None:
     h.rows[2] = replace(h.rows[2], digest=digest("other"))
 
 
-def answer_twice(h: History) -> None:
-    h.room.sendings[2].tries.append(Try(3, 3.5, 201, "m-other", 3))
+def answer_twice(h: KeptConversation) -> None:
+    h.room.sendings[2].attempts.append(Attempt(3, 3.5, 201, "m-other", 3))
 
 
-def store_a_key_twice(h: History) -> None:
+def store_a_key_twice(h: KeptConversation) -> None:
     h.rows.append(replace(h.rows[2], message_id="m-other"))
 
 
-def store_what_nobody_sent(h: History) -> None:
+def store_what_nobody_sent(h: KeptConversation) -> None:
     h.rows.append(replace(h.rows[2], message_id="m-other", key="k-other"))
 
 
-def store_what_was_refused(h: History) -> None:
-    h.room.sendings[2].tries = [Try(3, 3.5, 422, code="invalid")]
+def store_what_was_refused(h: KeptConversation) -> None:
+    h.room.sendings[2].attempts = [Attempt(3, 3.5, 422, code="invalid")]
 
 
-def take_a_stranger_in(h: History) -> None:
+def take_a_stranger_in(h: KeptConversation) -> None:
     send = h.room.sendings[2].send
-    h.room.sendings[2] = Sending(replace(send, way=Way.STRANGER), h.room.sendings[2].tries)
+    h.room.sendings[2] = Sending(replace(send, mode=SendMode.STRANGER), h.room.sendings[2].attempts)
 
 
-def take_other_content(h: History) -> None:
-    h.room.sendings[2].other.append(Try(4, 4.5, 200, "m3", 3))
+def take_other_content(h: KeptConversation) -> None:
+    h.room.sendings[2].mismatched.append(Attempt(4, 4.5, 200, "m3", 3))
 
 
-def break_the_log(h: History) -> None:
+def break_the_log(h: KeptConversation) -> None:
     h.entries.pop(ADDED - 1)
 
 
-def overtake(h: History) -> None:
+def overtake(h: KeptConversation) -> None:
     first, second = h.room.sendings[1], h.room.sendings[2]
-    first.tries, second.tries = (
-        [replace(second.tries[0], began=2, ended=2.5)],
-        [replace(first.tries[0], began=3, ended=3.5)],
+    first.attempts, second.attempts = (
+        [replace(second.attempts[0], began=2, ended=2.5)],
+        [replace(first.attempts[0], began=3, ended=3.5)],
     )
     h.rows[1], h.rows[2] = (
         replace(h.rows[1], message_id="m3", seq=3, key="k2", digest=digest("n2")),
@@ -127,72 +130,72 @@ def overtake(h: History) -> None:
         h.room.frames.by_seq[seq] = frames.new_message(shown)
 
 
-def screen(h: History) -> Screen:
+def screen(h: KeptConversation) -> Screen:
     return h.room.screens[1]
 
 
-def miss_one(h: History) -> None:
+def miss_one(h: KeptConversation) -> None:
     del screen(h).seqs[6], screen(h).times[6]
 
 
-def miss_the_last(h: History) -> None:
+def miss_the_last(h: KeptConversation) -> None:
     screen(h).seqs.pop()
     screen(h).times.pop()
 
 
-def show_twice(h: History) -> None:
+def show_twice(h: KeptConversation) -> None:
     screen(h).seqs.insert(6, screen(h).seqs[5])
     screen(h).times.insert(6, 0.0)
 
 
-def send_too_early(h: History) -> None:
+def send_too_early(h: KeptConversation) -> None:
     screen(h).gaps = 1
 
 
-def show_a_message_twice(h: History) -> None:
+def show_a_message_twice(h: KeptConversation) -> None:
     message = make.message(seq=ADDED, message_id="m3", content="n3", status="sent")
     h.room.frames.by_seq[ADDED] = frames.new_message(message)
 
 
-def show_other_content(h: History) -> None:
+def show_other_content(h: KeptConversation) -> None:
     h.room.frames.by_seq[3] = frames.new_message(make.message(seq=3, message_id="m3", content="N3"))
 
 
-def show_different_things(h: History) -> None:
+def show_different_things(h: KeptConversation) -> None:
     assert not h.room.frames.same(3, frames.new_message(make.message(seq=3, message_id="m3", content="else")))
 
 
-def show_a_stranger(h: History) -> None:
-    h.room.strange = 1
+def show_a_stranger(h: KeptConversation) -> None:
+    h.room.frames_to_stranger = 1
 
 
-def never_refuse_the_stranger(h: History) -> None:
+def never_refuse_the_stranger(h: KeptConversation) -> None:
     h.room.refused = 0
 
 
-def show_the_removed(h: History) -> None:
+def show_the_removed(h: KeptConversation) -> None:
     screen(h).removed_at, screen(h).until = 1.0, 3
     screen(h).times[COUNT - 1] = 1.0 + GRACE_S + 1
 
 
-def put_a_member_out(h: History) -> None:
+def put_a_member_out(h: KeptConversation) -> None:
     del screen(h).seqs[6:], screen(h).times[6:]
     screen(h).until = 6
 
 
-def mark_beyond_the_screen(h: History) -> None:
-    h.marks[0] = Mark("alice", COUNT + 1, 0)
+def mark_beyond_the_screen(h: KeptConversation) -> None:
+    h.marks[0] = Watermark("alice", COUNT + 1, 0)
 
 
-def stay_pending(h: History) -> None:
+def stay_pending(h: KeptConversation) -> None:
     h.rows[-1] = replace(h.rows[-1], status=0)
 
 
-def claim_too_much(h: History) -> None:
+def claim_too_much(h: KeptConversation) -> None:
     h.rows[-1] = replace(h.rows[-1], status=3)
 
 
-BREAKS: list[tuple[Callable[[History], None], list[tuple[str, str]]]] = [
+BREAKS: list[tuple[Callable[[KeptConversation], None], list[tuple[str, str]]]] = [
     (lose_a_row, [("I1", "lost"), ("I12", "wrong")]),
     (store_other_content, [("I12", "wrong"), ("I4", "wrong")]),
     (answer_twice, [("I1", "lost"), ("I2", "doubled")]),
@@ -222,7 +225,7 @@ BREAKS: list[tuple[Callable[[History], None], list[tuple[str, str]]]] = [
 
 @pytest.mark.parametrize(("damage", "found"), BREAKS, ids=lambda value: getattr(value, "__name__", ""))
 def test_each_way_to_break_it_is_found(damage, found):
-    history = History()
+    history = KeptConversation()
     damage(history)
     verdict = history.verdict()
     assert set(found) <= set(verdict)
@@ -230,18 +233,18 @@ def test_each_way_to_break_it_is_found(damage, found):
 
 
 def test_who_was_removed_is_owed_what_it_had_until_then():
-    history = History()
+    history = KeptConversation()
     put_a_member_out(history)
     screen(history).removed_at = 6.5
     assert history.verdict() == []
 
 
 def test_an_unknown_outcome_may_be_stored_or_not_but_not_otherwise():
-    history = History()
-    history.room.sendings[2].tries = [Try(3, 3.5, None)]
+    history = KeptConversation()
+    history.room.sendings[2].attempts = [Attempt(3, 3.5, None)]
     assert history.verdict() == []
     history.room.sendings.append(
-        Sending(Send(at=0, sender="alice", key="gone", content="x", way=Way.FORGETFUL), [Try(9, 9.1, 503)])
+        Sending(Send(at=0, sender="alice", key="gone", content="x", mode=SendMode.FORGETFUL), [Attempt(9, 9.1, 503)])
     )
     assert history.verdict() == []
     history.rows[2] = replace(history.rows[2], digest=digest("other"))
@@ -249,32 +252,35 @@ def test_an_unknown_outcome_may_be_stored_or_not_but_not_otherwise():
 
 
 def test_what_fell_leaked_or_did_not_rest_is_told():
-    blows = [Blow("kill", 1, 1, True, recovery_s=RECOVERY_S + 1), Blow("hole", 1, 9, False, recovery_s=RECOVERY_S + 1)]
-    evidence = Evidence("v", 1, blows=blows, waiting=["3 rows"], fallen=["x"], leaks=["a log"], audit=["missing"])
-    assert [v.invariant for v in judge(evidence, [])] == ["I14", "I8/I13", "audit", "I16", "I14"]
+    faults = [
+        InjectedFault("kill", 1, 1, True, recovery_s=RECOVERY_S + 1),
+        InjectedFault("hole", 1, 9, False, recovery_s=RECOVERY_S + 1),
+    ]
+    history = History("v", 1, faults=faults, waiting=["3 rows"], regressions=["x"], leaks=["a log"], audit=["missing"])
+    assert [v.invariant for v in judge(history, [])] == ["I14", "I8/I13", "audit", "I16", "I14"]
 
 
 def test_a_script_is_the_same_for_the_same_seed_and_another_for_another():
-    assert write(7, 200, 50, run="v") == write(7, 200, 50, run="v") != write(8, 200, 50, run="v")
-    rooms = write(7, 400, 50, run="v")
-    assert {send.way for room in rooms for send in room.sends} == set(Way)
-    assert {seat.kind for room in rooms for seat in room.seats} == set(Kind)
+    assert generate(7, 200, 50, run="v") == generate(7, 200, 50, run="v") != generate(8, 200, 50, run="v")
+    rooms = generate(7, 400, 50, run="v")
+    assert {send.mode for room in rooms for send in room.sends} == set(SendMode)
+    assert {spec.kind for room in rooms for spec in room.devices} == set(DeviceKind)
     assert all(send.sender != room.leaver for room in rooms for send in room.sends)
 
 
-def recoveries(blows: list[Blow], *waits: tuple[float, float]) -> list[float]:
+def recoveries(faults: list[InjectedFault], *waits: tuple[float, float]) -> list[float]:
     """Of messages that were waited for too long from one time to another."""
-    note_recoveries(blows, [(began - LATE_S, ended) for began, ended in waits])
-    return [blow.recovery_s for blow in blows]
+    set_recoveries(faults, [(began - LATE_S, ended) for began, ended in waits])
+    return [injected.recovery_s for injected in faults]
 
 
 def test_a_fault_is_felt_until_nobody_waits_too_long():
-    assert recoveries([Blow("kill", 10, 10, True)]) == [0]
-    assert recoveries([Blow("kill", 10, 10, True)], (10, 13), (12, 14), (15, 16)) == [6]
-    assert recoveries([Blow("kill", 10, 10, True)], (10, 13), (13 + CALM_S + 1, 40)) == [3]
-    assert recoveries([Blow("hole", 10, 20, False)], (10, 13), (11, 24)) == [4]
+    assert recoveries([InjectedFault("kill", 10, 10, True)]) == [0]
+    assert recoveries([InjectedFault("kill", 10, 10, True)], (10, 13), (12, 14), (15, 16)) == [6]
+    assert recoveries([InjectedFault("kill", 10, 10, True)], (10, 13), (13 + CALM_S + 1, 40)) == [3]
+    assert recoveries([InjectedFault("hole", 10, 20, False)], (10, 13), (11, 24)) == [4]
 
 
 def test_what_another_fault_holds_up_is_its_own():
-    blows = [Blow("kill", 10, 10, True), Blow("hole", 12, 20, False)]
-    assert recoveries(blows, (10, 11), (11.5, 22)) == [2, 2]
+    faults = [InjectedFault("kill", 10, 10, True), InjectedFault("hole", 12, 20, False)]
+    assert recoveries(faults, (10, 11), (11.5, 22)) == [2, 2]

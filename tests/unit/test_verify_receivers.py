@@ -12,7 +12,7 @@ from millrace_client import LiveConnection
 from tests import make
 from verify.history import Room, Screen
 from verify.receivers import Device, Stranger
-from verify.workload import Kind, RoomScript, Seat
+from verify.workload import DeviceKind, DeviceSpec, RoomWorkload
 
 
 class Wire:
@@ -27,8 +27,10 @@ class Wire:
 
 
 def device() -> Device:
-    script = RoomScript(owner="alice", members=(), leaver="carol", stranger="mallory", seats=(), sends=())
-    made = Device(Room(script, make.ROOM), Screen(Seat(user="bob", device="desk", kind=Kind.STEADY)), (), "token")
+    workload = RoomWorkload(owner="alice", members=(), leaver="carol", stranger="mallory", devices=(), sends=())
+    made = Device(
+        Room(workload, make.ROOM), Screen(DeviceSpec(user="bob", device="desk", kind=DeviceKind.STEADY)), (), "token"
+    )
     made.attach(LiveConnection((), "token"), 0)
     return made
 
@@ -112,7 +114,7 @@ async def test_it_is_counted_how_often_a_stranger_is_refused():
     hear(mallory.live, type="error", code="unavailable", ref=0)
     assert mallory.room.refused == 0
     hear(mallory.live, type="error", code="not_found", ref=1)
-    assert (mallory.room.refused, mallory.room.strange) == (1, 0)
+    assert (mallory.room.refused, mallory.room.frames_to_stranger) == (1, 0)
 
 
 async def test_a_stranger_whose_connection_dies_dies_with_it(monkeypatch):

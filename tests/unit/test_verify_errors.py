@@ -21,15 +21,15 @@ from stack.errors import OperatorError
 from tests import make
 from verify import run as runs
 from verify import testbed as stands
-from verify.errors import cause, explained, must_live, reason
-from verify.faults import FAULTS, Planned, World
-from verify.history import Evidence, Room, Screen
-from verify.nemesis import Breaker
-from verify.quiescence import Rest, no_lags
+from verify.errors import cause, explained, raise_if_dead, reason
+from verify.faults import FAULTS, Planned, Target
+from verify.history import History, Room, Screen
+from verify.nemesis import Nemesis
+from verify.quiescence import Quiescence, no_lags
 from verify.receivers import Device
 from verify.run import Run
 from verify.trial import Trial
-from verify.workload import Kind, RoomScript, Seat
+from verify.workload import DeviceKind, DeviceSpec, RoomWorkload
 
 SEED = 4711
 
@@ -61,9 +61,9 @@ async def test_a_task_that_died_is_told_and_one_that_ended_or_was_cancelled_is_n
     ended, cancelled, died = (asyncio.create_task(work) for work in (end(), asyncio.Event().wait(), die()))
     cancelled.cancel()
     await asyncio.wait({ended, cancelled, died})
-    must_live([ended, cancelled, None])
+    raise_if_dead([ended, cancelled, None])
     with pytest.raises(OperatorError, match="a client of the trial died: KeyError: 'seq'"):
-        must_live([ended, died])
+        raise_if_dead([ended, died])
 
 
 class Broken:
@@ -71,31 +71,33 @@ class Broken:
 
     name, targets, lasts_s, recover_s, single_process = "broken", ("x",), 0.0, 0.0, True
 
-    async def inject(self, _: World) -> None:
+    async def inject(self, _: Target) -> None:
         raise RuntimeError("no such thing")
 
-    async def heal(self, _: World) -> None:
+    async def heal(self, _: Target) -> None:
         pass
 
 
 async def test_a_fault_that_fails_is_named(monkeypatch, tmp_path: Path):
     monkeypatch.setitem(FAULTS, "broken", Broken)
-    world = World(data=tmp_path, kafka="", pg_dsn="", redis_url="", rng=random.Random(1))
+    target = Target(data=tmp_path, kafka="", pg_dsn="", redis_url="", rng=random.Random(1))
     with pytest.raises(ExceptionGroup) as raised:
-        await Breaker(world, [Planned(0.0, "broken", 0.0)], []).run()
+        await Nemesis(target, [Planned(0.0, "broken", 0.0)], []).run()
     assert reason(raised.value) == "the fault broken could not be made: RuntimeError: no such thing"
     assert isinstance(cause(raised.value), OperatorError)
 
 
 def client() -> Device:
-    script = RoomScript(owner="alice", members=(), leaver="carol", stranger="mallory", seats=(), sends=())
-    made = Device(Room(script, make.ROOM), Screen(Seat(user="bob", device="desk", kind=Kind.STEADY)), (), "t")
+    workload = RoomWorkload(owner="alice", members=(), leaver="carol", stranger="mallory", devices=(), sends=())
+    made = Device(
+        Room(workload, make.ROOM), Screen(DeviceSpec(user="bob", device="desk", kind=DeviceKind.STEADY)), (), "t"
+    )
     made.attach(LiveConnection((), "t"), 0)
     return made
 
 
 def run_of(*devices: Device) -> Run:
-    return Run(Evidence("v", SEED), ["http://x"], [], str, 1.0, random.Random(1), devices=list(devices))
+    return Run(History("v", SEED), ["http://x"], [], str, 1.0, random.Random(1), devices=list(devices))
 
 
 async def test_who_does_not_join_is_counted():
@@ -112,7 +114,7 @@ async def test_a_device_that_died_in_the_run_is_told(monkeypatch):
     async def nothing(*_: Any) -> None:
         pass
 
-    for place, name in ((Run, "_open"), (Run, "_talk"), (Rest, "wait"), (runs, "read_truth")):
+    for place, name in ((Run, "_open"), (Run, "_talk"), (Quiescence, "wait"), (runs, "read_final_states")):
         monkeypatch.setattr(place, name, nothing)
     device = client()
     device.tasks.append(asyncio.create_task(die()))
@@ -134,7 +136,7 @@ def folders(monkeypatch, tmp_path: Path) -> Path:
 
 
 def opened() -> Any:
-    return stands.open_stand(cluster=False, environment={}, keep=False, seed=SEED)
+    return stands.open_testbed(cluster=False, environment={}, keep=False, seed=SEED)
 
 
 def held(folder: Path) -> list[Path]:
@@ -147,9 +149,9 @@ async def test_a_stand_is_removed_only_when_nothing_went_wrong(folders: Path):
     assert held(folders) == []
     for exc in (ValueError, asyncio.CancelledError):
         with suppress(exc):
-            async with opened() as stand:
+            async with opened() as testbed:
                 raise exc
-        assert stand.data.exists()
+        assert testbed.data.exists()
 
 
 async def test_a_stand_that_does_not_start_says_where_its_logs_are(monkeypatch, folders: Path):

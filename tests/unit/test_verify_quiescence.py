@@ -7,10 +7,10 @@ from millrace_client import LiveConnection
 
 from tests import make
 from verify import quiescence as resting
-from verify.history import Evidence, Room, Screen
-from verify.quiescence import QUIET_S, Rest, is_over, no_lags
+from verify.history import History, Room, Screen
+from verify.quiescence import QUIET_S, Quiescence, is_over, no_lags
 from verify.receivers import Device
-from verify.workload import Kind, RoomScript, Seat
+from verify.workload import DeviceKind, DeviceSpec, RoomWorkload
 
 
 class Clock:
@@ -51,43 +51,45 @@ def clock(monkeypatch) -> Clock:
 
 
 def bob(cursor: int, read: int) -> Device:
-    script = RoomScript(owner="alice", members=(), leaver="carol", stranger="mallory", seats=(), sends=())
-    made = Device(Room(script, make.ROOM), Screen(Seat(user="bob", device="desk", kind=Kind.STEADY)), (), "token")
+    workload = RoomWorkload(owner="alice", members=(), leaver="carol", stranger="mallory", devices=(), sends=())
+    made = Device(
+        Room(workload, make.ROOM), Screen(DeviceSpec(user="bob", device="desk", kind=DeviceKind.STEADY)), (), "token"
+    )
     made.screen.seqs.extend(range(1, cursor + 1))
     made.attach(LiveConnection((), "token"), 0)
     made.subscription.sync.read = read
     return made
 
 
-async def waited(shop: Shop, device: Device) -> Evidence:
-    evidence = Evidence("v", 1)
-    await Rest(evidence, shop, [device], no_lags, lambda _: None).wait()
-    return evidence
+async def waited(shop: Shop, device: Device) -> History:
+    history = History("v", 1)
+    await Quiescence(history, shop, [device], no_lags, lambda _: None).wait()
+    return history
 
 
 async def test_everything_is_there(clock):
-    evidence = await waited(Shop(clock, 5, (5, 3), 0, (5, 3)), bob(5, read=3))
-    assert (evidence.quiet_s, evidence.waiting) == (0, [])
+    history = await waited(Shop(clock, 5, (5, 3), 0, (5, 3)), bob(5, read=3))
+    assert (history.quiet_s, history.waiting) == (0, [])
 
 
 async def test_what_was_read_and_is_not_stored_is_waited_for_and_missed(clock):
-    evidence = await waited(Shop(clock, 5, (5, 0), 0, (5, 0)), bob(5, read=3))
-    assert evidence.quiet_s is None
-    assert evidence.waiting == ["the word of bob that 3 was read"]
+    history = await waited(Shop(clock, 5, (5, 0), 0, (5, 0)), bob(5, read=3))
+    assert history.quiet_s is None
+    assert history.waiting == ["the word of bob that 3 was read"]
 
 
 async def test_a_member_who_was_put_out_is_waited_for(clock):
     device = bob(4, read=0)
     device.out.set()
-    evidence = await waited(Shop(clock, 5, (4, 0), 0, (4, 0)), device)
-    assert evidence.quiet_s is None
-    assert evidence.waiting == ["bob (steady) at 4"]
+    history = await waited(Shop(clock, 5, (4, 0), 0, (4, 0)), device)
+    assert history.quiet_s is None
+    assert history.waiting == ["bob (steady) at 4"]
 
 
 async def test_nobody_gives_up_before_the_time_that_is_promised_is_over(clock):
-    evidence = await waited(Shop(clock, 5, (4, 0), QUIET_S - 1, (5, 0)), bob(5, read=0))
-    assert evidence.waiting == []
-    assert QUIET_S - 1 <= evidence.quiet_s <= QUIET_S
+    history = await waited(Shop(clock, 5, (4, 0), QUIET_S - 1, (5, 0)), bob(5, read=0))
+    assert history.waiting == []
+    assert QUIET_S - 1 <= history.quiet_s <= QUIET_S
 
 
 def test_after_that_time_it_is_given_up_when_nothing_moves_or_as_much_again_has_passed():

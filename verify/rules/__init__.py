@@ -1,0 +1,1 @@
+"""Rules of the promise, each a pure function from what was seen to what was broken."""

@@ -1,0 +1,45 @@
+"""Rules about statuses and watermarks (I8, I13)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from verify.final_state import FinalState
+from verify.history import Room
+from verify.rules.violation import Violation
+
+_PENDING, _SENT, _DELIVERED, _READ = range(4)
+
+
+def nothing_is_pending(room: Room, state: FinalState) -> Iterator[Violation]:
+    """I8: at the end nothing is pending."""
+    for row in state.rows:
+        if row.status == _PENDING:
+            where = f"{state.conversation_id} seq {row.seq} message {row.message_id}"
+            yield Violation("I8", "wrong", f"{where} is still pending")
+
+
+def statuses_follow_receipts(room: Room, state: FinalState) -> Iterator[Violation]:
+    """I8: what a recipient's device has acknowledged is delivered, what a recipient has read is read, and no more."""
+    for row in state.rows:
+        others = [mark for mark in state.watermarks if mark.user_id != row.sender_id]
+        due = _SENT
+        if any(mark.delivered_seq >= row.seq for mark in others):
+            due = _DELIVERED
+        if any(mark.read_seq >= row.seq for mark in others):
+            due = _READ
+        if row.status not in (_PENDING, due):
+            text = f"status {row.status}, by its receipts {due}"
+            yield Violation("I8", "wrong", f"{state.conversation_id} seq {row.seq} message {row.message_id}: {text}")
+
+
+def watermarks_are_bounded(room: Room, state: FinalState) -> Iterator[Violation]:
+    """I13: read ≤ delivered ≤ head, and never beyond what a device of the member had on its screen."""
+    shown: defaultdict[str, int] = defaultdict(int)
+    for screen in room.screens:
+        shown[screen.spec.user] = max(shown[screen.spec.user], screen.after, *screen.seqs[-1:])
+    for mark in state.watermarks:
+        if not mark.read_seq <= mark.delivered_seq <= min(state.head, shown.get(mark.user_id, 0)):
+            text = f"{mark.user_id}: read {mark.read_seq}, delivered {mark.delivered_seq}, shown {shown[mark.user_id]}"
+            yield Violation("I13", "wrong", f"{state.conversation_id} {text}, head {state.head}")
