@@ -117,7 +117,7 @@ class Chat:
 
     def _screen(self, user: str) -> Listener:
         """Return what marks the current message when ``user`` sees it, or a status of it."""
-        from millrace_client import Frame, Listener, MessageStatus
+        from millrace_client import Frame, Listener, StatusUpdated
 
         chat = self
 
@@ -128,7 +128,7 @@ class Chat:
 
             def on_frame(self, frame: Frame, raw: bytes) -> None:
                 life = chat.now
-                if life is None or life.sender != user or not isinstance(frame, MessageStatus):
+                if life is None or life.sender != user or not isinstance(frame, StatusUpdated):
                     return
                 if frame.user_id != user and frame.seq >= life.seq > 0:
                     life.mark(frame.status)

@@ -17,12 +17,12 @@ from millrace_client import (
     MembershipEnded,
     MemoryCursors,
     NewMessage,
-    Presence,
+    PresenceUpdated,
     ProtocolError,
     Refused,
     SqliteCursors,
     Subscription,
-    TypingChanged,
+    TypingUpdated,
     Unauthenticated,
 )
 from millrace_client.backoff import Backoff
@@ -82,6 +82,10 @@ async def until(true: Callable[[], object]) -> None:
 def quick() -> ReconnectTimer:
     """Reconnects without much of a wait."""
     return ReconnectTimer(Backoff(first_s=0.01, max_s=0.05))
+
+
+def message(seq: int) -> frames.NewMessage:
+    return frames.NewMessage(conversation_id=make.ROOM, seq=seq, message=make.message(seq=seq))
 
 
 def url(world: World) -> str:
@@ -149,9 +153,8 @@ async def test_a_hole_in_what_the_server_sends_is_filled(world: World):
         # The third next frame reaches the client without the two before it.
         await world.send(told=False)
         await world.send(told=False)
-        skipped = frames.new_message(make.message(seq=head + 3, conversation_id=make.ROOM))
         [connection] = world.gateway.connections.values()
-        connection.say(skipped)
+        connection.reply(message(head + 3))
         await until(lambda: subscription.cursor == head + 2)
         assert subscription.sync.gaps == 1
         await world.send()
@@ -164,7 +167,7 @@ async def test_what_is_sent_twice_is_shown_once(world: World):
     async with following(world) as (_, subscription, shown):
         [connection] = world.gateway.connections.values()
         for _ in range(2):
-            connection.say(frames.new_message(make.message(seq=head, conversation_id=make.ROOM)))
+            connection.reply(message(head))
         await until(lambda: subscription.sync.repeats == 2)
     assert shown.seqs == list(range(1, head + 1))
 
@@ -197,9 +200,11 @@ async def test_typing_and_presence_are_frames(world: World):
     async with following(world) as (_, _, shown), following(world, user="alice") as (_, alice, _):
         for _ in range(5):  # for each key; the library sends one
             await alice.send_typing()
-        await until(lambda: shown.count(TypingChanged))
-        await until(lambda: any(isinstance(f, Presence) and f.online and f.user_id == "alice" for f in shown.frames))
-        assert [f.is_typing for f in shown.frames if isinstance(f, TypingChanged)] == [True]
+        await until(lambda: shown.count(TypingUpdated))
+        await until(
+            lambda: any(isinstance(f, PresenceUpdated) and f.online and f.user_id == "alice" for f in shown.frames)
+        )
+        assert [f.is_typing for f in shown.frames if isinstance(f, TypingUpdated)] == [True]
 
 
 async def test_a_token_is_renewed_in_band_before_its_end(world: World):
@@ -312,7 +317,7 @@ async def test_a_node_that_ends_is_left_when_it_says_so(behind: Behind):
             live.urls = url(other)
             [connection] = world.gateway.connections.values()
             clock = asyncio.get_running_loop().time
-            connection.say(frames.frame("reconnect", afterMs=300, reason="the server restarts"))
+            connection.reply(frames.Reconnect(after_ms=300, reason="the server restarts"))
             await until(lambda: shown.count(Reconnect))
             began = clock()
             head = await world.send()  # meanwhile it is served
@@ -368,7 +373,7 @@ async def test_a_server_that_speaks_otherwise_is_refused(world: World):
         async with running(live) as task:
             await until(lambda: world.gateway.connections)
             [connection] = world.gateway.connections.values()
-            connection.say(b"no frame")
+            await connection.transport.send("no frame")
             await task
     with pytest.raises(Refused, match="404"):
         await LiveConnection(f"{url(world)}x", token()).run()
@@ -392,7 +397,7 @@ async def test_hints_and_frames_without_a_conversation_go_to_the_connection(worl
     async with running(LiveConnection(url(world), token("bob"), shown)):
         await until(lambda: world.gateway.connections)
         [connection] = world.gateway.connections.values()
-        connection.say(frames.new_message(make.message(seq=9, conversation_id=make.ROOM)))
+        connection.reply(message(9))
         await until(lambda: shown.count(NewMessage))
 
 

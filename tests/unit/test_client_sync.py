@@ -18,12 +18,12 @@ from millrace_client.frames import (
     Connected,
     ErrorFrame,
     JoinConversation,
-    MessageStatus,
     NewMessage,
     Pong,
     Read,
     Reconnect,
     SetTyping,
+    StatusUpdated,
     UnknownFrame,
     decode_frame,
 )
@@ -221,7 +221,7 @@ def test_what_a_newer_server_adds_is_ignored():
     assert decode_frame(b'{"type":"sparkle","x":1}') == UnknownFrame("sparkle", {"type": "sparkle", "x": 1})
     status = {"conversationId": "c", "seq": 1, "userId": "u", "status": "read", "deliveredSeq": 1, "readSeq": 1}
     frame = decode_frame(msgspec.json.encode({"type": "message_status", **status, "at": "t"}))
-    assert isinstance(frame, MessageStatus)
+    assert isinstance(frame, StatusUpdated)
     for raw in (b"[]", b'{"x":1}', b"no json"):
         with pytest.raises(ValueError, match=r"."):
             decode_frame(raw)

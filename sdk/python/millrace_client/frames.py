@@ -108,15 +108,16 @@ class NewMessage(ServerFrame, frozen=True, tag="new_message"):
     message: Message
 
 
-class ConversationChanged(ServerFrame, frozen=True, tag="conversation_changed"):
+class ConversationUpdated(ServerFrame, frozen=True, tag="conversation_changed"):
     """``member_added`` or ``member_removed``; ``created`` has seq 0."""
 
     conversation_id: str
     seq: int
     change: str
-    user_id: str | None = None
-    by: str | None = None
-    at: str | None = None
+    user_id: str
+    by: str
+    at: str
+    title: str | UnsetType | None = UNSET
 
 
 class MediaReady(ServerFrame, frozen=True, tag="media_ready"):
@@ -134,7 +135,7 @@ class MediaReady(ServerFrame, frozen=True, tag="media_ready"):
     at: str | None = None
 
 
-class MessageStatus(ServerFrame, frozen=True, tag="message_status"):
+class StatusUpdated(ServerFrame, frozen=True, tag="message_status"):
     """The watermark of one member; ``message_id`` is there when it is about just one message."""
 
     conversation_id: str
@@ -147,7 +148,7 @@ class MessageStatus(ServerFrame, frozen=True, tag="message_status"):
     message_id: str | UnsetType = UNSET
 
 
-class TypingChanged(ServerFrame, frozen=True, tag="typing"):
+class TypingUpdated(ServerFrame, frozen=True, tag="typing"):
     """A member types, or has stopped to."""
 
     conversation_id: str
@@ -155,7 +156,7 @@ class TypingChanged(ServerFrame, frozen=True, tag="typing"):
     is_typing: bool
 
 
-class Presence(ServerFrame, frozen=True, tag="presence"):
+class PresenceUpdated(ServerFrame, frozen=True, tag="presence"):
     """A user is online or offline; ``last_seen`` is None when nobody knows."""
 
     user_id: str
@@ -163,7 +164,7 @@ class Presence(ServerFrame, frozen=True, tag="presence"):
     last_seen: str | None = None
 
 
-class Notification(ServerFrame, frozen=True, tag="notification"):
+class NotificationAdded(ServerFrame, frozen=True, tag="notification"):
     """A notification was stored; its text is read over HTTP."""
 
     notification_id: str
@@ -214,19 +215,19 @@ KnownFrame: TypeAlias = (
     | Joined
     | Left
     | NewMessage
-    | ConversationChanged
+    | ConversationUpdated
     | MediaReady
-    | MessageStatus
-    | TypingChanged
-    | Presence
-    | Notification
+    | StatusUpdated
+    | TypingUpdated
+    | PresenceUpdated
+    | NotificationAdded
     | Reconnect
     | TokenRefreshed
     | Pong
     | ErrorFrame
 )
 Frame: TypeAlias = KnownFrame | UnknownFrame
-ContentFrame: TypeAlias = NewMessage | ConversationChanged | MediaReady
+ContentFrame: TypeAlias = NewMessage | ConversationUpdated | MediaReady
 """Frames that have a place in their conversation: their seq."""
 
 _decoder: msgspec.json.Decoder[KnownFrame] = msgspec.json.Decoder(KnownFrame)
