@@ -1,1 +1,1 @@
-"""Proving the promise: real clients, a stack that is being broken, and a verdict on what they were shown."""
+"""Proof of the promise: real clients on a stack with injected faults, and a verdict on what they were shown."""

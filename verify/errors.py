@@ -1,4 +1,4 @@
-"""How a trial ends that has no verdict: in one line that says what happened, with which seed, and where to look."""
+"""Errors that end a trial without a verdict, each told in one line with the seed and the folder of the logs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _TRACE = "verify.log"
 
 
 def cause(exc: BaseException) -> BaseException:
-    """The first one of a group."""
+    """Return the first exception of a group."""
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
     return exc
 
 
 def reason(exc: BaseException) -> str:
-    """What is expected says it in its own words, anything else with the name of its type."""
+    """Return the text of an error that is raised on purpose; of any other error also the name of its type."""
     exc = cause(exc)
     return (
         str(exc)
@@ -38,7 +38,7 @@ def reason(exc: BaseException) -> str:
 
 @contextmanager
 def explained(seed: int, logs: Path | None = None) -> Iterator[None]:
-    """Whatever goes wrong here is raised as an OperatorError, and leaves its traceback in ``logs``."""
+    """Raise any error of the block as an OperatorError, and write its traceback into ``logs``."""
     try:
         yield
     except Exception as exc:  # an edge: its user gets one line, the log the traceback
@@ -50,14 +50,15 @@ def explained(seed: int, logs: Path | None = None) -> Iterator[None]:
 
 
 def raise_if_dead(tasks: Iterable[asyncio.Task[None] | None]) -> None:
-    """Raise OperatorError when one has died: what it did not do would be blamed on the stack."""
+    """Raise OperatorError when a client's task has failed: the checker would blame the stack for what it did not do."""
     for task in tasks:
         if task is not None and task.done() and not task.cancelled() and (exc := task.exception()) is not None:
             raise OperatorError(f"a client of the trial died: {reason(exc)}") from exc
 
 
 def run_to_end(work: Coroutine[Any, Any, T]) -> T:
-    """Its result. SIGTERM ends it as Ctrl-C does: what it started is ended by it before KeyboardInterrupt is raised."""
+    """Run a coroutine and return its result. SIGTERM cancels it as Ctrl-C does: it ends what it has started before
+    KeyboardInterrupt is raised."""
     import uvloop
 
     try:

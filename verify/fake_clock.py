@@ -21,7 +21,7 @@ _LIBRARY = "libfaketimeMT.so.1"
 
 
 def library() -> Path | None:
-    """libfaketime, the one for threads; None when it is not installed."""
+    """Return the path of libfaketime's threaded library; None when it is not installed."""
     found = [file for place in _PLACES for file in Path("/").glob(f"{place[1:]}/{_LIBRARY}")]
     return found[0] if found else None
 
@@ -34,7 +34,7 @@ def set_clock(folder: Path, node: str, ahead_s: int) -> None:
 
 
 def environment(file: Path, shim: Path) -> Mapping[str, str]:
-    """What makes a process follow the file."""
+    """Return the variables that make a process follow the clock in ``file``."""
     return {
         "LD_PRELOAD": str(shim),
         "FAKETIME_TIMESTAMP_FILE": str(file),
@@ -45,7 +45,7 @@ def environment(file: Path, shim: Path) -> Mapping[str, str]:
 
 
 def main() -> None:
-    """Become the module."""
+    """Replace this process by the module."""
     shim = library()
     if shim is None:
         sys.exit("millrace: libfaketime is not installed; clocks cannot be stepped (apt-get install libfaketime)")

@@ -1,7 +1,7 @@
 """A TCP proxy that misbehaves on demand, for an edge between two processes.
 
-Each direction has a ``Way``, whose fields may be changed while connections live. What is held back is delivered late
-and never dropped, as TCP would by sending again: also the end of a connection, so a hole makes half-open ones.
+The fields of each ``Direction`` may be changed while connections live. Held bytes are delivered late and never dropped,
+as TCP would by sending again. So is the end of a connection: a black hole makes half-open connections.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _TASK_LEFT = (asyncio.CancelledError, OSError)
 
 
 class TrapAction(Enum):
-    """What a trap does."""
+    """The effect of a trap."""
 
     RESET = "reset"
-    """Both ends get a reset; the bytes do not pass."""
+    """Reset both ends; the bytes do not pass."""
     HOLD = "hold"
-    """The direction becomes a black hole, for all connections; the bytes pass when it is healed."""
+    """Turn the direction into a black hole for all connections; the bytes pass when it is healed."""
 
 
 @dataclass(slots=True)
 class Trap:
-    """Springs once: before ``pattern`` is whole, or after so many bytes of one connection."""
+    """Springs once: before ``pattern`` has passed, or after ``after`` bytes of a connection."""
 
     action: TrapAction = TrapAction.RESET
     pattern: bytes | None = None
@@ -43,8 +43,8 @@ class Trap:
     sprung: asyncio.Event = field(default_factory=asyncio.Event)
 
     def place(self, before: int, tail: bytes, data: bytes) -> int | None:
-        """How many bytes of ``data`` still pass, if this is where it springs. ``before`` bytes came earlier, the last
-        of which are ``tail``."""
+        """Return how many bytes of ``data`` still pass when the trap springs in it, else None. ``before`` bytes came
+        earlier; the last of them are ``tail``."""
         if self.after is not None:
             return self.after - before if before + len(data) > self.after else None
         if not self.pattern:
@@ -56,7 +56,7 @@ class Trap:
 
 @dataclass(slots=True)
 class Direction:
-    """What happens to the bytes of one direction. ``bandwidth`` is in bytes a second, for each connection."""
+    """Settings for the bytes of one direction. ``bandwidth`` is in bytes per second and connection."""
 
     black_hole: bool = False
     latency_s: float = 0.0
@@ -73,7 +73,7 @@ class Direction:
 
 @dataclass(slots=True, eq=False)
 class Pump:
-    """One direction of one connection."""
+    """Moves the bytes of one direction of one connection."""
 
     direction: Direction
     source: asyncio.StreamReader
@@ -84,7 +84,7 @@ class Pump:
     _queue: asyncio.Queue[tuple[float, bytes | None]] = field(default_factory=lambda: asyncio.Queue(_IN_FLIGHT))
 
     async def run(self) -> None:
-        """Until the source has ended and its end was passed on. Raises OSError when the connection must be reset."""
+        """Move bytes until the end of the source is passed on. Raises OSError when the connection must be reset."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._take())
             group.create_task(self._give())
@@ -157,16 +157,16 @@ class FaultProxy:
     upstream: int | None = None
     rng: random.Random = field(default_factory=random.Random)
     up: Direction = field(default_factory=Direction)
-    """From the clients to the server."""
+    """Settings from the clients to the server."""
     down: Direction = field(default_factory=Direction)
-    """From the server to the clients."""
+    """Settings from the server to the clients."""
     accepted: int = 0
     _server: asyncio.Server | None = None
     _open: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]] = field(default_factory=dict)
 
     @property
     def connections(self) -> int:
-        """How many live."""
+        """Number of open connections."""
         return len(self._open)
 
     async def listen(self) -> None:
@@ -197,7 +197,7 @@ class FaultProxy:
             direction.latency_s, direction.jitter_s, direction.bandwidth = latency_s, jitter_s, bandwidth
 
     async def heal(self) -> None:
-        """No fault any more."""
+        """Undo all faults, and listen."""
         self.up.heal()
         self.down.heal()
         await self.listen()
@@ -239,7 +239,7 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 @asynccontextmanager
 async def open_proxy(upstream: int | None = None, *, port: int = 0, seed: int = 0) -> AsyncIterator[FaultProxy]:
-    """A proxy that listens; port 0 means a free one. Raises OSError."""
+    """Yield a listening proxy; port 0 means a free one. Raises OSError."""
     proxy = FaultProxy(port or allot(["proxy"], {}, {})["proxy"], upstream, random.Random(seed))
     await proxy.listen()
     try:

@@ -1,4 +1,4 @@
-"""What the store holds at the end: the side against which clients are judged."""
+"""The final state of the store, against which clients' observations are judged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from adapters.postgres.snapshot import Whole
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """One stored message. ``digest`` is of its content."""
+    """A message in the store. ``digest`` is that of its content."""
 
     message_id: str
     conversation_id: str
@@ -25,7 +25,7 @@ class StoredMessage:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One entry of the change log."""
+    """An entry of the change log."""
 
     seq: int
     kind: str
@@ -34,7 +34,7 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """How far a member has got."""
+    """The watermarks of a member."""
 
     user_id: str
     delivered_seq: int
@@ -43,7 +43,7 @@ class Watermark:
 
 @dataclass(slots=True)
 class FinalState:
-    """One conversation."""
+    """A conversation: its head, messages, change log and watermarks."""
 
     conversation_id: str
     head: int
@@ -53,28 +53,28 @@ class FinalState:
 
 
 class Store(Protocol):
-    """Where the truth of some conversations is read. All calls raise Unavailable."""
+    """Reads the state of some conversations. All calls raise Unavailable."""
 
     @property
     def conversation_ids(self) -> Sequence[str]:
-        """Which ones."""
+        """Ids of the conversations."""
 
     async def heads(self) -> Mapping[str, int]:
-        """The last seq of each."""
+        """Return the head of each conversation."""
 
     async def owed(self) -> tuple[int, int]:
-        """How many outbox rows are not published, and how many messages are pending."""
+        """Return (number of unpublished outbox rows, number of pending messages)."""
 
     async def marks(self) -> Sequence[tuple[Any, ...]]:
-        """(conversation, user, delivered seq, read seq)."""
+        """Return (conversation, user, delivered seq, read seq) of each member."""
 
     async def statuses(self) -> Mapping[str, int]:
-        """Message id → status."""
+        """Return the status of each message id."""
 
     async def whole(self) -> Whole:
-        """Everything."""
+        """Return all rows, entries and watermarks, as of one moment where possible."""
 
 
 def digest(content: str) -> bytes:
-    """By what contents are compared."""
+    """Return the hash by which contents are compared."""
     return sha256(content.encode()).digest()

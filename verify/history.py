@@ -1,4 +1,4 @@
-"""What was seen from outside during a run: every request with its answer, every screen, every fault."""
+"""Observations from outside during a run: every request with its answer, every screen, every fault."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from verify.workload import DeviceSpec, RoomWorkload, Send
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One request and its answer; times are of ``time.monotonic()``. ``status`` is None when there was no answer, so
-    that nobody can know what became of it."""
+    """A request and its answer. Times are of one monotonic clock; ``status`` is None when there was no answer, and the
+    outcome is unknown."""
 
     began: float
     ended: float
@@ -23,18 +23,18 @@ class Attempt:
 
     @property
     def ok(self) -> bool:
-        """Whether the message was accepted."""
+        """The message was accepted."""
         return self.status in (200, 201)
 
     @property
     def refused(self) -> bool:
-        """Whether it surely was not, and will not be."""
+        """The message was not accepted, and will not be."""
         return self.status is not None and 400 <= self.status < 500 and self.status != 429
 
 
 @dataclass(slots=True)
 class Sending:
-    """All tries of one message. ``other`` are those with other content under the same key."""
+    """All attempts to send a message. ``mismatched`` are those with other content under the same key."""
 
     send: Send
     attempts: list[Attempt] = field(default_factory=list)
@@ -42,37 +42,37 @@ class Sending:
 
     @property
     def accepted(self) -> Attempt | None:
-        """The first answer that said so."""
+        """The first attempt that was accepted."""
         return next((t for t in self.attempts if t.ok), None)
 
     @property
     def unknown(self) -> bool:
-        """Whether it may or may not be stored, as far as its client knows."""
+        """The client cannot know whether the message is stored."""
         return self.accepted is None and any(t.status is None or t.status >= 500 for t in self.attempts)
 
 
 @dataclass(slots=True)
 class Screen:
-    """One device in one conversation: the seqs as they came on its screen, and when."""
+    """A device in a conversation: the seqs in the order in which they came on its screen, and when."""
 
     spec: DeviceSpec
     after: int = 0
     until: int | None = None
-    """The last seq that it had when it was told that it is out; None: it never was."""
+    """The device's cursor when it heard that its user is no member; None while it has not."""
     seqs: array[int] = field(default_factory=lambda: array("q"))
     times: array[float] = field(default_factory=lambda: array("d"))
     repeats: int = 0
     gaps: int = 0
     reconnects: int = 0
     removed_at: float | None = None
-    """When the answer came that the owner has removed the member."""
+    """Time of the answer to the owner's removal of the member."""
     has_left: bool = False
-    """The member has left by itself: nothing after ``until`` is owed."""
+    """The member has left on its own: nothing after ``until`` is owed."""
 
 
 @dataclass(slots=True)
 class Room:
-    """One conversation of the run. ``frames`` holds what each seq said on the screens."""
+    """A conversation of the run. ``frames`` holds the content frame of each seq."""
 
     workload: RoomWorkload = field(default_factory=RoomWorkload)
     conversation_id: str = ""
@@ -80,46 +80,46 @@ class Room:
     screens: list[Screen] = field(default_factory=list)
     frames: Frames = field(default_factory=Frames)
     frames_to_stranger: int = 0
-    """Content frames that reached somebody who is no member."""
+    """Number of content frames that reached the stranger."""
     refused: int = 0
-    """How often that person was told so."""
+    """Number of joins of the stranger that were refused."""
 
 
 @dataclass(slots=True)
 class InjectedFault:
-    """One fault, as it happened. ``healed`` is when what it did was undone; for a kill that is at once."""
+    """A fault as it was injected. ``healed`` is when it was undone; a kill heals at once."""
 
     name: str
     began: float
     healed: float
     single: bool
-    """Whether it hit one process only."""
+    """The fault hit one process only."""
     impossible: str = ""
-    """Why it could not be made here."""
+    """Reason why it could not be injected here."""
     recovery_s: float = 0.0
 
 
 @dataclass(slots=True)
 class History:
-    """Everything."""
+    """All observations of a run."""
 
     run: str
     seed: int
     rooms: list[Room] = field(default_factory=list)
     faults: list[InjectedFault] = field(default_factory=list)
     quiet_s: float | None = None
-    """How long after the last fault was healed everybody had everything; None: not within the time given."""
+    """Seconds from the last healed fault until everybody had everything; None when the time was up before."""
     waiting: list[str] = field(default_factory=list)
-    """What was still waiting then."""
+    """Work that was still waiting then."""
     regressions: list[str] = field(default_factory=list)
-    """Statuses and watermarks that were seen to go back."""
+    """Statuses and watermarks that went back."""
     audit: list[str] = field(default_factory=list)
-    """What an audit found at the end."""
+    """Findings of an audit at the end."""
     leaks: list[str] = field(default_factory=list)
-    """Where a canary was found."""
+    """Logs that hold a secret or a content."""
 
     def counts(self) -> dict[str, int]:
-        """Requests by their outcome, as their clients know it."""
+        """Return the number of requests by outcome, as clients know it."""
         sendings = [s for room in self.rooms for s in room.sendings]
         return {
             "sent": len(sendings),

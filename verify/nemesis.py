@@ -1,4 +1,4 @@
-"""Breaking the stack as planned, and noting what was done when."""
+"""The nemesis: injects faults as scheduled, and notes when each began and was healed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from verify.history import InjectedFault
 
 @dataclass(slots=True)
 class Nemesis:
-    """Carries out a schedule. ``said`` is told of each blow when it begins and when it is over."""
+    """Carries out a schedule. ``on_change`` is called with each fault, False when it begins and True when it is over."""
 
     target: Target
     plan: Sequence[Planned]
     faults: list[InjectedFault]
-    said: Callable[[InjectedFault, bool], None] = lambda *_: None
+    on_change: Callable[[InjectedFault, bool], None] = lambda *_: None
     _active: list[Fault] = field(default_factory=list)
 
     async def run(self) -> None:
@@ -34,14 +34,14 @@ class Nemesis:
     async def _strike(self, planned: Planned) -> None:
         try:
             await self._carry_out(planned)
-        except Exception as exc:  # whatever it meets, the trial is told which fault it was
+        except Exception as exc:  # whatever it meets, the error names the fault
             raise OperatorError(f"the fault {planned.fault} could not be made: {reason(exc)}") from exc
 
     async def _carry_out(self, planned: Planned) -> None:
         wanted, began = fault(planned.fault), time.monotonic()
         injected = InjectedFault(planned.fault, began, float("inf"), wanted.single_process)
         self.faults.append(injected)
-        self.said(injected, False)
+        self.on_change(injected, False)
         self._active.append(wanted)
         try:
             await wanted.inject(self.target)
@@ -52,9 +52,9 @@ class Nemesis:
             self._active.remove(wanted)
             await wanted.heal(self.target)
             injected.healed = time.monotonic() if planned.lasts_s else began
-            self.said(injected, True)
+            self.on_change(injected, True)
 
     async def heal(self) -> None:
-        """Whatever was still broken when the run ended early."""
+        """Heal the faults that are active when a run ends early."""
         for wanted in list(self._active):
             await wanted.heal(self.target)

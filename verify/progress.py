@@ -1,4 +1,4 @@
-"""What is being broken now: a picture on a terminal, lines otherwise. All of it on standard error."""
+"""Progress of a trial on standard error: a live table on a terminal, lines otherwise."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class ProgressView:
     _live: Live | None = None
 
     def say(self, text: str) -> None:
-        """One line of what goes on."""
+        """Print a line with the time since the start."""
         if not self.quiet:
             at = time.monotonic() - self.began
             self.console.print(f"[dim]{at:6.1f} s[/dim]  {text}", highlight=False, soft_wrap=True)
 
     def show_fault(self, injected: InjectedFault, over: bool) -> None:
-        """A fault begins, or is over."""
+        """Print that a fault begins, or is over."""
         if injected.impossible:
             self.say(f"{injected.name} cannot be made here: {injected.impossible}")
         elif not over:
@@ -43,7 +43,7 @@ class ProgressView:
             self.say(f"[green]{injected.name} healed[/green] after {injected.healed - injected.began:.1f} s")
 
     async def run(self) -> None:
-        """Draw until cancelled."""
+        """Draw the table until cancelled."""
         if self.quiet or not self.console.is_terminal:
             return
         with Live(console=self.console, refresh_per_second=4, transient=True) as live, suppress(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Coming to rest: when everything is healed and sent, everybody gets everything, within a bounded time."""
+"""Quiescence: once all is sent and healed, everybody has everything within a bounded time."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from verify.receivers import Device
 from verify.workload import DeviceKind
 
 QUIET_S = 30.0
-"""Within this time after the last fault was healed and the last message was sent everybody has everything."""
+"""The bound, from the last healed fault and the last message."""
 _SAY_EVERY_S = 2.0
 _STUCK_S = 20.0
 
 
 def is_over(waited_s: float, still_s: float) -> bool:
-    """Whether to give up: never within the time that is promised, and soon after it when nothing moves. Pure."""
+    """Return True to give up: never within the bound, and soon after it when nothing moves. Pure."""
     return waited_s >= 2 * QUIET_S or (waited_s >= QUIET_S and still_s >= _STUCK_S)
 
 
 @dataclass(frozen=True, slots=True)
 class Quiescence:
-    """What there is to wait for: all ``devices`` are of members. ``lags`` names groups that have records to work on."""
+    """Waits for ``devices``, all of members, and for the store. ``lags`` returns the groups that are behind."""
 
     history: History
     store: Store
@@ -37,7 +37,7 @@ class Quiescence:
     say: Callable[[str], None]
 
     async def wait(self) -> None:
-        """Note how long it took, or what still waited when it was given up."""
+        """Wait; record how long it took, or what still waits when time is up."""
         began = said_at = moved_at = time.monotonic()
         while not is_over(time.monotonic() - began, time.monotonic() - moved_at):
             before, self.history.waiting = self.history.waiting, await self._waiting()
@@ -53,7 +53,7 @@ class Quiescence:
             await asyncio.sleep(0.2)
 
     async def _waiting(self) -> list[str]:
-        """The first kind of thing that is not done; the costly ones are asked last."""
+        """Return the first kind of work that is not done; the costly checks come last."""
         try:
             waiting = await self._undelivered() or await self._unmarked()
             if not waiting:
@@ -74,8 +74,8 @@ class Quiescence:
         ]
 
     async def _unmarked(self) -> list[str]:
-        """Members whose last receipt of each kind has not arrived."""
-        marks = {(conversation, user): told for conversation, user, *told in await self.store.marks()}
+        """Return the receipts of steady devices that are not stored yet."""
+        marks = {(conversation, user): seqs for conversation, user, *seqs in await self.store.marks()}
         waiting = []
         for d in self.devices:
             if d.screen.spec.kind is not DeviceKind.STEADY or not d.screen.seqs:
@@ -90,12 +90,12 @@ class Quiescence:
 
 
 async def lags_of(kafka: str) -> list[str]:
-    """The groups that are behind. Raises Unavailable."""
+    """Return the groups that are behind, with their lag. Raises Unavailable."""
     reads = {name: tuple(t.name for t in load() if name in t.readers) for name in groups()}
     lags = {state.group: sum(state.lag.values()) for state in await groups_lag(kafka, reads)}
     return [f"{lag} records of {group}" for group, lag in lags.items() if lag]
 
 
 async def no_lags() -> list[str]:
-    """Where the topics are not to be seen."""
+    """Return nothing: the topics cannot be seen from here."""
     return []

@@ -1,4 +1,4 @@
-"""Devices that receive: steady ones, and those that lose connections, read slowly, die, or come late."""
+"""Receiving devices: steady ones, and those that lose connections, read slowly, die, or come late."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OUT = frozenset({"removed", "not_found"})
 
 @dataclass(slots=True)
 class Device(Listener):
-    """One device in one conversation, with the behaviour of its kind, on the client library."""
+    """A device in a conversation, on the client library, with the behaviour of its kind."""
 
     room: Room
     screen: Screen
@@ -41,9 +41,9 @@ class Device(Listener):
     trouble: asyncio.Task[None] | None = None
     acknowledging: asyncio.Task[None] | None = None
     calm: bool = False
-    """It makes no trouble any more, and reads nothing new."""
+    """The device makes no trouble any more, and reports nothing new as read."""
     out: asyncio.Event = field(default_factory=asyncio.Event)
-    """It was told that its user is no member any more."""
+    """Set once the device hears that its user is no member any more."""
 
     def start(self) -> None:
         """Connect, stay connected, misbehave."""
@@ -63,34 +63,34 @@ class Device(Listener):
 
     @property
     def clients(self) -> Sequence[asyncio.Task[None] | None]:
-        """All that it does."""
+        """Tasks of the device."""
         return [*self.tasks, self.trouble, self.acknowledging]
 
     @property
     def cursor(self) -> int:
-        """The last contiguous seq on its screen."""
+        """Last contiguous seq on the screen."""
         return self.screen.seqs[-1] if self.screen.seqs else self.screen.after
 
     # Listener
 
     def on_start(self, seq: int) -> None:
-        """The first join says after what this screen begins."""
+        """Note where the screen begins."""
         if not self.screen.seqs:
             self.screen.after = seq
 
     def on_content(self, seq: int, raw: bytes) -> None:
-        """The next content frame."""
+        """Put the next content frame on the screen."""
         self.screen.seqs.append(seq)
         self.screen.times.append(time.monotonic())
         self.room.frames.same(seq, raw)
         if _OUT in raw:
-            said = orjson.loads(raw)
-            if said["type"] == "conversation_changed" and said["userId"] == self.screen.spec.user:
+            frame = orjson.loads(raw)
+            if frame["type"] == "conversation_changed" and frame["userId"] == self.screen.spec.user:
                 self.screen.until = seq
                 self.out.set()
 
     def on_ended(self, code: str, detail: str) -> None:
-        """It was put out while it was away, or behind. Whether it had to be is judged later."""
+        """Note that the user is no member; the checker decides whether that is right."""
         if code in OUT and self.screen.until is None:
             self.screen.until = self.cursor
             self.out.set()
@@ -105,13 +105,13 @@ class Device(Listener):
             await self.subscription.acknowledge(read=not self.calm and not rounds % _READ_EVERY)
 
     async def loses_connections(self) -> None:
-        """Every few seconds, without a word."""
+        """Cut the connection every few seconds."""
         while True:
             await asyncio.sleep(self.chance.uniform(*_TROUBLE_S))
             self.live.abort()
 
     async def sleeps(self) -> None:
-        """Reads nothing for a while, again and again."""
+        """Stop reading for a while, again and again."""
         while True:
             await asyncio.sleep(self.chance.uniform(*_TROUBLE_S))
             self.live.pause_reading()
@@ -119,7 +119,7 @@ class Device(Listener):
             self.live.resume_reading()
 
     async def dies(self) -> None:
-        """Ends, and starts again from what is on its screen."""
+        """Abandon the connection, and start another one from the screen's last seq, again and again."""
         while True:
             await asyncio.sleep(self.chance.uniform(*_TROUBLE_S))
             self._note()
@@ -132,19 +132,19 @@ class Device(Listener):
         self.screen.reconnects += self.live.reconnects
 
     def behave(self) -> None:
-        """From now on no trouble of its own making, and nothing more to wait for than there is."""
+        """Stop making trouble, and report nothing more as read."""
         self.calm = True
         if self.trouble is not None:
             self.trouble.cancel()
         self.live.resume_reading()
 
     def fall_silent(self) -> None:
-        """Everything is acknowledged: say no more."""
+        """Stop sending receipts: everything is acknowledged."""
         if self.acknowledging is not None:
             self.acknowledging.cancel()
 
     async def close(self) -> None:
-        """Go away, and keep what was counted."""
+        """Close the connection, and keep its counters."""
         self.behave()
         self.fall_silent()
         self._note()
@@ -164,7 +164,7 @@ _BEHAVIOURS: dict[DeviceKind, Callable[[Device], Any]] = {
 
 @dataclass(slots=True)
 class Stranger(Listener):
-    """Somebody who tries to listen where they are no member."""
+    """A user who tries to follow a conversation without being a member."""
 
     room: Room
     urls: Sequence[str]
@@ -177,7 +177,7 @@ class Stranger(Listener):
         live.subscribe(self.room.conversation_id, self, after=0)
 
     async def run(self) -> None:
-        """Ask again and again, for ever."""
+        """Join again and again, until cancelled."""
         self.attach(LiveConnection(self.urls, self.token, persistent=True))
         try:
             async with asyncio.TaskGroup() as group:
@@ -189,13 +189,13 @@ class Stranger(Listener):
             await self.live.close()
 
     def on_start(self, seq: int) -> None:
-        """Must not happen."""
+        """Count a join that must be refused."""
         self.room.frames_to_stranger += 1
 
     def on_content(self, seq: int, raw: bytes) -> None:
-        """Must not happen."""
+        """Count a frame that must not arrive."""
         self.room.frames_to_stranger += 1
 
     def on_ended(self, code: str, detail: str) -> None:
-        """``not_found``, as it should be."""
+        """Count the refusal, as it should be."""
         self.room.refused += code in OUT

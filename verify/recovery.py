@@ -1,4 +1,4 @@
-"""How long each fault was felt: until nobody waited too long any more. Pure."""
+"""Recovery times: how long after a fault messages still took too long. Pure."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from verify.history import InjectedFault
 
 LATE_S = 2.0
-"""A message that takes longer to the screen of a steady device was held up by something."""
+"""A message that takes longer to the screen of a steady device is late."""
 CALM_S = 2.0
-"""Everything flows again when for so long nobody waits too long."""
+"""A fault is over when no message is late for this long."""
 
 Delivery = tuple[float, float]
-"""(when its first try began, when it was on a screen)."""
+"""(time of the first attempt, time on a screen)."""
 
 
 def set_recoveries(faults: Sequence[InjectedFault], deliveries: Sequence[Delivery]) -> None:
-    """Set ``recovery_s`` of each blow: from its end (a kill ends at once) until it is calm.
+    """Set ``recovery_s`` of each fault: from its end (a kill ends at once) until no message is late.
 
-    While others go on, or have just ended, it is not calm because of them: that is theirs.
+    Late messages while another fault lasts, or has just ended, count for that one.
     """
     faults = [injected for injected in faults if not injected.impossible]
     waits = sorted((sent + LATE_S, shown) for sent, shown in deliveries if shown - sent > LATE_S)

@@ -1,4 +1,4 @@
-"""The truth of a stack of which only the front doors are known, read as its members read it."""
+"""The final state of a stack that somebody else runs, read over HTTP as its members read it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class RemoteState:
-    """Reads in the name of each conversation's owner. What takes a seq and is no message is not told apart."""
+    """Reads in the name of each conversation's owner. Changes that are no messages are not told apart."""
 
     client: httpx2.AsyncClient
     url: str
@@ -28,15 +28,15 @@ class RemoteState:
 
     @property
     def conversation_ids(self) -> Sequence[str]:
-        """In the rooms' order."""
+        """Ids in the order of the rooms."""
         return [room.conversation_id for room in self.rooms]
 
     async def heads(self) -> Mapping[str, int]:
-        """The last seq of each. Raises Unavailable."""
+        """Return the head of each conversation. Raises Unavailable."""
         return {room.conversation_id: (await self._conversation(room))["headSeq"] for room in self.rooms}
 
     async def marks(self) -> Sequence[tuple[Any, ...]]:
-        """(conversation, user, delivered seq, read seq). Raises Unavailable."""
+        """Return (conversation, user, delivered seq, read seq) of each member. Raises Unavailable."""
         return [
             (room.conversation_id, m["userId"], m["deliveredSeq"], m["readSeq"])
             for room in self.rooms
@@ -44,15 +44,15 @@ class RemoteState:
         ]
 
     async def owed(self) -> tuple[int, int]:
-        """The outbox is not to be seen from here; how many messages are pending. Raises Unavailable."""
+        """Return (0, as the outbox cannot be seen from here; number of pending messages). Raises Unavailable."""
         return 0, sum(status == 0 for status in (await self.statuses()).values())
 
     async def statuses(self) -> Mapping[str, int]:
-        """Message id → status. Raises Unavailable."""
+        """Return the status of each message id. Raises Unavailable."""
         return {m["messageId"]: _status(m) for room in self.rooms async for m in self._messages(room)}
 
     async def whole(self) -> Whole:
-        """Everything. A message's key is told by its content, as contents of a run differ. Raises Unavailable."""
+        """Return all rows, entries and watermarks. A message's key is found by its content. Raises Unavailable."""
         rows: list[tuple[Any, ...]] = []
         entries: list[tuple[Any, ...]] = []
         heads = await self.heads()
@@ -88,8 +88,8 @@ class RemoteState:
             answer.raise_for_status()
         except httpx2.HTTPError as exc:
             raise Unavailable(f"{self.url} does not answer a reading as it should: {type(exc).__name__}") from exc
-        said: dict[str, Any] = answer.json()
-        return said
+        body: dict[str, Any] = answer.json()
+        return body
 
 
 def _status(message: Mapping[str, Any]) -> int:

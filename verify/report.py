@@ -1,4 +1,4 @@
-"""What a run came to, for programs and for people."""
+"""Reports of a trial, for programs and for people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN = 20
 
 
 def report(history: History, found: Sequence[Violation], seconds: float) -> dict[str, Any]:
-    """For programs."""
+    """Return the report as JSON-compatible values."""
     sorts = Counter(violation.sort for violation in found)
     faults = [injected for injected in history.faults if not injected.impossible]
     began = min((injected.began for injected in history.faults), default=0.0)
@@ -44,14 +44,14 @@ def report(history: History, found: Sequence[Violation], seconds: float) -> dict
     }
 
 
-def show(said: dict[str, Any]) -> None:
-    """For people."""
+def show(values: dict[str, Any]) -> None:
+    """Print the report as tables."""
     out = Console()
-    if said["faults"]:
+    if values["faults"]:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for column in ("fault", "at", "lasted", "recovered after"):
             table.add_column(column, justify="left" if column == "fault" else "right")
-        for fault in said["faults"]:
+        for fault in values["faults"]:
             after = f"{fault['recoveryS']:.1f} s" if "impossible" not in fault else f"not made: {fault['impossible']}"
             table.add_row(fault["fault"], f"{fault['atS']:.1f} s", f"{fault['lastedS']:.1f} s", after)
         out.print(table, highlight=False)
@@ -60,28 +60,30 @@ def show(said: dict[str, Any]) -> None:
     table.add_column(style="dim")
     table.add_column()
     rows = {
-        "sent": f"{said['sent']:,} messages in {said['tries']:,} requests",
-        "accepted": f"{said['accepted']:,}",
-        "unknown": f"{said['unknown']:,} (their clients cannot know)",
-        "refused": f"{said['refused']:,} (as they should be)",
-        "delivered": f"{said['delivered']:,} to screens; {said['repeats']:,} repeats on the wire dropped by clients",
-        "reconnects": f"{said['reconnects']:,}",
-        "lost": said["lost"],
-        "doubled on screen": said["doubled"],
-        "reordered": said["reordered"],
-        "other violations": said["wrong"] + said["slow"],
-        "at rest": "not in time" if said["quietAfterS"] is None else f"{said['quietAfterS']} s after the last message",
-        "slowest recovery": f"{said['worstRecoveryS']} s after the fault of one process",
-        "took": f"{said['seconds']} s",
-        "seed": said["seed"],
+        "sent": f"{values['sent']:,} messages in {values['tries']:,} requests",
+        "accepted": f"{values['accepted']:,}",
+        "unknown": f"{values['unknown']:,} (their clients cannot know)",
+        "refused": f"{values['refused']:,} (as they should be)",
+        "delivered": f"{values['delivered']:,} to screens; {values['repeats']:,} repeats on the wire dropped",
+        "reconnects": f"{values['reconnects']:,}",
+        "lost": values["lost"],
+        "doubled on screen": values["doubled"],
+        "reordered": values["reordered"],
+        "other violations": values["wrong"] + values["slow"],
+        "at rest": "not in time"
+        if values["quietAfterS"] is None
+        else f"{values['quietAfterS']} s after the last message",
+        "slowest recovery": f"{values['worstRecoveryS']} s after the fault of one process",
+        "took": f"{values['seconds']} s",
+        "seed": values["seed"],
     }
     for name, value in rows.items():
         table.add_row(name, str(value))
     out.print(table, highlight=False)
-    for violation in said["violations"][:_SHOWN]:
+    for violation in values["violations"][:_SHOWN]:
         out.print(f"  {violation['invariant']:6} {violation['text']}", highlight=False, markup=False, soft_wrap=True)
-    if len(said["violations"]) > _SHOWN:
-        out.print(f"  … and {len(said['violations']) - _SHOWN} more", highlight=False)
-    out.print(f"\nthe promise was {'kept' if said['kept'] else 'BROKEN'}", highlight=False)
-    if said["data"] is not None:
-        out.print(f"evidence: {said['data']}", highlight=False, soft_wrap=True)
+    if len(values["violations"]) > _SHOWN:
+        out.print(f"  … and {len(values['violations']) - _SHOWN} more", highlight=False)
+    out.print(f"\nthe promise was {'kept' if values['kept'] else 'BROKEN'}", highlight=False)
+    if values["data"] is not None:
+        out.print(f"evidence: {values['data']}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""One run: clients talk and listen while the stack is being broken; then it heals, and everything comes to rest."""
+"""A run: clients send and receive while faults are injected; then all is healed, and the run waits for quiescence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from verify.workload import DeviceKind, DeviceSpec, RoomWorkload
 
 Lags: TypeAlias = Callable[[], Awaitable[list[str]]]
 Observe: TypeAlias = Callable[[httpx2.AsyncClient, Sequence[Room]], tuple[Store, Lags]]
-"""For the rooms of a run: where their truth is read, and what tells which groups are behind."""
+"""Given the rooms of a run, returns the store that holds their state, and a function that returns lagging groups."""
 
 _JOIN_S = 60.0
 _OUT_AT = 0.35
@@ -40,7 +40,7 @@ _STAYS_S = 3.0
 
 @dataclass(slots=True)
 class Run:
-    """The clients of a run, and what they saw. ``http`` and ``ws`` are the front doors."""
+    """The clients of a run and their history. ``http`` and ``ws`` are the URLs of the front doors."""
 
     history: History
     http: Sequence[str]
@@ -55,7 +55,7 @@ class Run:
     async def go(
         self, workloads: Sequence[RoomWorkload], nemesis: Nemesis | None, observe: Observe
     ) -> list[FinalState]:
-        """Everything but the verdict; returns what the store holds at the end. Raises OperatorError, Unavailable."""
+        """Carry out the run; return the final states. Raises OperatorError, Unavailable, MillraceClientError."""
         limits = httpx2.Limits(max_connections=128, max_keepalive_connections=128)
         async with (
             httpx2.AsyncClient(timeout=10, limits=limits) as client,
@@ -139,7 +139,7 @@ class Run:
         with suppress(asyncio.CancelledError):
             await sampling
         with suppress(Unavailable):
-            await sampler.look()
+            await sampler.sample()
 
     async def _come_late(self, room: Room, spec: DeviceSpec) -> None:
         await asyncio.sleep(self.seconds * self.rng.uniform(*_LATE_AT))

@@ -1,4 +1,4 @@
-"""Looking at the store while things break: statuses and watermarks that fall, what still waits, and what leaked."""
+"""Samples of the store during a run: statuses and watermarks that go back; and secrets in logs at its end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EVERY_S = 1.0
 
 @dataclass(slots=True)
 class Sampler:
-    """Notes every status and watermark that is lower than it was seen before."""
+    """Records every status and watermark that is lower than in an earlier sample."""
 
     store: Store
     history: History
@@ -26,14 +26,14 @@ class Sampler:
     _marks: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
     async def run(self) -> None:
-        """Once a second, for ever; while the store is away nothing is seen."""
+        """Sample once a second, until cancelled; while the store is away nothing is sampled."""
         while True:
             await asyncio.sleep(_EVERY_S)
             with suppress(Unavailable):
-                await self.look()
+                await self.sample()
 
-    async def look(self) -> None:
-        """One sample. Raises Unavailable."""
+    async def sample(self) -> None:
+        """Take one sample. Raises Unavailable."""
         statuses = await self.store.statuses()
         for message_id, before in self._statuses.items():
             now = statuses.get(message_id)
@@ -50,7 +50,7 @@ class Sampler:
 
 
 async def read_final_states(store: Store) -> list[FinalState]:
-    """Everything, in the order of the conversations. Raises Unavailable."""
+    """Return the final state of each conversation, in the store's order. Raises Unavailable."""
     whole = await store.whole()
     rows: defaultdict[str, list[StoredMessage]] = defaultdict(list)
     entries: defaultdict[str, list[LogEntry]] = defaultdict(list)
@@ -67,7 +67,7 @@ async def read_final_states(store: Store) -> list[FinalState]:
 
 
 def find_leaks(logs: Path, secrets: Sequence[str]) -> list[str]:
-    """Logs that hold what no log may hold; what it is is not repeated."""
+    """Return which logs hold which secret, by its number; the secret itself is not repeated."""
     wanted = [secret.encode() for secret in secrets]
     found = []
     for log in sorted(logs.glob("*.log*")):

@@ -1,4 +1,6 @@
-"""Clients that send: each sender one message after the other, unknown outcomes repeated with the same key."""
+"""Sending clients. Each sends one message after the other, and repeats unknown outcomes with the same key.
+
+They do not use the client library: they also hang up, send twice at once and reuse keys, and record every attempt."""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ _AT_ONCE = 5
 
 @dataclass(slots=True)
 class Senders:
-    """Sends what the rooms' scripts say. ``began`` is the start of the script's clock."""
+    """Sends the messages of the rooms' workloads. ``began`` is when their clock starts."""
 
     client: httpx2.AsyncClient
     urls: Sequence[str]
@@ -31,7 +33,7 @@ class Senders:
     began: float = field(default_factory=time.monotonic)
 
     async def run(self, rooms: Sequence[Room]) -> None:
-        """Return when every message was sent and answered, or given up."""
+        """Send every message; return when each is answered or given up."""
         async with asyncio.TaskGroup() as group:
             for room in rooms:
                 by_sender: defaultdict[str, list[Send]] = defaultdict(list)
@@ -71,15 +73,15 @@ class Senders:
                 wait = min(wait * 2, 1.0)
 
     async def _try(self, conversation_id: str, send: Send, content: str, timeout_s: float = _TRY_S) -> Attempt:
-        body = {"conversationId": conversation_id, "type": "text", "content": content, "clientMessageId": send.key}
+        request = {"conversationId": conversation_id, "type": "text", "content": content, "clientMessageId": send.key}
         headers = {"authorization": f"Bearer {self.token(send.sender)}", "content-type": "application/json"}
         url, began = f"{random.choice(self.urls)}/messages", time.monotonic()
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await self.client.post(url, headers=headers, content=orjson.dumps(body))
-                said = orjson.loads(answer.content)
+                answer = await self.client.post(url, headers=headers, content=orjson.dumps(request))
+                body = orjson.loads(answer.content)
         except (httpx2.HTTPError, TimeoutError, ValueError):
             return Attempt(began, time.monotonic(), None)
         if answer.status_code in (200, 201):
-            return Attempt(began, time.monotonic(), answer.status_code, said["messageId"], said["seq"])
-        return Attempt(began, time.monotonic(), answer.status_code, code=said.get("code", ""))
+            return Attempt(began, time.monotonic(), answer.status_code, body["messageId"], body["seq"])
+        return Attempt(began, time.monotonic(), answer.status_code, code=body.get("code", ""))

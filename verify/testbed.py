@@ -1,4 +1,4 @@
-"""The stack that is put to the test: one of our own, started as a user starts it, with fault proxies on its edges."""
+"""The testbed: a stack of our own, started as a user starts it, with fault proxies before its servers."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _END_S = 90.0
 
 @dataclass(slots=True)
 class Testbed:
-    """A running stack. ``data`` is its folder."""
+    """A running stack. ``data`` is its data folder."""
 
     data: Path
     proxies: Mapping[str, FaultProxy]
-    """By the name of the server that each stands before."""
+    """Proxies by the name of the server behind them."""
     process: asyncio.subprocess.Process | None = None
     kept: bool = False
     stack: RunningStack = field(init=False)
 
     @property
     def logs(self) -> Path:
-        """Of its processes."""
+        """Folder of the processes' logs."""
         return self.data / "logs"
 
 
@@ -46,8 +46,8 @@ class Testbed:
 async def open_testbed(
     *, cluster: bool, environment: Mapping[str, str], keep: bool, seed: int
 ) -> AsyncIterator[Testbed]:
-    """A stack in a folder of its own, which is removed afterwards unless it is to be kept, or an exception ends this.
-    Raises OperatorError."""
+    """Start a stack in a folder of its own, and end it. The folder is removed unless ``keep`` is set or an exception
+    ends the block. Raises OperatorError."""
     async with AsyncExitStack() as stack:
         edges = CLUSTER_EDGES if cluster else EDGES
         proxies = {name: await stack.enter_async_context(open_proxy(seed=seed)) for name in edges}
@@ -96,7 +96,7 @@ async def _start(testbed: Testbed, cluster: bool, environment: Mapping[str, str]
 
 
 async def _join(testbed: Testbed) -> None:
-    """Tell each proxy where its server is, as soon as that is known."""
+    """Give each proxy the port of its server, as soon as that is known."""
     while any(proxy.upstream is None for proxy in testbed.proxies.values()):
         for process in DataDir(testbed.data).read(STATE).get("processes", []):
             if process["name"] in testbed.proxies:

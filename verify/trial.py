@@ -1,4 +1,4 @@
-"""A whole trial: a stack, a script, a schedule of faults, a run, a verdict."""
+"""A trial: a stack, a workload, a schedule of faults, a run, a verdict."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from verify.workload import RoomWorkload, generate
 _LEAST_S = 10.0
 _WRAP = "MILLRACE_EXEC_WRAPPER"
 _SELDOM = frozenset({"full-disk"})
-"""What needs a machine made ready for it is broken only when it is named."""
+"""Faults that need a prepared machine are injected only when they are named."""
 
 
 _NOT_ON_CLUSTER = frozenset({"hole-valkey", "cut-valkey", "slow-valkey", "refuse-valkey"})
@@ -56,7 +56,7 @@ _NOT_ON_CLUSTER = frozenset({"hole-valkey", "cut-valkey", "slow-valkey", "refuse
 
 
 def planned_faults(names: str, seed: int, seconds: float, *, cluster: bool = False) -> list[Planned]:
-    """The schedule that a user asked for. Raises OperatorError."""
+    """Return the schedule for the names that a user gave. Raises OperatorError."""
     if names == "none":
         return []
     left_out = _SELDOM | (_NOT_ON_CLUSTER if cluster else frozenset())
@@ -73,7 +73,7 @@ def planned_faults(names: str, seed: int, seconds: float, *, cluster: bool = Fal
 
 
 def front_doors(text: str) -> tuple[str, str, str]:
-    """HTTP URL, WebSocket URL, and the secret with which tokens are made. Raises OperatorError."""
+    """Return the HTTP URL, the WebSocket URL and the secret that signs tokens. Raises OperatorError."""
     http, _, ws = text.partition(",")
     secret = os.environ.get("MILLRACE_AUTH__SECRET", "")
     if not (http.startswith("http") and ws.startswith("ws")):
@@ -84,7 +84,7 @@ def front_doors(text: str) -> tuple[str, str, str]:
 
 
 def print_faults() -> None:
-    """One line for each."""
+    """Print the faults, one a line."""
     for name, make in FAULTS.items():
         wanted = make()
         lasts = f"for {wanted.lasts_s:.0f} s" if wanted.lasts_s else "at once"
@@ -93,7 +93,7 @@ def print_faults() -> None:
 
 @dataclass(slots=True)
 class Trial:
-    """One trial."""
+    """A trial of ``messages`` messages at ``rate`` a second."""
 
     messages: int
     rate: float
@@ -106,11 +106,11 @@ class Trial:
 
     @property
     def seconds(self) -> float:
-        """How long messages are sent."""
+        """Duration of the load in seconds."""
         return max(_LEAST_S, self.messages / self.rate)
 
     async def run(self) -> dict[str, Any]:
-        """The report. Raises OperatorError."""
+        """Start a stack, break it under load, return the report. Raises OperatorError."""
         began, history = time.monotonic(), History(self.name, self.seed)
         progress = ProgressView(history, self.messages, self.quiet)
         progress.say(f"starting {'a cluster' if self.cluster else 'a stack'}; seed {self.seed}")
@@ -122,17 +122,17 @@ class Trial:
             drawing = asyncio.create_task(progress.run())
             try:
                 with explained(self.seed, testbed.logs):
-                    said = await self._judged(testbed, history, progress, environment.get(fake_clock.CLOCKS), began)
+                    found = await self._judged(testbed, history, progress, environment.get(fake_clock.CLOCKS), began)
             except asyncio.CancelledError:
                 progress.say(f"ended early; see the logs in {testbed.logs}")
                 raise
             finally:
                 drawing.cancel()
-            testbed.kept = testbed.kept or not said["kept"]
-            return {**said, "data": str(testbed.data) if testbed.kept else None}
+            testbed.kept = testbed.kept or not found["kept"]
+            return {**found, "data": str(testbed.data) if testbed.kept else None}
 
     def _environment(self, stack: AsyncExitStack) -> dict[str, str]:
-        """Clocks can be stepped only where each process has one of its own."""
+        """Return variables that give each process a clock of its own, if a clock is to be stepped."""
         import tempfile
 
         if _WRAP in os.environ or not any(planned.fault.startswith("clock-") for planned in self.plan):
@@ -162,7 +162,7 @@ class Trial:
         return report(history, judge(history, states), time.monotonic() - began)
 
     async def run_against(self, http: str, ws: str, secret: str) -> dict[str, Any]:
-        """The report on a stack that somebody else runs, which is not broken. Raises OperatorError."""
+        """Put load on a stack that somebody else runs, without faults; return the report. Raises OperatorError."""
         began, history = time.monotonic(), History(self.name, self.seed)
         progress = ProgressView(history, self.messages, self.quiet)
         token = cache(partial(issue, secret, ttl_s=86_400))
@@ -179,20 +179,20 @@ class Trial:
         return generate(self.seed, self.messages, self.rate, run=self.name)
 
     def _canaries(self, secret: str, token: Callable[[str], str], history: History) -> list[str]:
-        """The secret, what contents begin with, and the signatures of all tokens."""
+        """Return the secret, the prefix of contents, and the signatures of all tokens."""
         users = {spec.user for room in history.rooms for spec in room.workload.devices}
         return [secret, f"{self.name} ", *(token(user).rpartition(".")[2] for user in sorted(users))]
 
 
 def _doors(stack: RunningStack) -> tuple[list[str], list[str]]:
-    """Where clients go: through the proxy, or, where there is none, to any node."""
+    """Return the HTTP and WebSocket URLs for clients: the proxy's, or, without one, those of all nodes."""
     if stack.is_cluster and not stack.nodes(PROXY):
         return [n.http_url for n in stack.nodes("ingest")], [n.ws_url for n in stack.nodes("gateway")]
     return [stack.http_url], [stack.ws_url]
 
 
 async def _audited(pool: Pool, kafka: str, since: datetime, conversation_ids: Sequence[str]) -> list[str]:
-    """What an audit finds in the store, the topics and what the stages left, when nothing may be under way."""
+    """Return the findings of an audit that allows nothing to be under way."""
     async with open_reader(kafka) as reader:
         commits = partial(committed, kafka, stages(), CREATED)
         found = await Audit(PostgresAudit(pool), reader, commits, since, 0.0, frozenset(conversation_ids)).run()

@@ -1,4 +1,4 @@
-"""What a run does, all of it from one seed: who talks where, how each message is sent, which devices watch. Pure."""
+"""Workloads, generated from a seed: who sends what where and how, and which devices receive. Pure."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _WORDS = ("mill", "race", "wheel", "grain", "water", "stone", "sack", "sluice", 
 
 
 class SendMode(StrEnum):
-    """How a client sends one message."""
+    """A client's way to send a message."""
 
     PLAIN = "plain"
-    """Repeated with the same key until it is answered."""
+    """Repeat with the same key until it is answered."""
     PARALLEL = "parallel"
-    """The same request several times at once."""
+    """Send the same request several times at once."""
     IMPATIENT = "impatient"
-    """Hangs up at once, then repeats."""
+    """Hang up at once, then repeat."""
     FORGETFUL = "forgetful"
-    """Hangs up at once and never asks again: nobody can know what became of it."""
+    """Hang up at once and never repeat: the outcome stays unknown."""
     MISMATCH = "mismatch"
-    """After it was accepted, the same key comes with other content."""
+    """Once it is accepted, send other content under the same key."""
     STRANGER = "stranger"
-    """By somebody who is no member."""
+    """Send as a user who is no member."""
 
 
 class DeviceKind(StrEnum):
-    """How a device behaves."""
+    """Behaviour of a device."""
 
     STEADY = "steady"
     FLAKY = "flaky"
@@ -56,7 +56,7 @@ _KINDS = (DeviceKind.STEADY, DeviceKind.FLAKY, DeviceKind.SLOW, DeviceKind.DYING
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send:
-    """One message to send, ``at`` so many seconds after the start or later."""
+    """A message to send, ``at`` seconds after the start or later."""
 
     at: float
     sender: str
@@ -76,7 +76,7 @@ class DeviceSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoomWorkload:
-    """One conversation. ``leaver`` is removed in the middle and becomes a member again later."""
+    """A conversation. ``leaver`` is removed in the middle and becomes a member again later."""
 
     owner: str = ""
     members: tuple[str, ...] = ()
@@ -87,9 +87,9 @@ class RoomWorkload:
 
 
 def generate(seed: int, messages: int, rate: float, *, run: str, rooms: int = ROOMS) -> list[RoomWorkload]:
-    """The script of a run. ``rate`` is in messages a second, ``run`` makes user ids and keys unlike those of others.
+    """Return the workloads of a run. ``rate`` is in messages a second; ``run`` makes user ids and keys unique.
 
-    Every content begins with ``run``: so it can be told in logs that must not hold it.
+    Every content begins with ``run``, so that a log that holds one is found.
     """
     chance = random.Random(seed)
     users = [f"{run}.u{n:02}" for n in range(2 * rooms)]
@@ -123,7 +123,7 @@ def _send(chance: random.Random, cast: Sequence[str], number: int, at: float, ru
 
 
 def _devices(chance: random.Random, stayers: Sequence[str]) -> Iterator[DeviceSpec]:
-    """Everybody who stays has a steady device; some have another one of a harder kind."""
+    """Yield a steady device for each member who stays; some have another one of a harder kind."""
     for user in stayers:
         yield DeviceSpec(user=user, device="desk", kind=DeviceKind.STEADY)
         if chance.random() < 0.6:

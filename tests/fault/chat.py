@@ -26,7 +26,7 @@ from verify.workload import DeviceKind, DeviceSpec
 
 @dataclass(slots=True)
 class Chat:
-    """Some conversations. ``doors`` are the HTTP front doors that clients go to, in turn."""
+    """A load on some conversations. ``doors`` are the HTTP front doors that clients go to, in turn."""
 
     stack: RunningStack
     client: httpx2.AsyncClient
@@ -87,7 +87,7 @@ class Chat:
         await asyncio.gather(*(some() for _ in range(at_once)))
 
     async def watch(self, user: str, room: str, url: str = "", *, after: int | None = 0) -> Watcher:
-        """One more connection, which has joined when this returns."""
+        """Open one more connection; return once it has joined."""
         spec = DeviceSpec(user=user, device="-", kind=DeviceKind.STEADY)
         screen = Screen(history.Screen(spec, after or 0), self.frames[room])
         live = LiveConnection(url or self.stack.ws_url, self.token(user), listener=screen, persistent=True)
@@ -126,21 +126,21 @@ class Chat:
         return {**owed, "behind": behind} if behind else owed
 
     def stored(self) -> Stored:
-        """What the store holds of these conversations now."""
+        """Return what the store holds of these conversations now."""
         with psycopg.connect(self.stack.pg_dsn) as conn:
             rooms = (list(self.rooms),)
             rows, changes = conn.execute(_ROWS, rooms).fetchall(), conn.execute(_CHANGES, rooms).fetchall()
             return Stored([Row(*row) for row in rows], changes, dict(conn.execute(_HEADS, rooms).fetchall()))
 
     async def verdict(self, stored: Stored | None = None) -> None:
-        """Everything that can be judged, from answers, screens, the store and the log."""
+        """Judge answers, screens, the store and the log."""
         stored = stored or self.stored()
         found = judging.judged(self.attempts, self.watchers, self.frames, stored)
         found += judging.log(await self.created(), stored)
         assert not found, "\n".join(found[:30])
 
     async def created(self) -> list[Any]:
-        """All records of ``message.created`` of these conversations, as they lie in the log."""
+        """Return all records of ``message.created`` of these conversations, as they lie in the log."""
         found = await topics.records(self.stack.kafka, "message.created", self.since)
         return [each for each in found if each.key is not None and each.key.decode() in self.rooms]
 
@@ -171,7 +171,7 @@ async def open_chat(
     ws_url: str = "",
     watched: bool = True,
 ) -> AsyncIterator[Chat]:
-    """Conversations, with a live connection of each member."""
+    """Yield a load on new conversations, with a live connection of each member."""
     limits = httpx2.Limits(max_connections=64)
     async with httpx2.AsyncClient(timeout=6, limits=limits) as client:
         since = await topics.ends(stack.kafka, "message.created")

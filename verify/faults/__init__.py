@@ -1,4 +1,4 @@
-"""What can go wrong, by name, and when: a schedule is drawn from a seed, so a run can be had again."""
+"""The registry of faults, and their schedules, which are drawn from a seed and so can be repeated."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ FAULTS: Mapping[str, Callable[[], Fault]] = _registry()
 
 
 def fault(name: str) -> Fault:
-    """A fresh one. Raises KeyError."""
+    """Return a new fault of this name. Raises KeyError."""
     return FAULTS[name]()
 
 
 class Planned(NamedTuple):
-    """One fault of a schedule, in seconds from the start of the load."""
+    """A fault of a schedule; times are in seconds from the start of the load."""
 
     at_s: float
     fault: str
@@ -57,11 +57,11 @@ class Planned(NamedTuple):
 
 
 def schedule(seed: int, names: Sequence[str] | None, seconds: float, *, among: Iterable[str] = FAULTS) -> list[Planned]:
-    """Each of ``names`` once, or, without names, as many of ``among`` as a run of this length bears. Pure.
+    """Return a schedule with each of ``names`` once, or, without names, as many of ``among`` as fit into ``seconds``.
 
     A role is never broken by two faults at once, nor before it has recovered: two of three brokers down would be more
-    than the promise covers. All have recovered at the end. Raises ValueError when the names do not fit, KeyError for
-    an unknown one.
+    than the promise covers. All have recovered at the end. Pure. Raises ValueError when the names do not fit, KeyError
+    for an unknown one.
     """
     rng = random.Random(seed)
     plan: list[Planned] = []

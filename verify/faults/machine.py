@@ -18,7 +18,7 @@ _PIECE = 2**20
 
 @dataclass(slots=True)
 class FullDisk:
-    """Nothing is left of the small disk on which PostgreSQL writes its log.
+    """Fills the small disk on which PostgreSQL writes its log.
 
     Only a disk that was made for this, as by ``mount -t tmpfs -o size=64m tmpfs …/pg_wal`` before the first start, is
     ever filled.
@@ -43,7 +43,7 @@ class FullDisk:
 
 
 def _place(postgres: int) -> Path:
-    """Where to write until nothing is left. Raises NotPossible when that would fill a disk that others use."""
+    """Return the file to write until the disk is full. Raises NotPossible when others use that disk."""
     argv = Path(f"/proc/{postgres}/cmdline").read_bytes().split(b"\0")
     log = (Path(argv[argv.index(b"-D") + 1].decode()) / "pg_wal").resolve()
     if shutil.disk_usage(log).total > _MOST:
@@ -66,7 +66,7 @@ def _fill(file: Path) -> None:
 
 @dataclass(slots=True)
 class StepClock:
-    """The clock of one process jumps; that by which it measures durations does not."""
+    """Steps the wall clock of one process; its monotonic clock stays true."""
 
     role: str
     step_s: int

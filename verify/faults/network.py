@@ -1,4 +1,4 @@
-"""Faults of edges, made by the fault proxy before a server."""
+"""Faults of the network, made by the fault proxy before a server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Edge:
 
 @dataclass(slots=True)
 class Blackhole(_Edge):
-    """Nothing passes, in one direction or both, and nobody is told."""
+    """Lets nothing pass, in one direction or both, and keeps the connections open."""
 
     lasts_s: float = 10.0
     direction: Literal["both", "up", "down"] = "both"
@@ -56,7 +56,7 @@ class Blackhole(_Edge):
 
 @dataclass(slots=True)
 class Cut(_Edge):
-    """All connections are reset."""
+    """Resets all connections."""
 
     lasts_s: float = 0.0
 
@@ -69,8 +69,8 @@ class Cut(_Edge):
 
 @dataclass(slots=True)
 class CutAt(_Edge):
-    """The connection on which the server is about to say this is reset instead: what was asked is done, and the asker
-    cannot know."""
+    """Resets the connection on which the server is about to send ``pattern``: the work is done, and the client cannot
+    know."""
 
     lasts_s: float = 5.0
     pattern: bytes = ACCEPTED
@@ -84,7 +84,7 @@ class CutAt(_Edge):
 
 @dataclass(slots=True)
 class Slow(_Edge):
-    """Latency, jitter and a narrow pipe."""
+    """Adds latency and jitter, and narrows the bandwidth."""
 
     lasts_s: float = 15.0
     latency_s: float = 0.2
@@ -99,7 +99,7 @@ class Slow(_Edge):
 
 @dataclass(slots=True)
 class Refuse(_Edge):
-    """No new connection is made, and those that live are reset: the server is down, as far as anyone can see."""
+    """Refuses new connections and resets the open ones: the server looks down."""
 
     lasts_s: float = 8.0
 

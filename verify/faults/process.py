@@ -1,4 +1,4 @@
-"""Faults of processes: killed, stopped, told to end."""
+"""Faults of processes: killed, stopped, terminated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from verify.faults.target import Target
 
 
 def send(pids: Iterable[int], number: int) -> None:
-    """A signal to all that still live."""
+    """Send a signal to all processes that still live."""
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -21,7 +21,7 @@ def send(pids: Iterable[int], number: int) -> None:
 
 @dataclass(slots=True)
 class Kill:
-    """``kill -9`` of a process and its children; its supervisor starts it again."""
+    """Kills a process and its children with SIGKILL; the supervisor starts it again."""
 
     role: str
     recover_s: float = 30.0
@@ -41,12 +41,12 @@ class Kill:
         send(family(pid), signal.SIGKILL)
 
     async def heal(self, target: Target) -> None:
-        """Nothing: a supervisor does."""
+        """Do nothing: the supervisor starts the process again."""
 
 
 @dataclass(slots=True)
 class Terminate:
-    """SIGTERM to one process: it finishes what it has, leaves, and is started again."""
+    """Sends SIGTERM to a process: it finishes its work and exits, and the supervisor starts it again."""
 
     role: str
     recover_s: float = 60.0
@@ -66,12 +66,12 @@ class Terminate:
         send([pid], signal.SIGTERM)
 
     async def heal(self, target: Target) -> None:
-        """Nothing: a supervisor does."""
+        """Do nothing: the supervisor starts the process again."""
 
 
 @dataclass(slots=True)
 class Pause:
-    """SIGSTOP of a process and its children: it holds its connections and answers nothing."""
+    """Stops a process and its children with SIGSTOP: connections stay open, and nothing is answered."""
 
     role: str
     lasts_s: float = 10.0

@@ -20,8 +20,8 @@ from verify.faults.target import NotPossible, Target
 
 @dataclass(slots=True)
 class WipeBroker:
-    """A broker is killed and comes back with empty storage, as after a lost disk. Alone, it has lost everything and is
-    a new cluster; among others, it is the same member."""
+    """Kills a broker, which comes back with empty storage, as after a lost disk. Alone, it is a new cluster without any
+    data; among others, it is the same member."""
 
     name: str = "wipe-kafka"
     targets: tuple[str, ...] = ("kafka",)
@@ -44,10 +44,10 @@ class WipeBroker:
         await asyncio.to_thread(shutil.rmtree, lost)
 
     async def heal(self, target: Target) -> None:
-        """Nothing: a supervisor does."""
+        """Do nothing: the supervisor starts the process again."""
 
     async def _formatted(self, pid: int, alone: bool) -> tuple[Path, Path]:
-        """The broker's storage, and one beside it, freshly formatted with the broker's own program and settings."""
+        """Return the broker's storage, and an empty one beside it, formatted with the broker's own settings."""
         proc = Path(f"/proc/{pid}")
         argv = [part.decode() for part in (proc / "cmdline").read_bytes().split(b"\0")[:-1]]
         cwd = (proc / "cwd").readlink()
@@ -60,10 +60,10 @@ class WipeBroker:
         beside.write_text("".join(f"{k}={v}\n" for k, v in {**settings, "log.dirs": str(empty)}.items()))
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=") if alone else _cluster_id(storage)
         tool = [*argv[: argv.index("kafka.Kafka")], "kafka.tools.StorageTool", "format"]
-        code, said = await run_to_end([*tool, f"--cluster-id={cluster}", "-c", str(beside)], env={}, cwd=cwd)
+        code, output = await run_to_end([*tool, f"--cluster-id={cluster}", "-c", str(beside)], env={}, cwd=cwd)
         beside.unlink()
         if code:
-            raise NotPossible(f"a new storage could not be formatted: {said.strip()[-300:]}")
+            raise NotPossible(f"a new storage could not be formatted: {output.strip()[-300:]}")
         return storage, empty
 
 
@@ -81,7 +81,7 @@ async def _ended(pid: int) -> None:
 
 @dataclass(slots=True)
 class KillLeader:
-    """``kill -9`` of the broker that leads most partitions."""
+    """Kills the broker that leads most partitions."""
 
     name: str = "kill-leader"
     targets: tuple[str, ...] = ("kafka",)
@@ -97,7 +97,7 @@ class KillLeader:
         send(family(living[name]), signal.SIGKILL)
 
     async def heal(self, target: Target) -> None:
-        """Nothing: a supervisor does."""
+        """Do nothing: the supervisor starts the process again."""
 
 
 async def _leading_broker(target: Target, living: dict[str, int]) -> str:
@@ -112,7 +112,7 @@ async def _leading_broker(target: Target, living: dict[str, int]) -> str:
 
 @dataclass(slots=True)
 class FlushRedis:
-    """Redis forgets everything."""
+    """Empties Redis."""
 
     name: str = "flush-redis"
     targets: tuple[str, ...] = ("valkey",)
@@ -124,12 +124,12 @@ class FlushRedis:
         await _command(target, "FLUSHALL")
 
     async def heal(self, target: Target) -> None:
-        """Nothing: leases come again with their next renewal."""
+        """Do nothing: leases come back with their next renewal."""
 
 
 @dataclass(slots=True)
 class CutSubscribers:
-    """All subscribers of Redis are cut off, again and again."""
+    """Cuts all subscribers of Redis off, again and again."""
 
     name: str = "cut-subscribers"
     targets: tuple[str, ...] = ("valkey",)
@@ -160,7 +160,7 @@ class CutSubscribers:
 
 
 async def _command(target: Target, *words: str) -> None:
-    """Say it to every Redis node. Raises NotPossible when one does not answer."""
+    """Send a command to every Redis node. Raises NotPossible when one does not answer."""
     from adapters.redis.client import ask, connect, unavailable_on_outage
     from adapters.redis.client import target as servers_of
 

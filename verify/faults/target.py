@@ -1,4 +1,4 @@
-"""What a fault may reach: the processes of a running stack, its servers, and the proxies on its edges."""
+"""The target of faults: the processes and servers of a running stack, and the fault proxies before them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"-\d+$")
 
 
 class NotPossible(Exception):
-    """This fault cannot be made here; the text says what it would need."""
+    """The fault cannot be injected here; the text says what it would need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,13 @@ class Process:
 
 
 def role_of(name: str) -> str:
-    """``kafka-3`` is a ``kafka``."""
+    """Return the name without its number: ``kafka-3`` is a ``kafka``."""
     return _NUMBER.sub("", name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A stack under test. ``proxies`` are by the name of the server behind them; ``clocks`` is the folder of
+    """A stack under test. ``proxies`` are keyed by the name of the server behind them; ``clocks`` is the folder of
     ``verify.fake_clock``. All choices are made with ``rng``."""
 
     data: Path
@@ -54,12 +54,12 @@ class Target:
     clocks: Path | None = None
 
     def processes(self) -> list[Process]:
-        """All of them, as they are now."""
+        """Return all processes of the stack, as they are now."""
         found = DataDir(self.data).read(STATE).get("processes", [])
         return [Process(p["name"], p["pid"], p["port"], p["opsPort"]) for p in found]
 
     def living(self, name_or_role: str) -> list[tuple[str, int]]:
-        """Name and process id of those that run, of one name or of one role."""
+        """Return name and process id of the running processes of a name or a role."""
         return [
             (process.name, process.pid)
             for process in self.processes()
@@ -67,14 +67,14 @@ class Target:
         ]
 
     def choose(self, name_or_role: str) -> tuple[str, int]:
-        """One of those. Raises NotPossible when none runs."""
+        """Return name and process id of one of them. Raises NotPossible when none runs."""
         living = self.living(name_or_role)
         if not living:
             raise NotPossible(f"no process {name_or_role} of ours runs")
         return self.rng.choice(living)
 
     def edge(self, name_or_role: str) -> FaultProxy:
-        """The proxy before a server of this name or role. Raises NotPossible when none is there."""
+        """Return the proxy before a server of this name or role. Raises NotPossible when there is none."""
         names = [name for name in sorted(self.proxies) if name_or_role in (name, role_of(name))]
         if not names:
             raise NotPossible(f"no fault proxy stands before {name_or_role}")
@@ -87,7 +87,7 @@ def target_of(
     proxies: Mapping[str, FaultProxy] | None = None,
     clocks: Path | None = None,
 ) -> Target:
-    """The world of a stack that runs."""
+    """Return the target for a running stack."""
     return Target(
         data=stack.data,
         kafka=stack.kafka,
@@ -100,30 +100,30 @@ def target_of(
 
 
 class Fault(Protocol):
-    """Something that goes wrong. An object is used once: ``inject``, some time, ``heal``."""
+    """A fault. An object is used once: ``inject``, some time, ``heal``."""
 
     @property
     def name(self) -> str:
-        """As in the registry."""
+        """Name in the registry."""
 
     @property
     def targets(self) -> Sequence[str]:
-        """The roles that it breaks; two faults never break one role at the same time."""
+        """Roles that the fault breaks; two faults never break one role at the same time."""
 
     @property
     def lasts_s(self) -> float:
-        """How long it is left, unless a schedule says otherwise; 0 when it heals by itself."""
+        """Seconds until it is healed, unless a schedule says otherwise; 0 when it heals on its own."""
 
     @property
     def recover_s(self) -> float:
-        """Within how many seconds after ``heal`` everything flows again."""
+        """Seconds after ``heal`` within which everything flows again."""
 
     @property
     def single_process(self) -> bool:
-        """Whether one process is hit, which is judged by its own readiness, and not the whole flow."""
+        """The fault hits one process only, so that RECOVERY_S applies."""
 
     async def inject(self, target: Target) -> None:
-        """Break it. Raises NotPossible."""
+        """Inject the fault. Raises NotPossible."""
 
     async def heal(self, target: Target) -> None:
-        """End what was done. Safe after an ``inject`` that failed."""
+        """Undo the fault. Safe after an ``inject`` that failed."""

@@ -1,1 +1,1 @@
-"""Replaying chat logs through the front doors, and judging what came out."""
+"""Replay of chat logs through the front doors, with a verdict."""

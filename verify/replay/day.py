@@ -1,4 +1,4 @@
-"""One channel-day as one conversation: each nick a member with a live socket, coming and going as in the log."""
+"""A channel-day as a conversation: each nick is a member with a live connection, who joins and leaves as in the log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from verify.rules.violation import Violation
 from verify.workload import DeviceKind, DeviceSpec, Send, SendMode
 
 CHANNEL = "irc:.channel"
-"""Who says bare lines; present all day, and owner of the conversation."""
+"""Sender of bare lines, present all day; owner of the conversation."""
 WINDOW = 256
 """Messages that may be on their way to somebody: more would only fill buffers."""
 _CONNECTING = 64
@@ -32,7 +32,7 @@ _ACK_S, _READ_EVERY = 1.0, 5
 
 @dataclass(slots=True)
 class Member(Listener):
-    """One stay of one nick: a live socket, and what is on its screen."""
+    """A stay of a nick: a live connection and its screen."""
 
     screen: Screen
     room: Room
@@ -42,11 +42,11 @@ class Member(Listener):
     task: asyncio.Task[None] | None = None
 
     def on_start(self, seq: int) -> None:
-        """The stay begins after this seq."""
+        """Note that the stay begins after this seq."""
         self.screen.after = seq
 
     def on_content(self, seq: int, raw: bytes) -> None:
-        """The next content frame."""
+        """Put the next content frame on the screen."""
         self.screen.seqs.append(seq)
         self.screen.times.append(time.perf_counter())
         self.room.frames.same(seq, raw)
@@ -54,11 +54,11 @@ class Member(Listener):
             self.screen.until = seq
             self.removed.set()
 
-    def _is_my_removal(self, said: dict[str, Any]) -> bool:
-        return bool(said["change"] == "member_removed" and said["userId"] == self.screen.spec.user)
+    def _is_my_removal(self, frame: dict[str, Any]) -> bool:
+        return bool(frame["change"] == "member_removed" and frame["userId"] == self.screen.spec.user)
 
     def on_ended(self, code: str, detail: str) -> None:
-        """A member that was cut off while leaving is not let in again: what it has is what it was owed."""
+        """End the stay of a member who left while disconnected: nothing more is owed."""
         if self.screen.has_left and code == "not_found":
             self.screen.until = self.screen.seqs[-1] if self.screen.seqs else self.screen.after
             self.removed.set()
@@ -66,7 +66,7 @@ class Member(Listener):
 
 @dataclass(slots=True)
 class Outcome:
-    """What a day came to."""
+    """The result of a day."""
 
     name: str
     lines: int
@@ -95,11 +95,11 @@ class Day:
     speed: float | None = None
     room: Room = field(default_factory=Room)
     head: int = 0
-    """The highest seq of an answer or of a frame."""
+    """Highest seq of an answer or of a frame."""
     here: dict[str, Member] = field(default_factory=dict)
     stays: list[Member] = field(default_factory=list)
     persons: dict[str, str] = field(default_factory=dict)
-    """nick → user id: a renamed nick stays the same user."""
+    """User ids by nick: a renamed nick stays the same user."""
 
     async def run(self) -> Outcome:
         """Feed the whole day, wait until everybody has everything, judge. Raises OperatorError."""
@@ -208,7 +208,7 @@ class Day:
         return min((member.subscription.cursor or 0 for member in self.here.values()), default=0)
 
     async def _until_quiet(self) -> None:
-        """Everybody has the head, or nothing moves any more."""
+        """Wait until everybody has the head, or nothing moves any more."""
         self.head = max((self.head, *self.room.frames.by_seq))
         head, last, moved_at = self.head, -1, time.monotonic()
         while self._slowest() < head and time.monotonic() - moved_at < _QUIET_S:
@@ -218,7 +218,7 @@ class Day:
             await asyncio.sleep(0.02)
 
     async def _acknowledge(self) -> None:
-        """As people's devices do: once a second, and now and then they read."""
+        """Acknowledge once a second, and read now and then, as people's devices do."""
         rounds = 0
         while True:
             await asyncio.sleep(_ACK_S)

@@ -1,4 +1,4 @@
-"""Chat logs of IRC channels, read as what happened. Pure.
+"""Reads chat logs of IRC channels as events. Pure.
 
 Understands ``[hh:mm] <nick> text``, actions as ``[hh:mm]  * nick text`` or ``=== nick text``, and joins, parts and
 renames as ``=== …``. Everything else that is not empty is a bare line, said by the channel itself.
@@ -14,21 +14,21 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Somebody came in."""
+    """A nick joined the channel."""
 
     nick: str
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Somebody left."""
+    """A nick left the channel."""
 
     nick: str
 
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """The same person goes by another nick."""
+    """A nick was renamed; the user stays the same."""
 
     old: str
     new: str
@@ -36,7 +36,7 @@ class Rename:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Somebody said or did something; ``nick`` is None for a bare line. ``minute`` counts from midnight."""
+    """A line of text or an action; ``nick`` is None for a bare line. ``minute`` counts from midnight."""
 
     nick: str | None
     text: str
@@ -57,7 +57,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufdd0-\ufdef\ufffe\uffff]")
 
 
 def read(raw: bytes) -> list[Happening]:
-    """What happened, in the log's order. Bytes that are no UTF-8 become U+FFFD."""
+    """Return the events in the log's order. Bytes that are no UTF-8 become U+FFFD."""
     # Only \n ends a line: other separators occur inside of what people said.
     lines = raw.decode("utf-8", "replace").split("\n")
     people = set(_people(lines))
@@ -98,19 +98,19 @@ def _minute(found: re.Match[str]) -> int:
 
 
 def clean(text: str) -> str:
-    """Without colour and format codes; other control characters, which no message may hold, become U+FFFD. What was
-    said without a word is a middle dot."""
+    """Return the text without colour and format codes. Other control characters, which no message may hold, become
+    U+FFFD; an empty text becomes a middle dot."""
     return _CONTROLS.sub("\ufffd", _CODES.sub("", text)).strip() or "\u00b7"
 
 
 def user_id(nick: str) -> str:
-    """The nick as a user id: readable, and different for different nicks."""
+    """Return the nick as a user id: readable, and different for different nicks."""
     return "irc:" + "".join(c if c.isascii() and (c.isalnum() or c in "_-") else f".{ord(c):x}." for c in nick)[:60]
 
 
 def minutes(happenings: Iterable[Happening]) -> list[int]:
-    """For each happening the minute of the day it is at; what has no time of its own is at that of what was before.
-    A clock that goes back is past midnight."""
+    """Return the minute of the day of each event; an event without a time has that of the one before. A clock that goes
+    back is past midnight."""
     at, days, times = 0, 0, []
     first = next((h.minute for h in happenings if isinstance(h, Say) and h.minute is not None), 0)
     for happening in happenings:
@@ -125,7 +125,7 @@ def minutes(happenings: Iterable[Happening]) -> list[int]:
 
 
 def present_from_start(happenings: Iterable[Happening]) -> list[str]:
-    """Nicks that speak, leave or are renamed before they joined: they were there when the log begins."""
+    """Return the nicks that were present when the log begins: they speak, leave or are renamed before they join."""
     known: set[str] = set()
     there: dict[str, None] = {}
     for happening in happenings:
