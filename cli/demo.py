@@ -54,7 +54,7 @@ def demo(
 
 @dataclass(slots=True)
 class Life:
-    """One message; times are ``time.perf_counter()``, each waited for by its own event."""
+    """A message; times are ``time.perf_counter()``, each waited for by its own event."""
 
     sender: str
     content: str
@@ -71,13 +71,13 @@ class Life:
         self.reached[name].set()
 
     def milliseconds(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the times since the POST began."""
         times = {name: round((at - self.began) * 1000, 2) for name, at in self.at.items()}
         return {"seq": self.seq, "sender": self.sender, **times}
 
 
 def medians(lives: list[Life]) -> dict[str, float]:
-    """Milliseconds since the POST began."""
+    """Return the median of each time, in milliseconds since the POST began."""
     names = ("accepted", "socket", "delivered", "read")
     return {name: round(statistics.median(life.milliseconds()[name] for life in lives), 2) for name in names}
 

@@ -169,7 +169,7 @@ class progress_bar:  # noqa: N801 - used as a function
 def report(
     outcomes: Sequence[Outcome], post: Quantiles, delivery: Quantiles, repeats: int, seconds: float
 ) -> dict[str, Any]:
-    """What there is to say, for programs; people get it from ``_show``."""
+    """Return the report as JSON-compatible values."""
     found = [violation for outcome in outcomes for violation in outcome.violations]
     counts: Counter[str] = Counter()
     for violation in found:

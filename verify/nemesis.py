@@ -15,7 +15,7 @@ from verify.history import InjectedFault
 
 @dataclass(slots=True)
 class Nemesis:
-    """Carries out a schedule. ``on_change`` is called with each fault, False when it begins and True when it is over."""
+    """Carries out a schedule. ``on_change`` is called with each fault, and with True when the fault is over."""
 
     target: Target
     plan: Sequence[Planned]

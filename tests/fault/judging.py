@@ -26,7 +26,7 @@ OK, UNKNOWN = (200, 201), (None, 429, 502, 503, 504)
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One POST, and what became of it as its client saw it. Without a status there was no answer."""
+    """A POST and its outcome as its client saw it. Without a status there was no answer."""
 
     key: str
     room: str
@@ -64,7 +64,7 @@ class Stored:
 
 @dataclass(slots=True)
 class Screen(Listener):
-    """What a member sees: ``seen`` is judged, the rest is for tests."""
+    """A member's screen: ``seen`` is judged, the rest is for tests."""
 
     seen: history.Screen
     frames: Frames
@@ -84,7 +84,7 @@ class Screen(Listener):
         self.others.append(orjson.loads(raw))
 
     def on_disconnected(self, reason: str) -> None:
-        """Nothing to judge."""
+        """Ignore it: there is nothing to judge."""
 
 
 @dataclass(slots=True)

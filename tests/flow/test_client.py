@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import orjson
 import pytest
 from millrace_client import (
     Frame,
@@ -390,6 +391,15 @@ async def test_a_listener_that_fails_ends_the_run(world: World):
     with pytest.raises(KeyError):
         async with asyncio.timeout(10):
             await live.run()
+
+
+async def test_a_content_frame_with_its_fields_in_another_order_is_followed_too():
+    live = LiveConnection("", "")
+    live.subscribe(make.ROOM, shown := Shown(), after=0)
+    for seq in (1, 1, 2):
+        fields = orjson.loads(frames.new_message(make.message(seq=seq)))
+        live.receive(orjson.dumps({"seq": seq, **fields}))
+    assert shown.seqs == [1, 2]
 
 
 async def test_hints_and_frames_without_a_conversation_go_to_the_connection(world: World):

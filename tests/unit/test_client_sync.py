@@ -26,6 +26,7 @@ from millrace_client.frames import (
     StatusUpdated,
     UnknownFrame,
     decode_frame,
+    place_of,
 )
 from millrace_client.reconnect import ReconnectTimer
 from millrace_client.refresh import wait_s
@@ -234,3 +235,12 @@ def test_frames_of_the_client_leave_out_what_is_not_given():
         "isTyping": False,
     }
     assert msgspec.json.encode(JoinConversation(id="c")) == b'{"type":"join_conversation","id":"c"}'
+
+
+def test_the_place_of_a_content_frame_is_found_without_decoding_it():
+    raw = frames.new_message(make.message(seq=42))
+    assert place_of(raw) == (make.ROOM, 42)
+    other_order = msgspec.json.encode({"seq": 42, **msgspec.json.decode(raw)})
+    assert place_of(other_order) is None
+    for frame in (b'{"type":"conversation_changed","conversationId":"c","seq":0}', b'{"type":"pong"}', b"[]"):
+        assert place_of(frame) is None

@@ -11,7 +11,7 @@ from verify.rules.violation import Violation
 
 @dataclass(frozen=True, slots=True)
 class CreatedRecord:
-    """One record of a conversation, as it lies in the topic. ``digest`` is of its message's content."""
+    """A record of a conversation, as it lies in the topic. ``digest`` is of its message's content."""
 
     partition: int
     seq: int

@@ -12,7 +12,7 @@ from verify.history import Room
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One broken promise. ``invariant`` is its number in docs/reliability.md; ``sort`` is what a person calls it:
+    """A broken promise. ``invariant`` is its number in docs/reliability.md; ``sort`` is what a person calls it:
     lost, doubled, reordered, wrong, or slow; ``count`` is how many frames or messages are concerned."""
 
     invariant: str

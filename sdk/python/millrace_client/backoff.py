@@ -1,4 +1,4 @@
-"""How long to wait before the next try: exponential, with jitter, and never less than the server asks for. Pure."""
+"""Waits between tries: exponential, with jitter, and never shorter than the server asks for. Pure."""
 
 from __future__ import annotations
 

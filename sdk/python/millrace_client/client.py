@@ -100,7 +100,7 @@ class FrameStream(Listener):
 
 @dataclass(slots=True, eq=False)
 class Client:
-    """One user's device: ``http`` for calls, ``live`` for what arrives."""
+    """A user's device: ``http`` for calls, ``live`` for what arrives."""
 
     http: HttpClient
     live: LiveConnection

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,6 +34,7 @@ from millrace_client.frames import (
     RefreshToken,
     TokenRefreshed,
     decode_frame,
+    place_of,
 )
 from millrace_client.reconnect import ReconnectTimer
 from millrace_client.refresh import TokenRefresher
@@ -44,11 +44,6 @@ from millrace_client.tokens import Token, TokenSource
 from millrace_client.transport import ClientTransport, Ending, ending_of, open_transport
 
 _log = logging.getLogger(__name__)
-
-_CONTENT = re.compile(
-    rb'\{"type":"(?:new_message|conversation_changed|media_ready)","conversationId":"([^"\\]+)","seq":(\d+)[,}]'
-)
-"""The beginning of a content frame as servers write it; one that is written otherwise is decoded in full."""
 
 
 class ConnectionListener(Protocol):
@@ -197,9 +192,9 @@ class LiveConnection:
 
     def receive(self, raw: bytes) -> None:
         """Take in one frame. Raises ProtocolError, and what a listener raises."""
-        content = _CONTENT.match(raw)
-        if content is not None and (seq := int(content[2])):
-            subscription = self.subscriptions.get(content[1].decode())
+        if (place := place_of(raw)) is not None:
+            conversation_id, seq = place
+            subscription = self.subscriptions.get(conversation_id)
             if subscription is not None:
                 self.timer.made_progress()
                 subscription.content(seq, raw)

@@ -1,4 +1,4 @@
-"""Where the last processed seq of each conversation is kept, so that a client resumes after a restart.
+"""Stores for the last processed seq of each conversation, from which a client resumes after a restart.
 
 A cursor only moves forward. It is saved after the frame was processed: a client that dies in between is sent that
 frame again. Whoever keeps what frames say in a database of their own stores the seq with it, in one transaction, and

@@ -5,6 +5,7 @@ What a server adds later is ignored: unknown fields are dropped, and an unknown 
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeAlias
 
 import msgspec
@@ -37,21 +38,21 @@ class LeaveConversation(ClientFrame, frozen=True, tag="leave_conversation"):
 
 
 class Ack(ClientFrame, frozen=True, tag="ack"):
-    """This device has everything up to ``seq``."""
+    """Report that this device has everything up to ``seq``."""
 
     conversation_id: str
     seq: int
 
 
 class Read(ClientFrame, frozen=True, tag="read"):
-    """The user has read everything up to ``seq``."""
+    """Report that the user has read everything up to ``seq``."""
 
     conversation_id: str
     seq: int
 
 
 class SetTyping(ClientFrame, frozen=True, tag="typing"):
-    """The user types, or has stopped to."""
+    """Report that the user types, or has stopped."""
 
     conversation_id: str
     is_typing: bool
@@ -85,7 +86,7 @@ class Connected(ServerFrame, frozen=True, tag="connected"):
 
 
 class Joined(ServerFrame, frozen=True, tag="joined"):
-    """Everything up to ``seq`` was sent; what follows is live."""
+    """Answers a join: everything up to ``seq`` was sent, and what follows is live."""
 
     id: str
     seq: int
@@ -93,7 +94,7 @@ class Joined(ServerFrame, frozen=True, tag="joined"):
 
 
 class Left(ServerFrame, frozen=True, tag="left"):
-    """Nothing of the conversation follows: as asked for, or with a ``reason``: ``removed``."""
+    """Ends a subscription: answers ``leave_conversation``, or has a ``reason``, ``removed``."""
 
     id: str
     reason: str | None = None
@@ -242,3 +243,17 @@ def decode_frame(raw: bytes) -> Frame:
         if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
             raise ValueError("a frame must be a JSON object with a type") from None
         return UnknownFrame(fields["type"], fields)
+
+
+_PLACE = re.compile(
+    rb'\{"type":"(?:new_message|conversation_changed|media_ready)","conversationId":"([^"\\]+)","seq":([1-9]\d*)[,}]'
+)
+
+
+def place_of(raw: bytes) -> tuple[str, int] | None:
+    """Return conversation id and seq of a content frame without decoding it.
+
+    None for any other frame, and for one whose fields come in another order, which must be decoded to tell.
+    """
+    match = _PLACE.match(raw)
+    return None if match is None else (match[1].decode(), int(match[2]))

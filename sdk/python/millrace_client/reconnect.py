@@ -1,4 +1,4 @@
-"""When a lost connection is opened again: with jitter, never sooner than the server asks for. Pure."""
+"""The wait before a lost connection is opened again: with jitter, never shorter than the server asks for. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One conversation as a client follows it: cursor, duplicates, gaps, receipts. No I/O.
+"""Rules for following a conversation: cursor, duplicates, gaps, receipts. No I/O.
 
 A server sends the content of a joined conversation in seq order. Frames up to the cursor are repeats and are dropped;
 the next one moves the cursor; one beyond it is a gap, after which the conversation is joined again from the cursor.
@@ -13,7 +13,7 @@ from millrace_client.frames import Ack, JoinConversation, Read, Ref
 
 
 class Arrival(Enum):
-    """Where a content frame stands to the cursor."""
+    """Place of a content frame relative to the cursor."""
 
     NEXT = auto()
     """The cursor has moved to it: show it."""
@@ -26,7 +26,7 @@ class Arrival(Enum):
 
 
 class JoinAnswer(Enum):
-    """What a ``joined`` frame means."""
+    """Meaning of a ``joined`` frame."""
 
     IN_STEP = auto()
     """Everything up to the head was shown."""

@@ -1,4 +1,4 @@
-"""Where a connection gets its tokens: one for good, or a provider that makes newer ones."""
+"""Tokens of a connection: a fixed one, or a provider that makes newer ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One WebSocket: how it is opened, how it is cut, and what its end means for the next try."""
+"""A WebSocket: opening it, cutting it, and what its end means for the next try."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ClientTransport(ClientConnection):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a connection, or the try to open one, ended. With an ``error`` another try would end in the same way."""
+    """The end of a connection, or of a try to open one. With an ``error`` another try would end in the same way."""
 
     reason: str
     code: int | None = None

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class FieldError(Struct, frozen=True):
-    """One field of a request that is wrong: its path, and what was expected."""
+    """A wrong field of a request: its path, and what was expected."""
 
     path: str
     message: str
@@ -26,7 +26,7 @@ class Problem(Struct, frozen=True):
 
 
 class Message(Struct, frozen=True, kw_only=True, rename="camel"):
-    """One message. Times are RFC 3339, UTC; ``status`` only moves forward."""
+    """A message. Times are RFC 3339, UTC; ``status`` only moves forward."""
 
     message_id: str
     conversation_id: str
@@ -68,7 +68,7 @@ class Member(Struct, frozen=True, rename="camel"):
 
 
 class Conversation(Struct, frozen=True, rename="camel"):
-    """One conversation with its members."""
+    """A conversation with its members."""
 
     conversation_id: str
     title: str | None
@@ -77,7 +77,7 @@ class Conversation(Struct, frozen=True, rename="camel"):
 
 
 class ConversationSummary(Struct, frozen=True, rename="camel"):
-    """One conversation in the list of a user's. ``unread`` counts up to 1,000."""
+    """A conversation in the list of a user's. ``unread`` counts up to 1,000."""
 
     conversation_id: str
     title: str | None
@@ -96,7 +96,7 @@ class ConversationPage(Struct, frozen=True):
 
 
 class MessageReceipt(Struct, frozen=True, rename="camel"):
-    """How far one message has come with one member."""
+    """The status of a message with a member."""
 
     user_id: str
     status: str
@@ -105,7 +105,7 @@ class MessageReceipt(Struct, frozen=True, rename="camel"):
 
 
 class MessageReceipts(Struct, frozen=True):
-    """How far one message has come with each member."""
+    """The status of a message with each member."""
 
     receipts: tuple[MessageReceipt, ...]
 
