@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -393,6 +394,33 @@ async def test_a_listener_that_fails_ends_the_run(world: World):
             await live.run()
 
 
+async def test_a_client_that_began_now_and_got_nothing_misses_nothing_after_a_restart(world: World):
+    begun_at = await world.send()
+    cursors = MemoryCursors()
+    for expected in ([], [begun_at + 1]):
+        live = LiveConnection(url(world), token(), cursors=cursors)
+        subscription = live.subscribe(make.ROOM, shown := Shown())
+        async with running(live):
+            await until(subscription.ready.is_set)
+        assert shown.seqs == expected
+        await world.send()
+
+
+async def test_no_log_holds_a_token_or_a_content(world: World, caplog):
+    caplog.set_level(logging.DEBUG)
+    await world.send("a secret content")
+    secret, shown = token(), Shown()
+    live = LiveConnection(url(world), secret, shown, timer=quick())
+    live.subscribe(make.ROOM, shown, after=0)
+    async with running(live):
+        await until(lambda: shown.seqs)
+        live.abort()
+        await until(lambda: shown.disconnects)
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("millrace_client")]
+    assert "disconnected" in ours
+    assert not [line for line in ours if secret in line or "secret content" in line]
+
+
 async def test_a_content_frame_with_its_fields_in_another_order_is_followed_too():
     live = LiveConnection("", "")
     live.subscribe(make.ROOM, shown := Shown(), after=0)
@@ -442,7 +470,7 @@ async def test_a_stream_stores_a_frame_as_processed_when_the_next_one_is_asked_f
     stream = client.follow(make.ROOM, after=0)
     task = asyncio.create_task(client.run())
     first = await anext(stream)
-    assert cursors.load(make.ROOM) is None
+    assert cursors.load(make.ROOM) == 0
     second = await anext(stream)
     assert cursors.load(make.ROOM) == first.seq == second.seq - 1
     await live.close()

@@ -74,7 +74,7 @@ def test_a_replay_that_lacks_its_end_is_incomplete():
     sync.join(1)
     sync.arrive(1)
     assert sync.joined(3, 1) is JoinAnswer.INCOMPLETE
-    assert not sync.in_step
+    assert (sync.in_step, sync.gaps) == (False, 1)
 
 
 def test_the_answer_to_an_earlier_join_says_nothing():

@@ -145,6 +145,7 @@ class Subscription:
     def _start(self, seq: int) -> None:
         if not self._has_started:
             self._has_started = True
+            self.commit(seq)  # so that a restart goes on here, even if nothing arrives before it
             self.listener.on_start(seq)
 
     def _join_later(self, at_least_s: float) -> None:

@@ -46,7 +46,7 @@ class ConversationSync:
     """The replay of the last join is complete, and nothing was missing since."""
     repeats: int = 0
     gaps: int = 0
-    """Gaps on a connection that was in step. A server never sends such."""
+    """Gaps on a connection that was in step, and replays that were incomplete. A server never sends such."""
     read: int = 0
     """The highest seq that was reported as read, on whichever connection."""
     _join_ref: Ref = None
@@ -78,6 +78,7 @@ class ConversationSync:
         if self.cursor is None:
             self.cursor = seq
         if seq > self.cursor:
+            self.gaps += 1
             return JoinAnswer.INCOMPLETE
         self.in_step = True
         return JoinAnswer.IN_STEP

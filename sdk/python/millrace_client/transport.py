@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -60,8 +62,17 @@ async def open_transport(url: str, token: str, device: str | None, ping_interval
         "close_timeout": 2,
         "proxy": None,
         "create_connection": ClientTransport,
+        "logger": _logger(),
     }
     return cast(ClientTransport, await connect(url, **options))
+
+
+@cache
+def _logger() -> logging.Logger:
+    """Return a logger for websockets that never logs at DEBUG: it would log the token and every frame."""
+    logger = logging.getLogger("millrace_client.websockets")
+    logger.setLevel(logging.INFO)
+    return logger
 
 
 def ending_of(exc: Exception) -> Ending:
