@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -21,45 +19,14 @@ from millrace_client import (
     open_http,
 )
 
+from tests.scripted import HANG_UP, Scripted, scripted
+
 ANSWER = {"messageId": "m", "conversationId": "c", "seq": 7, "status": "sent", "createdAt": "t"}
-HANG_UP = None
-
-
-@dataclass
-class Scripted:
-    """A real HTTP server whose answers are (status, headers, body), or HANG_UP."""
-
-    answers: list[tuple[int, dict[str, str], Any] | None] = field(default_factory=list)
-    requests: list[tuple[str, str, Any]] = field(default_factory=list)
-    """(request line, authorization, body)."""
-    port: int = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                headers = dict(line.lower().split(": ", 1) for line in head.splitlines()[1:] if line)
-                body = await reader.readexactly(int(headers.get("content-length", 0)))
-                token = headers.get("authorization", "")
-                self.requests.append((head.splitlines()[0], token, json.loads(body) if body else None))
-                answer = self.answers.pop(0)
-                if answer is HANG_UP:
-                    return
-                status, more, content = answer
-                data = json.dumps(content).encode() if content is not None else b""
-                lines = "".join(f"{name}: {value}\r\n" for name, value in more.items())
-                writer.write(f"HTTP/1.1 {status} x\r\ncontent-length: {len(data)}\r\n{lines}\r\n".encode() + data)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[Scripted]:
-    made = Scripted()
-    async with await asyncio.start_server(made.serve, "127.0.0.1", 0) as listening:
-        made.port = listening.sockets[0].getsockname()[1]
+    async with scripted() as made:
         yield made
 
 
@@ -160,5 +127,5 @@ async def test_pages_are_read_to_the_end_and_paths_are_quoted(server: Scripted):
 async def test_an_answer_that_is_no_answer_is_said_to_be_none(server: Scripted):
     server.answers = [(201, {}, {"messageId": 5})]
     async with open_http(f"http://127.0.0.1:{server.port}") as transport:
-        with pytest.raises(ProtocolError, match="SentMessage"):
+        with pytest.raises(ProtocolError, match="MessageAccepted"):
             await HttpClient(transport, "token").send("c", "hello")

@@ -15,16 +15,17 @@ from millrace_client.ids import new_id
 from millrace_client.retries import Answer, RetryingTransport, open_http
 from millrace_client.tokens import Token, TokenSource
 from millrace_client.types import (
-    Conversation,
+    ConversationAnalytics,
+    ConversationDetails,
     ConversationPage,
     Message,
+    MessageAccepted,
     MessagePage,
     MessageReceipt,
     MessageReceipts,
     NotificationPage,
     SearchPage,
-    SentMessage,
-    Ticket,
+    TicketIssued,
 )
 
 _CREATED, _DONE = (200, 201), (204,)
@@ -35,7 +36,7 @@ class Posted:
     """A message that was accepted. ``seconds`` is how long the last try took on the wire; ``began`` is
     ``time.perf_counter()`` when the first try went out."""
 
-    message: SentMessage
+    message: MessageAccepted
     is_repeat: bool
     seconds: float
     began: float
@@ -67,9 +68,9 @@ class HttpClient:
         answer = await self._get("/conversations", {"limit": limit, "cursor": cursor})
         return answer.as_type(ConversationPage)
 
-    async def conversation(self, conversation_id: str) -> Conversation:
+    async def conversation(self, conversation_id: str) -> ConversationDetails:
         """Return a conversation with its members and their watermarks."""
-        return (await self._get(f"/conversations/{_part(conversation_id)}")).as_type(Conversation)
+        return (await self._get(f"/conversations/{_part(conversation_id)}")).as_type(ConversationDetails)
 
     async def add_member(self, conversation_id: str, user_id: str) -> None:
         """Make a user a member; only the owner may."""
@@ -108,7 +109,7 @@ class HttpClient:
         if reply_to is not None:
             body["replyTo"] = reply_to
         answer = await self._call("POST", "/messages", body, ok=_CREATED)
-        return Posted(answer.as_type(SentMessage), answer.is_repeat, answer.seconds, answer.began)
+        return Posted(answer.as_type(MessageAccepted), answer.is_repeat, answer.seconds, answer.began)
 
     async def message(self, message_id: str) -> Message:
         """Return one message."""
@@ -164,9 +165,18 @@ class HttpClient:
         """Mark this notification and all older ones as seen."""
         await self._call("POST", "/notifications/seen", {"upTo": up_to}, ok=_DONE)
 
-    async def ticket(self) -> Ticket:
+    async def analytics(
+        self, conversation_id: str, *, start: str | None = None, end: str | None = None, limit: int = 1440
+    ) -> ConversationAnalytics:
+        """Return the messages per minute of a conversation, newest first, between two times (RFC 3339)."""
+        query = {"from": start, "to": end, "limit": limit}
+        return (await self._get(f"/conversations/{_part(conversation_id)}/analytics", query)).as_type(
+            ConversationAnalytics
+        )
+
+    async def ticket(self) -> TicketIssued:
         """Return a ticket that opens one WebSocket."""
-        return (await self._call("POST", "/ws-ticket", ok=(201,))).as_type(Ticket)
+        return (await self._call("POST", "/ws-ticket", ok=(201,))).as_type(TicketIssued)
 
     async def _get(self, path: str, query: Mapping[str, object] | None = None) -> Answer:
         return await self._call("GET", path, query=query)

@@ -40,7 +40,7 @@ class Message(Struct, frozen=True, kw_only=True, rename="camel"):
     status: str
 
 
-class SentMessage(Struct, frozen=True, kw_only=True, rename="camel"):
+class MessageAccepted(Struct, frozen=True, kw_only=True, rename="camel"):
     """The answer to a message that was accepted: it is stored, at this place."""
 
     message_id: str
@@ -58,7 +58,7 @@ class MessagePage(Struct, frozen=True, rename="camel"):
     has_more: bool
 
 
-class Member(Struct, frozen=True, rename="camel"):
+class ConversationMember(Struct, frozen=True, rename="camel"):
     """A member, and how far their devices have got."""
 
     user_id: str
@@ -67,13 +67,13 @@ class Member(Struct, frozen=True, rename="camel"):
     read_seq: int
 
 
-class Conversation(Struct, frozen=True, rename="camel"):
+class ConversationDetails(Struct, frozen=True, rename="camel"):
     """A conversation with its members."""
 
     conversation_id: str
     title: str | None
     head_seq: int
-    members: tuple[Member, ...]
+    members: tuple[ConversationMember, ...]
 
 
 class ConversationSummary(Struct, frozen=True, rename="camel"):
@@ -125,7 +125,7 @@ class SearchPage(Struct, frozen=True):
     next: str | None
 
 
-class StoredNotification(Struct, frozen=True, rename="camel"):
+class NotificationEntry(Struct, frozen=True, rename="camel"):
     """A notification that was stored for the user."""
 
     notification_id: str
@@ -138,12 +138,26 @@ class StoredNotification(Struct, frozen=True, rename="camel"):
 class NotificationPage(Struct, frozen=True):
     """A user's notifications, newest first; ``next`` is the cursor of the next page."""
 
-    notifications: tuple[StoredNotification, ...]
+    notifications: tuple[NotificationEntry, ...]
     next: str | None
 
 
-class Ticket(Struct, frozen=True, rename="camel"):
+class TicketIssued(Struct, frozen=True, rename="camel"):
     """Opens one WebSocket within 30 s in place of a token."""
 
     ticket: str
     expires_at: str
+
+
+class MinuteMessages(Struct, frozen=True):
+    """Number of messages of a minute."""
+
+    minute: str
+    messages: int
+
+
+class ConversationAnalytics(Struct, frozen=True, rename="camel"):
+    """Messages per minute of a conversation, newest first."""
+
+    conversation_id: str
+    minutes: tuple[MinuteMessages, ...]
