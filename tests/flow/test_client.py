@@ -292,7 +292,7 @@ async def test_a_handshake_that_is_refused_with_429_is_made_again_after_its_time
 
 
 async def test_joins_over_the_limit_are_made_later():
-    async with open_world(limits=Limits(joins_per_s=1.0, max_joined=1)) as world:
+    async with open_world(limits=Limits(joins_per_s=1.0, max_subscriptions=1)) as world:
         rooms = [f"01900000-0000-7000-8000-{n:012}" for n in range(10, 16)]
         for room in rooms:
             await MemoryConversations(world.tables).create(room, None, "alice", ["bob"])

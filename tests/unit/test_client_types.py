@@ -15,6 +15,7 @@ from millrace_client import frames as client
 from msgspec import Struct
 
 from schemas import answers, commands, frames, messages, routes
+from schemas.operations import Operation
 from tests import make
 from tests.scripted import scripted
 
@@ -123,7 +124,7 @@ async def request_of(call: Callable[[HttpClient], Awaitable[Any]]) -> Request:
     return Request(method, url, body)
 
 
-def operation_of(request: Request) -> routes.Operation:
+def operation_of(request: Request) -> Operation:
     path = urlsplit(request.url).path
     [found] = [
         operation

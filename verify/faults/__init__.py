@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from schemas.topics import stages
 from verify.faults.machine import FullDisk, StepClock
 from verify.faults.network import Blackhole, Cut, CutAt, Refuse, Slow
 from verify.faults.process import Kill, Pause, Terminate
@@ -15,8 +16,7 @@ from verify.faults.target import Fault, NotPossible, Process, Target, target_of
 
 __all__ = ["FAULTS", "Fault", "NotPossible", "Planned", "Process", "Target", "fault", "schedule", "target_of"]
 
-STAGES = ("status", "notification", "media", "search", "analytics")
-OURS = ("ingest", "gateway", *STAGES)
+OURS = ("ingest", "gateway", *stages())
 SERVERS = ("postgres", "kafka", "valkey")
 _WARM_UP_S = 2.0
 _EVERY_S = 15.0
