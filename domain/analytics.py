@@ -10,7 +10,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class MinuteCount:
-    """One message to count."""
+    """A message to count, in its minute."""
 
     conversation_id: str
     seq: int

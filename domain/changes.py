@@ -51,7 +51,7 @@ class Entry:
 
     @property
     def is_activity(self) -> bool:
-        """Whether the conversation moves up in its members' lists: media that is ready is no activity."""
+        """True where the conversation moves up in its members' lists: media that is ready is no activity."""
         return self.change.kind is not ChangeKind.MEDIA_READY
 
 

@@ -1,4 +1,4 @@
-"""Who may connect: counted from the moment a TCP connection is accepted until it has ended.
+"""Admission of connections: each is counted from the moment its TCP connection is accepted until it has ended.
 
     accepted ──► request ──► token ──► socket
     node, address   node, address, rate   user, rate
@@ -22,12 +22,12 @@ _SPARE = 100
 _BURST_S = 10.0
 _RETRY_S = 10.0
 _V6_PREFIX = 64
-"""Who has one IPv6 address has all of its /64."""
+"""A client that has one IPv6 address has all of its /64."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """Those whose word on their clients' addresses is taken."""
+    """Proxies whose ``X-Forwarded-For`` is believed."""
 
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
@@ -37,12 +37,14 @@ class Proxies:
         return cls(tuple(ip_network(text) for text in map(str.strip, listed.split(",")) if text))
 
     def trusts(self, address: Address) -> bool:
-        """Whether this is one of them."""
+        """Return whether the address is that of a trusted proxy."""
         return any(address in network for network in self.networks)
 
     def client(self, forwarded: Sequence[str]) -> Address | None:
-        """The last address in ``X-Forwarded-For`` that is none of theirs: what stands before it, anybody may have
-        written. None when there is none."""
+        """Return the last address in ``X-Forwarded-For`` that is none of theirs; None when there is none.
+
+        Anybody may have written what stands before it.
+        """
         named = [part.strip() for value in forwarded for part in value.split(",")]
         for text in reversed(named):
             address = parsed(text)
@@ -52,7 +54,7 @@ class Proxies:
 
 
 def parsed(text: str) -> Address | None:
-    """An IPv4 address in whichever form it is written, or an IPv6 address; a port behind it does not matter."""
+    """Return the address in a text, with or without a port; IPv4 in IPv6 becomes IPv4. None for any other text."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
@@ -65,7 +67,7 @@ def parsed(text: str) -> Address | None:
 
 
 def key(address: Address) -> str:
-    """Under which it is counted."""
+    """Return the key that an address is counted under."""
     if isinstance(address, IPv4Address):
         return str(address)
     return str(IPv6Network((address, _V6_PREFIX), strict=False))
@@ -77,7 +79,7 @@ def _rates(rate: float) -> Rates:
 
 @dataclass(slots=True)
 class Admission:
-    """All connections of the node, those in their handshake too."""
+    """Counts all connections of the node, those in their handshake too."""
 
     limits: Limits = field(default_factory=Limits)
     proxies: Proxies = field(default_factory=Proxies)
@@ -94,11 +96,11 @@ class Admission:
 
     @property
     def full(self) -> bool:
-        """Whether the node has more than it should."""
+        """True when the node has more connections than its limit."""
         return 0 < self.limits.max_connections < self.open
 
     def accept(self, peer: str | None) -> ConnectionSlot | None:
-        """A TCP connection from this address; None when it must be cut at once."""
+        """Return the slot of a TCP connection from this address; None when it must be aborted at once."""
         limit, address = self.limits.max_connections, parsed(peer) if peer is not None else None
         if limit and self.open >= limit + _SPARE:
             return None
@@ -113,7 +115,10 @@ class Admission:
 
 @dataclass(slots=True)
 class ConnectionSlot:
-    """One connection, and what it is counted under. ``address`` is None while nothing is known but the proxy's."""
+    """Slot of a connection, with the keys it is counted under.
+
+    ``address`` is None while only the proxy's is known.
+    """
 
     admission: Admission
     address: str | None = None
@@ -121,7 +126,7 @@ class ConnectionSlot:
     direct: bool = False
 
     def request(self, forwarded: Sequence[str], now: float) -> None:
-        """Its HTTP request has come. Raises Unavailable when the node is full, RateLimited for its address."""
+        """Admit the HTTP request. Raises Unavailable when the node is full, RateLimited for its address."""
         admission = self.admission
         if admission.full:
             raise Unavailable("this node has all the connections that it can take; connect again")
@@ -141,7 +146,7 @@ class ConnectionSlot:
         return RateLimited(f"more than {self.admission.addresses.limit} connections from this address", _RETRY_S)
 
     def enter(self, user_id: str, now: float) -> None:
-        """Its token holds. Raises RateLimited."""
+        """Admit the user of a valid token. Raises RateLimited."""
         if not self.admission.from_user.take(user_id, now):
             rate = self.admission.from_user.rate
             raise RateLimited(f"more than {rate:g} connections a second of this user", _RETRY_S)
@@ -151,7 +156,7 @@ class ConnectionSlot:
         self.user = user_id
 
     def leave(self) -> None:
-        """It has ended."""
+        """Free the slot."""
         self.admission.open -= 1
         if self.address is not None:
             self.admission.addresses.remove(self.address)

@@ -1,4 +1,4 @@
-"""One connection of a user, and everything that it started: they end together."""
+"""Connection of a user, and everything that it started: they end together."""
 
 from __future__ import annotations
 

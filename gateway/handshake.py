@@ -26,7 +26,10 @@ _ONCE = ("Origin", "Authorization")
 
 
 def refusal(request: Request, origins: frozenset[Origin]) -> Response | None:
-    """An answer to what is no WebSocket of ours. Without a list of origins only pages of this host may connect."""
+    """Return the refusal of a request that may not become a socket, else None.
+
+    Without a list of origins only pages of this host may connect.
+    """
     if urlsplit(request.path).path != "/ws":
         return problem(HTTPStatus.NOT_FOUND, "not_found", "the only path here is /ws")
     if any(len(request.headers.get_all(name)) > 1 for name in _ONCE):
@@ -40,45 +43,45 @@ def refusal(request: Request, origins: frozenset[Origin]) -> Response | None:
 
 
 def origin_text(request: Request) -> str | None:
-    """Its ``Origin``, as it was said."""
+    """Return the ``Origin`` header as it was sent; None without one."""
     return next(iter(request.headers.get_all("Origin")), None)
 
 
 def device_of(request: Request | None) -> str:
-    """What the client calls itself, so that a user's devices are told apart."""
+    """Return the name of the client's device, so that the devices of a user are told apart."""
     query = urlsplit(request.path).query if request is not None else ""
     return parse_qs(query, keep_blank_values=True).get("device", [NO_DEVICE])[0]
 
 
 def ending() -> Response:
-    """The answer of a node that sends its sockets away."""
+    """Return the answer of a node that sends its sockets away."""
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "this node is ending; connect again", _RETRY_S)
 
 
 def subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """Only our own name is echoed, never the one that holds the token."""
+    """Select the subprotocol to echo: our own name, never the one that holds the token."""
     return PROTOCOL if PROTOCOL in offered else None
 
 
 @dataclass(frozen=True, slots=True)
 class Identification:
-    """Whose a handshake is."""
+    """Identifies the user of a handshake."""
 
     verify: Verify
     tickets: Tickets
     revoked: Revoked
 
     async def identity_of(self, request: Request | None) -> Identity:
-        """The first that it brings counts: header, ticket, subprotocol, query.
+        """Return the identity of the first credential: header, ticket, subprotocol, query.
 
         Raises Unauthenticated, Unavailable. Nothing is awaited after the question whether it was revoked.
         """
         if request is None:
             raise _without()
-        brought = credential_of(request)
-        if not brought.is_ticket:
-            return await self.verify(brought.text)
-        identity = await self.tickets.redeem(brought.text, origin_text(request))
+        credential = credential_of(request)
+        if not credential.is_ticket:
+            return await self.verify(credential.text)
+        identity = await self.tickets.redeem(credential.text, origin_text(request))
         if identity is None or self.revoked.holds(identity):
             raise refused()
         return identity
@@ -93,7 +96,7 @@ class Credential:
 
 
 def credential_of(request: Request) -> Credential:
-    """What a handshake brings. Raises Unauthenticated when it brings nothing."""
+    """Return the credential of a handshake. Raises Unauthenticated when it has none."""
     scheme, _, token = next(iter(request.headers.get_all("Authorization")), "").partition(" ")
     if scheme.lower() == "bearer" and token:
         return Credential(token.strip())
@@ -119,13 +122,13 @@ def _protocols(headers: Headers) -> list[str]:
 
 
 def refusing(error: MillraceError) -> Response:
-    """The answer of HTTP to an error of ours."""
+    """Return the HTTP answer to an error of ours."""
     retry_s = error.retry_after_s if isinstance(error, RateLimited) else _RETRY_S
     return problem(HTTPStatus(error.status), error.code, str(error), retry_s)
 
 
 def problem(status: HTTPStatus, code: str, detail: str, retry_s: float | None = None) -> Response:
-    """A problem of RFC 9457, as the whole answer; ``retry_s`` is said in ``Retry-After``."""
+    """Return a whole answer with a problem of RFC 9457; ``retry_s`` becomes ``Retry-After``."""
     body = orjson.dumps(
         {
             "type": f"urn:millrace:problem:{code}",

@@ -48,5 +48,5 @@ class HintBudget:
 
     @property
     def holds(self) -> bool:
-        """Whether anything is held back."""
+        """True while anything is held back."""
         return bool(self._held)

@@ -80,7 +80,7 @@ class Room:
 
     @property
     def empty(self) -> bool:
-        """Whether no socket is subscribed."""
+        """True while no socket is subscribed."""
         return not (self.live or self.ahead or self.behind)
 
     def release(self, seq: int, frame: bytes) -> list[Subscription]:
@@ -124,7 +124,7 @@ class Room:
 
 @dataclass(slots=True)
 class Hub:
-    """All rooms and sockets of the node. ``on_unsubscribe`` gets each subscription that ends, for whatever reason."""
+    """Rooms and sockets of the node. ``on_unsubscribe`` gets each subscription that ends, for whatever reason."""
 
     rooms: dict[str, Room] = field(default_factory=dict)
     users: defaultdict[str, set[Socket]] = field(default_factory=lambda: defaultdict(set))

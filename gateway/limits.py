@@ -1,4 +1,4 @@
-"""How much one socket, user or address may take up. Pure: time comes in as an argument.
+"""Limits of a socket, a user and an address. Pure: time comes in as an argument.
 
 All of it is counted by each node for itself: a limit protects the node, so nothing is asked of Redis for it.
 """
@@ -9,13 +9,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 BURST_S = 4.0
-"""So many seconds' worth may come at once, where a burst has no size of its own."""
+"""Seconds' worth that may come at once, where a burst has no size of its own."""
 _KEYS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the names mean stands at the settings of the gateway. 0 turns a limit off."""
+    """Limits of a node; docs/settings.md explains each. 0 turns a limit off."""
 
     max_connections: int = 20_000
     connections_per_user: int = 50
@@ -31,7 +31,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Bucket:
-    """Tokens that come back at ``rate`` a second, up to ``burst``. Without a rate there is no end of them."""
+    """Token bucket: ``rate`` tokens a second come back, up to ``burst``. Without a rate it never empties."""
 
     rate: float
     burst: float
@@ -39,7 +39,7 @@ class Bucket:
     _credited_at: float | None = None
 
     def take(self, now: float) -> bool:
-        """Take one, if there is one."""
+        """Take a token; return False when there is none."""
         if self.rate <= 0:
             return True
         self._refill(now)
@@ -49,7 +49,7 @@ class Bucket:
         return True
 
     def full(self, now: float) -> bool:
-        """Whether nothing is known of it any more that a new one would not know."""
+        """Return whether the bucket is like a new one."""
         self._refill(now)
         return self._credit >= self.burst
 
@@ -61,7 +61,7 @@ class Bucket:
 
 @dataclass(slots=True)
 class Rates:
-    """A bucket for each key, forgotten once it is full again."""
+    """Token buckets by key; a full one is forgotten."""
 
     rate: float
     burst: float
@@ -69,7 +69,7 @@ class Rates:
     _prune_at: int = _KEYS
 
     def take(self, key: str, now: float) -> bool:
-        """Take one of this key's tokens, if there is one."""
+        """Take a token of this key; return False when there is none."""
         if self.rate <= 0:
             return True
         if len(self._buckets) >= self._prune_at:
@@ -80,24 +80,24 @@ class Rates:
 
 @dataclass(slots=True)
 class Counts:
-    """How many live, by key."""
+    """Bounded counters by key."""
 
     limit: int
     _counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, key: str, spare: int = 0) -> bool:
-        """Count one more; False when that is over the limit and ``spare``, and it was not counted."""
+        """Count one more; return False, and do not count it, when that exceeds the limit and ``spare``."""
         if self.limit and self._counts[key] >= self.limit + spare:
             return False
         self._counts[key] += 1
         return True
 
     def over(self, key: str) -> bool:
-        """Whether more than the limit are counted."""
+        """Return whether the count exceeds the limit."""
         return 0 < self.limit < self._counts[key]
 
     def remove(self, key: str) -> None:
-        """One less."""
+        """Count one less."""
         self._counts[key] -= 1
         if self._counts[key] <= 0:
             del self._counts[key]

@@ -65,7 +65,7 @@ class GatewayConfig:
 
 @dataclass(slots=True)
 class Node:
-    """One gateway. ``services`` end only when they are cancelled."""
+    """Gateway node. ``services`` end only when they are cancelled."""
 
     gateway: Gateway
     receipts: Receipts

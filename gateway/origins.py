@@ -1,4 +1,4 @@
-"""Origins: which pages may connect (RFC 6454). Scheme, host and port are compared exactly. Pure."""
+"""Origins of pages that may connect (RFC 6454). Scheme, host and port are compared exactly. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FORM = re.compile(r"(https?)://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?\Z", 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a page is from. Letters of scheme and host have no case; the usual port may be left out."""
+    """Origin of a page. Letters of scheme and host have no case; the usual port may be left out."""
 
     scheme: str
     host: str
@@ -24,7 +24,7 @@ class Origin:
 
 
 def origin_of(text: str) -> Origin | None:
-    """The origin that a header or a setting names; None for ``null`` and everything else that is none."""
+    """Return the origin in a header or a setting; None for ``null`` and any other text that is none."""
     if not _FORM.match(text):
         return None
     try:
@@ -36,7 +36,7 @@ def origin_of(text: str) -> Origin | None:
 
 
 def allowed(texts: Iterable[str]) -> frozenset[Origin]:
-    """The list of the settings. Raises Invalid for an entry that no page could have."""
+    """Return the origins of a setting. Raises Invalid for an entry that no page could have."""
     found = {text: origin_of(text) for text in texts}
     if wrong := [text for text, origin in found.items() if origin is None]:
         raise Invalid(f"MILLRACE_GATEWAY__ORIGINS: {wrong[0]!r} is not of the form https://chat.example or …:8443")
@@ -44,7 +44,7 @@ def allowed(texts: Iterable[str]) -> frozenset[Origin]:
 
 
 def may_connect(text: str, allowed: frozenset[Origin]) -> bool:
-    """Whether pages of this origin may: those on the list, or without a list those of this host."""
+    """Return whether pages of this origin may connect: those on the list, or without a list those of this host."""
     origin = origin_of(text)
     if origin is None:
         return False

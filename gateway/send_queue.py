@@ -130,7 +130,7 @@ class SendQueue:
 
     @property
     def open(self) -> bool:
-        """Whether data may still be written."""
+        """True while data may be written."""
         return self.socket.protocol.state is State.OPEN
 
     def write(self, frame: bytes, limit: int = CONTENT_MAX) -> bool:

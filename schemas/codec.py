@@ -20,7 +20,7 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is handed to Kafka: all bytes are final."""
+    """Record for Kafka, in its final bytes."""
 
     topic: str
     key: bytes
@@ -38,13 +38,13 @@ def encode(event: AnyEvent) -> bytes:
 
 
 def record(event: AnyEvent, *, producer: str) -> Record:
-    """The event as a record of its topic, keyed by its conversation."""
+    """Return the event as a record of its topic, keyed by its conversation."""
     key = event.conversation_id.encode()
     return Record(event.TOPIC, key, encode(event), headers(event.TOPIC, event.event_id, producer))
 
 
 def headers(topic: str, event_id: str, producer: str) -> Headers:
-    """What every record of ours says about itself."""
+    """Return the headers of a record of ours."""
     return (
         ("ce_specversion", b"1.0"),
         ("ce_id", event_id.encode()),

@@ -20,7 +20,7 @@ MAX_NAMED = 1_000
 
 
 class Event(Protocol):
-    """What the codec needs to know of an event."""
+    """Event, as the codec needs it."""
 
     TOPIC: ClassVar[str]
     VERSION: ClassVar[int]
@@ -74,7 +74,7 @@ class MessageSent(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class ConversationChange(StrEnum):
-    """What happened to a conversation. All but the creation are a ChangeKind, too."""
+    """Kind of a change of a conversation. All but the creation are a ChangeKind, too."""
 
     CREATED = "created"
     MEMBER_ADDED = ChangeKind.MEMBER_ADDED

@@ -11,7 +11,7 @@ from schemas.fields import Seq, StatusText, Time, TypeText, UserId, Uuid
 
 
 class Status(IntEnum):
-    """How far a message has come. It only ever moves forward."""
+    """Status of a message. It only ever moves forward."""
 
     PENDING = 0
     SENT = 1
@@ -25,7 +25,7 @@ class Status(IntEnum):
 
 
 class Message(Struct, frozen=True, kw_only=True, rename="camel"):
-    """One message. ``status`` is the wire name of a Status; times are RFC 3339."""
+    """Message. ``status`` is the wire name of a Status; times are RFC 3339."""
 
     message_id: Uuid
     conversation_id: Uuid
@@ -40,7 +40,7 @@ class Message(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class ChangeKind(StrEnum):
-    """What a conversation's change log holds. Every kind takes one seq."""
+    """Kind of an entry of a change log. Every entry takes one seq."""
 
     MESSAGE = "message"
     MEMBER_ADDED = "member_added"
@@ -49,7 +49,7 @@ class ChangeKind(StrEnum):
 
 
 class Change(Struct, frozen=True, kw_only=True, rename="camel"):
-    """One entry of the change log, keyed by ``(conversation_id, seq)``.
+    """Entry of a change log, keyed by ``(conversation_id, seq)``.
 
     ``message`` is there for kind MESSAGE; ``data`` (wire names) for all others.
     """

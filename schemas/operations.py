@@ -36,7 +36,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One call. ``problems`` are its own error statuses, besides ALWAYS."""
+    """A call of the HTTP API. ``problems`` are its own error statuses, besides ALWAYS."""
 
     id: str
     method: Method

@@ -19,7 +19,7 @@ _DLQ = ".dlq"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """One topic. ``retention_ms`` is None for compacted topics; ``content`` says whether bodies are in it."""
+    """A topic. ``retention_ms`` is None for compacted topics; ``content`` says whether bodies are in it."""
 
     name: str
     key: str

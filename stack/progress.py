@@ -32,7 +32,7 @@ def print_line(line: str) -> None:
 
 @dataclass(slots=True)
 class Task:
-    """Something under way. ``detail`` is what it does now, and may change at any time, from any thread."""
+    """A step under way. ``detail`` describes its present work, and may change at any time, from any thread."""
 
     name: str
     began: float

@@ -25,7 +25,7 @@ class ReplayUnfinished(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One entry of a stage's dead letters. ``place`` names it: partition/offset."""
+    """Entry of a stage's dead letters. ``place`` names it: partition/offset."""
 
     id: str
     place: str
@@ -47,7 +47,7 @@ class Letter:
 
 
 async def read_letters(bootstrap: str, parking: PostgresParking) -> list[Letter]:
-    """All dead letters of the stage, in the order of their conversations. Raises Unavailable."""
+    """Return all dead letters of the stage, in the order of their conversations. Raises Unavailable."""
     received = await read_topic(bootstrap, dead_letter_topic(parking.stage))
     replayed = await parking.replayed()
     return [_letter(one, replayed) for one in received]
@@ -141,7 +141,7 @@ class Replayer:
         chosen: dict[str, list[Letter]],
         parked: Mapping[str, Parked],
     ) -> None:
-        """All was replayed and it is parked all the same: the last letter once more carries the end of the parking."""
+        """End a parking of which all was replayed: the last letter carries the end once more."""
         mine = [one for one in letters if one.conversation_id == conversation_id]
         if mine:
             chosen[conversation_id] = [max(mine, key=lambda letter: letter.order)]

@@ -26,7 +26,7 @@ class Watchdog:
 
     @property
     def is_pending(self) -> bool:
-        """Whether there is work, or partitions to get."""
+        """True while there is work, or partitions to get."""
         return self.unfinished > 0 or self.lag != 0 or not self.is_assigned
 
     def delivered(self) -> None:

@@ -100,7 +100,7 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether the group has given this worker partitions, or has none left to give."""
+        """True once the group has given this worker partitions, or has none left to give."""
         return self.app is not None and bool(self.app.started) and not self.app.rebalancing and self._joined
 
     @property

@@ -1,4 +1,4 @@
-"""What Kafka runs on: a Java on this machine, and jars that Maven fetches once (``stack/servers/pom.xml``)."""
+"""Java for Kafka: a JVM of this machine, and jars that Maven fetches once (``stack/servers/pom.xml``)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def java_major(text: str) -> int | None:
 
 
 async def find_java() -> str:
-    """That of JAVA_HOME, else the first in the PATH. Raises StackError when it is missing or too old."""
+    """Return the Java of JAVA_HOME, else the first in the PATH. Raises StackError when it is missing or too old."""
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=str(Path(home) / "bin") if home else None)
     if java is None:
