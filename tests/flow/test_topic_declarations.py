@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -11,28 +12,14 @@ from typing import Any, get_type_hints
 import pytest
 import yaml
 
+import adapters.memory
 import streams.stages
-from adapters.memory.effects import (
-    MemoryBlobs,
-    MemoryCounts,
-    MemoryIndex,
-    MemoryMedia,
-    MemoryNotifications,
-    MemoryStatuses,
-)
+from adapters.memory.effects import MemoryMedia
 from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
 from adapters.memory.log import MemoryLog
 from adapters.memory.messages import MemoryReceipts
-from adapters.memory.parking import MemoryParking
-from adapters.memory.redis import MemoryRegistry
 from adapters.memory.tables import Tables
-from domain.analytics import Counts
-from domain.media import Blobs, Media, MediaFiles, MediaInfo
-from domain.notifications import Notifications
-from domain.parking import Parking
-from domain.presence import Registry
-from domain.search import Index
-from domain.watermarks import Statuses
+from domain.media import Media, MediaFiles, MediaInfo
 from gateway.dispatcher import GROUP, READS
 from gateway.receipts import Receipts
 from ingest.loss_detection import Continuity
@@ -53,32 +40,37 @@ async def probe(_: bytes, __: str) -> MediaInfo:
     return MediaInfo(media_type="image/png", width=4, height=3)
 
 
-def twins(tables: Tables, media: MemoryMedia) -> dict[Any, Any]:
-    """A twin for each port that a stage may have."""
-    return {
-        Statuses: MemoryStatuses(tables),
-        Notifications: MemoryNotifications(tables),
-        Registry: MemoryRegistry(),
-        Counts: MemoryCounts(),
-        Parking: MemoryParking(),
-        Index: MemoryIndex(),
-        MediaFiles: media,
-        Blobs: MemoryBlobs(),
-        Probe: probe,
-    }
+def twins_of(tables: Tables) -> Callable[[Any], Any]:
+    """Return the twin of each port: MemoryNAME for the port NAME, on these tables; always the same one."""
+    given = {MediaFiles: MemoryMedia(tables), Probe: probe}
+    classes = [
+        found
+        for module in pkgutil.iter_modules(adapters.memory.__path__)
+        for _, found in inspect.getmembers(import_module(f"adapters.memory.{module.name}"), inspect.isclass)
+    ]
+
+    def twin(port: Any) -> Any:
+        if port not in given:
+            [kind] = {found for found in classes if found.__name__ == f"Memory{port.__name__}"}
+            build: Callable[..., Any] = kind
+            needs_tables = "tables" in inspect.signature(kind).parameters
+            given[port] = build(tables) if needs_tables else build()
+        return given[port]
+
+    return twin
 
 
-def built(name: str, ports: dict[Any, Any]) -> Stage:
-    """The stage of that name, on twins."""
+def built(name: str, twin: Callable[[Any], Any]) -> Stage:
+    """Return the stage of that name, on twins."""
     create = import_module(f"streams.stages.{name}").create
     hints = {parameter: port for parameter, port in get_type_hints(create).items() if parameter != "return"}
-    return create(**{parameter: ports[port] for parameter, port in hints.items()})
+    return create(**{parameter: twin(port) for parameter, port in hints.items()})
 
 
 @pytest.fixture
 def every_stage() -> list[Stage]:
-    tables = Tables()
-    return [built(name, twins(tables, MemoryMedia(tables))) for name in stages()]
+    twin = twins_of(Tables())
+    return [built(name, twin) for name in stages()]
 
 
 def test_each_file_of_streams_stages_is_a_stage_of_its_name(every_stage):
@@ -98,11 +90,11 @@ def test_a_topic_names_exactly_the_groups_that_consume_it(topic: Topic, every_st
 async def test_a_topic_names_exactly_those_that_write_it():
     """By what is in the log after everything has happened once."""
     tables, log = Tables(), MemoryLog()
-    media = MemoryMedia(tables)
+    twin = twins_of(tables)
     conversations = MemoryConversations(tables)
     await conversations.create(make.ROOM, None, "alice", ["bob"])
     await conversations.add(make.ROOM, "carol", by="alice")
-    await media.add(
+    await twin(MediaFiles).add(
         Media(media_id=UPLOAD, owner_id="alice", file_name="a.png", declared_type="image/png", size=1, sha256="a" * 64)
     )
     await MemoryIntake(tables).accept([make.draft("hi", attachments=[UPLOAD])])
@@ -114,9 +106,8 @@ async def test_a_topic_names_exactly_those_that_write_it():
     receipts = Receipts(log)
     receipts.note(make.ROOM, "bob", "phone", delivered=2, read=2)
     await receipts.flush()
-    ports = twins(tables, media)
     for name in stages():
-        stage = built(name, ports)
+        stage = built(name, twin)
         topics = {kind.TOPIC for kind in stage.reads}
         batch = [
             ConsumerRecord(record.topic, 0, offset, record.key, record.value, record.headers)
