@@ -75,8 +75,8 @@ def find_folder(data: Path | None) -> DataDir:
     folder, named = data_dir(data), named_servers() if data is None and "MILLRACE_DATA_DIR" not in os.environ else {}
     if named.keys() & ADDRESSES and stack_here(named) is None:
         raise OperatorError(
-            f"this command is about a stack on this machine, and {names(named)} may name another one:"
-            f" choose with --data, such as --data {shown_path(folder.path)}"
+            "this command is about a stack on this machine, and the environment may name another one"
+            f" ({names(named)}): choose with --data, such as --data {shown_path(folder.path)}"
         )
     return folder
 

@@ -148,7 +148,7 @@ def _of_environment(named: Mapping[Server, str], needs: Sequence[Server]) -> Tar
         signer = Signer.of(named.get(Server.SECRET, ""), os.environ)
     if missing := [server for server in needs if server not in named]:
         raise OperatorError(
-            f"{names(missing)} must be set too, because {names(named)} names a stack in the environment;"
+            f"{names(missing)} must be set too, since the environment names a stack by {names(named)};"
             " or name a stack on this machine with --data"
         )
     target = Target(origin="environment", addresses={server: named[server] for server in needs}, signer=signer)

@@ -108,7 +108,10 @@ def test_the_variables_are_printed_for_shells_editors_and_programs(up: tuple[Pat
     assert variables["MILLRACE_HTTP__PORT"] == str(ports["http"])
     assert variables["MILLRACE_OPS__PORT"] == str(ports["ingest-ops"])
     script = f'eval "$("{sys.executable}" -m cli.main env ingest --data "{data}")"; env'
-    shell = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MILLRACE_")}
+    shell = subprocess.run(
+        ["sh", "-euc", script], capture_output=True, text=True, cwd=ROOT, env=clean, check=True
+    ).stdout
     by_shell = dict(line.split("=", 1) for line in shell.splitlines() if line.startswith("MILLRACE_"))
     assert {name: value for name, value in variables.items() if name.startswith("MILLRACE_")} == by_shell
     lines = millrace("env", "ingest", "--dotenv", "--data", str(data)).stdout.splitlines()

@@ -101,7 +101,7 @@ def test_a_server_is_never_taken_from_another_stack(monkeypatch, here, server: S
     with stack_in(here / ".millrace", "here"), pytest.raises(OperatorError) as caught:
         find_target(None, *others)
     assert str(caught.value).startswith(", ".join(other.value for other in others) + " must be set too")
-    assert f"because {server.value} names a stack in the environment" in str(caught.value)
+    assert f"the environment names a stack by {server.value};" in str(caught.value)
 
 
 def test_what_a_command_does_not_need_may_be_missing(monkeypatch, here):
@@ -216,7 +216,7 @@ def test_commands_about_a_folder_do_not_guess_it_while_the_environment_names_ser
     assert find_folder(None).path == here / ".millrace"
     name(monkeypatch, REDIS)
     with stack_in(here / ".millrace", "here"):
-        with pytest.raises(OperatorError, match=r"on this machine, and MILLRACE_REDIS__URL .* --data ./.millrace"):
+        with pytest.raises(OperatorError, match=r"on this machine, .*MILLRACE_REDIS__URL.* --data ./.millrace"):
             find_folder(None)
         assert find_folder(here / ".millrace").path == here / ".millrace"
     monkeypatch.setenv("MILLRACE_DATA_DIR", str(here / "mine"))
