@@ -148,8 +148,16 @@ def test_the_jitter_never_undercuts_what_the_server_asks_for(seed: int, at_least
 def test_a_reconnect_frame_says_when_to_come_back_without_jitter():
     timer = ReconnectTimer(Backoff(first_s=1, max_s=1, least=1, most=1))
     timer.received(Reconnect(after_ms=4000), 10.0)
-    assert timer.wait_s(11.5) == 2.5
-    assert timer.wait_s(11.5) == 1
+    assert timer.wait_s(13.5) == 0.5
+    timer.received(Reconnect(after_ms=4000), 10.0)
+    assert timer.wait_s(14.5) == 0
+    assert timer.wait_s(14.5) == 1
+
+
+def test_a_connection_that_is_lost_before_the_time_it_was_given_is_made_again_at_once():
+    timer = ReconnectTimer(Backoff(first_s=1, max_s=1, least=1, most=1))
+    timer.received(Reconnect(after_ms=60_000), 10.0)
+    assert timer.wait_s(12.0) == 1
 
 
 def test_a_refusal_with_a_time_is_waited_for():

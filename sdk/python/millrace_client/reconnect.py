@@ -33,11 +33,12 @@ class ReconnectTimer:
     def wait_s(self, now: float, retry_after_s: float = 0.0) -> float:
         """Return how long to wait, from now. ``retry_after_s`` is what a refused handshake has asked for.
 
-        The time of a ``reconnect`` frame gets no jitter: the server has spread it over all its clients.
+        The time of a ``reconnect`` frame gets no jitter: the server has spread it over all its clients. A connection
+        that is lost before that time is opened again like any other.
         """
         asked_s = max(retry_after_s, self._retry_after_s)
         self._retry_after_s = 0.0
-        if self._return_at is not None:
-            wait_s, self._return_at = max(0.0, self._return_at - now), None
-            return wait_s
-        return self.backoff.next(asked_s)
+        if self._return_at is None:
+            return self.backoff.next(asked_s)
+        left_s, self._return_at = max(0.0, self._return_at - now), None
+        return min(left_s, self.backoff.next(asked_s))
