@@ -45,9 +45,9 @@ fmt: setup ## format the code, fix what ruff can fix
 	@$(BIN)/ruff format .
 
 coverage: setup jars ## run unit, flow and contract tests; print the lines that they miss
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q tests/unit tests/flow tests/contract
-	$(BIN)/coverage report
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -q tests/unit tests/flow tests/contract; failed=$$?; \
+	$(BIN)/coverage report; exit $$failed
 
 verify: setup jars ## run the slow tests: what a stack and a cluster must survive
 	$(STEP) "programs for tests" sh tests/tools.sh haproxy nginx faketime chromium
