@@ -448,7 +448,7 @@ async def test_a_slow_reader_pauses_the_socket_and_loses_nothing(world: World):
         stream = client.follow(make.ROOM, after=0)
         task = asyncio.create_task(client.run())
         await until(lambda: len(stream._frames) >= 512)
-        assert not live._reading.is_set()
+        assert not live._reading.is_open
         seqs = []
         async for frame in stream:
             if isinstance(frame, NewMessage):

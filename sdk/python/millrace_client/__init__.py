@@ -1,7 +1,7 @@
 """Client library of Millrace: sends messages that are stored once, and follows conversations without a gap."""
 
 from millrace_client.client import Client, FrameStream, open_client
-from millrace_client.connection import ConnectionListener, LiveConnection
+from millrace_client.connection import LiveConnection
 from millrace_client.cursors import CursorStore, MemoryCursors, SqliteCursors
 from millrace_client.errors import (
     Conflict,
@@ -32,7 +32,7 @@ from millrace_client.frames import (
 )
 from millrace_client.http import HttpClient, Posted, open_http_client
 from millrace_client.retries import RetryingTransport, open_http
-from millrace_client.subscription import Listener, Subscription
+from millrace_client.subscription import ConnectionListener, Listener, Subscription
 from millrace_client.tokens import Token, TokenProvider
 
 __all__ = [

@@ -15,13 +15,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from millrace_client.connection import ConnectionListener, LiveConnection
+from millrace_client.connection import LiveConnection
 from millrace_client.cursors import CursorStore
 from millrace_client.errors import MembershipEnded
 from millrace_client.frames import ContentFrame, Frame, decode_frame
 from millrace_client.http import HttpClient
 from millrace_client.retries import open_http
-from millrace_client.subscription import Listener, Subscription
+from millrace_client.subscription import ConnectionListener, Listener, Subscription
 from millrace_client.tokens import Token
 
 _FULL, _LOW = 512, 128

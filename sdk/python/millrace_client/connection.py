@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
@@ -36,24 +36,15 @@ from millrace_client.frames import (
     decode_frame,
     place_of,
 )
+from millrace_client.read_gate import ReadGate
 from millrace_client.reconnect import ReconnectTimer
 from millrace_client.refresh import TokenRefresher
-from millrace_client.subscription import Listener, Subscription
+from millrace_client.subscription import ConnectionListener, Listener, Subscription
 from millrace_client.sync import ConversationSync
 from millrace_client.tokens import Token, TokenSource
 from millrace_client.transport import ClientTransport, Ending, ending_of, open_transport
 
 _log = logging.getLogger(__name__)
-
-
-class ConnectionListener(Protocol):
-    """Receives what is about no subscribed conversation. Calls come from the event loop and must not block."""
-
-    def on_frame(self, frame: Frame, raw: bytes) -> None:
-        """Take a frame: ``connected``, presence, a notification, a hint about another conversation, an error."""
-
-    def on_disconnected(self, reason: str) -> None:
-        """Note that the connection, or a try to open one, has ended; another try follows."""
 
 
 @dataclass(slots=True, eq=False)
@@ -76,8 +67,7 @@ class LiveConnection:
     tokens: TokenSource = field(init=False)
     _refresher: TokenRefresher = field(init=False)
     _transport: ClientTransport | None = None
-    _reading: asyncio.Event = field(default_factory=asyncio.Event)
-    _paused_by: set[int] = field(default_factory=set)
+    _reading: ReadGate = field(default_factory=ReadGate)
     _stopped: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _refs: int = 0
@@ -87,7 +77,6 @@ class LiveConnection:
     def __post_init__(self) -> None:
         self.tokens = TokenSource(self.token)
         self._refresher = TokenRefresher(self.tokens, self._send_token)
-        self._reading.set()
 
     # conversations
 
@@ -178,7 +167,7 @@ class LiveConnection:
 
     async def _wait(self, ending: Ending) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.timer.wait_s(_now(), ending.retry_after_s)):
+            async with asyncio.timeout(self.timer.wait_s(asyncio.get_running_loop().time(), ending.retry_after_s)):
                 await self._stopped.wait()
 
     def opened(self, transport: ClientTransport) -> None:
@@ -208,7 +197,7 @@ class LiveConnection:
         self._dispatch(frame, raw)
 
     def _dispatch(self, frame: Frame, raw: bytes) -> None:
-        self.timer.received(frame, _now())
+        self.timer.received(frame, asyncio.get_running_loop().time())
         match frame:
             case Connected(expires_at=expires_at):
                 self._was_renewed = False
@@ -269,15 +258,12 @@ class LiveConnection:
     # reading and leaving
 
     def pause_reading(self, holder: object = None) -> None:
-        """Read nothing until each holder resumes. The server keeps what waits, and cuts who pauses for too long."""
-        self._paused_by.add(id(holder))
-        self._reading.clear()
+        """Read nothing until each holder resumes. The server closes a client that pauses for too long."""
+        self._reading.pause(holder)
 
     def resume_reading(self, holder: object = None) -> None:
         """Read on, unless another holder has paused the reading."""
-        self._paused_by.discard(id(holder))
-        if not self._paused_by:
-            self._reading.set()
+        self._reading.resume(holder)
 
     def abort(self) -> None:
         """Cut the connection without a closing handshake; it comes back."""
@@ -287,7 +273,7 @@ class LiveConnection:
     def stop(self, *, abruptly: bool = False) -> None:
         """Go away for good, without waiting for the end; ``abruptly`` without a closing handshake, too."""
         self._stopped.set()
-        self._reading.set()
+        self._reading.open()
         if abruptly:
             self.abort()
         else:
@@ -312,7 +298,3 @@ class LiveConnection:
 async def _send(transport: ClientTransport, frame: ClientFrame) -> None:
     with suppress(ConnectionClosed):  # run() comes back
         await transport.send(msgspec.json.encode(frame), text=True)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

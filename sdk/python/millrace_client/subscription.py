@@ -19,6 +19,16 @@ _LATER_S = (0.2, 1.0)
 _TYPING_S = 1.0
 
 
+class ConnectionListener(Protocol):
+    """Receives what is about no subscribed conversation. Calls come from the event loop and must not block."""
+
+    def on_frame(self, frame: Frame, raw: bytes) -> None:
+        """Take a frame: ``connected``, presence, a notification, a hint about another conversation, an error."""
+
+    def on_disconnected(self, reason: str) -> None:
+        """Note that the connection, or a try to open one, has ended; another try follows."""
+
+
 class Listener:
     """Receives what arrives in one conversation; override what is of interest. Calls come from the event loop, one at
     a time, and must not block. An exception of a listener ends ``LiveConnection.run``, which raises it.
