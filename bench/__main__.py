@@ -15,6 +15,7 @@ from bench import backlog, fanout, intake, machine, memory, plot, storm, summary
 from bench.pairs import Result
 from bench.process import BenchError
 from bench.world import World, open_world
+from runtime.logs import configure_command
 from schemas.clock import now
 
 Metric: TypeAlias = Callable[[World, int, float], Awaitable[list[Result]]]
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--into", type=Path, default=Path("bench/results"), help="where results are kept")
     options = parser.parse_args()
+    configure_command()
     names = [name.strip() for name in options.only.split(",") if name.strip()]
     if unknown := set(names) - METRICS.keys():
         parser.error(f"no metric is called {', '.join(sorted(unknown))}; there are {', '.join(METRICS)}")

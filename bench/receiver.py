@@ -13,6 +13,7 @@ from hiredis import Reader, pack_command
 
 from adapters.redis.client import connect, target
 from adapters.redis.subscriptions import open_subscriptions
+from runtime.logs import configure_command
 
 CHANNEL = "conversation:bench:messages"
 CHUNK = 20_000
@@ -83,5 +84,6 @@ async def listen(url: str, count: Callable[[], None]) -> None:
 
 
 if __name__ == "__main__":
+    configure_command()
     way = {"ours": ours, "bare": bare, "listen": listen}[sys.argv[1]]
     uvloop.run(way(os.environ["REDIS_URL"], Counter().one))

@@ -15,6 +15,7 @@ from cli.audit import audit
 from cli.command import AsJson, Data, DataFolder, explain, find_folder, find_target, run
 from cli.target import Server, shown_path
 from domain.errors import MillraceError
+from runtime.logs import configure_command
 from stack.errors import OperatorError, StackError
 from stack.running import data_dir, running_stack
 
@@ -172,6 +173,7 @@ def setup(
 
 def main() -> None:
     """Run the command; print an expected error as one line, without a traceback."""
+    configure_command()
     try:
         app()
     except (OperatorError, StackError) as exc:

@@ -56,6 +56,22 @@ def configure(node: str, level: str = "info") -> None:
     structlog.contextvars.bind_contextvars(node=node)
 
 
+def configure_command() -> None:
+    """Set up the logs of a command: warnings, as JSON lines on standard error; standard output is for its results."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+            _traced,
+            _capped,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        cache_logger_on_first_use=False,  # so that a replaced standard error is heeded
+    )
+
+
 def _traced(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     exc_info = event.pop("exc_info", None)
     if exc_info is True:

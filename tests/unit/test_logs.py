@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from domain.errors import Unavailable
-from runtime.logs import configure
+from runtime.logs import configure, configure_command
 
 SECRET = "canary-of-a-token"
 
@@ -63,3 +63,16 @@ def test_our_own_texts_are_logged_and_causes_are_named(lines):
 def test_what_a_library_says_ends_with_its_first_line(lines):
     logging.getLogger("asyncio").error("Task exception was never retrieved\nfuture: <Task exception=%s>", SECRET)
     assert [said["event"] for said in lines()] == ["Task exception was never retrieved"]
+
+
+def test_a_command_keeps_standard_output_for_its_results(capsys):
+    configure_command()
+    try:
+        structlog.get_logger().debug("topics_created", topics=["message.created"])
+        structlog.get_logger().warning("producer_discarded", client_id="millrace", reason="TimeoutError")
+    finally:
+        structlog.reset_defaults()
+    out, err = capsys.readouterr()
+    assert out == ""
+    [line] = map(json.loads, err.splitlines())
+    assert (line["event"], line["level"], line["reason"]) == ("producer_discarded", "warning", "TimeoutError")
