@@ -26,7 +26,7 @@ from domain.revocations import RevokedTokens
 from gateway.limits import Limits
 from gateway.node import Dependencies, GatewayConfig, assemble
 from gateway.server import start_server
-from runtime.lifecycle import settled, until_told_to_stop
+from runtime.lifecycle import freeze_gc, until_told_to_stop
 from runtime.logs import configure
 from runtime.settings import Settings
 
@@ -58,14 +58,14 @@ async def run(settings: Settings) -> None:
             fanout=fanout,
             pubsub=await enter(open_subscriptions(url, settings.node)),
             registry=await enter(open_registry(url, node=settings.node, lease_s=settings.gateway.lease_s)),
-            throttle=RedisEphemeralThrottle(fanout.servers, settings.node),
-            answers=RedisAnswers(fanout.servers),
+            throttle=RedisEphemeralThrottle(fanout.client, settings.node),
+            answers=RedisAnswers(fanout.client),
             log=MemoryLog(),
         )
         node = assemble(world, GatewayConfig(limits=FROM_ONE_MACHINE))
         tasks = [asyncio.create_task(work()) for work in node.services]
         await start_server(node.gateway, settings.ws.host, settings.ws.port)
-        settled()
+        freeze_gc()
         print("ready", flush=True)
         await until_told_to_stop()
         for task in tasks:

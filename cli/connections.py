@@ -13,7 +13,7 @@ from schemas.clock import wire_seconds
 
 if TYPE_CHECKING:
     from adapters.redis.gateway_directory import Held
-    from adapters.redis.slot_client import Servers
+    from adapters.redis.slot_client import SlotClient
 
 app = typer.Typer(help="List, show and close live connections.", no_args_is_help=True)
 
@@ -30,7 +30,7 @@ def list_connections(
     """List all connections whose lease has not expired, oldest first."""
     from adapters.redis.gateway_directory import connections
 
-    found = run_on_redis(data, lambda servers: connections(servers, user=user, node=node))
+    found = run_on_redis(data, lambda client: connections(client, user=user, node=node))
     columns: Columns = {
         "connection": "connectionId",
         "user": "userId",
@@ -45,24 +45,24 @@ def list_connections(
 @app.command()
 def show(connection_id: ConnectionId, data: Data = None) -> None:
     """Show a connection as JSON: its entry in the registry, and what its gateway reports now."""
-    connection, answer = run_on_redis(data, lambda servers: _call(servers, connection_id, "connection.show"))
+    connection, answer = run_on_redis(data, lambda client: _call(client, connection_id, "connection.show"))
     print(json.dumps({**_row(connection), **answer["connection"]}, indent=2))
 
 
 @app.command()
 def close(connection_id: ConnectionId, data: Data = None, as_json: AsJson = False) -> None:
     """Close a connection with code 4410. Its client may reconnect: its token stays valid."""
-    connection, answer = run_on_redis(data, lambda servers: _call(servers, connection_id, "connection.close"))
+    connection, answer = run_on_redis(data, lambda client: _call(client, connection_id, "connection.close"))
     code = answer["closeCode"]
     text = f"closed a connection of {connection.user_id} on {connection.node} with code {code}"
     print_result({**_row(connection), "closeCode": code}, text, as_json=as_json)
 
 
-async def _call(servers: Servers, connection_id: str, request: str) -> tuple[Held, Any]:
+async def _call(client: SlotClient, connection_id: str, request: str) -> tuple[Held, Any]:
     from adapters.redis.gateway_directory import connection
 
-    found = await connection(servers, connection_id)
-    return found, await call_gateway(servers, found.node, {"type": request, "id": connection_id})
+    found = await connection(client, connection_id)
+    return found, await call_gateway(client, found.node, {"type": request, "id": connection_id})
 
 
 def _row(connection: Held) -> dict[str, Any]:

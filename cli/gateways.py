@@ -16,7 +16,7 @@ from stack.errors import OperatorError
 
 if TYPE_CHECKING:
     from adapters.redis.gateway_directory import Gateway
-    from adapters.redis.slot_client import Servers
+    from adapters.redis.slot_client import SlotClient
 
 app = typer.Typer(help="List the gateways, and drain one.", no_args_is_help=True)
 
@@ -54,40 +54,40 @@ def drain(
     Its supervisor restarts it, as `millrace up` does.
     """
     over_s = option_seconds("--over", over)
-    result = run_on_redis(data, lambda servers: _drain(servers, node, over_s, wait, until_back))
+    result = run_on_redis(data, lambda client: _drain(client, node, over_s, wait, until_back))
     text = f"{node} {result['state']}; it had {result['connections']} connections"
     print_result(result, text, as_json=as_json)
 
 
-async def _drain(servers: Servers, node: str, over_s: int, wait: bool, until_back: bool) -> dict[str, Any]:
-    before = await _find(servers, node)
+async def _drain(client: SlotClient, node: str, over_s: int, wait: bool, until_back: bool) -> dict[str, Any]:
+    before = await _find(client, node)
     if before is None:
         raise OperatorError(f"gateway {node} is not running; see `millrace gateways list`")
-    answer = await call_gateway(servers, node, {"type": "node.drain", "overS": over_s})
+    answer = await call_gateway(client, node, {"type": "node.drain", "overS": over_s})
     state = "drains"
     if wait or until_back:
-        await _until(servers, node, lambda now: now is None or now.life != before.life, over_s + _END_S, "ended")
+        await _until(client, node, lambda now: now is None or now.life != before.life, over_s + _END_S, "ended")
         state = "has ended"
     if until_back:
-        await _until(servers, node, lambda now: now is not None and now.life != before.life, _BACK_S, "restarted")
+        await _until(client, node, lambda now: now is not None and now.life != before.life, _BACK_S, "restarted")
         state = "has ended and is back"
     return {"node": node, "state": state, "overS": over_s, "connections": answer["connections"]}
 
 
 async def _until(
-    servers: Servers, node: str, is_so: Callable[[Gateway | None], bool], within_s: float, change: str
+    client: SlotClient, node: str, is_so: Callable[[Gateway | None], bool], within_s: float, change: str
 ) -> None:
     deadline = asyncio.get_running_loop().time() + within_s
-    while not is_so(await _find(servers, node)):
+    while not is_so(await _find(client, node)):
         if asyncio.get_running_loop().time() > deadline:
             raise OperatorError(f"{node} has not {change} within {within_s:.0f} s; see its log")
         await asyncio.sleep(_POLL_S)
 
 
-async def _find(servers: Servers, node: str) -> Gateway | None:
+async def _find(client: SlotClient, node: str) -> Gateway | None:
     from adapters.redis.gateway_directory import gateways
 
-    return next((gateway for gateway in await gateways(servers) if gateway.node == node), None)
+    return next((gateway for gateway in await gateways(client) if gateway.node == node), None)
 
 
 def _row(gateway: Gateway) -> dict[str, Any]:

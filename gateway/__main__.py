@@ -35,7 +35,7 @@ from gateway.node import Dependencies, GatewayConfig, assemble
 from gateway.origins import allowed
 from gateway.server import start_server
 from runtime.health import operator_server
-from runtime.lifecycle import settled, until_told_to_stop
+from runtime.lifecycle import freeze_gc, until_told_to_stop
 from runtime.logs import configure
 from runtime.settings import Settings
 
@@ -73,8 +73,8 @@ async def run(settings: Settings) -> int:
             fanout=fanout,
             pubsub=subscriptions,
             registry=registry,
-            throttle=RedisEphemeralThrottle(fanout.servers, settings.node),
-            answers=RedisAnswers(fanout.servers),
+            throttle=RedisEphemeralThrottle(fanout.client, settings.node),
+            answers=RedisAnswers(fanout.client),
             log=log,
         )
         node = assemble(dependencies, config)
@@ -84,7 +84,7 @@ async def run(settings: Settings) -> int:
         stop = asyncio.create_task(until_told_to_stop())
         drain = asyncio.create_task(node.control.until_drained())
         server = await start_server(node.gateway, settings.ws.host, settings.ws.port)
-        settled()
+        freeze_gc()
         ready = True
         _log.info("node_ready", ws_port=settings.ws.port)
         done, _ = await asyncio.wait({stop, drain, *tasks}, return_when=asyncio.FIRST_COMPLETED)

@@ -18,7 +18,7 @@ async def until_told_to_stop() -> None:
     await stopped.wait()
 
 
-def settled() -> None:
+def freeze_gc() -> None:
     """Exempt all objects that exist now from garbage collection; call it once, at the end of the start.
 
     A full collection of a node with thousands of sockets takes tens of milliseconds, and finds only cycles of ended

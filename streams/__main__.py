@@ -15,7 +15,7 @@ from adapters.kafka.producer import open_log
 from adapters.postgres.epochs import PostgresEpochs
 from adapters.postgres.pool import Pool, open_pool
 from runtime.health import operator_server
-from runtime.lifecycle import settled, until_told_to_stop
+from runtime.lifecycle import freeze_gc, until_told_to_stop
 from runtime.logs import configure
 from runtime.settings import Settings
 from schemas.topics import stages
@@ -109,7 +109,7 @@ async def run(name: str, settings: Settings) -> None:
         _log.debug("topics_awaited", stage=name, topics=topics)
         await wait_for_topics(settings.kafka.bootstrap, topics, _WAIT_S)
         worker = Worker(stage, log, settings.kafka.bootstrap, settings.data_dir, PostgresEpochs(pool, name))
-        settled()
+        freeze_gc()
         await worker.run(until_told_to_stop)
 
 

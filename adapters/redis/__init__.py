@@ -1,1 +1,1 @@
-"""Redis, a hint: pub/sub, the registry of connections, rate limits. Only this package knows redis."""
+"""Redis: pub/sub, the registry of connections, rate limits. All of it is a hint. Only this package knows redis."""

@@ -1,4 +1,4 @@
-"""One way to connect: bounded waits, no silent retries, outages become Unavailable."""
+"""Clients of Redis servers: bounded waits, no silent retries; outages become Unavailable."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from redis.exceptions import RedisClusterException, RedisError
 from domain.errors import Unavailable
 
 CLUSTER = "redis+cluster"
-# uvloop says RuntimeError when a connection that has just died is written to.
+# uvloop raises RuntimeError for a write to a connection that has just died.
 OUTAGES = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
 _TIMEOUT_S = 2.0
 
 
 class Address(NamedTuple):
-    """Of one server."""
+    """Host and port of one server."""
 
     host: str
     port: int
@@ -30,7 +30,7 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a URL names: one server, or some nodes of a cluster."""
+    """Servers that a URL names: one alone, or some nodes of a cluster."""
 
     url: str = field(repr=False)
     nodes: tuple[Address, ...]
@@ -38,32 +38,32 @@ class Target:
     password: str | None = field(default=None, repr=False)
 
     def url_of(self, address: Address) -> str:
-        """The URL of one of the servers alone."""
+        """Return the URL of one of the servers, as of a server alone."""
         if not self.is_cluster:
             return self.url
         return f"redis://:{quote(self.password or '', safe='')}@{address.host}:{address.port}"
 
 
 def target(url: str) -> Target:
-    """Read ``redis://[:password@]host:port/0``, or ``redis+cluster://[:password@]host:port,host:port``.
+    """Parse ``redis://[:password@]host:port/0``, or ``redis+cluster://[:password@]host:port,host:port``.
 
     Raises ValueError.
     """
     parts = urlsplit(url)
     if parts.scheme != CLUSTER:
         if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-            raise ValueError("no Redis URL")
+            raise ValueError("the Redis URL must be redis://HOST:PORT/0 or redis+cluster://HOST:PORT,HOST:PORT")
         return Target(url, (Address(parts.hostname, parts.port or 6379),))
     credentials, _, hosts = parts.netloc.rpartition("@")
-    each = [urlsplit(f"//{host}") for host in hosts.split(",")]
-    nodes = tuple(Address(one.hostname, one.port or 6379) for one in each if one.hostname)
-    if len(nodes) != len(each):
-        raise ValueError("no Redis URL")
+    addresses = [urlsplit(f"//{host}") for host in hosts.split(",")]
+    nodes = tuple(Address(each.hostname, each.port or 6379) for each in addresses if each.hostname)
+    if len(nodes) != len(addresses):
+        raise ValueError("the Redis URL must be redis://HOST:PORT/0 or redis+cluster://HOST:PORT,HOST:PORT")
     return Target(url, nodes, True, unquote(credentials.partition(":")[2]) or None)
 
 
 def connect(target: Target, address: Address | None = None) -> Redis:
-    """A client of one server that gives up within seconds; nothing is sent yet."""
+    """Return a client of one server that gives up within seconds. Nothing is sent yet."""
     bounds: dict[str, Any] = {
         "socket_timeout": _TIMEOUT_S,
         "socket_connect_timeout": _TIMEOUT_S,
@@ -78,14 +78,14 @@ def connect(target: Target, address: Address | None = None) -> Redis:
     return Redis(host=host, port=port, password=target.password, **bounds)
 
 
-async def ask(client: Redis, *words: Any) -> Any:
-    """The answer to one command. Raises the client's errors."""
-    return await client.execute_command(*words)  # type: ignore[no-untyped-call]
+async def execute(client: Redis, *arguments: Any) -> Any:
+    """Return the reply to one command. Raises the client's errors."""
+    return await client.execute_command(*arguments)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def unavailable_on_outage() -> Iterator[None]:
-    """Errors of the client leave as ours."""
+    """Raise Unavailable in place of the client's errors."""
     try:
         yield
     except OUTAGES as exc:

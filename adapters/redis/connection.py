@@ -1,7 +1,7 @@
-"""A connection, read a socket's worth at a time, and written to once in each turn of the loop.
+"""Connection to one Redis server: parses all replies of a read at once, and writes once in each turn of the loop.
 
-A message costs a small part of what it costs to read it through the client library (docs/performance.md), which still
-says how to connect: host, TLS, user and password.
+Reading a message through the client library costs many times more (docs/performance.md). The library still supplies the
+parameters of a connection: host, TLS, user and password.
 """
 
 from __future__ import annotations
@@ -10,110 +10,124 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
+import structlog
 from hiredis import ProtocolError, Reader, pack_command
 from redis.asyncio import Redis
 from redis.exceptions import MovedError, ResponseError
 
+_log = structlog.get_logger()
+
 CONNECT_S = 2.0
-_LOOK_S = 1.0
-_ASK_AFTER_S = 4.0
+_CHECK_INTERVAL_S = 1.0
+_PING_AFTER_S = 4.0
 _SILENT_S = 6.5
-"""A server that has not answered a ping for so long is gone."""
+"""Seconds without a reply, also to a ping, after which the server counts as gone."""
 
 
-class Line(asyncio.Protocol):
-    """One connection. ``heard`` gets each reply: a list for what is pushed, ResponseError for an error."""
+class RedisConnection(asyncio.Protocol):
+    """Connection to a server. ``on_reply`` gets each reply: a list for a push, ResponseError for an error."""
 
-    def __init__(self, heard: Callable[[Any], None], ended: Callable[[], None]) -> None:
+    def __init__(self, on_reply: Callable[[Any], None], on_lost: Callable[[], None]) -> None:
         self._loop = loop = asyncio.get_running_loop()
         self._now = loop.time
-        self._heard = heard
-        self._ended = ended
-        self._out: list[bytes] = []
+        self._on_reply = on_reply
+        self._on_lost = on_lost
+        self._unsent: list[bytes] = []
         self._reader = Reader(replyError=_error)
         self._lost: asyncio.Future[None] = loop.create_future()
-        self._heard_at = loop.time()
-        self._resting = False
+        self._received_at = loop.time()
+        self._paused = False
         self._transport: asyncio.Transport
+        self.server = ""
+        """Host and port of the other end."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # that of uvloop only behaves like one
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's has the methods and not the base class
+        host, port, *_ = transport.get_extra_info("peername") or ("", 0)
+        self.server = f"{host}:{port}"
+        _log.debug("redis_connection_opened", server=self.server)
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = self._now()
-        reader, heard = self._reader, self._heard
+        self._received_at = self._now()
+        reader, on_reply = self._reader, self._on_reply
         reader.feed(data)
         try:
-            while (said := reader.gets()) is not False:
-                heard(said)
+            while (reply := reader.gets()) is not False:
+                on_reply(reply)
         except ProtocolError:
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._lost.done():
             self._lost.set_result(None)
-        self._ended()
+        _log.debug("redis_connection_lost", server=self.server, reason=type(exc).__name__ if exc else "closed")
+        self._on_lost()
 
     @property
     def is_lost(self) -> bool:
-        """Whether it has ended."""
+        """Return True once the connection has ended."""
         return self._lost.done() or self._transport.is_closing()
 
     def send(self, *commands: Iterable[Any]) -> None:
-        """Write these commands in this turn of the loop, unless the connection has just died."""
-        if not self._out:
+        """Write these commands in this turn of the loop; drop them if the connection has just died."""
+        if not self._unsent:
             self._loop.call_soon(self._write)
-        self._out += [pack_command(tuple(command)) for command in commands]
+        self._unsent += [pack_command(tuple(command)) for command in commands]
 
     def _write(self) -> None:
-        out, self._out = self._out, []
+        unsent, self._unsent = self._unsent, []
         if not self._transport.is_closing():
-            self._transport.write(b"".join(out))
+            self._transport.write(b"".join(unsent))
 
-    def rest(self) -> None:
-        """Read nothing for now: too much waits already."""
-        if not (self._resting or self._transport.is_closing()):
-            self._resting = True
+    def pause_reading(self) -> None:
+        """Stop reading for now, because too many replies wait already."""
+        if not (self._paused or self._transport.is_closing()):
+            self._paused = True
             self._transport.pause_reading()
 
-    def go_on(self) -> None:
+    def resume_reading(self) -> None:
         """Read again."""
-        if self._resting and not self._transport.is_closing():
-            self._resting = False
-            self._heard_at = self._now()
+        if self._paused and not self._transport.is_closing():
+            self._paused = False
+            self._received_at = self._now()
             self._transport.resume_reading()
 
     async def until_lost(self) -> None:
-        """Raises ConnectionError once it has ended, TimeoutError once its server has been silent for too long."""
+        """Raise ConnectionError once the connection has ended, TimeoutError once its server is silent for too long."""
         while not self._lost.done():
-            await asyncio.wait({self._lost}, timeout=_LOOK_S)
-            silent = 0.0 if self._resting else self._now() - self._heard_at
+            await asyncio.wait({self._lost}, timeout=_CHECK_INTERVAL_S)
+            # While reading is paused the silence is ours, not the server's.
+            silent = 0.0 if self._paused else self._now() - self._received_at
             if silent > _SILENT_S:
                 raise TimeoutError("the server is silent")
-            if silent > _ASK_AFTER_S:
+            if silent > _PING_AFTER_S:
                 self.send(["PING"])
         raise ConnectionError("the connection has ended")
 
     def close(self) -> None:
-        """End it."""
+        """End the connection at once."""
         self._transport.abort()
 
 
-async def open_line(client: Redis, heard: Callable[[Any], None], ended: Callable[[], None] = lambda: None) -> Line:
-    """Connect as the client would; nothing is said yet. Raises what it would."""
-    like = client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+async def open_connection(
+    client: Redis, on_reply: Callable[[Any], None], on_lost: Callable[[], None] = lambda: None
+) -> RedisConnection:
+    """Connect with the client's parameters; nothing is sent yet. Raises what the client would."""
+    template = client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
     async with asyncio.timeout(CONNECT_S):
         loop = asyncio.get_running_loop()
-        _, line = await loop.create_connection(lambda: Line(heard, ended), **like._connection_arguments())
-    return line
+        _, connection = await loop.create_connection(
+            lambda: RedisConnection(on_reply, on_lost), **template._connection_arguments()
+        )
+    return connection
 
 
 def credentials(client: Redis) -> tuple[str | None, str | None, int]:
-    """User, password and number of the database."""
-    asked = client.connection_pool.connection_kwargs
-    return asked.get("username"), asked.get("password"), int(asked.get("db") or 0)
+    """Return user, password and number of the database."""
+    parameters = client.connection_pool.connection_kwargs
+    return parameters.get("username"), parameters.get("password"), int(parameters.get("db") or 0)
 
 
-def _error(said: str) -> ResponseError:
-    kind, _, rest = said.partition(" ")
-    return MovedError(rest) if kind == "MOVED" else ResponseError(said)
+def _error(text: str) -> ResponseError:
+    kind, _, rest = text.partition(" ")
+    return MovedError(rest) if kind == "MOVED" else ResponseError(text)

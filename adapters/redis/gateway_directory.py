@@ -1,4 +1,4 @@
-"""Gateways and connections as operators see them, and asking a gateway for something."""
+"""Directory of gateways and connections for operators, and requests to a gateway."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from adapters.redis.registry import LIVES, connection_key, held_key, node_key, node_of, now_ms, user_key
-from adapters.redis.slot_client import Servers
+from adapters.redis.slot_client import SlotClient
 from domain.errors import NotFound, Unavailable
 from schemas.ids import new_id
 
@@ -19,12 +19,12 @@ _ANSWER_MS = 60_000
 
 
 class NoAnswer(Unavailable):
-    """A node that was asked says nothing."""
+    """Gateway that did not answer a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A node whose lease lives. Times are Unix milliseconds."""
+    """Gateway whose lease is current. Times are Unix milliseconds."""
 
     node: str
     life: str
@@ -36,7 +36,7 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A connection whose lease lives, and that of the life of its node."""
+    """Connection whose lease is current, as is the lease of its node's life. Times are Unix milliseconds."""
 
     connection_id: str
     user_id: str
@@ -48,74 +48,72 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class RedisAnswers:
-    """Where operators wait for answers."""
+    """Answers of a gateway to operators, in a list per request."""
 
-    servers: Servers
+    client: SlotClient
 
     async def answer(self, reply: str, data: bytes) -> None:
-        """Leave it there for a minute. Raises Unavailable."""
-        await self.servers.run([("RPUSH", reply, data), ("PEXPIRE", reply, _ANSWER_MS)])
+        """Leave an answer for a minute. Raises Unavailable."""
+        await self.client.run([("RPUSH", reply, data), ("PEXPIRE", reply, _ANSWER_MS)])
 
 
-async def gateways(servers: Servers) -> Sequence[Gateway]:
-    """All whose lease lives, by name. Raises Unavailable."""
-    lives = await _lives(servers)
-    notes = await servers.run([("HGETALL", node_key(node_of(life))) for life in lives])
-    counts = await servers.run([("HLEN", held_key(servers, life)) for life in lives])
+async def gateways(client: SlotClient) -> Sequence[Gateway]:
+    """Return the gateways whose lease is current, by name. Raises Unavailable."""
+    lives = await _lives(client)
+    notes = await client.run([("HGETALL", node_key(node_of(life))) for life in lives])
+    counts = await client.run([("HLEN", held_key(client, life)) for life in lives])
     found = []
     for life, note, count in zip(lives, notes, counts, strict=True):
-        said = _text(note)
-        if said.get("life") == life:
-            about = int(said["since"]), int(said["lease"]), said["draining"] == "1"
-            found.append(Gateway(node_of(life), life, *about, count))
+        fields = _text(note)
+        if fields.get("life") == life:
+            times = int(fields["since"]), int(fields["lease"])
+            found.append(Gateway(node_of(life), life, *times, fields["draining"] == "1", count))
     return sorted(found, key=lambda one: one.node)
 
 
-async def connections(servers: Servers, *, user: str | None = None, node: str | None = None) -> Sequence[Held]:
-    """Those of a user, of a node, or all; oldest first. Raises Unavailable."""
-    lives = await _lives(servers)
+async def connections(client: SlotClient, *, user: str | None = None, node: str | None = None) -> Sequence[Held]:
+    """Return the connections of a user, of a node, or all; oldest first. Raises Unavailable."""
+    lives = await _lives(client)
     if user is not None:
-        [found] = await servers.run([("ZRANGEBYSCORE", user_key(servers, user), now_ms(), "+inf")])
+        [found] = await client.run([("ZRANGEBYSCORE", user_key(client, user), now_ms(), "+inf")])
         ids = list(found)
     else:
         wanted = [life for life in lives if node in (None, node_of(life))]
-        ids = [
-            id_ for held in await servers.run([("HKEYS", held_key(servers, life)) for life in wanted]) for id_ in held
-        ]
-    notes = await servers.run([("HGETALL", connection_key(id_.decode())) for id_ in ids])
+        ids = [id_ for held in await client.run([("HKEYS", held_key(client, life)) for life in wanted]) for id_ in held]
+    notes = await client.run([("HGETALL", connection_key(id_.decode())) for id_ in ids])
     all_ = [_held(id_.decode(), note, lives) for id_, note in zip(ids, map(_text, notes), strict=True)]
     return sorted((one for one in all_ if one and node in (None, one.node)), key=lambda one: one.since_ms)
 
 
-async def connection(servers: Servers, connection_id: str) -> Held:
-    """One connection. Raises NotFound, Unavailable."""
-    [note] = await servers.run([("HGETALL", connection_key(connection_id))])
-    found = _held(connection_id, _text(note), await _lives(servers))
+async def connection(client: SlotClient, connection_id: str) -> Held:
+    """Return one connection. Raises NotFound, Unavailable."""
+    [note] = await client.run([("HGETALL", connection_key(connection_id))])
+    found = _held(connection_id, _text(note), await _lives(client))
     if found is None:
         raise NotFound("no such connection, or it has ended")
     return found
 
 
-async def ask(servers: Servers, node: str, asked: Mapping[str, Any], within_s: float = 5.0) -> Any:
-    """Say something on a node's channel, with the key under which its answer is to be left, and wait for that.
+async def call(client: SlotClient, node: str, request: Mapping[str, Any], within_s: float = 5.0) -> Any:
+    """Publish a request on a gateway's channel, with the key for its answer, and return the answer.
 
-    Raises NoAnswer when the node does not, Unavailable when Redis does not.
+    Raises NoAnswer when the gateway does not answer, Unavailable when Redis does not.
     """
     reply = f"reply:{new_id()}"
-    [heard] = await servers.run([("PUBLISH", node_key(node), orjson.dumps({**asked, "reply": reply}))])
-    if not heard:
-        raise NoAnswer(f"{node} does not listen: is it up, and on this Redis?")
+    [receivers] = await client.run([("PUBLISH", node_key(node), orjson.dumps({**request, "reply": reply}))])
+    if not receivers:
+        raise NoAnswer(f"{node} does not answer; check that it runs and uses this Redis")
     deadline = asyncio.get_running_loop().time() + within_s
     while asyncio.get_running_loop().time() < deadline:
-        [answer] = await servers.run([("LPOP", reply)])
+        [answer] = await client.run([("LPOP", reply)])
         if answer is not None:
             return orjson.loads(answer)
         await asyncio.sleep(_POLL_S)
-    raise NoAnswer(f"{node} has not answered in {within_s:.0f} s; it may have ended just now")
+    raise NoAnswer(f"{node} does not answer within {within_s:.0f} s; it may have ended just now")
 
 
-async def _lives(servers: Servers) -> list[str]:
-    [lives] = await servers.run([("ZRANGEBYSCORE", LIVES, now_ms(), "+inf")])
+async def _lives(client: SlotClient) -> list[str]:
+    [lives] = await client.run([("ZRANGEBYSCORE", LIVES, now_ms(), "+inf")])
     return [life.decode() for life in lives]
 
 

@@ -1,7 +1,7 @@
-"""A connection for questions. All that are asked in one turn of the loop go out in one write; answers come in order.
+"""Pipelined connection for requests: all commands of one turn of the loop go out in one write; replies come in order.
 
-So a storm of small pipelines costs what one large one does. The client library's own takes a connection for each, and
-five times the CPU (docs/performance.md).
+So a storm of small pipelines costs what one large pipeline does. The client library takes a connection for each
+pipeline, and five times the CPU (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -15,87 +15,89 @@ from typing import Any, TypeAlias
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from adapters.redis.connection import CONNECT_S, Line, credentials, open_line
+from adapters.redis.connection import CONNECT_S, RedisConnection, credentials, open_connection
 
-Said: TypeAlias = Sequence[Any]
-"""The words of one command."""
+Arguments: TypeAlias = Sequence[Any]
+"""One command: its name and its arguments."""
 
-_ANSWER_S = 2.0
+_REPLY_S = 2.0
 _PROTOCOL = "3"
 
 
 @dataclass(slots=True)
-class _Question:
-    commands: Sequence[Said]
+class _Request:
+    """Commands that wait for their replies."""
+
+    commands: Sequence[Arguments]
     future: asyncio.Future[list[Any]]
-    until: float
-    answers: list[Any] = field(default_factory=list)
+    deadline: float
+    replies: list[Any] = field(default_factory=list)
 
 
-class Talk:
-    """One connection. ``read``: how the client library reads the answer of a command."""
+class PipelinedConnection:
+    """Connection for requests. ``parse`` turns (command name, raw reply) into the client library's result."""
 
-    def __init__(self, read: Callable[[Any, Any], Any]) -> None:
-        self.line: Line
-        self._read = read
-        self._waiting: deque[_Question] = deque()
-        self._look: asyncio.TimerHandle | None = None
+    def __init__(self, parse: Callable[[Any, Any], Any]) -> None:
+        self.connection: RedisConnection
+        self._parse = parse
+        self._waiting: deque[_Request] = deque()
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def ask(self, commands: Sequence[Said]) -> list[Any]:
-        """The answers, of which some may be errors. Raises ConnectionError, or TimeoutError after two seconds."""
+    async def execute(self, commands: Sequence[Arguments]) -> list[Any]:
+        """Return the replies, of which some may be errors. Raises ConnectionError; TimeoutError after two seconds."""
         if not commands:
             return []
         loop = asyncio.get_running_loop()
-        question = _Question(commands, loop.create_future(), loop.time() + _ANSWER_S)
-        self._waiting.append(question)
-        self.line.send(*commands)
-        if self._look is None:
-            self._look = loop.call_at(question.until, self._late, loop)
-        return await question.future
+        request = _Request(commands, loop.create_future(), loop.time() + _REPLY_S)
+        self._waiting.append(request)
+        self.connection.send(*commands)
+        if self._timer is None:
+            self._timer = loop.call_at(request.deadline, self._check_deadline, loop)
+        return await request.future
 
-    def _late(self, loop: asyncio.AbstractEventLoop) -> None:
-        """One timer for all: it looks at the oldest question only."""
-        self._look = None
+    def _check_deadline(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End the connection when the oldest request is late. One timer serves all, since deadlines ascend."""
+        self._timer = None
         if not self._waiting:
             return
         oldest = self._waiting[0]
-        if loop.time() < oldest.until:
-            self._look = loop.call_at(oldest.until, self._late, loop)
+        if loop.time() < oldest.deadline:
+            self._timer = loop.call_at(oldest.deadline, self._check_deadline, loop)
             return
         if not oldest.future.done():
             oldest.future.set_exception(TimeoutError("the server does not answer"))
-        self.line.close()  # everything behind it would be late, too
+        self.connection.close()  # replies come in order, so everything behind it would be late, too
 
-    def heard(self, answer: Any) -> None:
-        """The next answer has come."""
-        question = self._waiting[0]
-        commands, answers = question.commands, question.answers
-        name = commands[len(answers)][0]
-        answers.append(answer if isinstance(answer, ResponseError) else self._read(name, answer))
-        if len(answers) == len(commands):
+    def on_reply(self, reply: Any) -> None:
+        """Give the next reply to the oldest request."""
+        request = self._waiting[0]
+        commands, replies = request.commands, request.replies
+        name = commands[len(replies)][0]
+        replies.append(reply if isinstance(reply, ResponseError) else self._parse(name, reply))
+        if len(replies) == len(commands):
             self._waiting.popleft()
-            if not question.future.done():
-                question.future.set_result(answers)
+            if not request.future.done():
+                request.future.set_result(replies)
 
-    def lost(self) -> None:
-        """No answer will come any more."""
+    def on_lost(self) -> None:
+        """Fail all requests that wait: no reply will come any more."""
         while self._waiting:
-            question = self._waiting.popleft()
-            if not question.future.done():
-                question.future.set_exception(ConnectionError("the connection has ended"))
+            request = self._waiting.popleft()
+            if not request.future.done():
+                request.future.set_exception(ConnectionError("the connection has ended"))
 
 
-async def open_talk(client: Redis) -> Talk:
-    """Connect as the client would. Raises what it would."""
+async def open_pipelined(client: Redis) -> PipelinedConnection:
+    """Connect and log in with the client's parameters. Raises what the client would."""
     callbacks = client.response_callbacks
-    talk = Talk(lambda name, answer: callbacks[name](answer) if name in callbacks else answer)
-    talk.line = await open_line(client, talk.heard, talk.lost)
+    pipelined = PipelinedConnection(lambda name, reply: callbacks[name](reply) if name in callbacks else reply)
+    pipelined.connection = await open_connection(client, pipelined.on_reply, pipelined.on_lost)
     user, password, database = credentials(client)
     hello = ["HELLO", _PROTOCOL, *(["AUTH", user or "default", password] if password else [])]
     async with asyncio.timeout(CONNECT_S):
-        answers = await talk.ask([hello, ["SELECT", database]] if database else [hello])
-    for answer in answers:
-        if isinstance(answer, ResponseError):
-            talk.line.close()
-            raise answer
-    return talk
+        replies = await pipelined.execute([hello, ["SELECT", database]] if database else [hello])
+    for reply in replies:
+        if isinstance(reply, ResponseError):
+            pipelined.connection.close()
+            raise reply
+    return pipelined

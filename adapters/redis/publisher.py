@@ -1,4 +1,4 @@
-"""Publishing: at most once, and it loses silently. On a cluster the channels are sharded."""
+"""Publisher to Redis channels: at most once, with silent loss. On a cluster the channels are sharded."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from adapters.redis.slot_client import Servers, open_servers
+from adapters.redis.slot_client import SlotClient, open_slot_client
 
 
 @dataclass(frozen=True, slots=True)
 class RedisFanout:
-    """A Fanout: one pipeline for each server concerned."""
+    """Fanout with one pipeline for each server."""
 
-    servers: Servers
+    client: SlotClient
 
     async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
         if messages:
-            verb = "SPUBLISH" if self.servers.is_cluster else "PUBLISH"
-            await self.servers.run([(verb, self.servers.name(channel), data) for channel, data in messages])
+            verb = "SPUBLISH" if self.client.is_cluster else "PUBLISH"
+            await self.client.run([(verb, self.client.name(channel), data) for channel, data in messages])
 
 
 @asynccontextmanager
 async def open_fanout(url: str) -> AsyncIterator[RedisFanout]:
-    """A fan-out; Redis may come later."""
-    async with open_servers(url) as servers:
-        yield RedisFanout(servers)
+    """Yield a fan-out; Redis may come later."""
+    async with open_slot_client(url) as client:
+        yield RedisFanout(client)

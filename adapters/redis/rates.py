@@ -1,4 +1,4 @@
-"""Rate limits, shared by all nodes through Redis; when Redis is away, each node counts for itself."""
+"""Rate limits that all nodes share through Redis; without Redis each node counts for itself."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+import structlog
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from adapters.redis.client import OUTAGES, Address
-from adapters.redis.slot_client import Servers, open_servers
+from adapters.redis.slot_client import SlotClient, open_slot_client
 from domain.errors import RateLimited, Unavailable
+
+_log = structlog.get_logger()
 
 _PREFIX = "rate"
 _RETRY_REDIS_S = 2.0
@@ -21,22 +24,24 @@ _RETRY_REDIS_S = 2.0
 
 @dataclass(slots=True)
 class SharedLimiters:
-    """One limiter for each server. The client library's own one for clusters closes connections that others use when
-    one of them fails."""
+    """Limiters by server.
 
-    servers: Servers
+    The client library's own limiter for clusters closes connections that others use when one of them fails.
+    """
+
+    client: SlotClient
     _limiters: dict[Address, SlidingWindowCounterRateLimiter] = field(default_factory=dict)
 
     async def of(self, item: RateLimitItem, what: str, who: str) -> SlidingWindowCounterRateLimiter:
-        """That of the server which holds the counters. Raises Unavailable."""
-        if self.servers.is_cluster and not self.servers.owners:
-            await self.servers.refresh()
-        address = self.servers.owner(f"{{{item.key_for(what, who)}}}")
+        """Return the limiter of the server that holds the counters. Raises Unavailable."""
+        if self.client.is_cluster and not self.client.owners:
+            await self.client.refresh()
+        address = self.client.owner(f"{{{item.key_for(what, who)}}}")
         if address is None:
-            raise Unavailable("nobody owns the slot")
+            raise Unavailable("no Redis server owns the slot")
         if address not in self._limiters:
             storage = RedisStorage(
-                self.servers.target.url_of(address),
+                self.client.target.url_of(address),
                 implementation="redispy",
                 key_prefix=_PREFIX,
                 socket_timeout=1.0,
@@ -46,21 +51,21 @@ class SharedLimiters:
         return self._limiters[address]
 
     async def failed(self) -> None:
-        """Another server may hold the counters now. Raises nothing."""
+        """Look for the owners of the slots again, since another server may hold the counters now. Raises nothing."""
         with suppress(Unavailable):
-            await self.servers.refresh()
+            await self.client.refresh()
 
 
 @dataclass(slots=True)
 class RateLimiter:
-    """Sliding-window counters. Never open: without Redis the limit holds for each node alone."""
+    """Sliding-window counters. Limits always hold: without Redis for each node alone."""
 
     shared: SharedLimiters
     local: SlidingWindowCounterRateLimiter
     _local_until: float = 0.0
 
     async def hit(self, what: str, who: str, per_minute: int) -> None:
-        """Count one. Raises RateLimited when ``who`` is over; 0 means no limit."""
+        """Count one call. Raises RateLimited when ``who`` is over the limit; a limit of 0 means none."""
         if per_minute <= 0:
             return
         item = RateLimitItemPerMinute(per_minute)
@@ -70,8 +75,9 @@ class RateLimiter:
                 shared = await self.shared.of(item, what, who)
                 allowed = await shared.hit(item, what, who)
                 limiter = shared
-            except (Unavailable, *OUTAGES):
+            except (Unavailable, *OUTAGES) as exc:
                 self._local_until = time.monotonic() + _RETRY_REDIS_S
+                _log.debug("rates_counted_locally", limit=what, wait_s=_RETRY_REDIS_S, reason=type(exc).__name__)
                 await self.shared.failed()
         if limiter is self.local:
             allowed = await self.local.hit(item, what, who)
@@ -91,6 +97,6 @@ async def _retry_after(limiter: SlidingWindowCounterRateLimiter, item: RateLimit
 
 @asynccontextmanager
 async def open_rate_limiter(url: str) -> AsyncIterator[RateLimiter]:
-    """A limiter; Redis may come later."""
-    async with open_servers(url) as servers:
-        yield RateLimiter(SharedLimiters(servers), SlidingWindowCounterRateLimiter(MemoryStorage()))
+    """Yield a limiter; Redis may come later."""
+    async with open_slot_client(url) as client:
+        yield RateLimiter(SharedLimiters(client), SlidingWindowCounterRateLimiter(MemoryStorage()))

@@ -1,13 +1,14 @@
-"""Who is connected: leases, so that what a dead node leaves behind ends by itself. Advisory only.
+"""Registry of connections: leases, so that the entries of a dead node end by themselves. Advisory only.
 
 * ``user:{userId}:connected``       connection ids by the end of their lease (Unix milliseconds)
 * ``connection:{connectionId}``     user, node, device, since, lease, and the life of the node
 * ``gateways``, ``gateways:seen``   lives of nodes by the end of their lease, and by their last renewal
-* ``node:{gatewayId}``              what its last life says of itself; gone with its lease
-* ``node:{life}:connections``       connection id → user: what is to be cleared when that life has ended
+* ``node:{gatewayId}``              fields of its last life; gone with its lease
+* ``node:{life}:connections``       connection id → user: cleared when that life has ended
 * ``user:{userId}:seen``            when the user's last connection ended
 
-A life is one run of a process, so a node that comes back under its name does not revive what was its own before.
+A life is one run of a process, so a node that comes back under its name does not revive the connections of its life
+before.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from itertools import islice
 
 import structlog
 
-from adapters.redis.slot_client import Command, Servers, open_servers
+from adapters.redis.slot_client import Command, SlotClient, open_slot_client
 from domain.presence import Entry
 from schemas.ids import new_id
 
@@ -30,7 +31,7 @@ LIVES, _LAST = "gateways", "gateways:seen"
 _CHUNK = 100
 """Connections in one pipeline: about 10 ms of this process."""
 _AWAY = "away:"
-"""In place of a connection id: a user whose connections have ended, and whom others are still to be told of."""
+"""Prefix in place of a connection id: a user whose connections have ended and who is not announced as offline yet."""
 _CLEARING_MS = 10_000
 _KEPT_MS = 24 * 3600 * 1000
 _SEEN_MS = 30 * _KEPT_MS
@@ -38,40 +39,40 @@ _MOST_KNOWN = 100_000
 
 
 def now_ms() -> int:
-    """Unix milliseconds. The clocks of the nodes must agree within a small part of a lease."""
+    """Return Unix milliseconds. The clocks of the nodes must agree within a small part of a lease."""
     return time.time_ns() // 1_000_000
 
 
-def user_key(servers: Servers, user_id: str) -> str:
-    """The connections of a user."""
-    return servers.name(f"user:{user_id}:connected")
+def user_key(client: SlotClient, user_id: str) -> str:
+    """Return the key of the connections of a user."""
+    return client.name(f"user:{user_id}:connected")
 
 
 def connection_key(connection_id: str) -> str:
-    """A connection."""
+    """Return the key of a connection."""
     return f"connection:{connection_id}"
 
 
 def node_key(node: str) -> str:
-    """A node; also the name of the channel on which it is asked."""
+    """Return the key of a node; also the name of the channel on which it takes requests."""
     return f"node:{node}"
 
 
-def held_key(servers: Servers, life: str) -> str:
-    """The connections that a life of a node holds."""
-    return servers.name(f"node:{life}:connections")
+def held_key(client: SlotClient, life: str) -> str:
+    """Return the key of the connections that a life of a node holds."""
+    return client.name(f"node:{life}:connections")
 
 
 def node_of(life: str) -> str:
-    """The name of the node that lives, or lived, this life."""
+    """Return the name of the node of this life."""
     return life.rpartition("/")[0]
 
 
 @dataclass(slots=True)
 class RedisRegistry:
-    """A Registry. ``life`` names this run of the node."""
+    """Registry, as one node sees it. ``life`` names this run of the node."""
 
-    servers: Servers
+    client: SlotClient
     node: str
     lease_s: float
     life: str = ""
@@ -85,8 +86,8 @@ class RedisRegistry:
 
     async def connected(self, user_ids: Sequence[str]) -> frozenset[str]:
         now = now_ms()
-        asked: list[Command] = [("ZRANGEBYSCORE", self._user(user), now, "+inf") for user in user_ids]
-        alive, *held = await self.servers.run([("ZRANGEBYSCORE", LIVES, now, "+inf"), *asked])
+        lookups: list[Command] = [("ZRANGEBYSCORE", self._user(user), now, "+inf") for user in user_ids]
+        alive, *held = await self.client.run([("ZRANGEBYSCORE", LIVES, now, "+inf"), *lookups])
         await self._learn({id_ for ids in held for id_ in ids})
         live, life_of = frozenset(alive), self._life_of.get
         return frozenset(
@@ -94,60 +95,64 @@ class RedisRegistry:
         )
 
     async def _learn(self, ids: Collection[bytes]) -> None:
-        """The lives in which these connections were made. They never change, so each is asked for once."""
+        """Read the lives in which these connections were made. They never change, so each is read once."""
         if len(self._life_of) > _MOST_KNOWN:
             self._life_of.clear()
         unknown = [id_ for id_ in ids if id_ not in self._life_of]
-        lives = await self.servers.run([("HGET", connection_key(id_.decode()), "life") for id_ in unknown])
+        lives = await self.client.run([("HGET", connection_key(id_.decode()), "life") for id_ in unknown])
         self._life_of.update((id_, life) for id_, life in zip(unknown, lives, strict=True) if life is not None)
 
     async def last_seen(self, user_ids: Sequence[str]) -> Mapping[str, int]:
-        times = await self.servers.run([("GET", self._seen(user)) for user in user_ids])
+        times = await self.client.run([("GET", self._seen(user)) for user in user_ids])
         return {user: int(at) for user, at in zip(user_ids, times, strict=True) if at is not None}
 
     async def register(self, entry: Entry) -> bool:
         now, key = now_ms(), self._user(entry.user_id)
-        await self.servers.run([*self._alive(now), *self._lease([entry], now)])
+        await self.client.run([*self._alive(now), *self._lease([entry], now)])
         clear: Command = ("ZREMRANGEBYSCORE", key, "-inf", now)
-        answers = await self.servers.atomic([clear, *self._place(entry, now), ("ZCARD", key)])
+        answers = await self.client.atomic([clear, *self._place(entry, now), ("ZCARD", key)])
         return bool(answers[-1] == 1)
 
     async def renew(self, entries: Iterable[Entry], *, draining: bool = False) -> bool:
         now, key = now_ms(), node_key(self.node)
-        said = ("life", self.life, "since", self._began_ms, "draining", int(draining), "lease", self._ends(now))
-        added, _, before, *_ = await self.servers.run(
+        lease = ("life", self.life, "since", self._began_ms, "draining", int(draining), "lease", self._ends(now))
+        added, _, before, *_ = await self.client.run(
             [
                 *self._alive(now),
                 ("HGET", key, "life"),
-                ("HSET", key, *said),
+                ("HSET", key, *lease),
                 ("PEXPIREAT", key, self._ends(now)),
             ]
         )
         if self._renewed and before not in (None, self.life.encode()):
-            _log.warning("another gateway has the same name; give each a MILLRACE_NODE of its own")
+            _log.warning(
+                "gateway_name_taken",
+                gateway=self.node,
+                reason="another gateway has this MILLRACE_NODE; give each its own",
+            )
         self._renewed, source = True, iter(entries)
         while chunk := list(islice(source, _CHUNK)):
             now = now_ms()
             places = [command for entry in chunk for command in self._place(entry, now)]
-            await self.servers.run([*self._lease(chunk, now), *places])
+            await self.client.run([*self._lease(chunk, now), *places])
         return bool(added)
 
     async def unregister(self, connection_id: str, user_id: str, ended_ms: int) -> bool:
         key, now = self._user(user_id), now_ms()
-        await self.servers.run(
+        await self.client.run(
             [
                 ("SET", self._seen(user_id), ended_ms, "PX", _SEEN_MS),
                 ("DEL", connection_key(connection_id)),
-                ("HDEL", held_key(self.servers, self.life), connection_id),
+                ("HDEL", held_key(self.client, self.life), connection_id),
             ]
         )
-        answers = await self.servers.atomic(
+        answers = await self.client.atomic(
             [("ZREM", key, connection_id), ("ZREMRANGEBYSCORE", key, "-inf", now), ("ZCARD", key)]
         )
         return bool(answers[-1] == 0)
 
     async def clear(self) -> Sequence[str]:
-        lives, live = await self.servers.run([("ZRANGE", LIVES, 0, -1), ("ZRANGEBYSCORE", LIVES, now_ms(), "+inf")])
+        lives, live = await self.client.run([("ZRANGE", LIVES, 0, -1), ("ZRANGEBYSCORE", LIVES, now_ms(), "+inf")])
         ended = {life.decode() for life in lives} - {life.decode() for life in live}
         if not self._took_over:  # only once: two nodes under one name must not clear each other for ever
             ended |= {life.decode() for life in lives if node_of(life.decode()) == self.node}
@@ -156,41 +161,47 @@ class RedisRegistry:
         return away
 
     async def leave(self, away: Collection[str]) -> None:
-        key, node = held_key(self.servers, self.life), node_key(self.node)
+        key, node = held_key(self.client, self.life), node_key(self.node)
         pairs = [word for number, user in enumerate(away) for word in (f"{_AWAY}{number}", user)]
         if pairs:
-            await self.servers.run([("HSET", key, *pairs), ("PEXPIRE", key, _KEPT_MS)])
-        left, said, _ = await self.servers.run([("HLEN", key), ("HGET", node, "life"), ("ZADD", LIVES, 0, self.life)])
+            await self.client.run([("HSET", key, *pairs), ("PEXPIRE", key, _KEPT_MS)])
+        left, last_life, _ = await self.client.run(
+            [("HLEN", key), ("HGET", node, "life"), ("ZADD", LIVES, 0, self.life)]
+        )
         tail: list[Command] = [] if left else [("ZREM", LIVES, self.life), ("ZREM", _LAST, self.life)]
-        await self.servers.run([*tail, *([("DEL", node)] if said == self.life.encode() else [])])
+        await self.client.run([*tail, *([("DEL", node)] if last_life == self.life.encode() else [])])
 
     async def _clear(self, life: str) -> Sequence[str]:
-        """Forget all that this life held; users that have no connection now. Begun anew when it was not ended."""
-        key = held_key(self.servers, life)
-        [claimed] = await self.servers.run([("SET", f"{key}:clearing", self.life, "NX", "PX", _CLEARING_MS)])
+        """Delete all that this life held; return its users who have no connection now.
+
+        The life itself is deleted last, so a clearing that was cut off begins again.
+        """
+        key = held_key(self.client, life)
+        [claimed] = await self.client.run([("SET", f"{key}:clearing", self.life, "NX", "PX", _CLEARING_MS)])
         if not claimed:
             return []
-        held, last, said = await self.servers.run(
+        held, last, last_life = await self.client.run(
             [("HGETALL", key), ("ZSCORE", _LAST, life), ("HGET", node_key(node_of(life)), "life")]
         )
-        seen = int(float(last or 0))  # the last renewal is the last time that anybody has seen them
+        seen = int(float(last or 0))  # nothing later than the last renewal is known of its users
         away: list[str] = []
         source = iter(held.items())
         while chunk := list(islice(source, _CHUNK)):
             away += await self._forget({id_.decode(): user.decode() for id_, user in chunk}, seen)
-        tail: list[Command] = [("DEL", node_key(node_of(life)))] if said == life.encode() else []
-        await self.servers.run([("DEL", key), ("ZREM", LIVES, life), ("ZREM", _LAST, life), *tail])
+        tail: list[Command] = [("DEL", node_key(node_of(life)))] if last_life == life.encode() else []
+        await self.client.run([("DEL", key), ("ZREM", LIVES, life), ("ZREM", _LAST, life), *tail])
+        _log.debug("registry_cleared", gateway=node_of(life), connections=len(held), users_away=len(away))
         return away
 
     async def _forget(self, held: Mapping[str, str], seen: int) -> Sequence[str]:
-        await self.servers.run(
+        await self.client.run(
             [command for id_, user in held.items() for command in self._gone(id_, user)],
         )
         users = sorted(set(held.values()))
         known, online = await self.last_seen(users), await self.connected(users)
-        cut = {user for id_, user in held.items() if not id_.startswith(_AWAY)}  # of the others the end was noted
+        cut = {user for id_, user in held.items() if not id_.startswith(_AWAY)}  # the end of the others was noted
         later = [user for user in sorted(cut) if known.get(user, 0) < seen]
-        await self.servers.run([("SET", self._seen(user), seen, "PX", _SEEN_MS) for user in later])
+        await self.client.run([("SET", self._seen(user), seen, "PX", _SEEN_MS) for user in later])
         return [user for user in users if user not in online]
 
     def _gone(self, connection_id: str, user_id: str) -> list[Command]:
@@ -200,23 +211,23 @@ class RedisRegistry:
         return now + int(self.lease_s * 1000)
 
     def _alive(self, now: int) -> list[Command]:
-        """The lease of this life; the first of them says whether it was there."""
+        """Return the commands that renew the lease of this life; the first replies 1 when there was none."""
         return [("ZADD", LIVES, self._ends(now), self.life), ("ZADD", _LAST, now, self.life)]
 
     def _user(self, user_id: str) -> str:
-        return user_key(self.servers, user_id)
+        return user_key(self.client, user_id)
 
     def _seen(self, user_id: str) -> str:
-        return self.servers.name(f"user:{user_id}:seen")
+        return self.client.name(f"user:{user_id}:seen")
 
     def _place(self, entry: Entry, now: int) -> list[Command]:
-        """The connection among those of its user."""
+        """Return the commands that put the connection among those of its user."""
         key, ends = self._user(entry.user_id), self._ends(now)
         return [("ZADD", key, ends, entry.connection_id), ("PEXPIREAT", key, ends)]
 
     def _lease(self, entries: Sequence[Entry], now: int) -> list[Command]:
-        """What is known of the connections themselves, and that this life holds them."""
-        ends, held = self._ends(now), held_key(self.servers, self.life)
+        """Return the commands that describe the connections, and note that this life holds them."""
+        ends, held = self._ends(now), held_key(self.client, self.life)
         pairs = [word for entry in entries for word in (entry.connection_id, entry.user_id)]
         commands: list[Command] = [("HSET", held, *pairs), ("PEXPIRE", held, _KEPT_MS)]
         for entry in entries:
@@ -228,6 +239,6 @@ class RedisRegistry:
 
 @asynccontextmanager
 async def open_registry(url: str, *, node: str, lease_s: float) -> AsyncIterator[RedisRegistry]:
-    """The registry, as seen from one node; Redis may come later."""
-    async with open_servers(url) as servers:
-        yield RedisRegistry(servers, node, lease_s)
+    """Yield the registry, as one node sees it; Redis may come later."""
+    async with open_slot_client(url) as client:
+        yield RedisRegistry(client, node, lease_s)

@@ -1,7 +1,7 @@
-"""The servers behind a URL: one, or a cluster, whose nodes share out the keys and channels by slot.
+"""Client of one Redis server or of a cluster, whose nodes share out the keys and channels by slot.
 
-The client library has a cluster client too, whose pipelines fail whole when one node is down. Here what concerns
-the other nodes is done all the same.
+The client library has a cluster client too; its pipelines fail whole when one node is down. Here the commands for the
+other nodes are executed all the same.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import structlog
 from redis.asyncio import Redis
 from redis.crc import key_slot
 from redis.exceptions import MovedError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from adapters.redis.client import OUTAGES, Address, Target, ask, connect, target, unavailable_on_outage
-from adapters.redis.pipeline import Talk, open_talk
+from adapters.redis.client import OUTAGES, Address, Target, connect, execute, target, unavailable_on_outage
+from adapters.redis.pipeline import PipelinedConnection, open_pipelined
 from domain.errors import Unavailable
 
-_REST_S = 2.0
+_log = structlog.get_logger()
+
+_AVOID_S = 2.0
 _FRESH_S = 0.5
 _ATTEMPTS = 2
 _NEVER = float("-inf")
@@ -33,83 +36,90 @@ Command: TypeAlias = tuple[str, str, *tuple[Any, ...]]
 
 
 def tagged(name: str) -> str:
-    """The name with its id in braces, so that all that concerns one user or conversation lies on one node."""
+    """Return the name with its id in braces, so that all keys of one user or conversation lie on one node."""
     kind, _, rest = name.partition(":")
     id_, _, topic = rest.rpartition(":")
     return f"{kind}:{{{id_}}}:{topic}" if id_ else name
 
 
 @dataclass(slots=True)
-class Servers:
-    """Clients of all servers, and which of them has which slot."""
+class SlotClient:
+    """Connections to all servers, and the owner of each slot."""
 
     target: Target
     _clients: dict[Address, Redis] = field(default_factory=dict)
-    _talks: dict[Address, Talk] = field(default_factory=dict)
-    _opening: dict[Address, asyncio.Task[Talk]] = field(default_factory=dict)
+    _connections: dict[Address, PipelinedConnection] = field(default_factory=dict)
+    _opening: dict[Address, asyncio.Task[PipelinedConnection]] = field(default_factory=dict)
     _owners: dict[int, Address] = field(default_factory=dict)
     _read_at: float = _NEVER
-    _asked: Address | None = None
-    _rest_until: dict[Address, float] = field(default_factory=dict)
+    _read_from: Address | None = None
+    _avoid_until: dict[Address, float] = field(default_factory=dict)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def is_cluster(self) -> bool:
-        """Whether there are slots."""
+        """Return True when keys are shared out by slot."""
         return self.target.is_cluster
 
     def name(self, name: str) -> str:
-        """A key or channel, as it is called there."""
+        """Return a key or channel as it is called on the servers."""
         return tagged(name) if self.is_cluster else name
 
     def owner(self, name: str) -> Address | None:
-        """The server of a key or channel (as called there); None while that is not known."""
+        """Return the server of a key or channel (as called there); None while that is not known."""
         if not self.is_cluster:
             return self.target.nodes[0]
         return self._owners.get(key_slot(name.encode()))
 
     @property
     def owners(self) -> frozenset[Address]:
-        """All servers that have slots, as far as known."""
+        """Return all servers that own slots, as far as known."""
         return frozenset(self._owners.values()) if self.is_cluster else frozenset(self.target.nodes)
 
-    def client(self, address: Address) -> Redis:
-        """The client of one server."""
+    def client_of(self, address: Address) -> Redis:
+        """Return the client of one server."""
         if address not in self._clients:
             self._clients[address] = connect(self.target, address)
         return self._clients[address]
 
     def moved(self, error: MovedError) -> None:
-        """A server has said who owns a slot."""
+        """Note the owner of a slot, as a server named it."""
         self._owners[error.slot_id] = Address(error.host, error.port)
 
     async def refresh(self) -> None:
-        """Read the slots anew, unless that was done just now. Raises Unavailable when no node answers."""
+        """Read the owners of the slots again, unless just read. Raises Unavailable when no node answers."""
         if not self.is_cluster:
             return
         async with self._lock:
             if self._owners and time.monotonic() - self._read_at < _FRESH_S:
                 return
-            known = sorted(self.owners, key=lambda address: address != self._asked)  # the last that answered first
+            known = sorted(self.owners, key=lambda address: address != self._read_from)  # the last to answer first
             for address in dict.fromkeys((*known, *self.target.nodes)):
-                if self._rests(address):
+                if self._is_avoided(address):
                     continue
                 try:
-                    ranges = await ask(self.client(address), "CLUSTER", "SLOTS")
+                    ranges = await execute(self.client_of(address), "CLUSTER", "SLOTS")
                 except OUTAGES as exc:
-                    self._note(address, exc)
+                    self._note_failure(address, exc)
                     continue
-                self._owners = dict(_read(ranges, address))
-                self._read_at, self._asked = time.monotonic(), address
+                self._replace_owners(dict(_slots_of(ranges, address)), address)
                 return
         raise Unavailable("no node of the Redis Cluster answers")
 
-    async def run(self, commands: Sequence[Command]) -> list[Any]:
-        """Answers in the order of the commands; one pipeline for each server.
+    def _replace_owners(self, owners: dict[int, Address], source: Address) -> None:
+        if owners != self._owners:
+            _log.debug(
+                "redis_slots_refreshed", server=f"{source.host}:{source.port}", servers=len(set(owners.values()))
+            )
+        self._owners = owners
+        self._read_at, self._read_from = time.monotonic(), source
 
-        Raises Unavailable when a server does not answer; what concerns the others has been done then.
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """Return the replies in the order of the commands, sent as one pipeline for each server.
+
+        Raises Unavailable when a server does not answer; the commands for the other servers have been executed then.
         """
-        answers: list[Any] = [None] * len(commands)
+        replies: list[Any] = [None] * len(commands)
         todo: Sequence[int] = range(len(commands))
         for _ in range(_ATTEMPTS):
             if not todo:
@@ -121,128 +131,132 @@ class Servers:
                 if isinstance(result, BaseException):
                     failed = result
                     continue
-                for n, answer in zip(numbers, result, strict=True):
-                    answers[n] = answer
+                for n, reply in zip(numbers, result, strict=True):
+                    replies[n] = reply
             if failed is not None:
-                self._read_at = _NEVER  # another may have taken over its slots
+                self._read_at = _NEVER  # another server may have taken over its slots
                 raise Unavailable("Redis does not answer") from failed
-            todo = self._strayed(answers, todo)
-        _raise_first(answers)
-        return answers
+            todo = self._moved(replies, todo)
+        _raise_first(replies)
+        return replies
 
     async def atomic(self, commands: Sequence[Command]) -> list[Any]:
-        """The same as one transaction; all commands are about keys of one slot. Raises Unavailable."""
-        await self._know()
+        """Run the commands, whose keys share one slot, as one transaction. Raises Unavailable."""
+        await self._ensure_owners()
         with unavailable_on_outage():
             address = self.owner(commands[0][1])
             if address is None:
-                raise Unavailable("nobody owns the slot")
+                raise Unavailable("no Redis server owns the slot")
             try:
-                answers = await self._ask(address, [("MULTI",), *commands, ("EXEC",)])
-                for answer in (*answers[:-1], *(answers[-1] if isinstance(answers[-1], list) else answers[-1:])):
-                    if isinstance(answer, Exception):
-                        raise answer
-                return list(answers[-1])
+                replies = await self._execute(address, [("MULTI",), *commands, ("EXEC",)])
+                for reply in (*replies[:-1], *(replies[-1] if isinstance(replies[-1], list) else replies[-1:])):
+                    if isinstance(reply, Exception):
+                        raise reply
+                return list(replies[-1])
             except (MovedError, *OUTAGES):
                 self._read_at = _NEVER
                 raise
 
-    async def _know(self) -> None:
+    async def _ensure_owners(self) -> None:
         if self._read_at == _NEVER and self.is_cluster:
             await self.refresh()
 
     async def _grouped(self, commands: Sequence[Command], todo: Iterable[int]) -> dict[Address | None, list[int]]:
-        await self._know()
+        await self._ensure_owners()
         groups: defaultdict[Address | None, list[int]] = defaultdict(list)
         for n in todo:
             groups[self.owner(commands[n][1])].append(n)
         return groups
 
     async def _pipeline(self, address: Address | None, commands: Sequence[Command]) -> list[Any] | BaseException:
-        """The answers, or what kept the server from answering."""
+        """Return the replies, or the error that kept the server from answering."""
         if address is None:
             return LookupError("nobody owns the slot")
         try:
-            return await self._ask(address, commands)
+            return await self._execute(address, commands)
         except OUTAGES as exc:
             return exc
 
-    async def _ask(self, address: Address, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Raises one of OUTAGES."""
-        if self._rests(address):
-            raise TimeoutError("it was slow a moment ago")
+    async def _execute(self, address: Address, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Return the replies of one server. Raises one of OUTAGES."""
+        if self._is_avoided(address):
+            raise TimeoutError("the server did not answer a moment ago")
         try:
-            talk = await self._talk(address)
-            return await talk.ask(commands)
+            connection = await self._connection(address)
+            return await connection.execute(commands)
         except OUTAGES as exc:
-            self._note(address, exc)
+            self._note_failure(address, exc)
             raise
 
-    async def _talk(self, address: Address) -> Talk:
-        """The connection for questions, made if need be: once for all who wait, and in vain for all of them."""
-        talk = self._talks.get(address)
-        if talk is not None and not talk.line.is_lost:
-            return talk
+    async def _connection(self, address: Address) -> PipelinedConnection:
+        """Return the connection to a server. One attempt to open it serves all callers that wait for it."""
+        pipelined = self._connections.get(address)
+        if pipelined is not None and not pipelined.connection.is_lost:
+            return pipelined
         if address not in self._opening:
             self._opening[address] = asyncio.create_task(self._open(address))
-            self._opening[address].add_done_callback(_heard)
+            self._opening[address].add_done_callback(_retrieve_failure)
         return await asyncio.shield(self._opening[address])
 
-    async def _open(self, address: Address) -> Talk:
+    async def _open(self, address: Address) -> PipelinedConnection:
         try:
-            talk = self._talks[address] = await open_talk(self.client(address))
-            return talk
+            pipelined = self._connections[address] = await open_pipelined(self.client_of(address))
+            return pipelined
         finally:
             del self._opening[address]
 
-    def _note(self, address: Address, exc: BaseException) -> None:
-        """A server that keeps us waiting is left alone for a while, so that it holds nobody up."""
-        if isinstance(exc, RedisTimeoutError | TimeoutError):
-            self._rest_until[address] = time.monotonic() + _REST_S
+    def _note_failure(self, address: Address, exc: BaseException) -> None:
+        """Avoid a server that has timed out for a while, so that callers fail at once and do not wait for it."""
+        if not isinstance(exc, RedisTimeoutError | TimeoutError):
+            return
+        if not self._is_avoided(address):
+            _log.debug("redis_server_avoided", server=f"{address.host}:{address.port}", seconds=_AVOID_S)
+        self._avoid_until[address] = time.monotonic() + _AVOID_S
 
-    def _rests(self, address: Address) -> bool:
-        return time.monotonic() < self._rest_until.get(address, 0.0)
+    def _is_avoided(self, address: Address) -> bool:
+        return time.monotonic() < self._avoid_until.get(address, 0.0)
 
-    def _strayed(self, answers: Sequence[Any], todo: Iterable[int]) -> list[int]:
-        strayed = [n for n in todo if isinstance(answers[n], MovedError)]
-        for n in strayed:
-            self.moved(answers[n])
-        return strayed
+    def _moved(self, replies: Sequence[Any], todo: Iterable[int]) -> list[int]:
+        moved = [n for n in todo if isinstance(replies[n], MovedError)]
+        for n in moved:
+            self.moved(replies[n])
+        return moved
 
     async def close(self) -> None:
         """Close all connections."""
         for opening in self._opening.values():
             opening.cancel()
-        for talk in self._talks.values():
-            talk.line.close()
+        for pipelined in self._connections.values():
+            pipelined.connection.close()
         for client in self._clients.values():
             await client.aclose()
 
 
-def _heard(opening: asyncio.Task[Talk]) -> None:
-    """Its failure is known, also when all who waited for it have gone."""
+def _retrieve_failure(opening: asyncio.Task[PipelinedConnection]) -> None:
+    """Mark the failure as retrieved, since all callers that waited for it may have been cancelled."""
     if not opening.cancelled():
         opening.exception()
 
 
-def _read(ranges: Iterable[Any], asked: Address) -> Iterable[tuple[int, Address]]:
+def _slots_of(ranges: Iterable[Any], source: Address) -> Iterable[tuple[int, Address]]:
     for first, last, (host, port, *_), *_ in ranges:
-        owner = Address(host.decode() if host else asked.host, port)
+        # A node that does not know its own address names no host: it is the one that was asked.
+        owner = Address(host.decode() if host else source.host, port)
         for slot in range(first, last + 1):
             yield slot, owner
 
 
-def _raise_first(answers: Iterable[Any]) -> None:
-    for answer in answers:
-        if isinstance(answer, ResponseError):
-            raise Unavailable("Redis refused") from answer
+def _raise_first(replies: Iterable[Any]) -> None:
+    for reply in replies:
+        if isinstance(reply, ResponseError):
+            raise Unavailable("Redis refused a command") from reply
 
 
 @asynccontextmanager
-async def open_servers(url: str) -> AsyncIterator[Servers]:
-    """Clients of what the URL names; a server may come later."""
-    servers = Servers(target(url))
+async def open_slot_client(url: str) -> AsyncIterator[SlotClient]:
+    """Yield a client of the servers that the URL names; a server may come later."""
+    client = SlotClient(target(url))
     try:
-        yield servers
+        yield client
     finally:
-        await servers.close()
+        await client.close()

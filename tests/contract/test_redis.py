@@ -190,10 +190,10 @@ def test_a_connection_that_dies_under_a_question_is_an_outage_under_uvloop_too(r
         async with open_registry(redis_url, node="n1", lease_s=30) as registry:
             await registry.register(Entry(new_id(), "alice", "-", 0))
             asking = asyncio.create_task(registry.register(Entry(new_id(), "alice", "-", 0)))
-            while not any(talk._waiting for talk in registry.servers._talks.values()):  # noqa: ASYNC110 - no answer yet
+            while not any(open_._waiting for open_ in registry.client._connections.values()):  # noqa: ASYNC110 - no answer yet
                 await asyncio.sleep(0)
-            for talk in registry.servers._talks.values():
-                talk.line.close()
+            for open_ in registry.client._connections.values():
+                open_.connection.close()
             with pytest.raises(Unavailable):
                 await asking
             await registry.register(Entry(new_id(), "alice", "-", 0))

@@ -213,7 +213,7 @@ async def test_operators_see_gateways_and_connections(url: str):
         await registry.renew([])
         for one in (mine, others):
             await registry.register(one)
-        servers = registry.servers
+        servers = registry.client
         [node] = [one for one in await nodes.gateways(servers) if one.node == registry.node]
         assert (node.connections, node.draining) == (2, False)
         await registry.renew([mine, others], draining=True)
@@ -311,7 +311,7 @@ async def signs(request: pytest.FixtureRequest) -> AsyncIterator[Two]:
         yield Two(made, replace(made, node="two"))
         return
     async with open_fanout(real_url(request)) as fanout:
-        yield Two(RedisEphemeralThrottle(fanout.servers, "one"), RedisEphemeralThrottle(fanout.servers, "two"))
+        yield Two(RedisEphemeralThrottle(fanout.client, "one"), RedisEphemeralThrottle(fanout.client, "two"))
 
 
 async def test_typing_is_told_by_one_node_once_in_a_while(signs, monkeypatch: pytest.MonkeyPatch):

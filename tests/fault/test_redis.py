@@ -128,7 +128,7 @@ async def test_row_34_a_subscriber_that_redis_cuts_for_being_slow_misses_nothing
         await chat.say(30)
         await chat.settled(60)
         await chat.verdict()
-        assert "redis subscription lost" in gateway.log
+        assert "redis_subscription_lost" in gateway.log
 
 
 async def chat_is_sent(chat: Chat) -> None:

@@ -161,7 +161,7 @@ class CutSubscribers:
 
 async def _command(target: Target, *words: str) -> None:
     """Send a command to every Redis node. Raises NotPossible when one does not answer."""
-    from adapters.redis.client import ask, connect, unavailable_on_outage
+    from adapters.redis.client import connect, execute, unavailable_on_outage
     from adapters.redis.client import target as servers_of
 
     to = servers_of(target.redis_url)
@@ -169,7 +169,7 @@ async def _command(target: Target, *words: str) -> None:
         redis = connect(to, address)
         try:
             with unavailable_on_outage():
-                await ask(redis, *words)
+                await execute(redis, *words)
         except Unavailable as exc:
             raise NotPossible(str(exc)) from exc
         finally:
