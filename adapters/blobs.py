@@ -1,4 +1,4 @@
-"""Files of uploads. Only this module knows obstore: the same calls reach a local folder or an object store."""
+"""Files of uploads, in a local folder or an object store. Only this module knows obstore."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StoredBlobs:
         try:
             await self.store.put_async(name, content)
         except (BaseError, OSError) as exc:
-            raise Unavailable("the file store does not answer") from exc
+            raise Unavailable("the file store does not answer; try again") from exc
 
     async def get(self, name: str) -> bytes | None:
         try:
@@ -30,9 +30,9 @@ class StoredBlobs:
         except FileNotFoundError:
             return None
         except (BaseError, OSError) as exc:
-            raise Unavailable("the file store does not answer") from exc
+            raise Unavailable("the file store does not answer; try again") from exc
 
 
 def open_blobs(folder: Path) -> StoredBlobs:
-    """Blobs in a local folder, which is made if need be."""
+    """Return blobs in a local folder, which is created if need be."""
     return StoredBlobs(LocalStore(prefix=folder, mkdir=True))

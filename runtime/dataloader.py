@@ -20,9 +20,9 @@ class DataLoader(Generic[K, V]):
     value is never older than its lookup: a key that comes while a query is under way is part of the next one.
     """
 
-    def __init__(self, ask: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]], most: int = 500) -> None:
-        self._ask = ask
-        self._most = most
+    def __init__(self, query: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]], max_keys: int = 500) -> None:
+        self._query = query
+        self._max_keys = max_keys
         self._waiting: dict[K, asyncio.Future[V]] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -32,15 +32,15 @@ class DataLoader(Generic[K, V]):
         if future is None:
             future = self._waiting[key] = asyncio.get_running_loop().create_future()
         if self._task is None:
-            self._task = asyncio.create_task(self._work_off())
+            self._task = asyncio.create_task(self._run_queries())
         return await asyncio.shield(future)
 
-    async def _work_off(self) -> None:
+    async def _run_queries(self) -> None:
         try:
             while self._waiting:
-                batch = {key: self._waiting.pop(key) for key in list(self._waiting)[: self._most]}
+                batch = {key: self._waiting.pop(key) for key in list(self._waiting)[: self._max_keys]}
                 try:
-                    values = await self._ask(list(batch))
+                    values = await self._query(list(batch))
                 except Exception as exc:  # of whatever kind, each waiting caller gets it
                     for future in batch.values():
                         future.set_exception(exc)

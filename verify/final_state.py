@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Protocol
 
-from adapters.postgres.snapshot import Whole
+from adapters.postgres.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Store(Protocol):
     async def statuses(self) -> Mapping[str, int]:
         """Return the status of each message id."""
 
-    async def whole(self) -> Whole:
+    async def whole(self) -> Snapshot:
         """Return all rows, entries and watermarks, as of one moment where possible."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from adapters.postgres.snapshot import Whole
+from adapters.postgres.snapshot import Snapshot
 from domain.errors import Unavailable
 from schemas.messages import Status
 from verify.final_state import digest
@@ -51,7 +51,7 @@ class RemoteState:
         """Return the status of each message id. Raises Unavailable."""
         return {m["messageId"]: _status(m) for room in self.rooms async for m in self._messages(room)}
 
-    async def whole(self) -> Whole:
+    async def whole(self) -> Snapshot:
         """Return all rows, entries and watermarks. A message's key is found by its content. Raises Unavailable."""
         rows: list[tuple[Any, ...]] = []
         entries: list[tuple[Any, ...]] = []
@@ -67,7 +67,7 @@ class RemoteState:
             entries += [
                 (id_, seq, "message" if seq in there else "other", there.get(seq)) for seq in range(1, heads[id_] + 1)
             ]
-        return Whole(heads, rows, entries, await self.marks())
+        return Snapshot(heads, rows, entries, await self.marks())
 
     async def _conversation(self, room: Room) -> dict[str, Any]:
         return await self._get(room, f"/conversations/{room.conversation_id}")

@@ -22,7 +22,7 @@ from adapters.kafka.admin import committed
 from adapters.kafka.reader import open_reader
 from adapters.postgres.audit import PostgresAudit
 from adapters.postgres.pool import Pool, open_pool
-from adapters.postgres.snapshot import StoredTruth
+from adapters.postgres.snapshot import SnapshotReader
 from audit.auditor import Audit
 from audit.topic_checks import CREATED
 from schemas.topics import stages
@@ -152,7 +152,7 @@ class Trial:
 
             def observe(_: httpx2.AsyncClient, rooms: Sequence[Room]) -> tuple[Store, Lags]:
                 ids = [room.conversation_id for room in rooms]
-                return StoredTruth(pool, ids), partial(lags_of, running.kafka)
+                return SnapshotReader(pool, ids), partial(lags_of, running.kafka)
 
             since = datetime.now(UTC)
             states = await run.go(self._workloads(), nemesis, observe)

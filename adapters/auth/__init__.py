@@ -1,6 +1,6 @@
-"""Tokens: how they are checked, the keys that they are checked with, and how a stack signs its own.
+"""Tokens: verification, the keys for it, and signing for development.
 
-Nothing but this package knows python-jose.
+Only this package knows python-jose.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The verifier that the settings ask for."""
+"""Factory of the verifier that the settings name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def check(auth: Auth) -> None:
-    """One family of algorithms, and all that it needs. Raises BadKeys."""
+    """Check that the settings name one family of algorithms, and all that it needs. Raises BadKeys."""
     secret, url = auth.secret.get_secret_value(), auth.jwks_url
     if auth.algorithm == HS256:
         if url:
@@ -34,12 +34,12 @@ def check(auth: Auth) -> None:
     parts = urlsplit(url)
     is_private = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
     if not (is_private and parts.hostname):
-        raise BadKeys(f"{auth.algorithm} needs MILLRACE_AUTH__JWKS_URL, an https URL (http on this machine only)")
+        raise BadKeys(f"MILLRACE_AUTH__JWKS_URL must be an https URL with {auth.algorithm} (http on this machine only)")
 
 
 @asynccontextmanager
 async def open_verifier(auth: Auth, revoked: Revoked, *, wait_s: float) -> AsyncIterator[Verifier]:
-    """A verifier that knows its keys. Raises BadKeys; Unavailable when no key set is there within ``wait_s``."""
+    """Yield a verifier with its keys. Raises BadKeys; Unavailable when no key set can be fetched within ``wait_s``."""
     check(auth)
     if auth.algorithm == HS256:
         yield _verifier(Secret(auth.secret.get_secret_value()), auth, revoked)

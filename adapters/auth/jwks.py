@@ -1,4 +1,4 @@
-"""The keys of an issuer, fetched from one fixed URL: old and new ones side by side, the last good set kept."""
+"""Keys of an issuer, fetched from one fixed URL: old and new ones side by side; the last good set stays."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ _NEVER = float("-inf")
 
 @dataclass(slots=True)
 class FetchedKeys:
-    """Keys that ``fetch`` brings. A kid that is not there is asked for, but once in ``ask_again_s``: anybody can
-    make one up. ``run`` keeps them fresh."""
+    """Key set that ``fetch`` returns. ``run`` keeps it fresh.
+
+    An unknown kid causes a fetch, at most once in ``ask_again_s``: anybody can make one up.
+    """
 
     fetch: Callable[[], Awaitable[bytes]]
     algorithm: str
@@ -42,7 +44,7 @@ class FetchedKeys:
     _asking: asyncio.Task[None] | None = None
 
     async def find(self, kid: object) -> Key:
-        """The key of this id. Raises Unauthenticated, or Unavailable when it may be one that cannot be fetched."""
+        """Return the key of this id. Raises Unauthenticated; Unavailable when the set cannot be fetched now."""
         if not isinstance(kid, str) or len(kid) > _MAX_KID:
             raise refused()
         if kid not in self._set.keys:
@@ -52,7 +54,7 @@ class FetchedKeys:
         return self._set.keys[kid]
 
     async def _ask(self) -> None:
-        """Fetch out of turn, once for all who wait."""
+        """Fetch out of turn, once for all callers that wait."""
         if self._asking is None and self.clock() - self._asked_at >= self.ask_again_s:
             self._asked_at = self.clock()
             self._asking = asyncio.create_task(self._quietly())
@@ -74,17 +76,17 @@ class FetchedKeys:
         try:
             found = read_set(await self.fetch(), self.algorithm)
         except BadKeys as exc:
-            _log.warning("key set refused", why=str(exc))
+            _log.warning("key_set_refused", algorithm=self.algorithm, reason=str(exc))
             raise Unavailable(f"the key set of MILLRACE_AUTH__JWKS_URL cannot be used: {exc}") from exc
         except Unavailable as exc:
-            _log.warning("key set not fetched", why=str(exc))
+            _log.warning("key_set_not_fetched", algorithm=self.algorithm, reason=str(exc))
             raise
         self._missed = False
         KEYS_FETCHED.set_to_current_time()
         if found.made_of != self._set.made_of:
             self._set = found
             self.version += 1
-            _log.info("keys changed", keys=len(found.keys), passed_over=dict(found.passed_over))
+            _log.info("keys_changed", version=self.version, keys=len(found.keys), passed_over=dict(found.passed_over))
 
     async def first(self, wait_s: float) -> None:
         """Wait for the first set. Raises Unavailable when there is none within ``wait_s``."""
@@ -110,7 +112,7 @@ class FetchedKeys:
 
 
 async def fetch(client: httpx2.AsyncClient, url: str) -> bytes:
-    """The document there: within 2 s, no redirect followed, of a bounded size. Raises Unavailable."""
+    """Return the document at the URL: within 2 s, without redirects, of bounded size. Raises Unavailable."""
     headers = {"accept": "application/json", "accept-encoding": "identity"}
     try:
         async with asyncio.timeout(_FETCH_S), client.stream("GET", url, headers=headers) as answer:

@@ -18,16 +18,16 @@ _MIN_RSA_BITS, _MIN_RSA_EXPONENT = 2048, 65_537
 _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 Key: TypeAlias = Any
-"""One of python-jose, made for one algorithm: never text or bytes, which it would take for what they are not."""
+"""Key of python-jose for one algorithm. Never text or bytes: jose guesses their kind, and guesses wrong."""
 
 
 class BadKeys(ValueError):
-    """Keys, or a way to them, that are not safe to use. Says what to do, and holds no key."""
+    """Keys, or settings for them, that are not safe to use. The text says what to do, and holds no key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """The key of HS256. Raises BadKeys when it is too short to be safe."""
+    """Key of HS256. Raises BadKeys when it is too short to be safe."""
 
     secret: str = field(repr=False)
     algorithm: str = HS256
@@ -39,7 +39,7 @@ class Secret:
         _made(self.secret)
 
     async def find(self, _: object) -> Key:
-        """There is one, whatever the token's header names."""
+        """Return the one key, whatever id the token's header names."""
         return _made(self.secret)
 
 
@@ -47,12 +47,12 @@ def _made(secret: str) -> Key:
     try:
         return jwk.construct(secret, HS256)
     except Exception as exc:  # jose has several errors for it, and would else take a public key for a secret
-        raise BadKeys("MILLRACE_AUTH__SECRET is a public key or certificate; it must be a secret") from exc
+        raise BadKeys("MILLRACE_AUTH__SECRET must be a secret, not a public key or certificate") from exc
 
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The usable keys of a set by their ids, what they were made of, and why others are not used."""
+    """Usable keys of a set by their ids, their sources, and the number of unused keys by reason."""
 
     keys: Mapping[str, Key] = field(repr=False)
     made_of: Mapping[str, Any] = field(repr=False)
@@ -60,7 +60,7 @@ class KeySet:
 
 
 def read_set(raw: bytes, algorithm: str) -> KeySet:
-    """The keys of a set for this algorithm. Raises BadKeys when it has none, or two of one id.
+    """Return the keys of a set for this algorithm. Raises BadKeys when it has none, or two of one id.
 
     Keys of other kinds are passed over (RFC 7517 §5): sets also hold those for encryption and for other algorithms.
     """
@@ -68,20 +68,20 @@ def read_set(raw: bytes, algorithm: str) -> KeySet:
         listed = orjson.loads(raw)["keys"]
         entries = [entry for entry in listed if isinstance(entry, dict)]
     except (orjson.JSONDecodeError, KeyError, TypeError) as exc:
-        raise BadKeys("the key set is no JWK set (RFC 7517)") from exc
+        raise BadKeys("the key set must be a JWK set (RFC 7517)") from exc
     judged = [(entry, _unfit(entry, algorithm)) for entry in entries]
     fit = [entry for entry, why in judged if why is None]
     if not fit:
-        raise BadKeys(f"the key set has no key for {algorithm}")
+        raise BadKeys(f"the key set must have a key for {algorithm}")
     kids = Counter(entry["kid"] for entry in fit)
     if len(kids) != len(fit):
-        raise BadKeys("the key set has two keys of one kid")
+        raise BadKeys("the key set must have one key for each kid")
     keys = {entry["kid"]: jwk.construct(entry, algorithm) for entry in fit}
     return KeySet(keys, {entry["kid"]: entry for entry in fit}, Counter(why for _, why in judged if why is not None))
 
 
 def _unfit(entry: Mapping[str, Any], algorithm: str) -> str | None:
-    """Why a key is not used."""
+    """Return the reason for which a key is not used; None for a usable one."""
     if entry.get("kty") != _TYPES[algorithm] or entry.get("alg", algorithm) != algorithm:
         return "of another algorithm"
     if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]):
@@ -92,7 +92,7 @@ def _unfit(entry: Mapping[str, Any], algorithm: str) -> str | None:
         return "private"
     try:
         return _weak_rsa(entry) if entry["kty"] == "RSA" else _bad_curve(entry)
-    except Exception:  # whatever jose and cryptography make of numbers that are none
+    except Exception:  # jose and cryptography raise many kinds for broken numbers
         return "damaged"
 
 

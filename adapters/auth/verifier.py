@@ -1,4 +1,4 @@
-"""Tokens: the strict wrapper around python-jose, which by itself accepts too much.
+"""Verifier of tokens: a strict wrapper around python-jose, which by itself accepts too much.
 
 python-jose 3.5.0 lets a missing ``aud`` or ``exp`` pass, takes any algorithm when none is given, and accepts
 a public key in DER as an HMAC secret. So one algorithm is fixed by configuration, keys are checked when they are
@@ -35,7 +35,7 @@ _OPTIONS = {
 
 
 class Keys(Protocol):
-    """The keys of one algorithm. ``version`` changes whenever a key goes or changes."""
+    """Keys of one algorithm. ``version`` changes whenever a key is removed or replaced."""
 
     @property
     def algorithm(self) -> str: ...
@@ -43,7 +43,7 @@ class Keys(Protocol):
     def version(self) -> int: ...
 
     async def find(self, kid: object) -> Key:
-        """The key that a token's header names. Raises Unauthenticated."""
+        """Return the key that a token's header names. Raises Unauthenticated."""
 
 
 @dataclass(slots=True)
@@ -58,9 +58,9 @@ class Verifier:
     _version: int = 0
 
     async def verify(self, token: str) -> Identity:
-        """The identity in the token. Raises Unauthenticated, with the same text whatever the cause.
+        """Return the identity in the token. Raises Unauthenticated, with the same text whatever the cause.
 
-        Nothing is awaited after the question whether it was revoked.
+        Nothing is awaited after the check for revocation, so no revocation slips in between.
         """
         digest = sha256(token.encode("utf-8", "replace")).digest()
         if self._version != self.keys.version:
@@ -105,7 +105,7 @@ class Verifier:
 
 
 def _decoded(part: str) -> bytes:
-    """One part of a token, in the one way in which it can be written (RFC 7515 §2)."""
+    """Return the bytes of one part of a token; refuse every spelling but the canonical one (RFC 7515 §2)."""
     raw = urlsafe_b64decode(part + "=" * (-len(part) % 4))
     if urlsafe_b64encode(raw).rstrip(b"=") != part.encode():
         raise refused()
@@ -113,7 +113,7 @@ def _decoded(part: str) -> bytes:
 
 
 def _object(raw: bytes) -> dict[str, Any]:
-    """A JSON object whose names are unique (RFC 7515 §4)."""
+    """Return the JSON object; refuse one with a repeated name (RFC 7515 §4)."""
     found = json.loads(raw, object_pairs_hook=_unique)
     if not isinstance(found, dict):
         raise refused()
@@ -145,9 +145,9 @@ def _identity(claims: dict[str, Any]) -> Identity:
 
 
 def issue(secret: str, user: str, *, ttl_s: int, issuer: str = "millrace", audience: str = "millrace") -> str:
-    """A token for development and tests. Raises ValueError for a user id that no token may carry."""
+    """Return a token for development and tests. Raises ValueError for a user id that no token may carry."""
     if not USER_ID.match(user):
-        raise ValueError("a user id is 1-64 of A-Z a-z 0-9 _ . : -")
+        raise ValueError("the user id must be 1-64 of A-Z a-z 0-9 _ . : -")
     now = int(time.time())
     claims = {
         "sub": user,

@@ -1,1 +1,1 @@
-"""Kafka: the durable producer, the plain consumer, and what operators need. Only here is aiokafka known."""
+"""Kafka: the durable producer, consumers outside Faust, and administration. Only this package knows aiokafka."""

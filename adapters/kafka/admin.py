@@ -1,4 +1,4 @@
-"""What operators and start-up need of a broker: topics as declared, group positions, lag."""
+"""Administration of a broker: topics as declared, positions of groups, lag."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -16,10 +17,12 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 from domain.errors import Conflict, Unavailable
 from schemas.topics import Topic
 
+_log = structlog.get_logger()
+
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic as the broker has it."""
+    """Topic as the broker has it."""
 
     name: str
     partitions: int
@@ -28,7 +31,7 @@ class TopicState:
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """A consumer group: lag is None where nothing was ever committed and the topic is empty."""
+    """Consumer group; ``lag`` by topic, in records."""
 
     group: str
     state: str
@@ -50,7 +53,7 @@ async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 async def apply(bootstrap: str, topics: Sequence[Topic], *, replication: int | None = None) -> list[str]:
-    """Bring the broker to what is declared; return one line for each thing done. Idempotent.
+    """Bring the topics of the broker to their declarations; return one line for each thing done. Idempotent.
 
     ``replication`` overrides the declared one (and the replicas that an acknowledgement needs) where a
     broker is alone. Raises Conflict when a partition count differs: changing it would move conversations to
@@ -58,19 +61,20 @@ async def apply(bootstrap: str, topics: Sequence[Topic], *, replication: int | N
     """
     done: list[str] = []
     async with _admin(bootstrap) as client:
-        there = await _describe(client)
+        existing = await _describe(client)
         for topic in topics:
-            state = there.get(topic.name)
+            state = existing.get(topic.name)
             if state is not None and state.partitions != topic.partitions:
                 raise Conflict(
                     f"{topic.name} has {state.partitions} partitions, {topic.partitions} are declared;"
-                    " a change would break the order of its conversations: drain it and make it anew"
+                    " a change would break the order of its conversations: drain it and create it again"
                 )
-        missing = [topic for topic in topics if topic.name not in there]
+        missing = [topic for topic in topics if topic.name not in existing]
         if missing:
             await _create(client, missing, replication)
             done += [f"created {topic.name}" for topic in missing]
-        done += await _configure(client, [t for t in topics if t.name in there], replication)
+            _log.debug("topics_created", topics=[topic.name for topic in missing])
+        done += await _configure(client, [t for t in topics if t.name in existing], replication)
     return done
 
 
@@ -106,9 +110,9 @@ def _settings(topic: Topic, replication: int | None) -> dict[str, str]:
 async def _configure(client: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int | None) -> list[str]:
     if not topics:
         return []
-    asked = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in topics]
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in topics]
     have: dict[str, dict[str, str]] = {}
-    for answer in await client.describe_configs(asked):
+    for answer in await client.describe_configs(resources):
         for row in answer.resources:
             have[row[3]] = {entry[0]: entry[1] for entry in row[4]}
     changed = [
@@ -123,6 +127,7 @@ async def _configure(client: AIOKafkaAdminClient, topics: Sequence[Topic], repli
                 for topic in changed
             ]
         )
+        _log.debug("topics_configured", topics=[topic.name for topic in changed])
     return [f"configured {topic.name}" for topic in changed]
 
 
@@ -138,13 +143,13 @@ async def _describe(client: AIOKafkaAdminClient) -> dict[str, TopicState]:
 
 
 async def describe(bootstrap: str) -> dict[str, TopicState]:
-    """The broker's topics by name. Raises Unavailable."""
+    """Return the broker's topics by name. Raises Unavailable."""
     async with _admin(bootstrap) as client:
         return await _describe(client)
 
 
 async def leaders(bootstrap: str) -> Counter[int]:
-    """How many partitions each broker leads, by its node id. Raises Unavailable."""
+    """Return the number of partitions that each broker leads, by its node id. Raises Unavailable."""
     async with _admin(bootstrap) as client:
         rows = await client.describe_topics()
     return Counter(partition["leader"] for row in rows for partition in row["partitions"])
@@ -153,7 +158,7 @@ async def leaders(bootstrap: str) -> Counter[int]:
 async def wait_for_topics(bootstrap: str, names: Sequence[str], timeout_s: float) -> None:
     """Return once the broker has all these topics. Raises Unavailable after ``timeout_s``."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_s
+    deadline, awaited = loop.time() + timeout_s, False
     while True:
         try:
             missing = set(names) - (await describe(bootstrap)).keys()
@@ -162,12 +167,17 @@ async def wait_for_topics(bootstrap: str, names: Sequence[str], timeout_s: float
         if not missing:
             return
         if loop.time() > deadline:
-            raise Unavailable(f"topics missing on {bootstrap}: {', '.join(sorted(missing))}")
+            raise Unavailable(
+                f"topics missing on {bootstrap}: {', '.join(sorted(missing))}; run `millrace topics apply`"
+            )
+        if not awaited:
+            awaited = True
+            _log.debug("topics_awaited", topics=sorted(missing), reason="the broker does not answer, or lacks them")
         await asyncio.sleep(0.1)
 
 
 async def groups_lag(bootstrap: str, groups: Mapping[str, Sequence[str]]) -> list[GroupState]:
-    """State, members and lag by topic of each group (group → topics that it reads). Raises Unavailable."""
+    """Return state, members and lag of each group. ``groups``: group → topics that it reads. Raises Unavailable."""
     async with _admin(bootstrap) as client:
         ends = await _end_offsets(bootstrap, sorted({t for topics in groups.values() for t in topics}))
         return [await _group(client, group, topics, ends) for group, topics in groups.items()]
@@ -187,12 +197,12 @@ async def _group(
     for tp in mine:
         begin, end = ends[tp]
         at = committed[tp].offset if tp in committed else -1
-        lag[tp.topic] += max(0, end - (at if at >= 0 else begin))  # the group may have gone on since
+        lag[tp.topic] += max(0, end - (at if at >= 0 else begin))  # the group may have committed more since
     return GroupState(group, state or "Unknown", len(members), lag)
 
 
 async def committed(bootstrap: str, groups: Sequence[str], topic: str) -> dict[str, dict[int, int]]:
-    """Of each group, its committed offset in each partition of the topic where it has one. Raises Unavailable."""
+    """Return the committed offsets of a topic: group → partition → offset, where there is one. Raises Unavailable."""
     async with _admin(bootstrap) as client:
         answers = [await client.list_consumer_group_offsets(group) for group in groups]
     return {

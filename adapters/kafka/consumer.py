@@ -1,24 +1,27 @@
-"""Reading from Kafka outside Faust: batches, and explicit commits of what was handed out."""
+"""Consumers outside Faust: batches of records, and explicit commits of the records that were returned."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from adapters.kafka.uvloop_patch import mend
+from adapters.kafka.uvloop_patch import patch_connections
 from domain.errors import Unavailable
 from schemas.codec import Headers
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One record as it was read."""
+    """Record as it was read."""
 
     topic: str
     partition: int
@@ -30,52 +33,60 @@ class Received:
 
 @dataclass(slots=True)
 class _Positions(ConsumerRebalanceListener):  # type: ignore[misc]
-    """What was handed out of the partitions that are ours now; a revoked one is never committed."""
+    """Positions behind the records returned so far, of assigned partitions. A revoked partition is never committed."""
 
+    group: str
     next_offset: dict[TopicPartition, int] = field(default_factory=dict)
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        if revoked:
+            _log.debug("partitions_revoked", group=self.group, partitions=_names(revoked))
         for tp in revoked:
             self.next_offset.pop(tp, None)
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        _log.debug("partitions_assigned", group=self.group, partitions=_names(assigned))
         for tp in assigned:
             self.next_offset.pop(tp, None)
 
 
+def _names(partitions: Iterable[TopicPartition]) -> list[str]:
+    return sorted(f"{tp.topic}/{tp.partition}" for tp in partitions)
+
+
 @dataclass(slots=True)
 class KafkaConsumer:
-    """A member of a group. At least once: what was not committed is read again."""
+    """Member of a group. Delivers at least once: records that were not committed are read again."""
 
     _consumer: AIOKafkaConsumer
     _positions: _Positions
 
     @property
     def assigned(self) -> bool:
-        """Whether the group has given this member partitions."""
+        """Return True while the group has given this member partitions."""
         return bool(self._consumer.assignment())
 
     async def batch(self, limit: int) -> Sequence[Received]:
-        """At least one record, at most ``limit``, in order for each partition. Raises Unavailable."""
+        """Return at least one record, at most ``limit``, in order for each partition. Raises Unavailable."""
         while True:
             try:
-                got = await self._consumer.getmany(timeout_ms=1000, max_records=limit)
+                fetched = await self._consumer.getmany(timeout_ms=1000, max_records=limit)
             except KafkaError as exc:
                 raise Unavailable("Kafka does not answer") from exc
             received = [
                 Received(m.topic, m.partition, m.offset, m.key, m.value, tuple(m.headers))
-                for messages in got.values()
+                for messages in fetched.values()
                 for m in messages
             ]
-            for tp, messages in got.items():
+            for tp, messages in fetched.items():
                 self._positions.next_offset[tp] = messages[-1].offset + 1
             if received:
                 return received
-            if self._consumer._fetcher._fetch_task.done():  # it has no way to tell
-                raise Unavailable("the consumer reads no more")
+            if self._consumer._fetcher._fetch_task.done():  # aiokafka raises nothing then
+                raise Unavailable("Kafka does not answer; the consumer reads no more")
 
     async def commit(self) -> None:
-        """Commit all that ``batch`` handed out. A commit lost to a rebalance costs only repeats.
+        """Commit all records that ``batch`` returned. A commit lost to a rebalance costs only repeats.
 
         Raises Unavailable.
         """
@@ -97,7 +108,7 @@ async def open_consumer(
     bootstrap: str, *, topics: Sequence[str], group: str, client_id: str = "millrace"
 ) -> AsyncIterator[KafkaConsumer]:
     """Join a group; a new group starts at the beginning. Raises Unavailable."""
-    mend()
+    patch_connections()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         group_id=group,
@@ -110,13 +121,13 @@ async def open_consumer(
         max_poll_interval_ms=300_000,
         fetch_max_wait_ms=500,
         max_partition_fetch_bytes=4 * 1024 * 1024,
-        # A conversation is on the same partition of each topic: by range one member has them all, and what one topic
-        # tells it holds for the others. One strategy only: aiokafka asks to join once for each, and members that are
-        # out of step then send each other back for ever.
+        # A conversation is on the same partition of each topic: by range one member gets it in all topics, so facts of
+        # one topic hold for the others. One strategy only: aiokafka joins once for each, and members that are out of
+        # step then send each other back for ever.
         partition_assignment_strategy=(RangePartitionAssignor,),
-        metadata_max_age_ms=5_000,  # topics that a broker lost and has again are noticed
+        metadata_max_age_ms=5_000,  # notices topics that a broker lost and has again
     )
-    positions = _Positions()
+    positions = _Positions(group)
     try:
         async with asyncio.timeout(30):
             await consumer.start()
@@ -131,7 +142,7 @@ async def open_consumer(
 
 
 async def read_topic(bootstrap: str, topic: str) -> list[Received]:
-    """All that a topic holds now, each partition in order, outside any group. Raises Unavailable."""
+    """Return all records of a topic, each partition in order, outside any group. Raises Unavailable."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
     try:
         async with asyncio.timeout(30):
@@ -140,7 +151,7 @@ async def read_topic(bootstrap: str, topic: str) -> list[Received]:
             await consumer._client.force_metadata_update()
         places = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
         if not places:
-            raise Unavailable(f"the broker has no topic {topic}: millrace topics apply")
+            raise Unavailable(f"the broker has no topic {topic}; run `millrace topics apply`")
         ends = await consumer.end_offsets(places)
         return await _read_up_to(consumer, {place: end for place, end in ends.items() if end > 0})
     except (KafkaError, TimeoutError, OSError) as exc:
@@ -160,10 +171,10 @@ async def _read_up_to(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int
             left = [place for place, end in ends.items() if await consumer.position(place) < end]
             if not left:
                 return sorted(received, key=lambda r: (r.partition, r.offset))
-            got = await consumer.getmany(*left, timeout_ms=1000)
+            fetched = await consumer.getmany(*left, timeout_ms=1000)
         received += [
             Received(m.topic, m.partition, m.offset, m.key, m.value, tuple(m.headers))
-            for place, messages in got.items()
+            for place, messages in fetched.items()
             for m in messages
             if m.offset < ends[place]
         ]

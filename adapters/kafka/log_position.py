@@ -1,4 +1,4 @@
-"""How far the log has come: its cluster id, and the ends of some of its topics."""
+"""Position of the log: its cluster id, and the ends of some of its topics."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from adapters.kafka.admin import apply
-from adapters.kafka.uvloop_patch import mend
+from adapters.kafka.uvloop_patch import patch_connections
 from domain.errors import Unavailable
 from domain.log_position import Position
 from schemas.topics import Topic
+
+_log = structlog.get_logger()
 
 _READ_S = 2.0
 
@@ -41,8 +44,8 @@ class KafkaPositions:
                 return await self._read()
         except (KafkaError, TimeoutError, OSError) as exc:
             await self.close()
-            raise Unavailable("Kafka does not say how far its log has come") from exc
-        except BaseException:  # cancelled, too: an answer that was not read would be the next one's
+            raise Unavailable("Kafka does not answer; the position of its log is unknown") from exc
+        except BaseException:  # cancelled, too: an answer that was not read would be taken for that of the next request
             await self.close()
             raise
 
@@ -51,20 +54,21 @@ class KafkaPositions:
 
     async def _read(self) -> Position:
         if self._admin is None or self._consumer is None:
-            mend()
+            patch_connections()
             self._admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=2000)
             await self._admin.start()
             self._consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, request_timeout_ms=2000)
             await self._consumer.start()
+            _log.debug("log_position_connected", topics=sorted(self._ours))
         cluster = await self._admin.describe_cluster()
         described = await self._admin.describe_topics()
-        there = {topic["topic"]: topic["partitions"] for topic in described if not topic["error_code"]}
-        mine = {name: there[name] for name in self._ours if name in there}
+        existing = {topic["topic"]: topic["partitions"] for topic in described if not topic["error_code"]}
+        mine = {name: existing[name] for name in self._ours if name in existing}
         return Position(
             cluster_id=cluster["cluster_id"],
             replication=min((len(p["replicas"]) for found in mine.values() for p in found), default=0),
             ends=await self._ends(mine),
-            missing=tuple(topic.name for topic in self.topics if topic.name not in there),
+            missing=tuple(topic.name for topic in self.topics if topic.name not in existing),
         )
 
     async def _ends(self, topics: dict[str, Any]) -> dict[str, int]:
@@ -78,7 +82,7 @@ class KafkaPositions:
         return {f"{place.topic}/{place.partition}": end for place, end in ends.items()}
 
     async def close(self) -> None:
-        """Give up the connections; bounded."""
+        """Close the connections, within bounded time."""
         open_, self._admin, self._consumer = (self._admin, self._consumer), None, None
         with suppress(KafkaError, TimeoutError, OSError):
             async with asyncio.timeout(_READ_S):
@@ -90,7 +94,7 @@ class KafkaPositions:
 
 @asynccontextmanager
 async def open_positions(bootstrap: str, topics: Sequence[Topic], writer: str) -> AsyncIterator[KafkaPositions]:
-    """Positions that connect when they are first asked."""
+    """Yield positions that connect at their first reading."""
     positions = KafkaPositions(bootstrap, topics, writer)
     try:
         yield positions

@@ -1,9 +1,9 @@
-"""Writing to Kafka: durable, in order for each key, and never stuck for ever.
+"""Producer: durable appends, in order for each key, and never stuck for ever.
 
 The idempotent producer of aiokafka has no way out of some broker troubles: its batches never expire, and it
 does not recover from OutOfOrderSequenceNumber (aiokafka #1101, no KIP-360). So an append has a deadline, and
-a producer that misses it is thrown away, with all it still holds: nothing that was given up is written later. What it
-held is then *unknown*: the caller appends it again.
+a producer that misses it is thrown away, with all its batches: nothing that was given up is written later. The fate of
+those records is then *unknown*: the caller appends them again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.structs import RecordMetadata
 
-from adapters.kafka.uvloop_patch import mend
+from adapters.kafka.uvloop_patch import patch_connections
 from domain.errors import Unavailable
 from schemas.codec import Record
 
@@ -28,12 +28,12 @@ _log = structlog.get_logger()
 APPEND_DEADLINE_S = 10.0
 _STOP_DEADLINE_S = 5.0
 _MAX_REQUEST_BYTES = 2_000_000
-"""More than a record may have, so that its dead letter, which carries it whole, has room."""
+"""More than a record may have, so that its dead letter, which carries all of it, has room."""
 
 
 @dataclass(slots=True)
 class KafkaLog:
-    """An EventLog on one idempotent producer, which is rebuilt when it is stuck."""
+    """EventLog on one idempotent producer, which is rebuilt when it is stuck."""
 
     bootstrap: str
     client_id: str
@@ -51,16 +51,16 @@ class KafkaLog:
                 sent = [await producer.send(r.topic, r.value, key=r.key, headers=list(r.headers)) for r in records]
                 return _ends(await asyncio.gather(*sent))
         except (KafkaError, TimeoutError, OSError) as exc:
-            await self._discard(producer)
-            raise Unavailable("Kafka did not acknowledge") from exc
+            await self._discard(producer, type(exc).__name__)
+            raise Unavailable("Kafka does not answer; the append was not acknowledged") from exc
         except asyncio.CancelledError:
-            await self._discard(producer)
+            await self._discard(producer, "the append was cancelled")
             raise
 
     async def _ready(self) -> AIOKafkaProducer:
         async with self._lock:
             if self._producer is None:
-                mend()
+                patch_connections()
                 producer = AIOKafkaProducer(
                     bootstrap_servers=self.bootstrap,
                     client_id=self.client_id,
@@ -74,22 +74,23 @@ class KafkaLog:
                 )
                 try:
                     await producer.start()
-                except BaseException:  # cancelled, too: what was half started holds connections
+                except BaseException:  # cancelled, too: a producer that started half holds connections
                     await _stop(producer)
                     raise
                 self._producer = producer
+                _log.debug("producer_built", client_id=self.client_id)
             return self._producer
 
-    async def _discard(self, producer: AIOKafkaProducer | None) -> None:
+    async def _discard(self, producer: AIOKafkaProducer | None, reason: str) -> None:
         async with self._lock:
             if producer is None or self._producer is not producer:
                 return
             self._producer = None
-        _log.warning("producer discarded")
+        _log.warning("producer_discarded", client_id=self.client_id, reason=reason)
         await _abort(producer)
 
     async def close(self) -> None:
-        """Give up the producer; bounded."""
+        """Stop the producer, within bounded time."""
         if self._producer is not None:
             await _stop(self._producer)
             self._producer = None
@@ -110,7 +111,7 @@ async def _stop(producer: AIOKafkaProducer) -> None:
 
 
 async def _abort(producer: AIOKafkaProducer) -> None:
-    """End it at once. Its own ``stop`` would first try to write what it holds."""
+    """End a producer at once. Its own ``stop`` would first try to write its batches."""
     producer._closed = True
     sender = producer._sender and producer._sender.sender_task
     if sender is not None:
@@ -122,16 +123,16 @@ async def _abort(producer: AIOKafkaProducer) -> None:
 
 
 class _NoMore(dict[Any, Any]):
-    """A client's connections, once it was given up: one that comes about later would still write what it held."""
+    """Connections of a discarded producer. Refuses new ones, over which its batches would still be written."""
 
     def __setitem__(self, key: Any, connection: Any) -> None:
         connection.close()
-        raise KafkaConnectionError("the producer was given up")
+        raise KafkaConnectionError("the producer was discarded")
 
 
 @asynccontextmanager
 async def open_log(bootstrap: str, *, client_id: str = "millrace") -> AsyncIterator[KafkaLog]:
-    """A log that connects at its first append, so that a broker may come later."""
+    """Yield a log that connects at its first append, so that a broker may come later."""
     log = KafkaLog(bootstrap, client_id)
     try:
         yield log

@@ -1,4 +1,4 @@
-"""Reading a part of the log without joining a group: bounded, and nobody's position moves."""
+"""Reader of a part of the log outside any group: bounded, and no committed position moves."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ _STALLED_S = 20.0
 
 @lru_cache(maxsize=65_536)
 def partition_of(key: bytes, partitions: int) -> int:
-    """Where the producers' partitioner puts a key; the same as the Java client's."""
+    """Return the partition that the producers' partitioner gives a key; the same as the Java client's."""
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 @dataclass(slots=True)
 class KafkaReader:
-    """Reads from an offset to what is the end when it begins."""
+    """Reads from an offset to the end as it is at the start."""
 
     _consumer: AIOKafkaConsumer
 
     async def begins(self, topics: Collection[str], since_ms: int) -> Begins:
-        """Where each partition is to be read for what was written since then. Raises Unavailable, also when a topic
-        is not there."""
+        """Return the offsets at which to read the records of each partition since then.
+
+        Raises Unavailable, also when a topic does not exist.
+        """
         try:
             async with asyncio.timeout(_STALLED_S):
                 tps = await self._partitions(topics)
@@ -61,13 +63,15 @@ class KafkaReader:
         for topic in topics:
             numbers = self._consumer.partitions_for_topic(topic)
             if not numbers:
-                raise Unavailable(f"the broker has no topic {topic}: `millrace topics apply` makes it")
+                raise Unavailable(f"the broker has no topic {topic}; run `millrace topics apply`")
             tps += [TopicPartition(topic, number) for number in sorted(numbers)]
         return tps
 
     async def read(self, offsets: Mapping[tuple[str, int], int]) -> AsyncIterator[Sequence[Received]]:
-        """The records of these (topic, partition), from the offset to the end as it is now, each in its order.
-        Raises Unavailable."""
+        """Yield the records of these (topic, partition), from the offset to the end as it is now, each in its order.
+
+        Raises Unavailable.
+        """
         tps = {TopicPartition(*place): offset for place, offset in offsets.items()}
         try:
             ends = await self._consumer.end_offsets(list(tps))
@@ -81,25 +85,28 @@ class KafkaReader:
             raise Unavailable("Kafka does not answer") from exc
 
     async def _some(self, left: dict[TopicPartition, int]) -> list[Received]:
-        """What comes next; takes out of ``left`` what is read to its end."""
+        """Return the next records; remove partitions from ``left`` that are read to their ends."""
         async with asyncio.timeout(_STALLED_S):
-            got: Mapping[TopicPartition, Sequence[Any]] = {}
-            while not got and left:
-                got = await self._consumer.getmany(*left, timeout_ms=200, max_records=_BATCH)
+            fetched: Mapping[TopicPartition, Sequence[Any]] = {}
+            while not fetched and left:
+                fetched = await self._consumer.getmany(*left, timeout_ms=200, max_records=_BATCH)
                 for tp in list(left):
                     if await self._consumer.position(tp) >= left[tp]:
                         del left[tp]
                         self._consumer.pause(tp)
         return [
             Received(m.topic, m.partition, m.offset, m.key, m.value, tuple(m.headers))
-            for messages in got.values()
+            for messages in fetched.values()
             for m in messages
         ]
 
 
 def _whole(topic: str, begins: Mapping[int, LogBegin], trimmed: Collection[TopicPartition]) -> list[LogBegin]:
-    """A partition that starts at offset 0 has lost something only if its whole topic has: then the topic was made
-    anew, and its first record tells when. Else the partition just held nothing before."""
+    """Return the begins with the time since which each partition is complete.
+
+    A partition that starts at offset 0 has lost records only if its whole topic has: then the topic was created again,
+    and its first record tells when. Else the partition just held none before.
+    """
     mine = {tp.partition for tp in trimmed if tp.topic == topic}
     made_ms = 0.0 if mine else min(begin.first_ms for begin in begins.values())
     return [begin if p in mine else LogBegin(begin.offset, made_ms) for p, begin in sorted(begins.items())]
@@ -107,7 +114,7 @@ def _whole(topic: str, begins: Mapping[int, LogBegin], trimmed: Collection[Topic
 
 @asynccontextmanager
 async def open_reader(bootstrap: str) -> AsyncIterator[KafkaReader]:
-    """A consumer of no group. Raises Unavailable."""
+    """Yield a reader outside any group. Raises Unavailable."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         client_id="millrace-audit",

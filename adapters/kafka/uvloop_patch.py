@@ -1,7 +1,7 @@
-"""Connections that die under uvloop: there a write to one is a RuntimeError, which aiokafka does not expect.
+"""Patch for dead connections under uvloop: a write to one raises RuntimeError, which aiokafka does not expect.
 
-It ends the task that reads, or the one that keeps the group together, without a word, and the consumer is deaf from
-then on (aiokafka #1038). For aiokafka 0.14.0 exactly.
+The error silently ends the task that fetches, or the one that sends heartbeats to the group, and the consumer receives
+nothing from then on (aiokafka #1038). For aiokafka 0.14.0 exactly.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from aiokafka.errors import KafkaConnectionError
 _send = AIOKafkaConnection.send
 
 
-def mend() -> None:
-    """Make a write to a dead connection what it is without uvloop: a lost connection. Done again it does nothing."""
+def patch_connections() -> None:
+    """Make a write to a dead connection raise KafkaConnectionError, as without uvloop. Idempotent."""
     AIOKafkaConnection.send = _send_or_lose
 
 

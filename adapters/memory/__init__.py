@@ -1,1 +1,1 @@
-"""Twins of the adapters, in memory: held to the same contract tests, used by tests of whole flows."""
+"""Twins of the adapters, in memory: they pass the same contract tests, and tests of whole flows use them."""

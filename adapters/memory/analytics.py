@@ -1,4 +1,4 @@
-"""The twin of the counts that members read."""
+"""Twin of the counts that members read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from adapters.memory.effects import MemoryCounts
 
 @dataclass(frozen=True, slots=True)
 class MemoryMinuteCounts:
-    """MinuteCounts over what the stage has counted."""
+    """MinuteCounts over the counts of the stage."""
 
     counts: MemoryCounts
 

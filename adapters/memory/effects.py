@@ -1,4 +1,4 @@
-"""The twins of what the stages ask of the store."""
+"""Twins of the stores of the stages."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class MemoryStatuses:
         return True
 
     async def advance(self, marks: Sequence[Watermark], everybody_up_to: int) -> Sequence[WatermarkAdvance]:
-        told = {Status.DELIVERED: list[WatermarkAdvance](), Status.READ: list[WatermarkAdvance]()}
+        advances = {Status.DELIVERED: list[WatermarkAdvance](), Status.READ: list[WatermarkAdvance]()}
         mine = [m for m in marks if m.user_id in self.tables.members.get(m.conversation_id, {})]
         for mark in merge(mine):
             self._raise_device(mark)
         for mark in of_members(mine):
             for moved in self._fold_one(mark, everybody_up_to):
-                told[moved.status].append(moved)
-        return [*told[Status.DELIVERED], *told[Status.READ]]
+                advances[moved.status].append(moved)
+        return [*advances[Status.DELIVERED], *advances[Status.READ]]
 
     def _raise_device(self, mark: Watermark) -> None:
         key = (mark.conversation_id, mark.user_id, mark.device)
@@ -109,7 +109,7 @@ class MemoryStatuses:
 
 @dataclass(slots=True)
 class MemoryNotifications:
-    """Notices by message, recipient and channel."""
+    """Notifications by message, recipient and channel."""
 
     tables: Tables
     stored: dict[tuple[str, str, str], NotificationDraft] = field(default_factory=dict)
@@ -162,17 +162,17 @@ class MemoryIndex:
 
 @dataclass(slots=True)
 class MemoryMedia:
-    """Uploads, what they are, and where they are attached."""
+    """Uploads, their probes, and the messages that they are attached to."""
 
     tables: Tables
     probes: dict[str, MediaInfo] = field(default_factory=dict)
     files: dict[str, tuple[bool, bool]] = field(default_factory=dict)
-    """By hash: whether there is a clean file, and a thumbnail."""
-    told: dict[tuple[str, str], MediaProcessed] = field(default_factory=dict)
+    """Hash → (has a clean copy, has a thumbnail)."""
+    processed: dict[tuple[str, str], MediaProcessed] = field(default_factory=dict)
 
     @property
     def uploads(self) -> dict[str, Media]:
-        """Uploads by id."""
+        """Return the uploads by id."""
         return self.tables.uploads
 
     async def add(self, media: Media) -> None:
@@ -183,7 +183,7 @@ class MemoryMedia:
         if media is None or media.sha256 not in self.probes:
             return media
         clean, thumbnail = self.files[media.sha256]
-        places = [event.conversation_id for (_, id_), event in self.told.items() if id_ == media_id]
+        places = [event.conversation_id for (_, id_), event in self.processed.items() if id_ == media_id]
         return replace(
             media,
             media_type=self.probes[media.sha256].media_type,
@@ -194,7 +194,7 @@ class MemoryMedia:
 
     async def may_read(self, media_id: str, user_id: str) -> bool:
         media = self.uploads.get(media_id)
-        places = [event.conversation_id for (_, id_), event in self.told.items() if id_ == media_id]
+        places = [event.conversation_id for (_, id_), event in self.processed.items() if id_ == media_id]
         owns = media is not None and media.owner_id == user_id
         return owns or any(user_id in self.tables.members[place] for place in places)
 
@@ -207,8 +207,8 @@ class MemoryMedia:
 
     async def ready(self, message: Message, media: Media, info: MediaInfo) -> MediaProcessed:
         key = (message.message_id, media.media_id)
-        if key in self.told:
-            return self.told[key]
+        if key in self.processed:
+            return self.processed[key]
         row = self.tables.conversations[message.conversation_id]
         event = MediaProcessed(
             conversation_id=message.conversation_id,
@@ -223,7 +223,7 @@ class MemoryMedia:
             at=now(),
         )
         self.tables.append(media_entry(event))
-        self.told[key] = event
+        self.processed[key] = event
         return event
 
 

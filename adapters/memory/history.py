@@ -1,4 +1,4 @@
-"""The twin of the change log."""
+"""Twin of the change log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas.messages import Change, ChangeKind
 
 @dataclass(frozen=True, slots=True)
 class MemoryHistory:
-    """A History on dictionaries."""
+    """History on dictionaries."""
 
     tables: Tables
 

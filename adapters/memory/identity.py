@@ -1,4 +1,4 @@
-"""The twins of what the store keeps for identity: revocations and tickets."""
+"""Twins of the stores of revocations and tickets."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from domain.tickets import TTL_S, Ticket, hash_of, new_ticket
 
 @dataclass(slots=True)
 class MemoryRevocations:
-    """Revocations. Set ``down`` to refuse."""
+    """Revocations on a list. Set ``down`` to make it unavailable."""
 
     rows: list[Revocation] = field(default_factory=list)
     counts: dict[int, int] = field(default_factory=dict)
     down: bool = False
 
     async def revoke(self, user_id: str, jti: str | None) -> Revocation:
-        self._answer()
+        self._check_up()
         at = time.time()
         made = Revocation(len(self.rows) + 1, user_id, jti, at, at + LONGEST_S)
         self.rows.append(made)
         return made
 
     async def since(self, mark: float | None) -> tuple[Sequence[Revocation], float]:
-        self._answer()
+        self._check_up()
         return [row for row in self.rows if mark is None or row.at >= mark], time.time()
 
     async def note_closed(self, number: int, connections: int) -> None:
-        self._answer()
+        self._check_up()
         self.counts[number] = self.counts.get(number, 0) + connections
 
     async def closed(self, number: int) -> int:
-        self._answer()
+        self._check_up()
         return self.counts.get(number, 0)
 
-    def _answer(self) -> None:
+    def _check_up(self) -> None:
         if self.down:
             raise Unavailable("PostgreSQL does not answer; try again")
 
 
 @dataclass(slots=True)
 class MemoryTickets:
-    """Tickets by a clock that can be set. Set ``down`` to refuse."""
+    """Tickets by a clock that can be set. Set ``down`` to make it unavailable."""
 
     clock: Callable[[], float] = time.time
     rows: dict[bytes | None, tuple[Identity, str | None, float]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The twins of intake, conversations and outbox."""
+"""Twins of intake, conversations and outbox."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from schemas.messages import ChangeKind
 
 @dataclass(slots=True)
 class MemoryIntake:
-    """An Intake. Set ``down`` to make it refuse; ``locked`` holds conversations that somebody else has."""
+    """Intake on dictionaries. Set ``down`` to make it unavailable; ``locked``: conversations that another has."""
 
     tables: Tables
     down: bool = False
@@ -32,7 +32,7 @@ class MemoryIntake:
         if self.down or (wait and any(draft.conversation_id in self.locked for draft in drafts)):
             raise Unavailable("the store is down, or a conversation stays locked")
         tables = self.tables
-        ground = BatchContext(
+        context = BatchContext(
             heads={id_: row.last_seq for id_, row in tables.conversations.items()},
             held=self.locked,
             members={(id_, user) for id_, users in tables.members.items() for user in users},
@@ -40,7 +40,7 @@ class MemoryIntake:
             replied={id_: m.conversation_id for id_, m in tables.messages.items()},
             media={id_: media.owner_id for id_, media in tables.uploads.items()},
         )
-        outcomes = decide(drafts, ground, datetime.now(UTC))
+        outcomes = decide(drafts, context, datetime.now(UTC))
         for draft, outcome in zip(drafts, outcomes, strict=True):
             if isinstance(outcome, Accepted) and not outcome.replayed:
                 self._store(draft, outcome)
@@ -127,7 +127,7 @@ class MemoryConversations:
 
 @dataclass(slots=True)
 class MemoryOutbox:
-    """An Outbox that owns every shard it claimed."""
+    """Outbox that owns every shard it claimed."""
 
     tables: Tables
     owned: frozenset[int] = field(default_factory=frozenset)

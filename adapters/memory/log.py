@@ -1,4 +1,4 @@
-"""The twin of Kafka for writers."""
+"""Twin of Kafka for writers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schemas.events import AnyEvent
 
 @dataclass(slots=True)
 class MemoryLog:
-    """An EventLog, and its Positions. Set ``down`` to make it refuse."""
+    """EventLog, and its Positions. Set ``down`` to make it unavailable."""
 
     records: list[Record] = field(default_factory=list)
     down: bool = False
@@ -40,14 +40,14 @@ class MemoryLog:
         self.topics = True
 
     def lose(self) -> None:
-        """Come back with nothing."""
+        """Come back as another broker, without topics and records."""
         self.records.clear()
         self.life, self.topics = self.life + 1, False
 
     def lose_records(self) -> None:
-        """Come back as the same broker with the same topics, and nothing in them."""
+        """Come back as the same broker with the same topics, and without records."""
         self.records.clear()
 
     def events(self, topic: str) -> list[AnyEvent]:
-        """What was appended to a topic, decoded."""
+        """Return the events that were appended to a topic."""
         return [decode(r.topic, r.value) for r in self.records if r.topic == topic]

@@ -1,4 +1,4 @@
-"""The twins of messages as clients read them, and of receipts that come over HTTP."""
+"""Twins of messages as clients read them, and of receipts that come over HTTP."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class MemoryMessages:
 
 @dataclass(frozen=True, slots=True)
 class MemoryReceipts:
-    """Receipts, owed to Kafka beside the seq that they name."""
+    """Receipts, owed to Kafka behind the change whose seq they name."""
 
     tables: Tables
 

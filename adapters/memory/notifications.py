@@ -1,4 +1,4 @@
-"""The twin of the notifications that a user reads."""
+"""Twin of the notifications that a user reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from domain.notifications import Notification, NotificationDraft
 
 @dataclass(slots=True)
 class MemoryInbox:
-    """An Inbox over what the stage has stored."""
+    """Inbox over the notifications that the stage has stored."""
 
     notifications: MemoryNotifications
     seen: dict[str, datetime] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The twin of the parked conversations."""
+"""Twin of the parked conversations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from domain.parking import Parked, SetAside
 
 @dataclass(slots=True)
 class MemoryParking:
-    """A Parking on a dictionary."""
+    """Parking on a dictionary."""
 
     rows: dict[str, Parked] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""The twin of the counters of calls."""
+"""Twin of the rate limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The twins of Redis: pub/sub that can lose what it carries, and a registry."""
+"""Twins of Redis: pub/sub that can lose messages, and a registry."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from schemas.ids import new_id
 
 @dataclass(slots=True)
 class MemoryBus:
-    """A Fanout to all subscriptions made with it. Set ``losing`` to lose everything, ``down`` to refuse.
+    """Fanout to all subscriptions made with it. Set ``losing`` to lose all messages, ``down`` to make it unavailable.
 
-    ``slow_s``: how long subscribing and unsubscribing take.
+    ``slow_s``: seconds that subscribing and unsubscribing take.
     """
 
     nodes: list[MemorySubscriptions] = field(default_factory=list)
@@ -35,7 +35,7 @@ class MemoryBus:
                     node.queue.put_nowait(Hint(channel, data))
 
     def subscriptions(self, home: str = "") -> MemorySubscriptions:
-        """Those of one more node, which always has its home channel."""
+        """Return the subscriptions of one more node, which always has its home channel."""
         node = MemorySubscriptions(self, {home})
         self.nodes.append(node)
         return node
@@ -69,9 +69,9 @@ class MemorySubscriptions:
 
 @dataclass(slots=True)
 class MemoryPlaces:
-    """What all registries of one Redis see. ``now`` in Unix seconds; ``held``: life → connection → user.
+    """State that all registries of one Redis share. ``now`` in Unix seconds; ``held``: life → connection → user.
 
-    ``lives``: by the end of their lease; ``last``: by their last renewal.
+    ``lives``: life → end of its lease; ``last``: life → last renewal; ``seen``: user → end of the last connection (ms).
     """
 
     now: Callable[[], float] = time.time
@@ -82,22 +82,22 @@ class MemoryPlaces:
     down: bool = False
 
     def answer(self) -> None:
-        """Raises Unavailable while it is down."""
+        """Raise Unavailable while it is down."""
         if self.down:
             raise Unavailable("Redis does not answer")
 
     def alive(self) -> list[str]:
-        """Lives whose lease has not ended."""
+        """Return the lives whose lease has not ended."""
         return [life for life, ends in self.lives.items() if ends > self.now()]
 
     def count(self, user_id: str, lives: Iterable[str]) -> int:
-        """How many connections a user has in these lives."""
+        """Return the number of connections that a user has in these lives."""
         return sum(list(self.held[life].values()).count(user_id) for life in lives)
 
 
 @dataclass(slots=True)
 class MemoryRegistry:
-    """A Registry. The lease of a connection is that of its node."""
+    """Registry of one node. The lease of a connection is that of its node."""
 
     places: MemoryPlaces = field(default_factory=MemoryPlaces)
     node: str = "n1"
@@ -172,22 +172,22 @@ class MemoryRegistry:
 
 @dataclass(slots=True)
 class MemoryEphemeralThrottle:
-    """EphemeralThrottle of all nodes that share ``typing`` and ``told``."""
+    """EphemeralThrottle of one node; nodes share ``typing`` and ``told``."""
 
     node: str = "n1"
     typing: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
     told: dict[str, str] = field(default_factory=dict)
 
     async def may_type(self, conversation_id: str, user_id: str) -> bool:
-        if self._teller(conversation_id, user_id) is not None:
+        if self._typing_node(conversation_id, user_id) is not None:
             return False
         self.typing[conversation_id, user_id] = (self.node, time.monotonic() + TYPING_S)
         return True
 
     async def types_elsewhere(self, conversation_id: str, user_id: str) -> bool:
-        return self._teller(conversation_id, user_id) not in (None, self.node)
+        return self._typing_node(conversation_id, user_id) not in (None, self.node)
 
-    def _teller(self, conversation_id: str, user_id: str) -> str | None:
+    def _typing_node(self, conversation_id: str, user_id: str) -> str | None:
         node, until = self.typing.get((conversation_id, user_id), (None, 0.0))
         return node if time.monotonic() < until else None
 
@@ -201,7 +201,7 @@ class MemoryEphemeralThrottle:
 
 @dataclass(slots=True)
 class MemoryAnswers:
-    """Where operators wait for answers."""
+    """Answers to operators by request."""
 
     given: dict[str, bytes] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""The twin of the search: words by their beginnings, without typing errors."""
+"""Twin of the search: matches words by their beginnings, without typing errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True, slots=True)
 class MemorySearch:
-    """A Search over what the index holds. The score is the share of a message's words that were found."""
+    """Search over the index. The score is the share of a message's words that were found."""
 
     tables: Tables
     index: MemoryIndex

@@ -1,4 +1,4 @@
-"""What the twins share: the core tables as dictionaries."""
+"""Core tables as dictionaries, which the twins share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schemas.messages import Change, Message
 
 @dataclass(slots=True)
 class ConversationRow:
-    """A row of ``conversations``."""
+    """Row of ``conversations``."""
 
     conversation_id: str
     title: str | None
@@ -26,7 +26,7 @@ class ConversationRow:
 
 @dataclass(slots=True)
 class OutboxRow:
-    """A row of ``outbox``."""
+    """Row of ``outbox``."""
 
     seq: int
     event: AnyEvent
@@ -35,7 +35,7 @@ class OutboxRow:
 
 @dataclass(slots=True)
 class Tables:
-    """One database, empty at first. ``status`` in a Message is kept current by replacing the message."""
+    """Database, empty at first. A message is replaced when its status changes."""
 
     conversations: dict[str, ConversationRow] = field(default_factory=dict)
     members: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
@@ -45,9 +45,9 @@ class Tables:
     """(sender, client message id) → (message id, body hash)."""
     changes: dict[str, list[Change]] = field(default_factory=lambda: defaultdict(list))
     outbox: dict[tuple[str, int, str], OutboxRow] = field(default_factory=dict)
-    """By conversation, seq, and part: receipts stand behind the change that they name."""
+    """(conversation, seq, part) → row. Receipts stand behind the change whose seq they name."""
     noted: Position | None = None
-    """The log when it was last looked at."""
+    """Position of the log at the last comparison."""
     epoch: int = 0
     receipts: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """(conversation, user) → (delivered seq, read seq)."""

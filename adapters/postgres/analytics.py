@@ -1,4 +1,4 @@
-"""Counts in PostgreSQL: beside them, in the same transaction, a cursor for each conversation."""
+"""Counts in PostgreSQL, with a cursor for each conversation that moves in the same transaction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SQL = load("counts")
 
 @dataclass(frozen=True, slots=True)
 class PostgresCounts:
-    """Counts and MinuteCounts: written by the stage, read for members."""
+    """Counts for the stage, which writes them, and MinuteCounts for members."""
 
     pool: Pool
 
@@ -27,16 +27,16 @@ class PostgresCounts:
         minutes = list(dict.fromkeys((t.conversation_id, t.minute) for t in ticks))
         async with transaction(self.pool) as conn:
             await _count(conn, ticks)
-            asked = {"conversations": [c for c, _ in minutes], "minutes": [m for _, m in minutes]}
-            cursor = await conn.execute(_SQL["totals"], asked)
+            params = {"conversations": [c for c, _ in minutes], "minutes": [m for _, m in minutes]}
+            cursor = await conn.execute(_SQL["totals"], params)
             return [Total(row[0], wire_time(row[1]), row[2]) for row in await cursor.fetchall()]
 
     async def minutes(
         self, conversation_id: str, start: datetime | None, end: datetime | None, limit: int
     ) -> Sequence[tuple[datetime, int]]:
-        asked = {"conversation_id": conversation_id, "start": start, "end": end, "limit": limit}
+        params = {"conversation_id": conversation_id, "start": start, "end": end, "limit": limit}
         async with connection(self.pool) as conn:
-            cursor = await conn.execute(_SQL["minutes"], asked)
+            cursor = await conn.execute(_SQL["minutes"], params)
             return [(row[0], row[1]) for row in await cursor.fetchall()]
 
 

@@ -1,4 +1,4 @@
-"""What an audit reads of PostgreSQL, and the little that it mends there."""
+"""Store of the audit: reads the facts that it checks, and repairs counts and unpublished events."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from schemas.ids import first_id, is_uuid
 _SQL = load("audit")
 _LEADER = 0x41554449  # "AUDI"
 _MADE_BEFORE = timedelta(minutes=5)
-"""How long before it is stored a message's id may have been made; also bounds how far clocks may differ."""
+"""Time before its storing at which a message's id may have been made; also bounds how far clocks may differ."""
 _KEPT_H = 47
 """The relay keeps published rows for 48 hours."""
 _CHUNK = 5_000
-# What str.strip() takes for blank, as the search stage does.
+# Characters that str.strip() takes for blank, as the search stage does.
 _BLANK = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
@@ -46,7 +46,7 @@ _BLANK = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u202f\u205f\
 
 @dataclass(frozen=True, slots=True)
 class PostgresAudit:
-    """An AuditStore. Every reading is one snapshot, and reads only."""
+    """AuditStore in PostgreSQL. Every reading is one read-only snapshot."""
 
     pool: Pool
 
@@ -55,7 +55,7 @@ class PostgresAudit:
             return [Span(*row) for row in await _all(conn, "spans", _window(since, only))]
 
     async def facts(self, spans: Sequence[Span]) -> StoreFacts:
-        asked = {
+        params = {
             "ids": [s.conversation_id for s in spans],
             "starts": [s.start for s in spans],
             "blank": _BLANK,
@@ -63,32 +63,32 @@ class PostgresAudit:
         }
         async with self._snapshot() as conn:
             if not spans:
-                return StoreFacts(now_ms=await _number(conn, "clock", asked))
+                return StoreFacts(now_ms=await _number(conn, "clock", params))
             return StoreFacts(
-                now_ms=await _number(conn, "clock", asked),
-                rows=[_row(row) for row in await _all(conn, "rows", asked)],
-                changes=await _number(conn, "seqs", asked),
-                holes=[(row[0], row[1]) for row in await _all(conn, "holes", asked)],
-                stray_changes=[(row[0], row[1]) for row in await _all(conn, "stray_changes", asked)],
-                untold=[(row[0], row[1]) for row in await _all(conn, "untold", asked)],
-                repeated_keys=[Place(*row) for row in await _all(conn, "repeated_keys", asked)],
-                receipts=await _number(conn, "receipts", asked),
-                watermarks=[Watermark(*row) for row in await _all(conn, "watermarks", asked)],
-                notifications=[Place(*row) for row in await _all(conn, "notifications", asked)],
-                media=[Place(*row) for row in await _all(conn, "media", asked)],
-                tallies=[Tally(*row) for row in await _all(conn, "tallies", asked)],
-                positions=[Position(*row) for row in await _all(conn, "positions", asked)],
-                republished={row[0] for row in await _all(conn, "republished", asked)},
+                now_ms=await _number(conn, "clock", params),
+                rows=[_row(row) for row in await _all(conn, "rows", params)],
+                changes=await _number(conn, "seqs", params),
+                holes=[(row[0], row[1]) for row in await _all(conn, "holes", params)],
+                stray_changes=[(row[0], row[1]) for row in await _all(conn, "stray_changes", params)],
+                untold=[(row[0], row[1]) for row in await _all(conn, "untold", params)],
+                repeated_keys=[Place(*row) for row in await _all(conn, "repeated_keys", params)],
+                receipts=await _number(conn, "receipts", params),
+                watermarks=[Watermark(*row) for row in await _all(conn, "watermarks", params)],
+                notifications=[Place(*row) for row in await _all(conn, "notifications", params)],
+                media=[Place(*row) for row in await _all(conn, "media", params)],
+                tallies=[Tally(*row) for row in await _all(conn, "tallies", params)],
+                positions=[Position(*row) for row in await _all(conn, "positions", params)],
+                republished={row[0] for row in await _all(conn, "republished", params)},
             )
 
     async def loose(self, since: datetime, grace_s: float, only: Collection[str] | None) -> Loose:
-        asked = {**_window(since, only), "grace_s": grace_s}
+        params = {**_window(since, only), "grace_s": grace_s}
         async with self._snapshot() as conn:
             return Loose(
-                owed=[(row[0], row[1], row[2]) for row in await _all(conn, "owed", asked)],
+                owed=[(row[0], row[1], row[2]) for row in await _all(conn, "owed", params)],
                 strays=[
                     Stray(stage, Place(id_, message, conversation, seq))
-                    for stage, id_, message, conversation, seq in await _all(conn, "strays", asked)
+                    for stage, id_, message, conversation, seq in await _all(conn, "strays", params)
                 ],
             )
 
@@ -98,8 +98,8 @@ class PostgresAudit:
         found: dict[str, tuple[str, int]] = {}
         for start in range(0, len(possible), _CHUNK):
             async with connection(self.pool) as conn:
-                asked = {"ids": possible[start : start + _CHUNK]}
-                rows_ = await _all(conn, statement.get(topic, "known_messages"), asked)
+                params = {"ids": possible[start : start + _CHUNK]}
+                rows_ = await _all(conn, statement.get(topic, "known_messages"), params)
                 found.update((id_, (conversation, seq)) for id_, conversation, seq in rows_)
         return found
 
@@ -114,13 +114,13 @@ class PostgresAudit:
 
     async def recount(self, conversation_ids: Sequence[str]) -> int:
         changed = 0
-        for id_ in conversation_ids:  # one by one: the stage waits for each, but not for all of them
+        for id_ in conversation_ids:  # one by one: the stage waits for one conversation at a time, not for all
             async with transaction(self.pool) as conn:
                 await conn.execute(_SQL["bound"])
-                asked = {"ids": [id_]}
-                await conn.execute(_SQL["hold_cursors"], asked)
-                await conn.execute(_SQL["lower_cursors"], asked)
-                changed += await _number(conn, "recount", asked)
+                params = {"ids": [id_]}
+                await conn.execute(_SQL["hold_cursors"], params)
+                await conn.execute(_SQL["lower_cursors"], params)
+                changed += await _number(conn, "recount", params)
         return changed
 
     @asynccontextmanager
@@ -133,12 +133,12 @@ class PostgresAudit:
 
 @dataclass(frozen=True, slots=True)
 class Leadership:
-    """At most one audit service works at a time: who holds this lock. It ends with its connection."""
+    """Lock that makes one audit service the leader. Ends with its connection."""
 
     conn: Connection
 
     async def taken(self) -> bool:
-        """Whether it is ours, by now at the latest. Raises Unavailable when the connection is gone."""
+        """Take the lock if it is free; return True while it is ours. Raises Unavailable when the connection is gone."""
         with unavailable_on_outage():
             cursor = await self.conn.execute(_SQL["lead"], {"key": _LEADER})
             row = await cursor.fetchone()
@@ -147,7 +147,7 @@ class Leadership:
 
 @asynccontextmanager
 async def open_leadership(dsn: str) -> AsyncIterator[Leadership]:
-    """A connection that may come to hold the lock. Raises Unavailable."""
+    """Yield a connection that may come to hold the lock. Raises Unavailable."""
     with unavailable_on_outage():
         conn = await psycopg.AsyncConnection.connect(dsn, **CONNECT)
     try:
@@ -161,12 +161,12 @@ def _window(since: datetime, only: Collection[str] | None) -> dict[str, Any]:
     return {"since": since, "oldest": oldest, "only": None if only is None else list(only)}
 
 
-async def _all(conn: Connection, name: str, asked: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    return await (await conn.execute(_SQL[name], asked)).fetchall()
+async def _all(conn: Connection, name: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    return await (await conn.execute(_SQL[name], params)).fetchall()
 
 
-async def _number(conn: Connection, name: str, asked: Mapping[str, Any]) -> int:
-    [[number]] = await _all(conn, name, asked)
+async def _number(conn: Connection, name: str, params: Mapping[str, Any]) -> int:
+    [[number]] = await _all(conn, name, params)
     return int(number)
 
 
@@ -190,7 +190,7 @@ def _row(row: tuple[Any, ...]) -> Row:
 
 async def _republish(conn: Connection, message_ids: Sequence[str], grace_s: float) -> int:
     found = await _all(conn, "to_republish", {"ids": list(message_ids), "grace_s": grace_s})
-    messages = [rows.message((*row[:9], 0)) for row in found]  # as it was when it was accepted: pending
+    messages = [rows.message((*row[:9], 0)) for row in found]  # pending, as when it was accepted
     if not messages:
         return 0
     columns: dict[str, Any] = {

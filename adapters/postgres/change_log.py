@@ -1,4 +1,4 @@
-"""The one writer of seqs, the change log and the outbox.
+"""Only writer of seqs, the change log and the outbox.
 
 Lock the conversations, append entries with the seqs that follow their heads, commit: the lock is held until then, so
 the order of commits is the order of seqs.

@@ -23,7 +23,7 @@ _SQL = load("conversations")
 
 @dataclass(frozen=True, slots=True)
 class PostgresConversations:
-    """Conversations. Every change holds the row lock that gives seqs."""
+    """Conversations in PostgreSQL. Every change holds the row lock that gives seqs."""
 
     pool: Pool
 

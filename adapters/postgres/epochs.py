@@ -13,7 +13,7 @@ _SQL = load("epochs")
 
 @dataclass(frozen=True, slots=True)
 class PostgresEpochs:
-    """Epochs. A log that no relay has looked at yet is in its first."""
+    """Epochs in PostgreSQL. A log that no relay has looked at yet is in its first epoch."""
 
     pool: Pool
     stage: str

@@ -1,4 +1,4 @@
-"""The change log and the members of conversations, read."""
+"""History of conversations: their changes and members, as read by gateways and clients."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _Page: TypeAlias = tuple[str, int, int, int]
 
 
 _PAGES = 16
-"""Pages of changes that are read together."""
+"""Greatest number of pages of changes in one query."""
 
 
 class PostgresHistory:
-    """A History on the primary. Ids that are no UUIDs are simply not there.
+    """History on the primary. An id that is no UUID names nothing.
 
-    What is asked of it at a join is asked together when many join at once.
+    Concurrent lookups are batched, since many clients join at once.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -39,19 +39,19 @@ class PostgresHistory:
     async def member_since(self, conversation_id: str, user_id: str) -> int | None:
         return await self._since.get((conversation_id, user_id)) if is_uuid(conversation_id) else None
 
-    async def _read_since(self, asked: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], int | None]:
-        conversations, users = zip(*asked, strict=True)
+    async def _read_since(self, wanted: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], int | None]:
+        conversations, users = zip(*wanted, strict=True)
         rows = await self._all("since", {"conversations": list(conversations), "users": list(users)})
         found = {(conversation, user): seq for conversation, user, seq in rows}
-        return {pair: found.get(pair) for pair in asked}
+        return {pair: found.get(pair) for pair in wanted}
 
     async def members(self, conversation_id: str, limit: int | None = None) -> Sequence[str]:
         return await self._everybody.get((conversation_id, limit))
 
     async def _read_members(
-        self, asked: Sequence[tuple[str, int | None]]
+        self, wanted: Sequence[tuple[str, int | None]]
     ) -> Mapping[tuple[str, int | None], list[str]]:
-        return await self._listed("members", "conversations", asked)
+        return await self._listed("members", "conversations", wanted)
 
     async def heads(self, conversation_ids: Sequence[str]) -> Mapping[str, int]:
         if len(conversation_ids) != 1:
@@ -67,13 +67,13 @@ class PostgresHistory:
     async def changes(self, conversation_id: str, after: int, up_to: int, limit: int) -> Sequence[Change]:
         return await self._pages.get((conversation_id, after, up_to, limit))
 
-    async def _read_pages(self, asked: Sequence[_Page]) -> Mapping[_Page, Sequence[Change]]:
+    async def _read_pages(self, wanted: Sequence[_Page]) -> Mapping[_Page, Sequence[Change]]:
         names = ("conversation_id", "after", "up_to", "limit")
         async with connection(self.pool) as conn, conn.pipeline():
-            cursors = [await conn.execute(_SQL["changes"], dict(zip(names, page, strict=True))) for page in asked]
+            cursors = [await conn.execute(_SQL["changes"], dict(zip(names, page, strict=True))) for page in wanted]
             return {
                 page: [_change(row) for row in await cursor.fetchall()]
-                for page, cursor in zip(asked, cursors, strict=True)
+                for page, cursor in zip(wanted, cursors, strict=True)
             }
 
     async def place_of(self, message_id: str) -> tuple[str, int] | None:
@@ -85,12 +85,12 @@ class PostgresHistory:
     async def small_conversations(self, user_id: str, max_members: int) -> Sequence[str]:
         return await self._small.get((user_id, max_members))
 
-    async def _read_small(self, asked: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], list[str]]:
-        return await self._listed("small_conversations", "users", asked)
+    async def _read_small(self, wanted: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], list[str]]:
+        return await self._listed("small_conversations", "users", wanted)
 
-    async def _listed(self, name: str, about: str, asked: Sequence[tuple[str, T]]) -> dict[tuple[str, T], list[str]]:
-        ids, limits = zip(*asked, strict=True)
-        found: dict[tuple[str, T], list[str]] = {pair: [] for pair in asked}
+    async def _listed(self, name: str, about: str, wanted: Sequence[tuple[str, T]]) -> dict[tuple[str, T], list[str]]:
+        ids, limits = zip(*wanted, strict=True)
+        found: dict[tuple[str, T], list[str]] = {pair: [] for pair in wanted}
         for id_, limit, one in await self._all(name, {about: list(ids), "limits": list(limits)}):
             found[id_, limit].append(one)
         return found

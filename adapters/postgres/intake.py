@@ -1,4 +1,4 @@
-"""Drafts into PostgreSQL: one transaction for a whole batch, two round trips."""
+"""Intake of drafts in PostgreSQL: one transaction and two round trips for a batch."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class PostgresIntake:
-    """An Intake. Each conversation of a batch is locked first, so commit order equals seq order.
+    """Intake in PostgreSQL. Each conversation of a batch is locked first, so commit order equals seq order.
 
-    Without ``wait`` a lock that somebody else has is passed over, so that one conversation never holds up another.
+    Without ``wait`` a conversation that another transaction has locked is passed over, so that it holds up no other.
     """
 
     pool: Pool
@@ -69,7 +69,7 @@ def _may_have_happened(exc: psycopg.OperationalError) -> bool:
 
 
 async def _context(conn: Connection, drafts: Sequence[Draft], *, wait: bool) -> BatchContext:
-    """Lock the conversations, in sorted order, and read all that ``decide`` asks for: one round trip."""
+    """Lock the conversations, in sorted order, and read the context of the batch, in one round trip."""
     keyed = [(d.sender_id, d.client_message_id) for d in drafts if d.client_message_id]
     replies = [d.reply_to for d in drafts if d.reply_to]
     media = [m for d in drafts for m in d.attachments]

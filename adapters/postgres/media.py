@@ -1,4 +1,4 @@
-"""Uploads in PostgreSQL, and the news of them in their conversations."""
+"""Uploads in PostgreSQL, and the changes that announce them in their conversations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SQL = load("media")
 
 @dataclass(frozen=True, slots=True)
 class PostgresMedia:
-    """MediaFiles for the stage, Uploads for ingest."""
+    """MediaFiles for the stage, and Uploads for ingest."""
 
     pool: Pool
 
@@ -91,9 +91,9 @@ class PostgresMedia:
         }
         async with transaction(self.pool) as conn:
             head = await change_log.lock(conn, message.conversation_id)
-            told = await (await conn.execute(_SQL["place"], place)).fetchone()
-            if told is not None:
-                return msgspec.json.decode(told[0], type=MediaProcessed)
+            stored = await (await conn.execute(_SQL["place"], place)).fetchone()
+            if stored is not None:
+                return msgspec.json.decode(stored[0], type=MediaProcessed)
             assert head is not None, "a message is in a conversation"
             at = datetime.now(UTC)
             event = MediaProcessed(
@@ -108,8 +108,8 @@ class PostgresMedia:
                 error=info.error,
                 at=wire_time(at),
             )
-            stored = msgspec.json.encode(event).decode()
-            await conn.execute(_SQL["insert_place"], {**place, "seq": event.seq, "event": stored})
+            row = {**place, "seq": event.seq, "event": msgspec.json.encode(event).decode()}
+            await conn.execute(_SQL["insert_place"], row)
             await change_log.append(conn, [media_entry(event)], at)
             return event
 

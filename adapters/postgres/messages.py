@@ -1,4 +1,4 @@
-"""Messages as clients read them."""
+"""Messages in PostgreSQL, as clients read them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NO_LIMIT = 2**62
 
 @dataclass(frozen=True, slots=True)
 class PostgresMessages:
-    """Messages; membership for a single one is checked in its statement."""
+    """Messages in PostgreSQL. The statement for a single message checks membership."""
 
     pool: Pool
 

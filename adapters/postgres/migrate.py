@@ -15,7 +15,7 @@ _LOCK = 0x4D494C4C  # "MILL": one advisory lock for all who migrate this databas
 
 
 class MigrationError(Exception):
-    """The database could not be brought to the schema."""
+    """Migration of the database failed."""
 
 
 def migrate(dsn: str) -> None:
@@ -41,7 +41,7 @@ def _migrate(dsn: str) -> None:
 
 
 def ensure_database(dsn: str) -> None:
-    """Make the database that the DSN names, if the server does not have it. Raises MigrationError."""
+    """Create the database that the DSN names, if the server does not have it. Raises MigrationError."""
     name = conninfo_to_dict(dsn).get("dbname") or ""
     try:
         _ensure_database(dsn, str(name))
@@ -50,11 +50,11 @@ def ensure_database(dsn: str) -> None:
 
 
 def address(dsn: str) -> tuple[str, int]:
-    """Host and port of a connection string. Raises ValueError."""
+    """Return host and port of a connection string. Raises ValueError."""
     try:
         parts = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError as exc:
-        raise ValueError("no connection string") from exc
+        raise ValueError("not a connection string") from exc
     return str(parts.get("host") or "127.0.0.1"), int(parts.get("port") or 5432)
 
 
@@ -75,7 +75,7 @@ def _ensure_database(dsn: str, name: str) -> None:
 
 
 async def accepts_connections(dsn: str) -> bool:
-    """Whether the server lets us in now; the database itself may be missing."""
+    """Return True when the server accepts connections; the database itself may be missing."""
     try:
         async with await psycopg.AsyncConnection.connect(make_conninfo(dsn, dbname="postgres"), connect_timeout=2):
             return True

@@ -15,7 +15,7 @@ _SQL = load("notifications")
 
 @dataclass(frozen=True, slots=True)
 class PostgresNotifications:
-    """Notifications and Inbox: written by the stage, read by their recipients."""
+    """Notifications for the stage, which writes them, and Inbox for their recipients."""
 
     pool: Pool
 

@@ -1,4 +1,4 @@
-"""The outbox in PostgreSQL. One connection holds the locks *and* does the work: without it, no ownership."""
+"""Outbox in PostgreSQL. One connection holds the locks *and* does the work: without it, no ownership."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import psycopg
+import structlog
 
 from adapters.postgres.pool import CONNECT, Connection, Pool, connection, transaction, unavailable_on_outage
 from adapters.postgres.statements import load
@@ -17,13 +18,15 @@ from domain.log_position import Position, loss
 from domain.outbox import Loss, Owed, ReadAgain
 from schemas.ids import OUTBOX_SHARDS
 
+_log = structlog.get_logger()
+
 _SQL = load("outbox")
 _LOCK_SPACE = 0x4F555442  # "OUTB": apart from other advisory locks
 
 
 @dataclass(slots=True)
 class PostgresOutbox:
-    """An Outbox on a connection of its own."""
+    """Outbox on a connection of its own."""
 
     conn: Connection
     owned: set[int] = field(default_factory=set)
@@ -70,7 +73,7 @@ class PostgresOutbox:
                 return await self._compare(noted, found)
 
     async def _noted(self, found: Position) -> Position | None:
-        """What was noted of the log. From here on nobody else notes anything until our transaction ends."""
+        """Return the noted position of the log; no other relay notes one until our transaction ends."""
         if not found.missing:
             await self.conn.execute(_SQL["first_note"], _seen(found))
         state = await (await self.conn.execute(_SQL["state"])).fetchone()
@@ -83,7 +86,7 @@ class PostgresOutbox:
         what, rows = loss(noted, found), 0
         if what is not None:
             self.epoch += 1
-            found = replace(found, replication=noted.replication)  # that of the new log may be nobody's wish
+            found = replace(found, replication=noted.replication)  # the new log may have a number that nobody chose
             await self.conn.execute(_SQL["no_hurry"])
             rows = (await self.conn.execute(_SQL["republish"], {"since": None, "conversation_id": None})).rowcount
         elif found.missing:
@@ -109,7 +112,7 @@ def _seen(found: Position) -> dict[str, Any]:
 
 @asynccontextmanager
 async def open_outbox(dsn: str) -> AsyncIterator[PostgresOutbox]:
-    """An outbox that owns no shard yet. Raises Unavailable."""
+    """Yield an outbox that owns no shard yet. Raises Unavailable."""
     with unavailable_on_outage():
         conn = await psycopg.AsyncConnection.connect(dsn, **CONNECT)
         await conn.execute(_SQL["let_go"])
@@ -120,7 +123,7 @@ async def open_outbox(dsn: str) -> AsyncIterator[PostgresOutbox]:
 
 
 async def announcements(dsn: str) -> AsyncIterator[None]:
-    """Yield whenever another process says that it wrote outbox rows. Raises Unavailable."""
+    """Yield once listening, and then whenever another process announces outbox rows. Raises Unavailable."""
     with unavailable_on_outage():
         async with await psycopg.AsyncConnection.connect(dsn, **CONNECT) as conn:
             await conn.execute(_SQL["listen"])
@@ -130,16 +133,17 @@ async def announcements(dsn: str) -> AsyncIterator[None]:
 
 
 async def republish(pool: Pool, since: datetime, conversation_id: str | None) -> int:
-    """Owe the retained events since then again; returns how many. Raises Unavailable."""
+    """Owe the retained events since then again; return their number. Raises Unavailable."""
     async with transaction(pool) as conn:
         await conn.execute(_SQL["no_hurry"])
         again = await conn.execute(_SQL["republish"], {"since": since, "conversation_id": conversation_id})
         await conn.execute(_SQL["announce"])
+        _log.debug("events_owed_again", conversation_id=conversation_id, rows=again.rowcount)
         return again.rowcount
 
 
 async def owed(pool: Pool, until: datetime, conversation_id: str | None) -> int:
-    """How many events made until then are not published. Raises Unavailable."""
+    """Return the number of events made until then that are not published. Raises Unavailable."""
     async with connection(pool) as conn:
         found = await conn.execute(_SQL["owed"], {"until": until, "conversation_id": conversation_id})
         row = await found.fetchone()

@@ -1,4 +1,4 @@
-"""Parked conversations, and which dead letters were replayed, in PostgreSQL."""
+"""Parked conversations and replayed dead letters in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SQL = load("parking")
 
 @dataclass(frozen=True, slots=True)
 class PostgresParking:
-    """A Parking."""
+    """Parking of one stage in PostgreSQL."""
 
     pool: Pool
     stage: str
@@ -23,7 +23,7 @@ class PostgresParking:
         return await self._rows("parked", ids=list(conversation_ids))
 
     async def all(self) -> Mapping[str, Parked]:
-        """Every conversation that the stage has parked. Raises Unavailable."""
+        """Return every conversation that the stage has parked. Raises Unavailable."""
         return await self._rows("all")
 
     async def _rows(self, name: str, **params: object) -> Mapping[str, Parked]:
@@ -43,18 +43,18 @@ class PostgresParking:
             await conn.execute(_SQL["park"], columns)
 
     async def unpark(self, conversation_id: str, letters: int) -> bool:
-        asked = {"stage": self.stage, "conversation_id": conversation_id, "letters": letters}
+        params = {"stage": self.stage, "conversation_id": conversation_id, "letters": letters}
         async with connection(self.pool) as conn:
-            return (await conn.execute(_SQL["unpark"], asked)).rowcount > 0
+            return (await conn.execute(_SQL["unpark"], params)).rowcount > 0
 
     async def replayed(self) -> frozenset[str]:
-        """The ids of the stage's dead letters that were replayed. Raises Unavailable."""
+        """Return the ids of the stage's dead letters that were replayed. Raises Unavailable."""
         async with connection(self.pool) as conn:
             cursor = await conn.execute(_SQL["replayed"], {"stage": self.stage})
             return frozenset(row[0] for row in await cursor.fetchall())
 
     async def note_replayed(self, letter_ids: Sequence[str]) -> None:
-        """They were. Raises Unavailable."""
+        """Note that these dead letters were replayed. Raises Unavailable."""
         async with transaction(self.pool) as conn:
             await conn.execute(_SQL["note_replayed"], {"stage": self.stage, "ids": list(letter_ids)})
             await conn.execute(_SQL["forget_replayed"])

@@ -1,4 +1,4 @@
-"""The connection pool, and the one place where driver errors become ours."""
+"""Connection pool, and the one place where driver errors become errors of this project."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import psycopg
+import structlog
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from domain.errors import Unavailable
 from runtime.metrics import PG_CONNECTIONS, PG_IDLE, PG_WAITING
 
+_log = structlog.get_logger()
+
 Connection: TypeAlias = psycopg.AsyncConnection[TupleRow]
 Pool: TypeAlias = AsyncConnectionPool[Connection]
 
 
 def _options(statement_s: float, lock_s: float) -> str:
-    """Bounds for every statement of ours; a stuck server is an answer within seconds, not a hang."""
+    """Return the server options that bound every statement, so that a stuck server gives an error and not a hang."""
     bounds = {
         "statement_timeout": f"{statement_s * 1000:.0f}ms",
         "lock_timeout": f"{lock_s * 1000:.0f}ms",
@@ -43,8 +46,11 @@ CONNECT: dict[str, Any] = {
 
 @contextmanager
 def unavailable_on_outage() -> Iterator[None]:
-    """Whatever is not the fault of the values leaves as Unavailable: outages, time-outs, lost races, a server that is
-    read-only, a schema of another version. So no caller needs psycopg, and no record is blamed for the store."""
+    """Raise Unavailable for every driver error that is not the fault of the values.
+
+    That is: outages, time-outs, lost races, a server that is read-only, a schema of another version. So no caller needs
+    psycopg, and no record is blamed for the store.
+    """
     try:
         yield
     except psycopg.Error as exc:
@@ -56,7 +62,7 @@ def unavailable_on_outage() -> Iterator[None]:
 
 
 def _blames_values(exc: psycopg.Error) -> bool:
-    """A value that cannot be, a constraint, a row twice in one statement; or our own mistake before it was sent."""
+    """Return True for an impossible value, a constraint, a row twice in a statement, or a mistake of our code."""
     if isinstance(exc, psycopg.ProgrammingError):
         return exc.sqlstate is None or exc.sqlstate.startswith("21")
     return isinstance(exc, psycopg.DataError | psycopg.IntegrityError)
@@ -72,7 +78,7 @@ async def open_pool(
     statement_s: float = STATEMENT_S,
     lock_s: float = LOCK_S,
 ) -> AsyncIterator[Pool]:
-    """A pool of autocommit connections. Raises Unavailable when the server is not there within ``wait_s``.
+    """Yield a pool of autocommit connections. Raises Unavailable when the server does not answer within ``wait_s``.
 
     A caller waits at most ``turn_s`` for a connection, a statement runs at most ``statement_s`` and waits at most
     ``lock_s`` for each lock.
@@ -90,15 +96,17 @@ async def open_pool(
     async with pool:
         with unavailable_on_outage():
             await pool.wait(wait_s)
-        # Attempts back off without limit until they are given up; then whoever asks next makes a new one at once. Not
-        # before the first connections are there: nobody asks for those.
+        # The pool's attempts to reconnect back off without limit, so after an outage it would stay empty for long. Once
+        # they are given up, after _RECONNECT_S, the next caller starts a new attempt at once. Set only now, because no
+        # caller asks for the first connections: those attempts must last for wait_s.
         pool.reconnect_timeout = _RECONNECT_S
+        _log.debug("pool_opened", connections=size, statement_s=statement_s, lock_s=lock_s)
         _measure(pool)
         yield pool
 
 
 def _measure(pool: Pool) -> None:
-    """Show the pool in the metrics. A process has one."""
+    """Show the pool in the metrics. A process has one pool."""
 
     def stat(name: str) -> float:
         return pool.get_stats().get(name, 0)
@@ -109,7 +117,7 @@ def _measure(pool: Pool) -> None:
 
 @asynccontextmanager
 async def connection(pool: Pool) -> AsyncIterator[Connection]:
-    """A connection without a transaction: each statement stands alone. Raises Unavailable."""
+    """Yield a connection without a transaction: each statement stands alone. Raises Unavailable."""
     with unavailable_on_outage():
         async with pool.connection() as conn:
             yield conn
@@ -117,7 +125,7 @@ async def connection(pool: Pool) -> AsyncIterator[Connection]:
 
 @asynccontextmanager
 async def transaction(pool: Pool) -> AsyncIterator[Connection]:
-    """A connection in a transaction, committed when the block ends. Raises Unavailable."""
+    """Yield a connection in a transaction, committed when the block ends. Raises Unavailable."""
     with unavailable_on_outage():
         async with pool.connection() as conn, conn.transaction():
             yield conn

@@ -1,4 +1,4 @@
-"""Receipts that come over HTTP: owed to the log by the outbox, so that an answered one is not lost."""
+"""Receipts that come over HTTP: owed to Kafka through the outbox, so that no answered receipt is lost."""
 
 from __future__ import annotations
 

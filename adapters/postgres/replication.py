@@ -1,4 +1,4 @@
-"""Following a primary: slots there, the receiver here."""
+"""Streaming replication: the slots of the primary, and the receiver of the replica."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ async def _server(dsn: str) -> AsyncIterator[psycopg.AsyncConnection[tuple[bool]
 
 
 async def is_kept(dsn: str, slot: str) -> bool:
-    """Whether the primary has the slot, and all that its owner has yet to read. Raises Unavailable."""
+    """Return True when the primary has the slot, and the log that its owner has yet to read. Raises Unavailable."""
     async with _server(dsn) as conn:
         row = await (await conn.execute(_SQL["is_kept"], {"slot": slot})).fetchone()
     return row is not None and row[0]
 
 
 async def drop_slots(dsn: str) -> None:
-    """Let the primary keep nothing more for those who are gone. Raises Unavailable."""
+    """Drop the slots of the primary, so that it keeps no log for absent replicas. Raises Unavailable."""
     async with _server(dsn) as conn:
         await conn.execute(_SQL["drop_slots"])
 
 
 async def is_streaming(dsn: str) -> bool:
-    """Whether the server follows a primary now."""
+    """Return True while the server follows a primary."""
     try:
         async with _server(dsn) as conn:
             row = await (await conn.execute(_SQL["is_streaming"])).fetchone()

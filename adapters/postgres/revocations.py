@@ -13,12 +13,12 @@ from domain.revocations import Revocation
 
 _SQL = load("revocations")
 _LATE_S = 60.0
-"""One whose statement began before a mark is committed well within this time: statements are bounded."""
+"""Seconds within which a revocation commits whose statement began before a mark, since statements are bounded."""
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresRevocations:
-    """Revocations. A mark is a time of the server, so that no clock of ours matters."""
+    """Revocations in PostgreSQL. A mark is a time of the server, so that no clock of ours matters."""
 
     pool: Pool
 

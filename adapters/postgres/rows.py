@@ -1,4 +1,4 @@
-"""Rows of the core tables as our types."""
+"""Conversion of rows of the core tables to domain types."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MESSAGE_COLUMNS = (
 
 
 def message(row: tuple[Any, ...]) -> Message:
-    """A Message from MESSAGE_COLUMNS in their order."""
+    """Return the Message in a row of MESSAGE_COLUMNS."""
     created_at: datetime = row[8]
     return Message(
         message_id=row[0],

@@ -1,4 +1,4 @@
-"""The index in PostgreSQL: full text with prefixes, trigrams for typing errors and languages without spaces."""
+"""Search index in PostgreSQL: full text with prefixes, trigrams for typing errors and languages without spaces."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from schemas.messages import Message
 _SQL = load("search")
 _WORD = re.compile(r"\w+")
 AT_ONCE = 2
-"""Searches of one process. They may take a second, and whoever sends a message needs a connection, too."""
+"""Concurrent searches of one process. A search may take a second, and sending needs connections, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresSearch:
-    """Index and Search: written by the stage, read for members."""
+    """Index for the stage, which writes it, and Search for members."""
 
     pool: Pool
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE), repr=False)
 
     async def put(self, messages: Sequence[Message]) -> None:
-        messages = list({m.message_id: m for m in messages}.values())  # one may have come twice
+        messages = list({m.message_id: m for m in messages}.values())  # a redelivered message may be in the batch twice
         columns = {
             "ids": [m.message_id for m in messages],
             "conversations": [m.conversation_id for m in messages],
@@ -59,5 +59,5 @@ class PostgresSearch:
 
 
 def prefixes(text: str) -> str:
-    """A tsquery: every word must be there, at least as a prefix. Only word characters get through."""
+    """Return a tsquery for messages with every word, at least as a prefix. Only word characters get through."""
     return " & ".join(f"{word}:*" for word in _WORD.findall(text.lower()))

@@ -1,4 +1,4 @@
-"""What the store holds of some conversations, whole: for those who judge it."""
+"""Snapshot of the stored state of some conversations, for the checker of the fault prover."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ _SQL = load("truth")
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
-    """Rows of the store."""
+class Snapshot:
+    """Stored state of the conversations at one moment."""
 
     heads: Mapping[str, int]
     """The last seq of each conversation."""
     rows: Sequence[tuple[Any, ...]]
-    """(message id, conversation, seq, sender, client message id, sha256 of the content, status)."""
+    """Messages: (message id, conversation, seq, sender, client message id, sha256 of the content, status)."""
     entries: Sequence[tuple[Any, ...]]
-    """(conversation, seq, kind, message id) of the change log."""
+    """Change log: (conversation, seq, kind, message id)."""
     marks: Sequence[tuple[Any, ...]]
-    """(conversation, user, delivered seq, read seq)."""
+    """Watermarks: (conversation, user, delivered seq, read seq)."""
 
 
 @dataclass(frozen=True, slots=True)
-class StoredTruth:
-    """Reads what there is of these conversations; each call sees one moment. All raise Unavailable."""
+class SnapshotReader:
+    """Reads the stored state of these conversations; each call sees one moment. All raise Unavailable."""
 
     pool: Pool
     conversation_ids: Sequence[str]
 
     async def heads(self) -> Mapping[str, int]:
-        """The last seq of each."""
+        """Return the last seq of each conversation."""
         return dict(await self._all("heads"))
 
-    async def whole(self) -> Whole:
-        """Everything, as of one moment."""
+    async def whole(self) -> Snapshot:
+        """Return the whole state at one moment."""
         async with transaction(self.pool) as conn:
             await conn.execute(_SQL["one_moment"])
             found = [await self._on(conn, name) for name in ("heads", "rows", "entries", "marks")]
-        return Whole(dict(found[0]), *found[1:])
+        return Snapshot(dict(found[0]), *found[1:])
 
     async def marks(self) -> Sequence[tuple[Any, ...]]:
-        """(conversation, user, delivered seq, read seq)."""
+        """Return the watermarks: (conversation, user, delivered seq, read seq)."""
         return await self._all("marks")
 
     async def statuses(self) -> Mapping[str, int]:
-        """Message id → status."""
+        """Return the status of each message by its id."""
         return dict(await self._all("statuses"))
 
     async def owed(self) -> tuple[int, int]:
-        """How many outbox rows are not published, and how many messages are pending."""
+        """Return the number of outbox rows that are not published, and of messages that are pending."""
         [(unpublished, pending)] = await self._all("owed")
         return unpublished, pending
 

@@ -1,4 +1,4 @@
-"""Statements live in ``sql/*.sql``, each under ``-- name: …``; editors colour them, ``grep`` finds them."""
+"""SQL statements, in ``sql/*.sql``, each under ``-- name: …``; editors colour them, ``grep`` finds them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
 def load(name: str) -> Mapping[str, LiteralString]:
-    """The statements of ``sql/<name>.sql`` by their names.
+    """Return the statements of ``sql/<name>.sql`` by their names.
 
     ``{message_columns}`` stands for the columns of a Message, of a table aliased ``m``.
     """

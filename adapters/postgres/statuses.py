@@ -16,7 +16,7 @@ _SQL = load("statuses")
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """One member's watermark of one kind: from ``start`` (exclusive) to ``end``."""
+    """Advance of a member's watermark for one status: from ``start`` (exclusive) to ``end``."""
 
     conversation_id: str
     user_id: str
@@ -34,7 +34,7 @@ class _Range:
 
 @dataclass(frozen=True, slots=True)
 class PostgresStatuses:
-    """Statuses. One transaction for a whole batch."""
+    """Statuses in PostgreSQL. A batch is one transaction."""
 
     pool: Pool
 
@@ -46,10 +46,12 @@ class PostgresStatuses:
         async with transaction(self.pool) as conn:
             await _raise_devices(conn, merge(marks))
             ranges = await _raise_watermarks(conn, of_members(marks))
-            told: list[WatermarkAdvance] = []
+            advances: list[WatermarkAdvance] = []
             for status in (Status.DELIVERED, Status.READ):
-                told += await _raise_statuses(conn, [r for r in ranges if r.status is status], status, everybody_up_to)
-        return told
+                advances += await _raise_statuses(
+                    conn, [r for r in ranges if r.status is status], status, everybody_up_to
+                )
+        return advances
 
 
 def _given(marks: Sequence[Watermark]) -> dict[str, list[str] | list[int]]:
@@ -70,7 +72,7 @@ async def _raise_watermarks(conn: Connection, marks: Sequence[Watermark]) -> lis
     for row in await (await conn.execute(_SQL["raise_watermarks"], _given(marks))).fetchall():
         conversation, user, members, old_delivered, delivered, old_read, read = row
         if delivered > old_delivered or read == old_read:
-            # A mark that is told again covers its last message, so that its sender hears of it.
+            # A repeated watermark covers its last message again, so that the sender gets its status again.
             start = min(old_delivered, delivered - 1)
             ranges.append(_Range(conversation, user, members, Status.DELIVERED, start, delivered, delivered, read))
         if read > old_read or (read > 0 and delivered == old_delivered):

@@ -1,4 +1,4 @@
-"""Tickets in PostgreSQL: they work on every node, and without Redis."""
+"""Tickets in PostgreSQL: valid on every node, and without Redis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SQL = load("tickets")
 
 @dataclass(frozen=True, slots=True)
 class PostgresTickets:
-    """Tickets, by their hash. A redeemed one is deleted by the statement that reads it, so it holds once."""
+    """Tickets by their hash. The statement that reads a ticket deletes it, so each is redeemed once."""
 
     pool: Pool
 

@@ -61,7 +61,7 @@ async def test_a_producer_that_was_given_up_takes_no_new_connection(stack: Runni
         record = Record("receipt.recorded", new_id().encode(), b"{}")
         await log.append([record])
         given_up = log._producer
-        await log._discard(given_up)
+        await log._discard(given_up, "test")
         [node] = {broker.nodeId for broker in given_up.client.cluster.brokers()}
         assert not await given_up.client.ready(node)
         await log.append([record])

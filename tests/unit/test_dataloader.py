@@ -70,7 +70,7 @@ async def test_who_stops_waiting_takes_nothing_from_the_others():
 
 async def test_a_question_has_a_most():
     server = Server()
-    gathered = DataLoader(server.ask, most=2)
+    gathered = DataLoader(server.ask, max_keys=2)
     tasks = await asking(gathered, "a", "b", "c")
     for _ in range(2):
         server.go.release()
