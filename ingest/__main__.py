@@ -1,4 +1,4 @@
-"""``python -m ingest``: the HTTP API and a relay in one process."""
+"""Entry point ``python -m ingest``: the HTTP API and a relay in one process."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ from ingest.accept import Accept
 from ingest.http.app import Dependencies, create_app
 from ingest.http.auth import CallerAuth
 from ingest.http.media import MediaEndpoints
-from ingest.loss_detection import Continuity
+from ingest.loss_detection import LossDetector
 from ingest.relay import Relay, wake_on_announcements
-from ingest.relay_wakeup import Wakes
+from ingest.relay_wakeup import RelayNotifier
 from runtime.health import QuietServer, operator_server
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
@@ -58,7 +58,7 @@ EX_CONFIG = 78
 _POOL = 10
 _WAIT_S = 60.0
 _TURN_S, _STATEMENT_S, _LOCK_S = 1.0, 2.0, 1.0
-"""A call is answered within 3 s, whatever the store does."""
+"""Seconds for a connection, a statement and a lock: a call is answered within 3 s, whatever the store does."""
 
 
 def _count_loss(loss: Loss) -> None:
@@ -68,13 +68,13 @@ def _count_loss(loss: Loss) -> None:
 
 @asynccontextmanager
 async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
-    """A relay that runs while the block does."""
+    """Run a relay while the block runs."""
     dsn = settings.pg.dsn.get_secret_value()
     async with (
         open_log(settings.kafka.bootstrap, client_id="millrace-relay") as log,
         open_positions(settings.kafka.bootstrap, load(), "relay") as positions,
     ):
-        relay = Relay(partial(open_outbox, dsn), log, Continuity(positions, _count_loss), published=RELAYED.inc)
+        relay = Relay(partial(open_outbox, dsn), log, LossDetector(positions, _count_loss), count=RELAYED.inc)
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(relay.run()),
@@ -89,7 +89,7 @@ async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
 
 @asynccontextmanager
 async def open_revoked(settings: Settings, pool: Pool, revoked: RevokedTokens) -> AsyncIterator[None]:
-    """Keep what is revoked current while the block runs. Raises Unavailable."""
+    """Keep ``revoked`` current while the block runs. Raises Unavailable."""
     watch = Watch(PostgresRevocations(pool), revoked, settings.auth.revocation_poll_interval_s)
     await watch.read()
     url = settings.redis.url.get_secret_value()
@@ -105,13 +105,13 @@ async def open_revoked(settings: Settings, pool: Pool, revoked: RevokedTokens) -
 @asynccontextmanager
 async def open_app(settings: Settings, pool: Pool, relay: Relay, verify: Verify) -> AsyncIterator[Starlette]:
     """Yield the application with all calls, wired to their adapters."""
-    wakes = Wakes(relay, partial(announce, pool))
+    notifier = RelayNotifier(relay, partial(announce, pool))
     async with open_rate_limiter(settings.redis.url.get_secret_value()) as rates:
         auth = CallerAuth(verify, rates, settings.limits.messages_per_minute, settings.limits.requests_per_minute)
         folder = settings.data_dir / "media"
         dependencies = Dependencies(
-            accept=Accept(PostgresIntake(pool), wakes.stored, ACCEPTED.inc),
-            changed=wakes.changed,
+            accept=Accept(PostgresIntake(pool), notifier.on_committed, ACCEPTED.inc),
+            changed=notifier.on_change,
             history=PostgresHistory(pool),
             messages=PostgresMessages(pool),
             conversations=PostgresConversations(pool),
@@ -161,18 +161,20 @@ async def run(settings: Settings) -> None:
         )
         await stack.enter_async_context(QuietServer(config).running())
         ready = True
+        _log.info("node_ready", http_port=settings.http.port)
         await until_told_to_stop()
         ready = False
+        _log.info("node_ending", shards=len(relay.shards))
 
 
 def main() -> None:
-    """The process."""
+    """Run the process until it is told to stop."""
     settings = Settings()
     configure(settings.node, settings.log_level)
     try:
         uvloop.run(run(settings))
     except BadKeys as exc:
-        _log.error("the settings cannot work", why=str(exc))
+        _log.error("settings_invalid", reason=str(exc))
         sys.exit(EX_CONFIG)
 
 

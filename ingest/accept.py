@@ -1,21 +1,26 @@
-"""Accepting messages: concurrent requests are committed together, on the leading edge.
+"""Group commit of messages: concurrent requests are committed together, on the leading edge.
 
-A request that finds nothing in flight is stored at once; those that come meanwhile gather and make up the next
+A request that finds nothing in flight is stored at once; requests that come meanwhile gather and make up the next
 batch. So there is no timer to wait for, and batches grow with the load. Conversations are spread over a few queues,
-each with one batch in flight, so batches of one process never contend for a conversation. One that another process
-holds gets a queue of its own, which may wait for it while all others flow.
+each with one batch in flight, so batches of one process never contend for a conversation. A conversation
+that another process holds gets a queue of its own, which may wait for it while all others flow.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import structlog
+
 from domain.drafts import Accepted, Contended, Draft, Intake, Outcome
 from domain.errors import OutcomeUnknown, Rejected, Unavailable
+
+_log = structlog.get_logger()
 
 MAX_BATCH = 256
 MAX_WAITING = 5000
@@ -27,7 +32,7 @@ DEADLINE_S = 2.2
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """A draft and the request that waits for its outcome."""
+    """Draft, and the request that waits for its outcome."""
 
     draft: Draft
     answer: asyncio.Future[Outcome]
@@ -36,14 +41,14 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Queue:
-    """Drafts that are stored one batch after the other. A ``patient`` one waits for its conversation."""
+    """Queue of drafts that are stored one batch after the other. A ``patient`` queue waits for its conversation."""
 
     patient: bool = False
     entries: deque[_Entry] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None
 
     def take(self) -> list[_Entry]:
-        """The next batch, of those whose requests still wait."""
+        """Take the next batch, without drafts whose requests wait no more."""
         batch: list[_Entry] = []
         while self.entries and len(batch) < MAX_BATCH:
             entry = self.entries.popleft()
@@ -55,11 +60,11 @@ class _Queue:
 
 @dataclass(slots=True)
 class Accept:
-    """Stores drafts. ``stored`` is called after each commit that added something: it wakes the relay."""
+    """Stores drafts. After a commit that added messages ``on_committed`` gets their drafts, ``count`` their number."""
 
     intake: Intake
-    stored: Callable[[Sequence[Draft]], None]
-    counted: Callable[[int], None] = lambda _: None
+    on_committed: Callable[[Sequence[Draft]], None]
+    count: Callable[[int], None] = lambda _: None
     deadline_s: float = DEADLINE_S
     _queues: list[_Queue] = field(default_factory=lambda: [_Queue() for _ in range(QUEUES)])
     _patient: dict[str, _Queue] = field(default_factory=dict)
@@ -69,7 +74,7 @@ class Accept:
     async def __call__(self, draft: Draft) -> Accepted:
         """Return once the message is committed.
 
-        Raises what the rules say of this draft (a Rejected), Unavailable when it is surely not stored, and
+        Raises a Rejected when the rules refuse the draft, Unavailable when it is surely not stored, and
         OutcomeUnknown when it may be: after ``deadline_s`` without an answer of the store.
         """
         if self._waiting >= MAX_WAITING:
@@ -85,8 +90,8 @@ class Accept:
         if not entry.answer.done():
             entry.answer.cancel()
             if not entry.in_flight:
-                raise Unavailable("the store does not answer in time; try again")
-            raise OutcomeUnknown("the store does not answer in time; repeat with the same key")
+                raise Unavailable("PostgreSQL does not answer in time; try again")
+            raise OutcomeUnknown("PostgreSQL does not answer in time; repeat with the same key")
         outcome = entry.answer.result()
         if isinstance(outcome, Rejected):
             raise outcome
@@ -94,7 +99,7 @@ class Accept:
         return outcome
 
     async def drain(self) -> None:
-        """Return when nothing is in flight any more."""
+        """Return once nothing is in flight."""
         while tasks := [q.task for q in (*self._queues, *self._patient.values()) if q.task is not None]:
             await asyncio.wait(tasks)
 
@@ -108,10 +113,11 @@ class Accept:
             queue.task = asyncio.create_task(self._serve(queue))
 
     def _put_aside(self, entry: _Entry) -> None:
-        """Somebody else holds the conversation: what comes for it waits apart from all others."""
+        """Queue a draft apart from all others, since another transaction holds its conversation."""
         entry.in_flight = False
         conversation_id = entry.draft.conversation_id
         if conversation_id not in self._patient:
+            _log.debug("conversation_contended", conversation_id=conversation_id, waiting=len(self._patient))
             queue = self._patient[conversation_id] = _Queue(patient=True)
             queue.task = asyncio.create_task(self._serve_apart(conversation_id, queue))
         self._patient[conversation_id].entries.append(entry)
@@ -127,18 +133,23 @@ class Accept:
         del self._patient[conversation_id]
 
     async def _store(self, batch: Sequence[_Entry], *, wait: bool) -> None:
+        began = time.monotonic()
         try:
             outcomes = await self.intake.accept([entry.draft for entry in batch], wait=wait)
         except OutcomeUnknown as exc:
             _fail(batch, exc)
         except Unavailable as exc:
             await self._store_alone(batch, exc, wait=wait)
-        except Exception as exc:  # an edge: whatever it is, each request is answered
+        except Exception as exc:  # whatever it is, each request is answered
             _fail(batch, exc)
         else:
-            self._answer(batch, outcomes)
+            new = self._answer(batch, outcomes)
+            conversations = len({entry.draft.conversation_id for entry in batch})
+            ms = round((time.monotonic() - began) * 1000, 1)
+            _log.debug("batch_committed", drafts=len(batch), new=len(new), conversations=conversations, ms=ms)
 
-    def _answer(self, batch: Sequence[_Entry], outcomes: Sequence[Outcome]) -> None:
+    def _answer(self, batch: Sequence[_Entry], outcomes: Sequence[Outcome]) -> list[Draft]:
+        """Answer the requests; return the drafts that were stored now."""
         new = []
         for entry, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Contended):
@@ -149,11 +160,15 @@ class Accept:
             if not entry.answer.done():
                 entry.answer.set_result(outcome)
         if new:
-            self.counted(len(new))
-            self.stored(new)
+            self.count(len(new))
+            self.on_committed(new)
+        return new
 
     async def _store_alone(self, batch: Sequence[_Entry], cause: Unavailable, *, wait: bool) -> None:
-        """One bad neighbour (a lost race) must not fail the others. A conversation that stays locked fails as one."""
+        """Store each draft alone, so that one of them (a lost race) does not fail the others.
+
+        A batch of a conversation that stays locked fails whole.
+        """
         if len(batch) == 1 or wait:
             _fail(batch, cause)
             return

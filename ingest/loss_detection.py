@@ -1,11 +1,16 @@
-"""Whether the log is still the one that took what was published, with all of it.
+"""Detection of a log that has lost records: the relay publishes only to the log that took all that was published.
 
 A broker may come back empty, or with less than it acknowledged. What it lost is owed again before anything newer is
 published, so that in the new log, too, the first occurrences of a conversation's events are in seq order.
 
-A broker cannot end, lose its data, start and get its topics again within ``RESTART_S``. So an acknowledgement or a
-comparison proves that the log is the known one for that long; after that it is compared again, before anything is
-published and before anything that was acknowledged is marked.
+Reading the position of the log costs a round trip to the broker, so it is not read for each batch. Instead each batch
+relies on a proof of the recent past: a broker cannot end, lose its data, start and get its topics again within
+``RESTART_S``. So an acknowledgement or a comparison proves that the log is the known one for that long; after that it
+is compared again, before anything is published and before anything that was acknowledged is marked.
+
+    publish:  ensure_intact ─ append ─ still_intact ─ mark
+                   │                        │
+                   └─ proof too old: compare with the noted position; a loss owes all retained rows again
 """
 
 from __future__ import annotations
@@ -24,10 +29,14 @@ from domain.outbox import Loss, Outbox
 _log = structlog.get_logger()
 
 RESTART_S = 2.0
+"""Seconds for which a proof holds: shorter than the shortest restart of a broker that loses its data."""
 IDLE_S = 1.0
+"""Age of a proof at which an idle relay compares, so that it finds a loss while nothing is published."""
 COMPARE_EVERY_S = 5.0
+"""Age of a comparison at which the log is compared again, whatever acknowledgements prove: a broker that lost a part of
+its records acknowledges new ones all the same."""
 CONFIRM_S = 3.0
-"""After a change of leaders an end may be told for a moment that is behind what was told before."""
+"""Seconds before a loss is believed: after a change of leaders an end may for a moment lie behind the noted one."""
 
 
 def _now() -> float:
@@ -35,61 +44,71 @@ def _now() -> float:
 
 
 @dataclass(slots=True)
-class Continuity:
-    """Compares the log with what was noted of it, as seldom as is safe. ``lost`` is told of each loss."""
+class LossDetector:
+    """Compares the log with its noted position, as seldom as is safe. ``on_loss`` is called with each loss."""
 
     positions: Positions
-    lost: Callable[[Loss], None] = lambda _: None
+    on_loss: Callable[[Loss], None] = lambda _: None
     clock: Callable[[], float] = _now
     confirm_s: float = CONFIRM_S
     _proved_at: float = field(default=-math.inf)
     _compared_at: float = field(default=-math.inf)
 
-    def begin(self) -> None:
-        """Nothing is proved: the store or the broker was away."""
+    def reset(self) -> None:
+        """Forget all proofs, since the store or the broker was away."""
         self._proved_at = self._compared_at = -math.inf
 
-    async def sure(self, outbox: Outbox, within_s: float = RESTART_S) -> bool:
-        """Make sure that the log is whole; False when it was not, and what it lost is owed again.
+    async def ensure_intact(self, outbox: Outbox, within_s: float = RESTART_S) -> bool:
+        """Return True when the log is intact; False when it was not, and its lost records are owed again.
 
-        Raises Unavailable when that cannot be said now: then nothing may be published.
+        A proof that is not older than ``within_s`` suffices. Raises Unavailable when the position cannot be read: then
+        nothing may be published.
         """
         now = self.clock()
         if now - self._proved_at <= within_s and now - self._compared_at <= COMPARE_EVERY_S:
             return True
         return await self._compare(outbox)
 
-    async def acknowledged(self, outbox: Outbox) -> bool:
-        """The broker has acknowledged something; False when it was not the log that was known before."""
+    async def still_intact(self, outbox: Outbox) -> bool:
+        """Return True when the log that has just acknowledged is the known one; False when it has lost records.
+
+        The append may have waited for a broker for longer than ``RESTART_S``. Then its acknowledgement proves nothing:
+        it may be that of a broker that came back empty.
+        """
         if self.clock() - self._proved_at > RESTART_S:
             return await self._compare(outbox)
         self._proved_at = self.clock()
         return True
 
     async def _compare(self, outbox: Outbox) -> bool:
-        now = self.clock()
-        found = await self.positions.read()
-        lost = await outbox.compare(found, self._confirmed)
+        now = self.clock()  # before the reading: the proof is as old as the question, not as the answer
+        current = await self.positions.read()
+        lost = await outbox.compare(current, self._read_again)
+        _log.debug("log_compared", cluster_id=current.cluster_id, partitions=len(current.ends), intact=lost is None)
         if lost is not None:
-            _log.error("the log has lost records; they are published again", what=lost.what, rows=lost.rows)
-            self.lost(lost)
-        if found.missing:
-            await self._restore(outbox, found.missing)
+            _log.error("log_lost_records", cluster_id=current.cluster_id, reason=lost.what, rows_owed_again=lost.rows)
+            self.on_loss(lost)
+        if current.missing:
+            await self._restore(outbox, current.missing)
         self._proved_at = self._compared_at = now
         return lost is None
 
-    async def _confirmed(self, noted: Position) -> Position:
-        """The log now. What was found first may be older than what another relay has noted meanwhile."""
-        found = await self.positions.read()
-        if loss(noted, found) is not None:
+    async def _read_again(self, noted: Position) -> Position:
+        """Return the position once more, for ``compare``.
+
+        Called while no other relay can note a position. The first reading may be older than what another relay has
+        noted meanwhile, which looks like a loss and is none. A loss that remains must also outlast ``confirm_s``.
+        """
+        current = await self.positions.read()
+        if loss(noted, current) is not None:
             await asyncio.sleep(self.confirm_s)
-            found = await self.positions.read()
-        return found
+            current = await self.positions.read()
+        return current
 
     async def _restore(self, outbox: Outbox, missing: tuple[str, ...]) -> None:
-        """Topics that were there once are made again; those of a new broker are its operator's to make."""
+        """Create topics again that existed before. Those of a new broker are for its operator to create."""
         replication = await outbox.noted_replication()
         if replication is None:
-            raise Unavailable(f"the broker has no topic {missing[0]} yet: millrace topics apply")
-        _log.error("topics are gone; they are made again", topics=list(missing))
+            raise Unavailable(f"the broker has no topic {missing[0]} yet; run `millrace topics apply`")
+        _log.error("topics_missing", topics=list(missing), reason="the broker lost them; they are created again")
         await self.positions.restore(replication)

@@ -1,8 +1,8 @@
-"""The relay: outbox rows into Kafka, each conversation in seq order, never one skipped.
+"""Relay of outbox rows to Kafka: each conversation in seq order, no row skipped.
 
 Rows are chosen by state (not yet published), so a late commit cannot be overlooked. They are marked only after
-the broker's acknowledgement; a crash in between publishes them again, which readers drop by event id. What the
-broker loses afterwards is published again too, while it is retained.
+the broker's acknowledgement; a crash in between publishes them again, which readers drop by event id. Records that the
+broker loses afterwards are published again too, while their rows are retained.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import structlog
 from domain.errors import Unavailable
 from domain.event_log import EventLog
 from domain.outbox import KEEP_PUBLISHED_H, Outbox, Owed
-from ingest.loss_detection import IDLE_S, Continuity
+from ingest.loss_detection import IDLE_S, LossDetector
 from schemas.codec import Record, headers
 
 _log = structlog.get_logger()
@@ -27,38 +27,47 @@ PRODUCER = "millrace/relay"
 BATCH = 500
 SAFETY_POLL_S = 0.5
 GATHER_S = 0.02
-"""From one batch to the next when rows come faster than they are published: few large batches cost the broker and all
-readers much less. A row that comes alone is published at once."""
+"""Seconds from one batch to the next while rows come faster than they are published: few large batches cost the broker
+and all readers much less. A row that comes alone is published at once."""
 LISTEN_AGAIN_S = 1.0
 PROBE_S = 0.5
+"""Seconds between looks at the broker while an append waits for it."""
 CLAIM_EVERY_S = 2.0
 PRUNE = 5_000
 PRUNE_EVERY_S, PRUNE_MORE_S = 600.0, 1.0
-"""Old rows are deleted a few at a time, and so often that they do not grow in number."""
+"""Old rows are deleted a few at a time, and often enough that they do not grow in number."""
 MIN_BACKOFF_S, MAX_BACKOFF_S = 0.1, 2.0
 
 
 @dataclass(slots=True)
 class Relay:
-    """Publishes what the shards it owns still owe. Many relays may run; each shard has one owner."""
+    """Publishes the unpublished rows of the shards that it owns. Many relays may run; each shard has one owner.
+
+    ``count`` is called with the number of rows of each batch that is published and marked.
+    """
 
     open_outbox: Callable[[], AbstractAsyncContextManager[Outbox]]
     log: EventLog
-    continuity: Continuity
-    published: Callable[[int], None] = lambda _: None
+    loss_detector: LossDetector
+    count: Callable[[int], None] = lambda _: None
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _shards: frozenset[int] = frozenset()
 
     def wake(self) -> None:
-        """There are new rows."""
+        """Look for new rows now."""
         self._woken.set()
 
+    @property
+    def shards(self) -> frozenset[int]:
+        """Return the shards that this relay owns now."""
+        return self._shards
+
     def owns(self, shard: int) -> bool:
-        """Whether a wake-up here suffices for rows of this shard."""
+        """Return True when this relay owns the shard, so that waking it suffices for rows of the shard."""
         return shard in self._shards
 
     async def run(self) -> None:
-        """Publish for ever. An outage of the store or the broker is waited out."""
+        """Publish for ever; wait while the store or the broker is out."""
         clock, backoff = asyncio.get_running_loop().time, MIN_BACKOFF_S
         while True:
             began = clock()
@@ -66,9 +75,9 @@ class Relay:
                 async with self.open_outbox() as outbox:
                     await self._serve(outbox)
             except Unavailable as exc:
-                _log.warning("relay waits", reason=str(exc), seconds=round(backoff, 2))
+                _log.warning("relay_waits", shards=len(self._shards), reason=str(exc), wait_s=round(backoff, 2))
             finally:
-                self._shards = frozenset()
+                self._own(frozenset())  # the locks ended with the connection
             await asyncio.sleep(backoff * random.uniform(0.5, 1.5))
             lasted = clock() - began > MAX_BACKOFF_S * 2
             backoff = MIN_BACKOFF_S if lasted else min(backoff * 2, MAX_BACKOFF_S)
@@ -76,14 +85,16 @@ class Relay:
     async def _serve(self, outbox: Outbox) -> None:
         clock = asyncio.get_running_loop().time
         claim_at = prune_at = clock()
-        self.continuity.begin()
+        self.loss_detector.reset()
         while True:
             if clock() >= claim_at:
                 claim_at = clock() + CLAIM_EVERY_S
                 await outbox.claim()
-                self._shards = outbox.shards
+                self._own(outbox.shards)
             if clock() >= prune_at:
                 pruned = await outbox.prune(KEEP_PUBLISHED_H, PRUNE)
+                if pruned:
+                    _log.debug("outbox_pruned", rows=pruned, shards=len(self._shards))
                 prune_at = clock() + (PRUNE_EVERY_S if pruned < PRUNE else PRUNE_MORE_S)
             self._woken.clear()
             began = clock()
@@ -91,30 +102,45 @@ class Relay:
             if published > 1:
                 await asyncio.sleep(max(0.0, began + GATHER_S - clock()))
             elif not published:
-                await self.continuity.sure(outbox, IDLE_S)
+                await self.loss_detector.ensure_intact(outbox, IDLE_S)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), SAFETY_POLL_S)
 
-    async def publish(self, outbox: Outbox) -> int:
-        """One batch: read, append, mark. Raises Unavailable; then nothing is marked and all is tried again.
+    def _own(self, shards: frozenset[int]) -> None:
+        if claimed := shards - self._shards:
+            _log.debug("shards_claimed", shards=sorted(claimed))
+        if lost := self._shards - shards:
+            _log.debug("shards_lost", shards=sorted(lost), reason="the connection to the store has ended")
+        self._shards = shards
 
-        Nothing is marked either when the log turns out to have lost something: it is owed again with all the rest.
+    async def publish(self, outbox: Outbox) -> int:
+        """Publish one batch (read, append, mark) and return its number of rows.
+
+        Raises Unavailable; then nothing is marked and all is tried again. Nothing is marked either when the log
+        turns out to have lost records: the batch is owed again with all the rest.
         """
-        await self.continuity.sure(outbox)
-        rows = await outbox.unpublished(BATCH)
+        await self.loss_detector.ensure_intact(outbox)
+        clock = asyncio.get_running_loop().time
+        began, rows = clock(), await outbox.unpublished(BATCH)
         if rows:
             ends = await self._append([_record(row) for row in rows])
-            if await self.continuity.acknowledged(outbox):
+            if await self.loss_detector.still_intact(outbox):
                 await outbox.mark(rows, ends)
-                self.published(len(rows))
+                ms = round((clock() - began) * 1000, 1)
+                _log.debug("batch_published", rows=len(rows), shards=len(outbox.shards), ms=ms)
+                self.count(len(rows))
         return len(rows)
 
     async def _append(self, records: Sequence[Record]) -> Mapping[str, int]:
-        """Append, while the broker answers: what outlives a broker would go to one that may have come back empty."""
+        """Append, while the broker answers. Raises Unavailable.
+
+        An append that waits until a broker is back would go to one that may have come back empty, so it is cancelled as
+        soon as the broker does not answer.
+        """
         appending = asyncio.ensure_future(self.log.append(records))
         try:
             while not (await asyncio.wait({appending}, timeout=PROBE_S))[0]:
-                await self.continuity.positions.read()
+                await self.loss_detector.positions.read()
             return appending.result()
         finally:
             if not appending.done():
@@ -123,8 +149,7 @@ class Relay:
 
 
 def _record(row: Owed) -> Record:
-    about = headers(row.topic, row.event_id, PRODUCER)
-    return Record(row.topic, row.conversation_id.encode(), row.value, about)
+    return Record(row.topic, row.conversation_id.encode(), row.value, headers(row.topic, row.event_id, PRODUCER))
 
 
 async def wake_on_announcements(relay: Relay, announcements: Callable[[], AsyncIterator[None]]) -> None:
@@ -132,5 +157,6 @@ async def wake_on_announcements(relay: Relay, announcements: Callable[[], AsyncI
     while True:
         with suppress(Unavailable):
             async for _ in announcements():
+                _log.debug("relay_woken", shards=len(relay.shards), reason="announcement")
                 relay.wake()
         await asyncio.sleep(LISTEN_AGAIN_S)

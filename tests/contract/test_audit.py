@@ -31,7 +31,7 @@ from domain.errors import Unavailable
 from domain.media import Media
 from domain.notifications import NotificationDraft
 from domain.watermarks import Watermark as MemberWatermark
-from ingest.loss_detection import Continuity
+from ingest.loss_detection import LossDetector
 from ingest.relay import Relay
 from schemas.codec import Record, decode
 from schemas.ids import new_id
@@ -64,7 +64,7 @@ class World:
         log = MemoryLog()
         async with open_outbox(dsn) as outbox:
             await outbox.claim()
-            while await Relay(lambda: open_outbox(dsn), log, Continuity(log)).publish(outbox):
+            while await Relay(lambda: open_outbox(dsn), log, LossDetector(log)).publish(outbox):
                 pass
         return log
 

@@ -17,7 +17,7 @@ from gateway.channels import opened as envelope_of
 from gateway.hub import Hub, Socket
 from gateway.publications import publications_of
 from ingest.accept import Accept
-from ingest.loss_detection import Continuity
+from ingest.loss_detection import LossDetector
 from ingest.relay import Relay
 from schemas.codec import decode, record
 from schemas.events import ReceiptRecorded
@@ -72,7 +72,7 @@ class Mill:
         """Relay, stages, dispatch: until nothing is left to do."""
         outbox = MemoryOutbox(self.tables)
         await outbox.claim()
-        await Relay(lambda: None, self.log, Continuity(self.log)).publish(outbox)
+        await Relay(lambda: None, self.log, LossDetector(self.log)).publish(outbox)
         for stage in self.stages:
             await self._work(stage)
         self._dispatch()

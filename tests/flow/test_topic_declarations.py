@@ -22,7 +22,7 @@ from adapters.memory.tables import Tables
 from domain.media import Media, MediaFiles, MediaInfo
 from gateway.dispatcher import GROUP, READS
 from gateway.receipts import Receipts
-from ingest.loss_detection import Continuity
+from ingest.loss_detection import LossDetector
 from ingest.relay import Relay
 from schemas.events import ReceiptRecorded
 from schemas.topics import OUTSIDE, Topic, groups, load, stages
@@ -102,7 +102,7 @@ async def test_a_topic_names_exactly_those_that_write_it():
     await MemoryReceipts(tables).record(receipt)
     outbox = MemoryOutbox(tables)
     await outbox.claim()
-    await Relay(lambda: None, log, Continuity(log)).publish(outbox)
+    await Relay(lambda: None, log, LossDetector(log)).publish(outbox)
     receipts = Receipts(log)
     receipts.note(make.ROOM, "bob", "phone", delivered=2, read=2)
     await receipts.flush()

@@ -11,7 +11,7 @@ from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutb
 from adapters.memory.log import MemoryLog
 from adapters.memory.tables import Tables
 from domain.errors import Unavailable
-from ingest.loss_detection import Continuity
+from ingest.loss_detection import LossDetector
 from ingest.relay import GATHER_S, Relay
 from tests import make
 
@@ -32,7 +32,7 @@ async def _never():
 
 async def test_rows_are_published_in_seq_order_and_once(tables):
     log, outbox = MemoryLog(), MemoryOutbox(tables)
-    relay = Relay(_never, log, Continuity(log))
+    relay = Relay(_never, log, LossDetector(log))
     await outbox.claim()
     assert await relay.publish(outbox) == 6  # five messages and the creation
     assert await relay.publish(outbox) == 0
@@ -45,7 +45,7 @@ async def test_nothing_is_marked_when_the_broker_does_not_acknowledge(tables):
     log, outbox = MemoryLog(down=True), MemoryOutbox(tables)
     await outbox.claim()
     with pytest.raises(Unavailable):
-        await Relay(_never, log, Continuity(log)).publish(outbox)
+        await Relay(_never, log, LossDetector(log)).publish(outbox)
     assert len(await outbox.unpublished(100)) == 6
 
 
@@ -60,7 +60,7 @@ async def test_rows_that_come_fast_are_gathered_and_one_alone_is_published_at_on
         await intake.accept([make.draft(str(key))])
         relay.wake()
 
-    relay = Relay(outbox, log, Continuity(log))
+    relay = Relay(outbox, log, LossDetector(log))
     running = asyncio.create_task(relay.run())
     async with asyncio.timeout(5):
         while log.appended != [6]:  # noqa: ASYNC110
@@ -81,13 +81,13 @@ async def test_rows_that_come_fast_are_gathered_and_one_alone_is_published_at_on
 
 async def test_a_relay_publishes_only_shards_it_owns(tables):
     log = MemoryLog()
-    assert await Relay(_never, log, Continuity(log)).publish(MemoryOutbox(tables)) == 0
+    assert await Relay(_never, log, LossDetector(log)).publish(MemoryOutbox(tables)) == 0
     assert log.records == []
 
 
 async def test_a_log_that_comes_back_empty_is_filled_again_in_order_before_anything_newer(tables):
     log, outbox, losses = MemoryLog(), MemoryOutbox(tables), []
-    relay = Relay(_never, log, Continuity(log, losses.append, lambda: now, confirm_s=0))
+    relay = Relay(_never, log, LossDetector(log, losses.append, lambda: now, confirm_s=0))
     now = 0.0
     await outbox.claim()
     await relay.publish(outbox)
@@ -112,7 +112,7 @@ async def test_what_a_lost_log_acknowledged_is_not_marked(tables):
             now += 3.0
             log.lose()
 
-    relay = Relay(_never, Slow(), Continuity(log, clock=lambda: now, confirm_s=0))
+    relay = Relay(_never, Slow(), LossDetector(log, clock=lambda: now, confirm_s=0))
     await outbox.claim()
     await outbox.compare(await log.read())
     await relay.publish(outbox)
@@ -124,4 +124,4 @@ async def test_a_broker_without_topics_that_was_never_whole_is_waited_for(tables
     outbox = MemoryOutbox(tables)
     await outbox.claim()
     with pytest.raises(Unavailable, match="topics apply"):
-        await Relay(_never, log, Continuity(log)).publish(outbox)
+        await Relay(_never, log, LossDetector(log)).publish(outbox)

@@ -15,7 +15,7 @@ from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutb
 from adapters.memory.log import MemoryLog
 from adapters.memory.tables import Tables
 from domain.errors import Unavailable
-from ingest.loss_detection import Continuity
+from ingest.loss_detection import LossDetector
 from ingest.relay import Relay
 from schemas.codec import Record, decode
 from schemas.events import MessageCreated
@@ -50,7 +50,7 @@ class Owner:
 
     def __post_init__(self) -> None:
         self.outbox = MemoryOutbox(self.tables)
-        self.relay = Relay(lambda: None, self.log, Continuity(self.log, clock=lambda: self.clock[0], confirm_s=0))
+        self.relay = Relay(lambda: None, self.log, LossDetector(self.log, clock=lambda: self.clock[0], confirm_s=0))
 
     def publish(self) -> None:
         with suppress(Unavailable):
