@@ -1,16 +1,21 @@
-"""A Faust consumer that loses nothing. For faust-streaming 0.15.3 exactly: it replaces private parts.
+"""Faust consumer that loses no record. For faust-streaming 0.15.3 exactly, since it replaces private parts.
 
-What it replaces in ``faust/transport/consumer.py``:
+Replaced in ``faust/transport/consumer.py``:
 
 * ``_new_offset`` commits past a record that is still being worked on (faust-streaming #606); here a ring for each
-  partition holds what was delivered, and only what is before the oldest unfinished record is committed.
+  partition holds the offsets that were delivered, and only those before the oldest unfinished record are committed.
 * ``_drain_messages`` makes four tasks for each record; here a record is awaited directly unless it could block.
 * ``wait_empty`` waits without limit, which blocks SIGTERM and the whole group; here it is bounded.
-* ``perform_seek`` trusts what is committed, and may overlap with itself; here it takes turns, and begins at the
-  beginning if the log has lost records since.
+* ``perform_seek`` trusts the committed positions, and may overlap with itself; here calls take turns, and positions
+  from before a loss of the log are replaced by the beginning.
 * ``_wait_next_records`` sleeps a second when all buffers are full; here it waits for room.
 
-And what ``faust/transport/drivers/aiokafka.py`` does not let through: how long the broker gathers records for a fetch.
+Added to ``faust/transport/drivers/aiokafka.py``: a setting for how long the broker gathers records for a fetch.
+
+The ring of a partition, with offsets 5 to 8 delivered and 5, 6 and 8 acked: a commit takes 5 and 6 off and commits
+position 7. Offset 8 stays behind 7, which is still being worked on; after a crash both come again.
+
+    delivered ──► [ 5✓  6✓  7  8✓ ] ──► commit 7
 """
 
 from __future__ import annotations
@@ -21,15 +26,18 @@ from collections import defaultdict, deque
 from contextlib import suppress
 from typing import Any
 
+import structlog
 from faust.transport.drivers import aiokafka as driver
 
 from domain.errors import Unavailable
 from domain.log_position import Epochs
 
+_log = structlog.get_logger()
+
 _LOOK_S = 0.02
 _COLLECT_EVERY = 25
-_ASK_AGAIN_S = 0.5
-_A_FULL_FETCH = 1024 * 1024
+_RETRY_S = 0.5
+_FULL_FETCH = 1024 * 1024
 
 
 class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -38,41 +46,49 @@ class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: Any) -> Any:
         client = super()._create_worker_consumer(transport)
         if self.app.gather_s:
-            client._fetch_max_wait_ms, client._fetch_min_bytes = int(self.app.gather_s * 1000), _A_FULL_FETCH
+            client._fetch_max_wait_ms, client._fetch_min_bytes = int(self.app.gather_s * 1000), _FULL_FETCH
         return client
 
 
 class StageConsumer(driver.Consumer):  # type: ignore[misc]
-    """Commits in the order of delivery. Events are acked by hand, or dropped by ``forget`` and read again."""
+    """Consumer that commits in the order of delivery.
+
+    Events are acked by hand, or dropped by ``forget`` and read again.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._ring: defaultdict[Any, deque[int]] = defaultdict(deque)
+        """Offsets by partition, as delivered, from the oldest that is not committed."""
         self._room = asyncio.Event()
         self._seeking = asyncio.Lock()
         self._n_acked = 0
         self.epoch: int | None = None
+        """Epoch of the log that the current positions belong to."""
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     def _new_offset(self, tp: Any) -> int | None:
+        """Return the position to commit: behind the last of the acked offsets at the ring's front; None for none."""
         ring, acked = self._ring[tp], self._acked_index[tp]
         last: int | None = None
         while ring and ring[0] in acked:
             last = ring.popleft()
             acked.discard(last)
-        self._acked[tp].clear()  # only used as "there are acks to look at"
+        self._acked[tp].clear()  # Faust reads it only as a sign that there are acks to look at
         return None if last is None else last + 1
 
     async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
-        """Nothing: the ring holds delivered offsets only, so gaps of the log do not matter."""
+        """Do nothing: the ring holds delivered offsets only, so gaps of the log do not matter."""
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 await self._deliver_fetched()
                 await asyncio.sleep(0)
+        # Faust stops this task by errors and by cancelling it. Outside a shutdown either one is a failure, which must
+        # leave the task: else the consumer would stay in its group and read nothing.
         except self.consumer_stopped_errors:
             if not self.app.should_stop:
                 raise
@@ -81,16 +97,25 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
                 raise
 
     async def _deliver_fetched(self) -> None:
-        """Hand out one fetch, or the part of it before the flow was suspended."""
+        """Deliver one fetch, or the part of it before the flow was suspended."""
         count = 0
         async for tp, message in self.getmany(timeout=1.0):
+            # A fetch from before a seek may still bring records below the committed position.
             floor = self._read_offset[tp]
             if floor is not None and message.offset < floor:
                 continue
             if self.app.topics.acks_enabled_for(message.topic):
                 self._ring[tp].append(message.offset)
             if not await self._deliver(tp, message):
-                return  # perform_seek() rewinds and resets the ring
+                # The record stays in the ring unacked; perform_seek(), which follows, empties the ring and rewinds.
+                _log.debug(
+                    "flow_suspended",
+                    stage=self.app.stage,
+                    topic=tp.topic,
+                    partition=tp.partition,
+                    offset=message.offset,
+                )
+                return
             self._read_offset[tp] = message.offset
             count += 1
             if not count % 100:
@@ -100,6 +125,11 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
                 await self.commit()
 
     async def _deliver(self, tp: Any, message: Any) -> bool:
+        """Put a record into the buffers of its streams; False when the flow was suspended meanwhile.
+
+        With room in all of them that cannot block, so it is awaited without a task. A full buffer may block until the
+        flow is suspended for a rebalance, which waits for this method: so then both are awaited.
+        """
         full = any(channel.queue.full() for channel in self.app.topics._tp_index.get(tp, ()))
         if self.flow_active and not full:
             await self.callback(message)
@@ -108,32 +138,49 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
         return bool(self.flow_active)
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
-        """Acks that are not committed yet are committed first, else their records come again."""
+        """Commit the acks that are not committed yet, else their records come again."""
         await self.commit()
+        _log.debug("partitions_revoked", stage=self.app.stage, partitions=_names(revoked))
         await super().on_partitions_revoked(revoked)
 
+    async def on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
+        """Take the partitions of a new generation of the group."""
+        _log.debug("partitions_assigned", stage=self.app.stage, partitions=_names(assigned), generation=generation_id)
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def _commit_offsets(self, offsets: Any, start_new_transaction: bool = True) -> bool:
+        done = bool(await super()._commit_offsets(offsets, start_new_transaction=start_new_transaction))
+        partitions = {f"{tp.topic}/{tp.partition}": offset for tp, offset in offsets.items()}
+        _log.debug("positions_committed", stage=self.app.stage, partitions=partitions, done=done)
+        return done
+
     async def wait_empty(self) -> None:
-        """Wait for what is being worked on, at most half a rebalance."""
+        """Wait until no record is being worked on, at most half a rebalance, so that the group need not expel us."""
         loop = asyncio.get_running_loop()
         end = loop.time() + 0.5 * self.app.conf.broker_rebalance_timeout
         rounds = 0
         while self._unacked_messages and loop.time() < end:
             rounds += 1
             if not rounds % _COLLECT_EVERY:
-                gc.collect()  # events that were dropped on purpose leave the WeakSet
+                gc.collect()  # the WeakSet still holds dropped events that are part of a cycle
             await asyncio.sleep(_LOOK_S)
             self._clean_unacked_messages()
         if self._unacked_messages:
-            self.log.error("giving up %d events in flight; they come again", len(self._unacked_messages))
+            _log.error(
+                "events_given_up",
+                stage=self.app.stage,
+                count=len(self._unacked_messages),
+                reason="they did not end within half a rebalance; they come again",
+            )
             self._unacked_messages.clear()
         await self.commit_and_end_transactions()
 
     async def perform_seek(self) -> None:
-        """Move the positions back to what is committed, and forget all that was delivered.
+        """Move the positions back to the committed ones, and forget all deliveries.
 
-        Faust calls this from its recovery and from its fetcher, also at the same time. Taking turns matters when the
-        log has lost records: of two calls that overlap, one would move to the beginning, and the other then to an
-        offset of the earlier log, past records that nobody has read. A commit under way is such an offset, too.
+        Faust calls this from its recovery and from its fetcher, also at the same time. Turns matter when the log has
+        lost records: of two calls that overlap, one would move to the beginning, and the other then to an offset of the
+        earlier log, past records that nobody has read. A commit under way writes such an offset, too.
         """
         async with self._seeking:
             await self.maybe_wait_for_commit_to_finish()
@@ -141,29 +188,45 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
             self._acked.clear()
             self._acked_index.clear()
             await super().perform_seek()
-            await self._know_epoch()
+            await self._check_epoch_with_retries()
+            _log.debug(
+                "partitions_seeked", stage=self.app.stage, partitions=_names(self.assignment()), epoch=self.epoch
+            )
 
-    async def _know_epoch(self) -> None:
-        """While the store is away nothing could be worked on anyway; Faust would take its error for the end."""
+    async def _check_epoch_with_retries(self) -> None:
+        """Check the epoch; wait for the store while it is out, at most half a rebalance. Raises Unavailable.
+
+        Without the store no record could be worked on anyway, and an error at once would end Faust.
+        """
         loop = asyncio.get_running_loop()
         end = loop.time() + 0.5 * self.app.conf.broker_rebalance_timeout
         while True:
             try:
-                return await self._start_over()
+                return await self._check_epoch()
             except Unavailable:
                 if loop.time() > end or self.app.should_stop:
                     raise
-                await asyncio.sleep(_ASK_AGAIN_S)
+                await asyncio.sleep(_RETRY_S)
 
-    async def _start_over(self) -> None:
-        """Positions that were reached before the log lost something lead nowhere: begin at the beginning."""
+    async def _check_epoch(self) -> None:
+        """Replace positions of an earlier epoch of the log by the beginning of their partitions.
+
+        A log that has lost records counts its offsets anew, so such a position points at a record never read, or behind
+        it. The epoch is noted last: after a crash in between all of it is done again.
+        """
         places = {f"{tp.topic}/{tp.partition}": tp for tp in self.assignment()}
         epochs: Epochs = self.app.epochs
         now = await epochs.current()
         before = await epochs.of(list(places))
         stale = [tp for name, tp in places.items() if before.get(name, now) < now]
         if stale:
-            self.log.warning("the log has lost records: %d partitions are read from their beginnings", len(stale))
+            _log.warning(
+                "positions_void",
+                stage=self.app.stage,
+                partitions=_names(stale),
+                epoch=now,
+                reason="the log has lost records; the partitions are read from their beginnings",
+            )
         for tp, begin in (await self.earliest_offsets(*stale)).items() if stale else ():
             await self._commit({tp: begin})
             await self.seek(tp, begin)
@@ -172,7 +235,7 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
         self.epoch = now
 
     async def lag(self) -> int:
-        """How many records of our partitions are not committed yet, as the broker sees it."""
+        """Return the number of records in the assigned partitions that are not committed, as the broker sees it."""
         mine = self.assignment()
         if not mine:
             return 0
@@ -180,15 +243,16 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
         return sum(max(0, ends[tp] - max(begins[tp], self._committed_offset[tp] or 0)) for tp in mine)
 
     def forget(self, message: Any) -> None:
-        """An event was dropped un-acked on purpose: do not wait for it."""
+        """Wait no more for a message whose event was dropped un-acked on purpose."""
         self._unacked_messages.discard(message)
 
     def on_buffer_drop(self, tp: Any) -> None:
-        """A stream buffer has room again."""
+        """Resume fetching, since a stream buffer has room again."""
         super().on_buffer_drop(tp)
         self._room.set()
 
     async def _wait_next_records(self, timeout: float) -> Any:
+        # No active partition with an active flow means that all buffers are full.
         if self.flow_active and not self.app.client_only and not self._get_active_partitions():
             self._room.clear()
             with suppress(TimeoutError):
@@ -198,12 +262,19 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
 
 
 class StageTransport(driver.Transport):  # type: ignore[misc]
-    """The aiokafka transport with our consumer."""
+    """Transport of aiokafka with StageConsumer."""
 
     Consumer = StageConsumer
 
 
-def install(app: Any, epochs: Epochs, *, gather_s: float) -> None:
-    """Make the app use StageConsumer. Before it starts."""
-    app.epochs, app.gather_s = epochs, gather_s
+def install(app: Any, epochs: Epochs, *, stage: str, gather_s: float) -> None:
+    """Make the app use StageConsumer. Call it before the app starts.
+
+    ``gather_s``: seconds for which the broker gathers records for a fetch; 0 for its default.
+    """
+    app.epochs, app.stage, app.gather_s = epochs, stage, gather_s
     app.transport = StageTransport(app.conf.broker_consumer, app)
+
+
+def _names(tps: Any) -> list[str]:
+    return sorted(f"{tp.topic}/{tp.partition}" for tp in tps)

@@ -1,4 +1,4 @@
-"""Dead letters as an operator sees them, and the order in which they are replayed."""
+"""Replay of dead letters: the letters of a stage, and their records back onto the topic in their first order."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import structlog
 
 from adapters.kafka.consumer import Received, read_topic
 from adapters.postgres.parking import PostgresParking
@@ -15,12 +17,14 @@ from schemas.codec import Headers, Record
 from schemas.topics import dead_letter_topic
 from streams.dead_letters import own_headers
 
-_LOOK_S, _STILL_S = 0.1, 60.0
-_ROUNDS = 50
+_log = structlog.get_logger()
+
+_POLL_S, _STILL_S = 0.1, 60.0
+_MAX_ROUNDS = 50
 
 
 class ReplayUnfinished(Exception):
-    """A replay stopped before all was replayed; the text says what to do."""
+    """Replay stopped before all letters were replayed; the text says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Letter:
 
     @property
     def order(self) -> tuple[str, int, int]:
-        """By where it stood first; a letter that was replayed and failed again keeps that place."""
+        """Return the sort key: the first place of the record, which its letter keeps when a replay fails."""
         topic, partition, offset = self.origin.rsplit("/", 2)
         return topic, int(partition), int(offset)
 
@@ -50,32 +54,32 @@ async def read_letters(bootstrap: str, parking: PostgresParking) -> list[Letter]
     """Return all dead letters of the stage, in the order of their conversations. Raises Unavailable."""
     received = await read_topic(bootstrap, dead_letter_topic(parking.stage))
     replayed = await parking.replayed()
-    return [_letter(one, replayed) for one in received]
+    return [_letter(record, replayed) for record in received]
 
 
-def _letter(got: Received, replayed: frozenset[str]) -> Letter:
-    said = {name: value.decode(errors="replace") for name, value in got.headers if name.startswith("dlq-")}
-    place = f"{got.partition}/{got.offset}"
-    id_ = said.get("dlq-id") or str(uuid.uuid5(uuid.NAMESPACE_OID, f"{got.topic}/{place}"))
+def _letter(received: Received, replayed: frozenset[str]) -> Letter:
+    marks = {name: value.decode(errors="replace") for name, value in received.headers if name.startswith("dlq-")}
+    place = f"{received.partition}/{received.offset}"
+    id_ = marks.get("dlq-id") or str(uuid.uuid5(uuid.NAMESPACE_OID, f"{received.topic}/{place}"))
     return Letter(
         id=id_,
         place=place,
-        conversation_id=(got.key or b"").decode(errors="replace"),
-        origin=said.get("dlq-origin", "?/0/0"),
-        cause=said.get("dlq-cause", "unknown"),
-        attempts=int(said.get("dlq-attempts", "0")),
-        time=said.get("dlq-time", ""),
-        key=got.key or b"",
-        value=got.value or b"",
-        headers=got.headers,
+        conversation_id=(received.key or b"").decode(errors="replace"),
+        origin=marks.get("dlq-origin", "?/0/0"),
+        cause=marks.get("dlq-cause", "unknown"),
+        attempts=int(marks.get("dlq-attempts", "0")),
+        time=marks.get("dlq-time", ""),
+        key=received.key or b"",
+        value=received.value or b"",
+        headers=received.headers,
         replayed=id_ in replayed,
     )
 
 
 def records(letters: Sequence[Letter], stage: str, parked: Parked | None) -> list[Record]:
-    """The original records of one conversation in their order, marked as replayed for the stage.
+    """Return the original records of one conversation in their order, marked as replayed for the stage.
 
-    The last one ends the parking, unless more was set aside than this round has seen.
+    The last record ends the parking, unless more records were set aside than this round has seen.
     """
     ordered = sorted(letters, key=lambda letter: letter.order)
     made = []
@@ -95,8 +99,8 @@ def records(letters: Sequence[Letter], stage: str, parked: Parked | None) -> lis
 class Replayer:
     """Replays the open letters of a stage, of one conversation or of all, round by round.
 
-    While a conversation is parked, what comes for it meanwhile is set aside too. So a round ends the parking only if
-    nothing was; else the next round takes what came.
+    While a conversation is parked, new records of it are set aside, too, also during a round. So a round ends the
+    parking only if none came; else the next round replays those that did.
     """
 
     stage: str
@@ -106,28 +110,35 @@ class Replayer:
     conversation_id: str | None = None
     replayed: int = 0
     failing: set[str] = field(default_factory=set)
-    """Conversations of which a record failed again."""
+    """Conversations with a record that failed again."""
 
     async def run(self) -> None:
-        """Return when nothing is open, or only what fails again. Raises ReplayUnfinished, Unavailable."""
-        for number in range(_ROUNDS):
+        """Return when no letter is open but those that failed again. Raises ReplayUnfinished, Unavailable."""
+        for number in range(_MAX_ROUNDS):
             if not await self._round(first=number == 0):
                 return
-        raise ReplayUnfinished("more is set aside all the time; run it again when less is written in the conversation")
+        raise ReplayUnfinished(
+            "new records are set aside all the time; run it again when less is written in the conversation"
+        )
 
     async def _round(self, *, first: bool) -> bool:
-        # Read before the letters: what is counted here is among them.
+        # Read before the letters: then every letter that is counted here is among them.
         parked = {id_: p for id_, p in (await self.parking.all()).items() if self._wanted(id_)}
-        letters = [one for one in await read_letters(self.bootstrap, self.parking) if self._wanted(one.conversation_id)]
+        letters = [
+            letter
+            for letter in await read_letters(self.bootstrap, self.parking)
+            if self._wanted(letter.conversation_id)
+        ]
         chosen = _by_conversation(
-            one for one in letters if not one.replayed and (first or one.conversation_id in parked)
+            letter for letter in letters if not letter.replayed and (first or letter.conversation_id in parked)
         )
         for conversation_id in parked.keys() - chosen.keys():
             await self._end_parking(conversation_id, letters, chosen, parked)
         if not chosen:
             return False
-        made = [one for id_, some in chosen.items() for one in records(some, self.stage, parked.get(id_))]
+        made = [record for id_, some in chosen.items() for record in records(some, self.stage, parked.get(id_))]
         await self.log.append(made)
+        _log.debug("letters_replayed", stage=self.stage, records=len(made), conversations=len(chosen))
         fresh = [letter.id for some in chosen.values() for letter in some if not letter.replayed]
         await self.parking.note_replayed(fresh)
         self.replayed += len(fresh)
@@ -141,18 +152,18 @@ class Replayer:
         chosen: dict[str, list[Letter]],
         parked: Mapping[str, Parked],
     ) -> None:
-        """End a parking of which all was replayed: the last letter carries the end once more."""
-        mine = [one for one in letters if one.conversation_id == conversation_id]
+        """End a parking that outlasted the replay of all its letters: replay the last one, which ends it, again."""
+        mine = [letter for letter in letters if letter.conversation_id == conversation_id]
         if mine:
             chosen[conversation_id] = [max(mine, key=lambda letter: letter.order)]
-        else:  # nothing is kept of it any more
+        else:  # the topic of dead letters retains none of it
             await self.parking.unpark(conversation_id, parked[conversation_id].letters)
 
     def _wanted(self, conversation_id: str) -> bool:
         return conversation_id not in self.failing and self.conversation_id in (None, conversation_id)
 
     async def _until_moved(self, before: Mapping[str, Parked]) -> None:
-        """Wait until each of these conversations goes on, or had more set aside."""
+        """Wait until each of these conversations is no longer parked, or had more records set aside."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + _STILL_S
         while before:
@@ -160,8 +171,10 @@ class Replayer:
             self.failing |= {id_ for id_, parked in now.items() if parked.failures > before[id_].failures}
             before = {id_: parked for id_, parked in before.items() if now.get(id_) == parked}
             if before and clock() > deadline:
-                raise ReplayUnfinished(f"{len(before)} conversations stay parked: does the stage {self.stage} run?")
-            await asyncio.sleep(_LOOK_S)
+                raise ReplayUnfinished(
+                    f"{len(before)} conversations stay parked; check that the stage {self.stage} runs"
+                )
+            await asyncio.sleep(_POLL_S)
 
 
 def _by_conversation(letters: Iterable[Letter]) -> dict[str, list[Letter]]:

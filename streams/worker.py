@@ -77,7 +77,7 @@ def build_app(stage: Stage, bootstrap: str, data_dir: Path, epochs: Epochs) -> A
         producer_request_timeout=20,
         web_enabled=False,
     )
-    faust_consumer.install(app, epochs, gather_s=stage.policy.gather_s)
+    faust_consumer.install(app, epochs, stage=stage.name, gather_s=stage.policy.gather_s)
     return app
 
 

@@ -1,6 +1,6 @@
-"""``python -m streams.media.sandbox FOLDER PARENT``: ``original`` in the folder becomes ``clean`` and ``thumbnail``.
+"""Sandbox ``python -m streams.media.sandbox FOLDER PARENT``: makes ``clean`` and ``thumbnail`` of ``original``.
 
-Runs alone, with limits on memory and time, and prints one JSON object. Only this file knows Pillow.
+Runs in a process of its own, with limits on memory and time, and prints one JSON object. Only this file knows Pillow.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CPU_S = 8
 _TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 _SAVED = {"JPEG": {"quality": 90}, "WEBP": {"quality": 90}, "PNG": {"compress_level": 3}}
 _KEPT_AS = {**{kind: kind for kind in _TYPES}, "MPO": "JPEG"}
-_PLAIN = {  # modes that a kind can hold as they are; P is not among them: its palette would be lost
+_PLAIN = {  # modes that a kind can hold as they are; not P, whose palette would be lost
     "JPEG": {"L", "RGB", "CMYK"},
     "PNG": {"1", "L", "LA", "RGB", "RGBA", "I;16"},
     "WEBP": {"RGB", "RGBA"},
@@ -33,7 +33,7 @@ _PLAIN = {  # modes that a kind can hold as they are; P is not among them: its p
 
 
 def limit(parent: int) -> None:
-    """No more memory and time than a picture is worth; and never without the parent."""
+    """Limit memory and time of this process to what a picture is worth, and end it with its parent."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -43,7 +43,7 @@ def limit(parent: int) -> None:
 
 
 def convert(folder: Path) -> dict[str, str | int]:
-    """Make both files; say what the picture is, or why not."""
+    """Write both files; return media type and size of the picture, or an error."""
     try:
         with Image.open(folder / "original") as picture:
             if picture.width * picture.height > MAX_PIXELS:
@@ -59,7 +59,7 @@ def convert(folder: Path) -> dict[str, str | int]:
 
 
 def _frames(picture: Image.Image, kind: str) -> Iterator[Image.Image]:
-    """All of a GIF that moves, as far as it fits the limit as a whole; of all others the first."""
+    """Yield all frames of a GIF if they fit the limit together; else the first frame."""
     yield picture
     count = getattr(picture, "n_frames", 1)
     if kind == "GIF" and picture.width * picture.height * count <= MAX_PIXELS:
@@ -67,7 +67,7 @@ def _frames(picture: Image.Image, kind: str) -> Iterator[Image.Image]:
 
 
 def _bare(picture: Image.Image, kind: str) -> Image.Image:
-    """Upright, and pixels only: EXIF, XMP, comments and profiles stay behind."""
+    """Return the picture upright, with its pixels only: without EXIF, XMP, comments and profiles."""
     upright = ImageOps.exif_transpose(picture)
     if upright.mode not in _PLAIN[kind] or "transparency" in upright.info:
         upright = upright.convert("RGB" if kind == "JPEG" or upright.mode == "CMYK" else "RGBA")

@@ -45,7 +45,7 @@ class Consumer(StageConsumer):
         self._read_offset, self._committed_offset = defaultdict(lambda: None), defaultdict(lambda: None)
         self._seeking, self._commit_fut = asyncio.Lock(), cast("asyncio.Future[None] | None", None)
         conf = SimpleNamespace(broker_rebalance_timeout=30)
-        self.app = SimpleNamespace(epochs=Epochs(), should_stop=False, conf=conf)
+        self.app = SimpleNamespace(epochs=Epochs(), stage="status", should_stop=False, conf=conf)
         log: Any = logging.getLogger("test")
         log.dev = log.debug
         self.log = log
