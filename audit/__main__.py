@@ -59,7 +59,7 @@ class Service:
                         await asyncio.sleep(self._pause_s())
                         await self._once(dsn)
             except Unavailable as exc:
-                _log.warning("audit waits", reason=str(exc))
+                _log.warning("audit_waits", reason=str(exc))
             await asyncio.sleep(min(_RETRY_S, self.settings.audit.interval_s))
 
     def _pause_s(self) -> float:
@@ -93,16 +93,16 @@ def _publish(report: Report, seconds: float) -> None:
     AUDIT_SECONDS.set(seconds)
     AUDIT_SUCCESS.set_to_current_time()
     checked = sum(check.checked for check in report.checks.values())
-    _log.info("audited", checked=checked, findings=report.total, seconds=round(seconds, 2))
+    _log.info("audit_done", checked=checked, findings=report.total, seconds=round(seconds, 2))
     for finding in report.findings[:_LOGGED]:
         _log.warning(
-            "audit finding",
+            "audit_finding",
             check=finding.check,
             kind=finding.kind.value,
-            conversation=finding.conversation_id,
+            conversation_id=finding.conversation_id,
             seq=finding.seq,
-            message=finding.message_id,
-            text=finding.text,
+            message_id=finding.message_id,
+            reason=finding.text,
         )
 
 

@@ -99,7 +99,7 @@ class TypingTracker:
     async def _broadcast(self, key: Key, is_typing: bool) -> None:
         conversation_id, user_id = key
         kind = Kind.TYPING_STARTED if is_typing else Kind.TYPING_STOPPED
-        _log.debug(kind.value, conversation_id=conversation_id, user_id=user_id)
+        _log.debug("typing_published", kind=kind.value, conversation_id=conversation_id, user_id=user_id)
         envelope = Envelope(kind, 0, user_id, frame_of(conversation_id, user_id, is_typing))
         await self.fanout.publish([(channels.events(conversation_id), envelope.packed())])
 

@@ -47,7 +47,7 @@ class Watch:
         fresh = [each for each in revocations if self.revoked.add(each)]
         self.revoked.forget(time.time())
         for each in fresh:
-            _log.info("revocation in force", number=each.number)
+            _log.info("revocation_applied", revocation=each.number, user_id=each.user_id)
             with suppress(Unavailable):
                 await self.enforce(each)
 

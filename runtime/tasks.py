@@ -39,6 +39,6 @@ class Tasks:
         self._running.discard(task)
         exc = None if task.cancelled() else task.exception()
         if exc is not None:
-            _log.error("a task failed", error=type(exc).__name__, exc_info=exc)
+            _log.error("task_failed", task=task.get_name(), reason=type(exc).__name__, exc_info=exc)
             if failed is not None:
                 failed()

@@ -94,5 +94,5 @@ async def on_gone(_: Request, __: Exception) -> Response:
 
 async def on_bug(request: Request, exc: Exception) -> Response:
     """Answer anything else, which is our fault, without its cause; the log has its type and place."""
-    _log.error("unexpected error", path=request.scope["path"], error=type(exc).__name__, exc_info=exc)
+    _log.error("request_failed", path=request.scope["path"], reason=type(exc).__name__, exc_info=exc)
     return problem(500, "internal", "an unexpected error; it has been logged")
