@@ -8,6 +8,8 @@ TESTS   :=
 ONLY    :=
 PAIRS   :=
 SECONDS :=
+# Tests in one process, which run on all cores; the others have the machine for themselves.
+FAST   := tests/unit tests/flow
 VENV   := .venv
 BIN    := $(VENV)/bin
 # Without PYTHON=… the environment that is there, if it works.
@@ -29,7 +31,11 @@ down: ## end the stack that runs here
 
 test: check jars ## lint, check types and layers, run all tests but the slow ones
 	$(STEP) "programs for tests" sh tests/tools.sh haproxy nginx faketime
-	$(BIN)/pytest $(TESTS)
+	@$(if $(TESTS),$(BIN)/pytest $(TESTS),\
+	failed=0; \
+	$(BIN)/pytest -n auto --dist loadfile $(FAST) || failed=1; \
+	$(BIN)/pytest tests $(FAST:%=--ignore=%) || failed=1; \
+	exit $$failed)
 
 unit: setup ## run the unit tests: no server, no Java, seconds
 	$(BIN)/pytest -q -n auto tests/unit $(TESTS)

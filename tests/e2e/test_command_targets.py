@@ -300,11 +300,14 @@ def test_data_comes_before_the_environment_and_that_before_the_folder_here(
     stack: RunningStack, tmp_path: Path, command: tuple[str, ...]
 ):
     words = words_of(command, stack)
+    ends = (0, 1) if command[0] == "audit" else (0,)  # its verdict on what other tests have done to the stack
     with dead_stack(tmp_path / ".millrace"):
         by_environment = millrace(*words, cwd=tmp_path, env=environment(variables(stack)))
-        assert (by_environment.returncode, errors(by_environment)) == (0, [])
+        assert errors(by_environment) == []
+        assert by_environment.returncode in ends
         by_data = millrace(*words, "--data", str(stack.data), cwd=tmp_path, env=environment(DEAD))
-        assert (by_data.returncode, errors(by_data)) == (0, [])
+        assert errors(by_data) == []
+        assert by_data.returncode in ends
         assert by_data.stderr == f"stack: {stack.data}\n"
 
 
