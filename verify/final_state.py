@@ -71,7 +71,7 @@ class Store(Protocol):
     async def statuses(self) -> Mapping[str, int]:
         """Return the status of each message id."""
 
-    async def whole(self) -> Snapshot:
+    async def snapshot(self) -> Snapshot:
         """Return all rows, entries and watermarks, as of one moment where possible."""
 
 

@@ -51,7 +51,7 @@ class RemoteState:
         """Return the status of each message id. Raises Unavailable."""
         return {m["messageId"]: _status(m) for room in self.rooms async for m in self._messages(room)}
 
-    async def whole(self) -> Snapshot:
+    async def snapshot(self) -> Snapshot:
         """Return all rows, entries and watermarks. A message's key is found by its content. Raises Unavailable."""
         rows: list[tuple[Any, ...]] = []
         entries: list[tuple[Any, ...]] = []

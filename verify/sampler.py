@@ -51,18 +51,19 @@ class Sampler:
 
 async def read_final_states(store: Store) -> list[FinalState]:
     """Return the final state of each conversation, in the store's order. Raises Unavailable."""
-    whole = await store.whole()
+    snapshot = await store.snapshot()
     rows: defaultdict[str, list[StoredMessage]] = defaultdict(list)
     entries: defaultdict[str, list[LogEntry]] = defaultdict(list)
     marks: defaultdict[str, list[Watermark]] = defaultdict(list)
-    for row in whole.rows:
+    for row in snapshot.rows:
         rows[row[1]].append(StoredMessage(*row))
-    for conversation, *entry in whole.entries:
+    for conversation, *entry in snapshot.entries:
         entries[conversation].append(LogEntry(*entry))
-    for conversation, *mark in whole.marks:
+    for conversation, *mark in snapshot.marks:
         marks[conversation].append(Watermark(*mark))
     return [
-        FinalState(id_, whole.heads.get(id_, 0), rows[id_], entries[id_], marks[id_]) for id_ in store.conversation_ids
+        FinalState(id_, snapshot.heads.get(id_, 0), rows[id_], entries[id_], marks[id_])
+        for id_ in store.conversation_ids
     ]
 
 

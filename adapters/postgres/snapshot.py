@@ -37,7 +37,7 @@ class SnapshotReader:
         """Return the last seq of each conversation."""
         return dict(await self._all("heads"))
 
-    async def whole(self) -> Snapshot:
+    async def snapshot(self) -> Snapshot:
         """Return the whole state at one moment."""
         async with transaction(self.pool) as conn:
             await conn.execute(_SQL["one_moment"])
