@@ -77,7 +77,7 @@ class Relay:
             except Unavailable as exc:
                 _log.warning("relay_waits", shards=len(self._shards), reason=str(exc), wait_s=round(backoff, 2))
             finally:
-                self._own(frozenset())  # the locks ended with the connection
+                self._own(frozenset())  # the locks end with the connection
             await asyncio.sleep(backoff * random.uniform(0.5, 1.5))
             lasted = clock() - began > MAX_BACKOFF_S * 2
             backoff = MIN_BACKOFF_S if lasted else min(backoff * 2, MAX_BACKOFF_S)
@@ -110,7 +110,7 @@ class Relay:
         if claimed := shards - self._shards:
             _log.debug("shards_claimed", shards=sorted(claimed))
         if lost := self._shards - shards:
-            _log.debug("shards_lost", shards=sorted(lost), reason="the connection to the store has ended")
+            _log.debug("shards_lost", shards=sorted(lost), reason="the outbox was closed")
         self._shards = shards
 
     async def publish(self, outbox: Outbox) -> int:
