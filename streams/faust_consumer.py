@@ -127,8 +127,8 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
     async def _deliver(self, tp: Any, message: Any) -> bool:
         """Put a record into the buffers of its streams; False when the flow was suspended meanwhile.
 
-        With room in all of them that cannot block, so it is awaited without a task. A full buffer may block until the
-        flow is suspended for a rebalance, which waits for this method: so then both are awaited.
+        With room in all buffers it cannot block, so it is awaited directly, without a task. A full buffer may block
+        during a rebalance, which suspends the flow and waits for this method, so the suspension ends the wait, too.
         """
         full = any(channel.queue.full() for channel in self.app.topics._tp_index.get(tp, ()))
         if self.flow_active and not full:
@@ -211,8 +211,8 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
     async def _check_epoch(self) -> None:
         """Replace positions of an earlier epoch of the log by the beginning of their partitions.
 
-        A log that has lost records counts its offsets anew, so such a position points at a record never read, or behind
-        it. The epoch is noted last: after a crash in between all of it is done again.
+        A log that has lost records counts its offsets anew, so such a position may lie behind records that were never
+        read. The epoch is noted last: after a crash in between all of this is done again. Raises Unavailable.
         """
         places = {f"{tp.topic}/{tp.partition}": tp for tp in self.assignment()}
         epochs: Epochs = self.app.epochs
