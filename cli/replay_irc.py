@@ -57,7 +57,7 @@ def _logs(folder: Path, days: str | None) -> dict[str, list[Happening]]:
     from verify.replay.irc import read
 
     if not folder.is_dir():
-        raise OperatorError(f"{folder} is no folder; name one that holds logs, one channel-day in a file")
+        raise OperatorError(f"DIR must be a folder with one log for each day of a channel; {folder} is none")
     files = {file.stem: file for file in sorted(folder.glob("*.txt")) if file.stem[:4].isdigit()}
     if not files:
         raise OperatorError(f"{folder} holds no logs named like 2006-05-27.txt")
@@ -76,7 +76,7 @@ def _speed(text: str) -> float | None:
     except ValueError:
         speed = 0.0
     if not speed > 0:
-        raise OperatorError("--speed is a positive number (times real time), or max")
+        raise OperatorError("--speed must be a positive number (times real time), or max")
     return speed
 
 
@@ -202,7 +202,7 @@ def report(
     }
 
 
-def _show(said: dict[str, Any]) -> None:
+def _show(values: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -210,29 +210,29 @@ def _show(said: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    times = {name: "  ".join(f"{k} {v:.1f}" for k, v in said[name].items()) for name in ("postMs", "deliveryMs")}
+    times = {name: "  ".join(f"{k} {v:.1f}" for k, v in values[name].items()) for name in ("postMs", "deliveryMs")}
     rows = {
-        "days, lines": f"{said['days']}, {said['lines']:,}",
-        "accepted": f"{said['accepted']:,} messages ({said['postRepeats']} requests repeated)",
-        "members, sockets": f"{said['members']:,}, {said['sockets']:,} ({said['reconnects']} reconnects)",
-        "delivered": f"{said['delivered']:,} of {said['expected']:,} ({said['rawRepeats']} repeats on the wire)",
-        "lost": f"{said['lost']}",
-        "doubled": f"{said['doubled']}",
-        "out of order": f"{said['outOfOrder']}",
-        "wrong": f"{said['wrong']}",
+        "days, lines": f"{values['days']}, {values['lines']:,}",
+        "accepted": f"{values['accepted']:,} messages ({values['postRepeats']} requests repeated)",
+        "members, sockets": f"{values['members']:,}, {values['sockets']:,} ({values['reconnects']} reconnects)",
+        "delivered": f"{values['delivered']:,} of {values['expected']:,} ({values['rawRepeats']} repeats on the wire)",
+        "lost": f"{values['lost']}",
+        "doubled": f"{values['doubled']}",
+        "out of order": f"{values['outOfOrder']}",
+        "wrong": f"{values['wrong']}",
         "POST, ms": times["postMs"],
         "POST to each recipient, ms": times["deliveryMs"],
-        "took": f"{said['seconds']} s: {said['messagesPerSecond']:,} messages/s,"
-        f" {said['deliveriesPerSecond']:,} deliveries/s",
+        "took": f"{values['seconds']} s: {values['messagesPerSecond']:,} messages/s,"
+        f" {values['deliveriesPerSecond']:,} deliveries/s",
     }
     for name, value in rows.items():
         table.add_row(name, value)
     out.print(table, highlight=False)
-    for line in said["evidence"]:
+    for line in values["evidence"]:
         out.print(f"  {line}", highlight=False)
-    verdict = "kept" if said["kept"] else "BROKEN"
+    verdict = "kept" if values["kept"] else "BROKEN"
     out.print(
-        f"\nthe promise was {verdict}: lost {said['lost']}, doubled {said['doubled']},"
-        f" out of order {said['outOfOrder']}",
+        f"\nthe promise was {verdict}: lost {values['lost']}, doubled {values['doubled']},"
+        f" out of order {values['outOfOrder']}",
         highlight=False,
     )

@@ -54,7 +54,7 @@ def revoke(
     if not USER_ID.match(user):
         raise OperatorError("a user id is 1-64 of A-Z a-z 0-9 _ . : -")
     if token is not None and not (0 < len(token) <= MAX_JTI and token.isprintable() and "." not in token):
-        raise OperatorError("--token takes the jti claim of a token, not the token itself")
+        raise OperatorError("--token must be the jti claim of a token, not the token itself")
     target = find_target(data, Server.POSTGRES, Server.REDIS)
     done = run(_revoke(target, user, token))
     print_result(_as_json(done), _as_text(done), as_json=as_json)

@@ -176,7 +176,7 @@ class AuditStore(Protocol):
         """Return id → (conversation, seq) for those ids of a topic that the store has. Raises Unavailable."""
 
     async def republish(self, message_ids: Sequence[str], grace_s: float) -> int:
-        """Watermark the outbox rows of these messages as unpublished; return the number of rows.
+        """Mark the outbox rows of these messages as unpublished; return the number of rows.
 
         Messages younger than the grace and rows that are unpublished anyway are left alone; a row that is gone is
         inserted again. Raises Unavailable.

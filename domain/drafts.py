@@ -75,20 +75,20 @@ class Intake(Protocol):
         """
 
 
-def decide(drafts: Sequence[Draft], ground: BatchContext, at: datetime) -> list[Outcome]:
+def decide(drafts: Sequence[Draft], context: BatchContext, at: datetime) -> list[Outcome]:
     """Return the outcome of each draft: a replay, contended, a rejection, or a message with the next seq."""
-    heads = dict(ground.heads)
-    known = dict(ground.known)
+    heads = dict(context.heads)
+    known = dict(context.known)
     outcomes: list[Outcome] = []
     for draft in drafts:
         key = (draft.sender_id, draft.client_message_id) if draft.client_message_id else None
         if key is not None and key in known:
             outcomes.append(_replay(draft, *known[key]))
             continue
-        if draft.conversation_id in ground.held:
+        if draft.conversation_id in context.held:
             outcomes.append(Contended())
             continue
-        refusal = _refusal(draft, ground)
+        refusal = _refusal(draft, context)
         if refusal is not None:
             outcomes.append(refusal)
             continue
@@ -106,13 +106,13 @@ def _replay(draft: Draft, message: Message, body_hash: bytes) -> Outcome:
     return IdempotencyMismatch("this clientMessageId was used with other content; make a new one")
 
 
-def _refusal(draft: Draft, ground: BatchContext) -> Rejected | None:
-    if (draft.conversation_id, draft.sender_id) not in ground.members:
+def _refusal(draft: Draft, context: BatchContext) -> Rejected | None:
+    if (draft.conversation_id, draft.sender_id) not in context.members:
         return NotFound(NO_CONVERSATION)
-    if draft.reply_to and ground.replied.get(draft.reply_to) != draft.conversation_id:
+    if draft.reply_to and context.replied.get(draft.reply_to) != draft.conversation_id:
         return Invalid("replyTo must be a message of this conversation", [("$.replyTo", "must be a message of it")])
     for index, media_id in enumerate(draft.attachments):
-        if ground.media.get(media_id) != draft.sender_id:
+        if context.media.get(media_id) != draft.sender_id:
             path = f"$.attachments[{index}]"
             return Invalid("attachments must be uploads of the sender", [(path, "must be an upload of the sender")])
     return None

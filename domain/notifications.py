@@ -28,12 +28,10 @@ class Notifications(Protocol):
     async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
         """Return conversation → current member → the seq up to which messages reached them. Raises Unavailable."""
 
-    async def add(
-        self, message_ids: Sequence[str], notices: Sequence[NotificationDraft]
-    ) -> Sequence[NotificationDraft]:
-        """Store the notices that are not stored yet; return all notices of these messages, as stored.
+    async def add(self, message_ids: Sequence[str], drafts: Sequence[NotificationDraft]) -> Sequence[NotificationDraft]:
+        """Store the drafts that are not stored yet; return all notifications of these messages, as stored.
 
-        The result includes notices of members who have connected since then: a crash may have kept their event from
+        The result includes those of members who have connected since then: a crash may have kept their event from
         being published. Raises Unavailable.
         """
 
@@ -59,4 +57,4 @@ class Inbox(Protocol):
         """
 
     async def mark_seen(self, user_id: str, up_to: str) -> None:
-        """Watermark this notification and all older ones of the user as seen. Idempotent. Raises Unavailable."""
+        """Mark this notification and all older ones of the user as seen. Idempotent. Raises Unavailable."""

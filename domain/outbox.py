@@ -54,7 +54,7 @@ class Outbox(Protocol):
         """
 
     async def mark(self, rows: Sequence[Owed], ends: Mapping[str, int]) -> None:
-        """Watermark rows as published, unless a loss was found since this relay's last ``compare``.
+        """Mark rows as published, unless a loss was found since this relay's last ``compare``.
 
         The ends of the log are noted in the same transaction, so that a loss of any marked row is noticed. Raises
         Unavailable.

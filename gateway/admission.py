@@ -129,7 +129,7 @@ class ConnectionSlot:
         """Admit the HTTP request. Raises Unavailable when the node is full, RateLimited for its address."""
         admission = self.admission
         if admission.full:
-            raise Unavailable("this node has all the connections that it can take; connect again")
+            raise Unavailable("this node is at its limit of connections; connect again later")
         if not self.direct and (client := admission.proxies.client(forwarded)) is not None:
             if not admission.addresses.add(key(client)):
                 raise self._crowd()

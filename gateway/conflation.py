@@ -1,4 +1,4 @@
-"""Conflation for a slow reader: of each subject only the merge frame waits, so that the last is never missed."""
+"""Conflation for a slow reader: of each subject only the latest frame waits, so that the last one is never missed."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class Control:
                 return ConnectionClosed(BY_OPERATOR.code)
             case DrainNode(over_s=over_s):
                 if self._drain.is_set():
-                    raise Conflict("this node sends its sockets away already")
+                    raise Conflict("this node is draining already")
                 self._over_s = over_s
                 self._drain.set()
                 _log.info("node_draining", over_s=over_s, connections=len(self.connections))

@@ -39,7 +39,9 @@ def allowed(texts: Iterable[str]) -> frozenset[Origin]:
     """Return the origins of a setting. Raises Invalid for an entry that no page could have."""
     found = {text: origin_of(text) for text in texts}
     if wrong := [text for text, origin in found.items() if origin is None]:
-        raise Invalid(f"MILLRACE_GATEWAY__ORIGINS: {wrong[0]!r} is not of the form https://chat.example or …:8443")
+        raise Invalid(
+            f"MILLRACE_GATEWAY__ORIGINS must name origins such as https://chat.example:8443; {wrong[0]!r} is none"
+        )
     return frozenset(origin for origin in found.values() if origin is not None)
 
 

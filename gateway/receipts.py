@@ -34,7 +34,7 @@ class ReceiptBuffer:
     sent_at: dict[Key, float] = field(default_factory=dict)
 
     def note(self, key: Key, delivered: int, read: int) -> None:
-        """Merge a receipt: the merge of each kind counts, and read implies delivered."""
+        """Merge a receipt: the highest of each kind counts, and read implies delivered."""
         had_delivered, had_read = self.waiting.get(key, (0, 0))
         read = max(read, had_read)
         self.waiting[key] = (max(delivered, had_delivered, read), read)

@@ -18,7 +18,7 @@ from gateway.channels import Envelope, Kind
 from gateway.framing import encode
 from gateway.hub import Hub, Room, Socket, Subscription
 from gateway.publications import room_envelope
-from runtime.metrics import DELIVERIES, HOLES, LAGGING, REPLAYED
+from runtime.metrics import DELIVERIES, GAPS, LAGGING, REPLAYED
 from runtime.tasks import Tasks
 from schemas.frames import Left, encoded, of_change
 
@@ -218,7 +218,7 @@ class RoomSync:
                     self._tasks.spawn(self._fetch(room, *gap))
 
     async def _fetch(self, room: Room, after: int, up_to: int) -> None:
-        HOLES.inc()
+        GAPS.inc()
         _log.debug("gap_found", conversation_id=room.conversation_id, after=after, up_to=up_to)
         try:
             for change in await self.history.changes(room.conversation_id, after, up_to, PAGE):

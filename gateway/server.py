@@ -61,7 +61,7 @@ class Gateway:
         if self.draining:
             return handshake.ending()
         if transport.slot is None:
-            return handshake.refusing(Unavailable("this node has all the connections that it can take"))
+            return handshake.refusing(Unavailable("this node is at its limit of connections; connect again later"))
         try:
             transport.slot.request(request.headers.get_all("X-Forwarded-For"), transport.loop.time())
         except MillraceError as exc:

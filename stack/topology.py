@@ -37,7 +37,7 @@ class Topology:
 
     @property
     def passable(self) -> tuple[str, ...]:
-        """The servers that our own processes can be told to reach through a proxy."""
+        """The servers that our own processes reach through a proxy where MILLRACE_PROXY_PORTS says so."""
         return ("postgres", *(() if self.is_cluster else self.caches), *self.brokers)
 
     def public(self, app: str) -> str | None:
@@ -110,16 +110,16 @@ def role(name: str) -> str:
 
 
 def detours(text: str | None, known: Iterable[str]) -> dict[str, int]:
-    """``MILLRACE_PROXY_PORTS``: the ports of proxies through which our own processes reach these servers.
+    """Return the ports in ``MILLRACE_PROXY_PORTS``: server → port of the proxy by which our own processes reach it.
 
     Raises OperatorError.
     """
     try:
-        said = json.loads(text or "{}")
+        ports = json.loads(text or "{}")
     except ValueError as exc:
-        raise OperatorError('MILLRACE_PROXY_PORTS is not of the form {"postgres": 21000}') from exc
-    if not isinstance(said, dict) or not all(isinstance(port, int) and 0 < port < 65_536 for port in said.values()):
-        raise OperatorError('MILLRACE_PROXY_PORTS is not of the form {"postgres": 21000}')
-    if strange := sorted(said.keys() - set(known)):
+        raise OperatorError('MILLRACE_PROXY_PORTS must be of the form {"postgres": 21000}') from exc
+    if not isinstance(ports, dict) or not all(isinstance(port, int) and 0 < port < 65_536 for port in ports.values()):
+        raise OperatorError('MILLRACE_PROXY_PORTS must be of the form {"postgres": 21000}')
+    if strange := sorted(ports.keys() - set(known)):
         raise OperatorError(f"MILLRACE_PROXY_PORTS names {', '.join(strange)}; there is {', '.join(known)}")
-    return said
+    return ports

@@ -35,7 +35,7 @@ class Nemesis:
         try:
             await self._carry_out(planned)
         except Exception as exc:  # whatever it meets, the error names the fault
-            raise OperatorError(f"the fault {planned.fault} could not be made: {reason(exc)}") from exc
+            raise OperatorError(f"the fault {planned.fault} could not be injected: {reason(exc)}") from exc
 
     async def _carry_out(self, planned: Planned) -> None:
         wanted, began = fault(planned.fault), time.monotonic()

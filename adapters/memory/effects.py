@@ -122,12 +122,10 @@ class MemoryNotifications:
             if id_ in members
         }
 
-    async def add(
-        self, message_ids: Sequence[str], notices: Sequence[NotificationDraft]
-    ) -> Sequence[NotificationDraft]:
-        for notice in notices:
-            self.stored.setdefault((notice.message_id, notice.user_id, notice.channel), notice)
-        found = [notice for notice in self.stored.values() if notice.message_id in message_ids]
+    async def add(self, message_ids: Sequence[str], drafts: Sequence[NotificationDraft]) -> Sequence[NotificationDraft]:
+        for draft in drafts:
+            self.stored.setdefault((draft.message_id, draft.user_id, draft.channel), draft)
+        found = [draft for draft in self.stored.values() if draft.message_id in message_ids]
         return sorted(found, key=lambda n: (n.conversation_id, n.seq, n.user_id))
 
 

@@ -24,19 +24,17 @@ class PostgresNotifications:
             cursor = await conn.execute(_SQL["members"], {"ids": list(conversation_ids)})
             return {id_: dict(zip(users, seqs, strict=True)) for id_, users, seqs in await cursor.fetchall()}
 
-    async def add(
-        self, message_ids: Sequence[str], notices: Sequence[NotificationDraft]
-    ) -> Sequence[NotificationDraft]:
+    async def add(self, message_ids: Sequence[str], drafts: Sequence[NotificationDraft]) -> Sequence[NotificationDraft]:
         columns = {
-            "ids": [n.notification_id for n in notices],
-            "users": [n.user_id for n in notices],
-            "conversations": [n.conversation_id for n in notices],
-            "messages": [n.message_id for n in notices],
-            "seqs": [n.seq for n in notices],
-            "channels": [n.channel for n in notices],
+            "ids": [n.notification_id for n in drafts],
+            "users": [n.user_id for n in drafts],
+            "conversations": [n.conversation_id for n in drafts],
+            "messages": [n.message_id for n in drafts],
+            "seqs": [n.seq for n in drafts],
+            "channels": [n.channel for n in drafts],
         }
         async with transaction(self.pool) as conn:
-            if notices:
+            if drafts:
                 await conn.execute(_SQL["add"], columns)
             cursor = await conn.execute(_SQL["stored"], {"messages": list(message_ids)})
             return [NotificationDraft(*row) for row in await cursor.fetchall()]

@@ -32,7 +32,7 @@ _PARTS = ("uploads", "complete")
 _OWNER = "millrace-owner"
 _DETAILS = {
     400: "Upload-Length, Upload-Offset, Upload-Metadata and Content-Length must be as tus 1.0 has them",
-    404: "no such upload of yours",
+    404: "no such upload by this user",
     409: "Upload-Offset must be the number of bytes that have arrived; ask for it with HEAD",
     412: "Tus-Resumable must be 1.0.0",
     413: f"the file must have at most {MAX_UPLOAD} bytes, and no part more than is left",
@@ -78,7 +78,7 @@ class MediaEndpoints:
         user = identity.user_id
         media_id = scope.get("path_params", {}).get("id")
         if media_id is not None and await self._owner(media_id) != user:
-            raise NotFound("no such upload of yours")
+            raise NotFound("no such upload by this user")
         scope = {**scope, "headers": [*_without_owner(scope["headers"]), (_OWNER.encode(), user.encode())]}
         answer = await self.tus.get_response(scope, receive)
         if answer.status_code >= 400:
@@ -128,19 +128,19 @@ class MediaEndpoints:
         """Return the thumbnail of a picture, WebP, at most 320 pixels wide and high."""
         media = await self._readable(call)
         if not media.thumbnail:
-            raise NotFound("the file has no thumbnail, or not yet")
+            raise NotFound("the file has no thumbnail, or it is not made yet")
         return await self._file(media, "thumbnail", "image/webp", "thumbnail.webp")
 
     async def _readable(self, call: Call[None, None]) -> Media:
         media = await self.media.get(call.path["id"])
         if media is None or not await self.media.may_read(media.media_id, call.user):
-            raise NotFound("no such file, or it is in no conversation of yours")
+            raise NotFound("no such file, or you are not a member of a conversation that it is attached to")
         return media
 
     async def _file(self, media: Media, part: str, media_type: str, name: str) -> Response:
         content = await self.blobs.get(f"{media.sha256}/{part}")
         if content is None:
-            raise NotFound("the file is gone")
+            raise NotFound("the file was deleted")
         headers = {
             "content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
             "content-security-policy": "sandbox; default-src 'none'",

@@ -46,8 +46,8 @@ async def find_java() -> str:
             f"Kafka needs Java {LEAST_JAVA} or later, and {where}: install a JDK (for example"
             f" apt-get install openjdk-17-jdk-headless), {_OR}"
         )
-    _, said = await run_to_end([java, "-version"], env=os.environ)
-    major = java_major(said)
+    _, output = await run_to_end([java, "-version"], env=os.environ)
+    major = java_major(output)
     if major is None or major < LEAST_JAVA:
         raise StackError(
             f"{java} is Java {major or '?'}, and Kafka needs {LEAST_JAVA} or later: set JAVA_HOME to one, {_OR}"
@@ -147,13 +147,13 @@ async def _resolve(maven: str, jars: Path, task: Task) -> None:
     made.mkdir()
     try:
         goal = ["-B", "-f", str(_POM), "dependency:copy-dependencies", "-DincludeScope=runtime"]
-        code, said = await run_to_end(
+        code, output = await run_to_end(
             [maven, *goal, f"-DoutputDirectory={made}", *_repository(unfinished)],
             env={**os.environ, "LC_ALL": "C.UTF-8"},  # Java reads the names of files by the locale
             on_line=heard,
         )
         if code:
-            raise StackError(f"Maven could not fetch Kafka's jars; is the network there?\n{said.strip()[-600:]}")
+            raise StackError(f"Maven could not fetch Kafka's jars; is the network there?\n{output.strip()[-600:]}")
         move_into_place(made, jars)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

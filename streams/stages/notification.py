@@ -40,12 +40,12 @@ class HandleNotification:
         members = await self.notifications.members(sorted({m.conversation_id for m in messages}))
         everybody = sorted({user for users in members.values() for user in users})
         connected = await self.registry.connected(everybody)
-        notices = [
+        drafts = [
             NotificationDraft(new_id(), message.message_id, message.conversation_id, message.seq, user)
             for message in messages
             for user in recipients(message, members.get(message.conversation_id, {}), connected)
         ]
-        stored = await self.notifications.add([message.message_id for message in messages], notices)
+        stored = await self.notifications.add([message.message_id for message in messages], drafts)
         return [_sent(notice) for notice in stored]
 
 

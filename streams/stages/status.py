@@ -23,7 +23,7 @@ a message's own status."""
 
 
 def watermarks_of(receipts: Iterable[ReceiptRecorded]) -> list[Watermark]:
-    """Return one watermark for each device of a member: the merge of each kind."""
+    """Return one watermark for each device of a member: the highest of each kind."""
     return merge(Watermark(r.conversation_id, r.user_id, r.delivered_seq, r.read_seq, r.device) for r in receipts)
 
 

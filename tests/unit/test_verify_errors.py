@@ -83,7 +83,7 @@ async def test_a_fault_that_fails_is_named(monkeypatch, tmp_path: Path):
     target = Target(data=tmp_path, kafka="", pg_dsn="", redis_url="", rng=random.Random(1))
     with pytest.raises(ExceptionGroup) as raised:
         await Nemesis(target, [Planned(0.0, "broken", 0.0)], []).run()
-    assert reason(raised.value) == "the fault broken could not be made: RuntimeError: no such thing"
+    assert reason(raised.value) == "the fault broken could not be injected: RuntimeError: no such thing"
     assert isinstance(cause(raised.value), OperatorError)
 
 
