@@ -12,7 +12,7 @@ PRESENCE_S = 5.0
 """Seconds in which at most one change of a user's presence is published."""
 
 
-def told(online: bool, now_ms: int) -> str:
+def published_change(online: bool, now_ms: int) -> str:
     """Return the text that is stored for a published change."""
     return f"{int(online)} {now_ms}"
 

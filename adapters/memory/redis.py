@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from dataclasses import dataclass, field
 
 from domain.errors import Unavailable
-from domain.presence import TYPING_S, Entry, told, wait_s
+from domain.presence import TYPING_S, Entry, published_change, wait_s
 from domain.pubsub import Hint
 from schemas.ids import new_id
 
@@ -172,11 +172,11 @@ class MemoryRegistry:
 
 @dataclass(slots=True)
 class MemoryEphemeralThrottle:
-    """EphemeralThrottle of one node; nodes share ``typing`` and ``told``."""
+    """EphemeralThrottle of one node; nodes share ``typing`` and ``published``."""
 
     node: str = "n1"
     typing: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
-    told: dict[str, str] = field(default_factory=dict)
+    published: dict[str, str] = field(default_factory=dict)
 
     async def may_type(self, conversation_id: str, user_id: str) -> bool:
         if self._typing_node(conversation_id, user_id) is not None:
@@ -193,9 +193,9 @@ class MemoryEphemeralThrottle:
 
     async def may_tell(self, user_id: str, online: bool) -> float:
         now = time.time_ns() // 1_000_000
-        wait = wait_s(self.told.get(user_id, ""), online, now)
+        wait = wait_s(self.published.get(user_id, ""), online, now)
         if wait == 0:
-            self.told[user_id] = told(online, now)
+            self.published[user_id] = published_change(online, now)
         return wait
 
 

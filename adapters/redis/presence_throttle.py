@@ -1,7 +1,7 @@
 """Throttles of typing and presence that all nodes share. Advisory only.
 
 * ``conversation:{id}:typing:{userId}``  the node that published it last; expires after 3 s
-* ``user:{userId}:told``                 the presence of the user that was published last, and when
+* ``user:{userId}:told``                             the presence of the user that was published last, and when
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from adapters.redis.registry import now_ms
 from adapters.redis.slot_client import SlotClient
-from domain.presence import TYPING_S, told, wait_s
+from domain.presence import TYPING_S, published_change, wait_s
 
 _KEPT_MS = 24 * 3600 * 1000
 
@@ -36,7 +36,7 @@ class RedisEphemeralThrottle:
         [last] = await self.client.run([("GET", key)])
         wait = wait_s(last.decode() if last is not None else "", online, now)
         if wait == 0:  # two nodes at the same moment both publish, which does no harm
-            await self.client.run([("SET", key, told(online, now), "PX", _KEPT_MS)])
+            await self.client.run([("SET", key, published_change(online, now), "PX", _KEPT_MS)])
         return wait
 
 

@@ -96,9 +96,9 @@ def test_the_answer_to_an_earlier_join_says_nothing():
 def test_whatever_is_lost_doubled_or_reordered_each_seq_is_shown_once_in_order(head, order, losses, cuts):
     sync, shown, ref = ConversationSync(make.ROOM, 0), [], 1
     sync.join(ref)
-    wire = [n for n in range(1, head + 1) for _ in range(order.choice((1, 2))) if n not in losses]
-    order.shuffle(wire)
-    for step, seq in enumerate(wire):
+    arrivals = [n for n in range(1, head + 1) for _ in range(order.choice((1, 2))) if n not in losses]
+    order.shuffle(arrivals)
+    for step, seq in enumerate(arrivals):
         arrival = sync.arrive(seq)
         if arrival is Arrival.NEXT:
             shown.append(seq)

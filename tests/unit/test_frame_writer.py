@@ -26,12 +26,12 @@ async def test_frames_arrive_whole_in_order_and_around_a_ping(writer: Writer):
 
 async def received(writer: Writer) -> list[str]:
     async def speak(peer: ServerConnection) -> None:
-        wire = SendQueue(peer, WriteBatcher(writer))
+        queue = SendQueue(peer, WriteBatcher(writer))
         for payload in PAYLOADS:
-            assert wire.write(encode(payload))
+            assert queue.write(encode(payload))
         pong = await peer.ping()
         for payload in PAYLOADS:
-            assert wire.write(encode(payload))
+            assert queue.write(encode(payload))
         await pong
 
     async with serve(speak, "127.0.0.1", 0, compression=None) as server:

@@ -23,8 +23,8 @@ def joined(seq: int) -> dict[str, Any]:
     return {"type": "joined", "id": ROOM, "seq": seq, "ref": 1}
 
 
-class Wire:
-    """A socket on which nothing is answered by itself."""
+class SilentTransport:
+    """Transport on which nothing is answered."""
 
     async def send(self, data: bytes, text: bool) -> None:
         pass
@@ -39,7 +39,7 @@ def printed(capsys):
         """Return the seqs of the messages that are printed, until the last one wanted."""
         live = LiveConnection("", "")
         printer_on(live, conversation, after, messages)
-        live.opened(Wire())
+        live.opened(SilentTransport())
         for frame in frames:
             if live._stopped.is_set():
                 break
