@@ -1,7 +1,7 @@
 """Throttles of typing and presence that all nodes share. Advisory only.
 
 * ``conversation:{id}:typing:{userId}``  the node that published it last; expires after 3 s
-* ``user:{userId}:told``                             the presence of the user that was published last, and when
+* ``user:{userId}:told``                 the presence of the user that was published last, and when
 """
 
 from __future__ import annotations
