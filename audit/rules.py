@@ -146,7 +146,7 @@ class Judge:
             elif self._before_log(topic, row):
                 check.before_log += 1
             else:
-                self._find(topic, Kind.MISSING, due, f"{stage} is past it and has not told it", Remedy.REPUBLISH)
+                self._find(topic, Kind.MISSING, due, f"{stage} is past it and has not published it", Remedy.REPUBLISH)
 
     # The stages
 

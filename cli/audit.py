@@ -1,4 +1,4 @@
-"""``millrace audit``: check that every message is everywhere where it must be, while the stack runs."""
+"""``millrace audit``: check that every message is in every place where it must be, while the stack runs."""
 
 from __future__ import annotations
 

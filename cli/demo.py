@@ -1,4 +1,4 @@
-"""``millrace demo``: two users chat through the real front doors; each message's life in milliseconds."""
+"""``millrace demo``: two users chat through HTTP and WebSocket; times of each step of each message."""
 
 from __future__ import annotations
 
@@ -143,9 +143,9 @@ class Chat:
         life.at["accepted"] = posted.began + posted.seconds
         await _within(life.reached["socket"].wait, "the message did not reach the recipient's socket")
         await receiver.acknowledge()
-        await _within(life.reached["delivered"].wait, "the sender was not told of the delivery")
+        await _within(life.reached["delivered"].wait, "the sender got no status delivered")
         await receiver.acknowledge(read=True)
-        await _within(life.reached["read"].wait, "the sender was not told of the reading")
+        await _within(life.reached["read"].wait, "the sender got no status read")
         return life
 
 
@@ -177,7 +177,7 @@ def _show(lives: list[Life]) -> None:
     middle = medians(lives)
     out.print(
         f"\nmedians: POST answered {middle['accepted']:.1f} ms; on the recipient's screen {middle['socket']:.1f} ms;"
-        f" sender told of delivery {middle['delivered']:.1f} ms, of reading {middle['read']:.1f} ms",
+        f" sender got status delivered {middle['delivered']:.1f} ms, read {middle['read']:.1f} ms",
         highlight=False,
     )
-    out.print("A receipt waits at most a second for others of the same member, to be told together.", style="dim")
+    out.print("A receipt waits at most a second for others of the same member, to be sent together.", style="dim")

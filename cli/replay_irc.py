@@ -1,4 +1,4 @@
-"""``millrace replay-irc``: real chat logs through the front doors, and a verdict."""
+"""``millrace replay-irc``: send real chat logs through HTTP and WebSocket, and judge the result."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Replay:
     _tokens: dict[str, str] = field(default_factory=dict)
 
     async def run(self) -> dict[str, Any]:
-        """The report. Raises OperatorError when a front door stays shut."""
+        """Return the report. Raises OperatorError when the HTTP API or the gateway does not answer."""
         from millrace_client import open_http
 
         from verify.replay.quantiles import Quantiles
@@ -106,7 +106,7 @@ class Replay:
                     async with asyncio.TaskGroup() as group:
                         for name in self.logs:
                             group.create_task(self._day(name, gate, door, post, delivery, progress))
-                except BaseExceptionGroup as exc:  # one day's trouble ends all; its own words say why
+                except BaseExceptionGroup as exc:  # the first day that fails ends all; its error says why
                     raise exc.exceptions[0] from exc
         return report(self.outcomes, post, delivery, door.repeats, time.monotonic() - began)
 

@@ -97,7 +97,7 @@ class Room:
         return lagging
 
     def go_live(self, subscription: Subscription) -> bool:
-        """Make a subscription live whose socket has all that was released, or more; return False while it is behind."""
+        """Make a subscription live, or ahead, unless its socket lacks released frames; return False if it does."""
         cursor = self.buffer.cursor
         if subscription.gone or cursor is None or subscription.cursor < cursor:
             return subscription.gone

@@ -121,9 +121,9 @@ class Session:
 
     def _receipt(self, command: Ack | Read) -> Effect:
         if (command.seq is None) == (command.message_id is None):
-            raise Invalid("give either conversationId and seq, or messageId")
+            raise Invalid("either conversationId with seq, or messageId, must be given")
         if command.seq is not None and command.conversation_id is None:
-            raise Invalid("give conversationId with seq")
+            raise Invalid("conversationId must be given with seq")
         if command.conversation_id is not None:
             self._must_be_joined(command.conversation_id)
         elif not self.joined:
@@ -133,7 +133,7 @@ class Session:
     def _typing(self, command: Typing) -> Effect:
         if command.conversation_id is None:
             if len(self.joined) != 1:
-                raise Invalid("give conversationId: not exactly one conversation is joined")
+                raise Invalid("conversationId must be given unless exactly one conversation is joined")
             return Typing(command.is_typing, next(iter(self.joined)), command.ref)
         self._must_be_joined(command.conversation_id)
         return command

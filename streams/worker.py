@@ -209,7 +209,7 @@ class Worker:
                 )
 
     async def _check_epoch(self) -> None:
-        """End the process when the log has lost records since the assignment: the positions lead nowhere any more."""
+        """End the process when the log has lost records since the assignment: its positions are not valid any more."""
         assigned = self.app.consumer.epoch
         with suppress(Unavailable):
             if assigned is not None and await self.epochs.current() != assigned:

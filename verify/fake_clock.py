@@ -1,9 +1,9 @@
 """``python -m verify.fake_clock MODULE ARG…``: a Python module under a clock that can be stepped.
 
 MILLRACE_CLOCKS names a folder with one file for each node (MILLRACE_NODE), which says how many seconds its clock is
-ahead. Only front doors have such a clock: libfaketime makes each look at a clock, and so each turn of an event loop,
-many times dearer. libfaketime reads it; where that is not installed, nothing runs: a clock that does not step proves
-nothing.
+ahead; libfaketime reads it. Only ingest and the gateway have such a clock, since libfaketime makes each reading of a
+clock, and so each turn of an event loop, many times slower. Where it is not installed, nothing runs: a clock that does
+not step proves nothing.
 The clock by which durations are measured stays true, else a step back would freeze every timer.
 """
 

@@ -40,7 +40,7 @@ _STAYS_S = 3.0
 
 @dataclass(slots=True)
 class Run:
-    """The clients of a run and their history. ``http`` and ``ws`` are the URLs of the front doors."""
+    """The clients of a run and their history. ``http`` and ``ws`` are the public URLs of the stack."""
 
     history: History
     http: Sequence[str]

@@ -77,7 +77,7 @@ def front_doors(text: str) -> tuple[str, str, str]:
     http, _, ws = text.partition(",")
     secret = os.environ.get("MILLRACE_AUTH__SECRET", "")
     if not (http.startswith("http") and ws.startswith("ws")):
-        raise OperatorError("--against takes both front doors: http://host:8080,ws://host:8081/ws")
+        raise OperatorError("--against must be HTTP_URL,WS_URL, such as http://host:8080,ws://host:8081/ws")
     if not secret:
         raise OperatorError("set MILLRACE_AUTH__SECRET to that of the stack: the clients of the trial need tokens")
     return http.rstrip("/"), ws, secret

@@ -32,7 +32,7 @@ SECRET = "nobody may read this in a report"
 
 @dataclass
 class Person:
-    """A user with a token and a connection to the HTTP front door."""
+    """A user with a token and a connection to the HTTP API."""
 
     user: str
     token: str

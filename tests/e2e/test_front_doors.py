@@ -1,4 +1,4 @@
-"""The whole stack through its front doors, with real servers and real processes."""
+"""The whole stack through HTTP and WebSocket, with real servers and real processes."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from verify.workload import DeviceKind, DeviceSpec
 
 @dataclass(slots=True)
 class Chat:
-    """A load on some conversations. ``doors`` are the HTTP front doors that clients go to, in turn."""
+    """A load on some conversations. ``doors`` are the URLs of the HTTP API, which clients use in turn."""
 
     stack: RunningStack
     client: httpx2.AsyncClient

@@ -1,1 +1,1 @@
-"""Replay of chat logs through the front doors, with a verdict."""
+"""Replay of chat logs through HTTP and WebSocket, with a verdict."""
