@@ -89,7 +89,7 @@ class Gateway(BaseModel):
         30, "Lease of a connection in Redis; without renewal for so long, the connection counts as gone.", "s"
     )
     presence_max_members: int = setting(
-        64, "Largest conversation whose members are told who is online; 0 turns presence off.", "members"
+        64, "Largest conversation whose members get presence; 0 turns presence off.", "members"
     )
     gap_check_interval_s: float = setting(
         2.0,

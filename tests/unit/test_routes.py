@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
@@ -14,8 +13,6 @@ from ingest.http.media import MediaEndpoints
 from ingest.http.routing import Answer, Call, routes
 from schemas.operations import Operation
 from schemas.routes import OPERATIONS
-
-WIRE = Path(__file__).parents[2] / "docs" / "wire.md"
 
 
 @pytest.fixture(scope="module")
