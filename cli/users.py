@@ -52,7 +52,7 @@ def revoke(
     from schemas.ids import USER_ID
 
     if not USER_ID.match(user):
-        raise OperatorError("a user id is 1-64 of A-Z a-z 0-9 _ . : -")
+        raise OperatorError("the user id must be 1-64 of A-Z a-z 0-9 _ . : -")
     if token is not None and not (0 < len(token) <= MAX_JTI and token.isprintable() and "." not in token):
         raise OperatorError("--token must be the jti claim of a token, not the token itself")
     target = find_target(data, Server.POSTGRES, Server.REDIS)

@@ -17,7 +17,7 @@ from domain.presence import Entry
 from gateway.framing import encode
 from gateway.hub import Socket
 from gateway.send_queue import CLOSE_S, REPLY_MAX, SendQueue
-from gateway.session import TOKEN_ENDED, Close, Session
+from gateway.session import RESTART, TOKEN_ENDED, Close, Session
 from runtime.tasks import Tasks
 from schemas.frames import Frame, encoded
 
@@ -68,7 +68,9 @@ class Connection:
 
     async def end(self, close: Close) -> None:
         """Close the connection behind everything that was sent. A client that does not take the close is aborted."""
-        self.log.info("connection_closing", code=close.code, reason=close.reason)
+        # A drain closes thousands at once, and is logged as a whole.
+        log = self.log.debug if close is RESTART else self.log.info
+        log("connection_closing", code=close.code, reason=close.reason)
         self.queue.flush()
         try:
             async with asyncio.timeout(CLOSE_S):

@@ -169,7 +169,7 @@ class SendQueue:
 
     def abort(self, reason: str) -> None:
         """End the connection without a close frame, and log why."""
-        if self.open:
+        if not self.socket.transport.is_closing():
             self.log.info("connection_aborted", reason=reason, buffered_bytes=self.waiting)
         self.socket.transport.abort()
 

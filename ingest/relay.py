@@ -104,7 +104,8 @@ class Relay:
             elif not published:
                 await self.loss_detector.ensure_intact(outbox, IDLE_S)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), SAFETY_POLL_S)
+                    async with asyncio.timeout(SAFETY_POLL_S):  # wait_for may swallow a cancellation before 3.12
+                        await self._woken.wait()
 
     def _own(self, shards: frozenset[int]) -> None:
         if claimed := shards - self._shards:

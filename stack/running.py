@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,13 @@ def running_stack(data: Path | None = None) -> RunningStack:
     holder, state = folder.holder(), folder.read(STATE)
     if holder is None or not state.get("urls"):
         raise OperatorError(f"nothing runs in {folder.path}: start it with `make up`, or name its folder with --data")
+    try:
+        return _stack_of(folder, holder, state)
+    except KeyError as exc:
+        raise OperatorError(f"the stack in {folder.path} must be of this version: stop it and start it again") from exc
+
+
+def _stack_of(folder: DataDir, holder: int, state: Mapping[str, Any]) -> RunningStack:
     servers, secret, auth = state["servers"], folder.secret("jwt"), state["auth"]
     return RunningStack(
         data=folder.path,

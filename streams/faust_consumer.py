@@ -256,7 +256,8 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
         if self.flow_active and not self.app.client_only and not self._get_active_partitions():
             self._room.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._room.wait(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self._room.wait()
             return None, None
         return await super()._wait_next_records(timeout)
 

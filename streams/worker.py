@@ -153,9 +153,10 @@ class Worker:
 
     async def _work(self, events: Sequence[Any]) -> None:
         began, name = time.perf_counter(), self.stage.name
-        fresh = [event for event in events if not self._stale(event)]
-        if len(fresh) < len(events):
-            self._drop([event for event in events if self._stale(event)], "its partition went elsewhere")
+        stale = [event for event in events if self._stale(event)]
+        fresh = [event for event in events if event not in stale] if stale else list(events)
+        if stale:
+            self._drop(stale, "its partition went elsewhere")
         if not fresh:
             return
         retry = RetryPolicy(

@@ -189,7 +189,8 @@ class RedisSubscriptions:
         """Read the owners of the slots at every event that may have changed them, and now and then; move channels."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), _LOOK_S)
+                async with asyncio.timeout(_LOOK_S):  # wait_for may swallow a cancellation (Python before 3.12)
+                    await self._look.wait()
             self._look.clear()
             try:
                 await self.client.refresh()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import TypeVar
@@ -24,6 +25,8 @@ T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
 BODY_TOO_LARGE = f"the body must have at most {MAX_BODY} bytes"
 _CURSOR = "must be `next` of the page before; omit it to start from the first page"
+_FLAGS = {"": True, "1": True, "true": True, "0": False, "false": False}
+_MAX_DIGITS = 16
 _WORDS = {
     "int": "a whole number",
     "float": "a number",
@@ -64,12 +67,38 @@ def parse(kind: type[T], raw: bytes) -> T:
 
 def parse_query(kind: type[S], query: QueryParams) -> S:
     """Return the query parameters as this type; a flag without a value is set. Raises Invalid."""
-    flags = _flags(kind)
-    values = {name: "true" if name in flags and not value else value for name, value in query.items()}
+    forms = _forms(kind)
+    values = {name: _value(forms.get(name), name, text) for name, text in query.items()}
     try:
-        return msgspec.convert(values, kind, strict=False)
+        return msgspec.convert(values, kind)
     except msgspec.ValidationError as exc:
         raise _invalid(str(exc), "?") from exc
+
+
+@cache
+def _forms(kind: type[Struct]) -> Mapping[str, type]:
+    """Return int or bool for each parameter that is no text. Laxer conversion would take the text "null" for none."""
+    info = msgspec.inspect.type_info(kind)
+    assert isinstance(info, msgspec.inspect.StructType)
+    forms: dict[str, type] = {}
+    for each in info.fields:
+        kinds = each.type.types if isinstance(each.type, msgspec.inspect.UnionType) else (each.type,)
+        for found, form in ((msgspec.inspect.IntType, int), (msgspec.inspect.BoolType, bool)):
+            if any(isinstance(one, found) for one in kinds):
+                forms[each.encode_name] = form
+    return forms
+
+
+def _value(form: type | None, name: str, text: str) -> str | int | bool:
+    if form is int:
+        if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+            raise wrong(f"?{name}", "must be a whole number")
+        return int(text)
+    if form is bool:
+        if text.lower() not in _FLAGS:
+            raise wrong(f"?{name}", "must be true or false")
+        return _FLAGS[text.lower()]
+    return text
 
 
 def wrong(path: str, message: str) -> Invalid:
@@ -120,11 +149,6 @@ def place(cursor: str | None) -> tuple[datetime, str] | None:
         return datetime.fromisoformat(at), id_
     except (ValueError, binascii.Error) as exc:
         raise wrong("?cursor", _CURSOR) from exc
-
-
-@cache
-def _flags(kind: type[Struct]) -> frozenset[str]:
-    return frozenset(field.encode_name for field in msgspec.structs.fields(kind) if field.type is bool)
 
 
 def _invalid(text: str, root: str) -> Invalid:

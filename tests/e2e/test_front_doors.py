@@ -17,6 +17,7 @@ from stack.running import RunningStack
 from .conftest import Person, errors, millrace, status, until
 
 PLAIN = {"content-type": "text/plain"}
+NOBODYS = "01900000-0000-7000-8000-00000000dead"
 HELLO = {"type": "text", "content": "hello"}
 
 
@@ -74,9 +75,9 @@ def test_twenty_parallel_posts_of_one_key_make_one_message(person):
         ("POST", "/messages", {"content": b"{}", "headers": PLAIN}, (415, "unsupported_media_type")),
         ("POST", "/messages", {"content": b"{", "headers": {"content-type": "application/json"}}, (422, "invalid")),
         ("POST", "/messages", {"json": {"content": "x" * 70_000}}, (413, "payload_too_large")),
-        ("POST", "/messages", {"json": {**HELLO, "conversationId": new_id()}}, (404, "not_found")),
-        ("GET", f"/conversations/{new_id()}", {}, (404, "not_found")),
-        ("GET", f"/conversations/{new_id()}/messages", {}, (404, "not_found")),
+        ("POST", "/messages", {"json": {**HELLO, "conversationId": NOBODYS}}, (404, "not_found")),
+        ("GET", f"/conversations/{NOBODYS}", {}, (404, "not_found")),
+        ("GET", f"/conversations/{NOBODYS}/messages", {}, (404, "not_found")),
         ("GET", "/search?q=", {}, (422, "invalid")),
         ("GET", "/conversations?limit=999", {}, (422, "invalid")),
         ("GET", "/conversations?cursor=zzz", {}, (422, "invalid")),
@@ -313,4 +314,4 @@ def test_a_token_of_the_command_line_opens_the_door(stack: RunningStack):
     assert answer.json() == {"conversations": [], "next": None}
     bad = millrace("token", "no such user!", "--data", str(stack.data))
     assert bad.returncode == 1
-    assert errors(bad)[0].startswith("millrace: a user id is")
+    assert errors(bad)[0].startswith("millrace: the user id must be")

@@ -107,7 +107,16 @@ def test_an_envelope_is_opened_to_what_was_put_in():
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"message", b"message 7 bob", b"message 7 bob ", b"message x bob {}", b"\xff 7 b {}"]
+    "data",
+    [
+        b"",
+        b"message",
+        b"message 7 bob",
+        b"message 7 bob ",
+        b"message x bob {}",
+        b"message 7 bob \xff\xfe",
+        b"\xff 7 b {}",
+    ],
 )
 def test_bytes_that_hold_no_envelope_are_refused(data):
     with pytest.raises(ValueError):

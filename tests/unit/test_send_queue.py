@@ -45,6 +45,9 @@ class Clogged:
     def abort(self) -> None:
         self.aborted = True
 
+    def is_closing(self) -> bool:
+        return self.aborted
+
     async def drain(self) -> None:
         while len(self.buffer) > RESUME_BELOW:  # noqa: ASYNC110 - a plain field, so that tests read well
             await asyncio.sleep(0)
