@@ -8,7 +8,7 @@ TESTS   :=
 ONLY    :=
 PAIRS   :=
 SECONDS :=
-# Tests in one process, which run on all cores; the others have the machine for themselves.
+# Tests without servers, which run on all cores. Of the others two files run at a time, each on a stack of its own.
 FAST   := tests/unit tests/flow
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -34,7 +34,7 @@ test: check jars ## lint, check types and layers, run all tests but the slow one
 	@$(if $(TESTS),$(BIN)/pytest $(TESTS),\
 	failed=0; \
 	$(BIN)/pytest -n auto --dist loadfile $(FAST) || failed=1; \
-	$(BIN)/pytest tests $(FAST:%=--ignore=%) || failed=1; \
+	$(BIN)/pytest -n 2 --dist loadfile tests $(FAST:%=--ignore=%) || failed=1; \
 	exit $$failed)
 
 unit: setup ## run the unit tests: no server, no Java, seconds
