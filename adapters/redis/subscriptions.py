@@ -18,18 +18,18 @@ from typing import Any
 
 import structlog
 from redis.crc import key_slot
-from redis.exceptions import MovedError, ResponseError
+from redis.exceptions import MovedError
 
 from adapters.redis.client import OUTAGES, Address
-from adapters.redis.connection import RedisConnection, credentials, open_connection
+from adapters.redis.connection import RedisConnection
 from adapters.redis.slot_client import SlotClient, open_slot_client
+from adapters.redis.subscribed_server import SubscribedServer
 from domain.errors import Unavailable
 from domain.pubsub import Hint
 
 _log = structlog.get_logger()
 
 CONFIRM_S = 2.0
-_BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _SETTLE_S = 0.1
 _LOOK_S = 5.0
 """Seconds between looks at the slots without any reason: a node that hangs does not say that a replica took over."""
@@ -46,81 +46,10 @@ class _Channel:
     """
 
     known_as: str
-    server: _Server | None = None
+    server: SubscribedServer | None = None
     confirmed: bool = False
     before: bool = False
     confirmation: asyncio.Event | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Server:
-    """Server, and the connection to it, which is opened again for ever."""
-
-    address: Address
-    all: RedisSubscriptions
-    connection: RedisConnection | None = None
-    task: asyncio.Task[None] | None = None
-    _failures: int = 0
-
-    @property
-    def name(self) -> str:
-        return f"{self.address.host}:{self.address.port}"
-
-    async def run(self) -> None:
-        while True:
-            try:
-                await self._serve()
-            except OUTAGES as exc:
-                _log.warning("redis_subscription_lost", server=self.name, reason=type(exc).__name__)
-            self.all.lost(self)
-            await asyncio.sleep(_BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)])
-            self._failures += 1
-
-    async def _serve(self) -> None:
-        client = self.all.client.client_of(self.address)
-        connection = await open_connection(client, self._on_reply)
-        try:
-            user, password, _ = credentials(client)
-            if password:
-                connection.send(["AUTH", *filter(None, (user, password))])
-            connection.send(["SUBSCRIBE", self.all.home])
-            self.connection = connection
-            self.subscribe(*(channels := self.all.channels_on(self)))
-            _log.debug("redis_subscriptions_opened", server=self.name, channels=len(channels))
-            await connection.until_lost()
-        finally:
-            self.connection = None
-            connection.close()
-
-    def _on_reply(self, reply: Any) -> None:
-        if isinstance(reply, list):
-            # The home channel is plain pub/sub, which a node confirms even while it refuses all sharded channels. So
-            # only another channel proves that the server works again.
-            if reply[1] != self.all.home.encode():
-                self._failures = 0
-            self.all.on_push(self, reply)
-        elif isinstance(reply, MovedError):
-            self.all.moved(self, reply)
-        elif isinstance(reply, ResponseError) and self.connection is not None:
-            # An error does not name its channel, so all channels of this server are subscribed again.
-            _log.warning("redis_subscription_refused", server=self.name, reason=str(reply).split(" ")[0])
-            self.connection.close()
-
-    def end(self) -> None:
-        """Cancel the task that keeps the connection."""
-        if self.task is not None:
-            self.task.cancel()
-
-    def subscribe(self, *names: str) -> None:
-        """Subscribe, if connected; a connection that opens later subscribes all its channels."""
-        if self.connection is not None and names:
-            verb = "SSUBSCRIBE" if self.all.client.is_cluster else "SUBSCRIBE"
-            self.connection.send(*([verb, name] for name in names))
-
-    def unsubscribe(self, name: str) -> None:
-        """Unsubscribe, as a best effort."""
-        if self.connection is not None:
-            self.connection.send(["SUNSUBSCRIBE" if self.all.client.is_cluster else "UNSUBSCRIBE", name])
 
 
 @dataclass(slots=True)
@@ -130,11 +59,11 @@ class RedisSubscriptions:
     client: SlotClient
     home: str
     _channels: dict[bytes, _Channel] = field(default_factory=dict)
-    _servers: dict[Address, _Server] = field(default_factory=dict)
+    _servers: dict[Address, SubscribedServer] = field(default_factory=dict)
     _hints: deque[Hint] = field(default_factory=deque)
     _has_hints: asyncio.Event = field(default_factory=asyncio.Event)
     _look: asyncio.Event = field(default_factory=asyncio.Event)
-    _moved: defaultdict[_Server, set[int]] = field(default_factory=lambda: defaultdict(set))
+    _moved: defaultdict[SubscribedServer, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     async def subscribe(self, channel: str) -> None:
         """Return once it is confirmed. Raises Unavailable; the channel stays wanted and follows when Redis is back."""
@@ -208,7 +137,7 @@ class RedisSubscriptions:
             server.end()
             self._unplace(server, self.channels_on(server))
         for address in owners - self._servers.keys():
-            server = self._servers[address] = _Server(address, self)
+            server = self._servers[address] = SubscribedServer(address, self)
             server.task = asyncio.create_task(server.run())
         for name, channel in self._channels.items():
             if not channel.confirmed:
@@ -223,7 +152,7 @@ class RedisSubscriptions:
             channel.server = server
             server.subscribe(name)
 
-    def _unplace(self, server: _Server, names: Iterable[str]) -> None:
+    def _unplace(self, server: SubscribedServer, names: Iterable[str]) -> None:
         """Take these channels off the server, unless they are on another one already."""
         for name in names:
             channel = self._channels.get(name.encode())
@@ -232,18 +161,18 @@ class RedisSubscriptions:
                 channel.server = None
         self._look.set()
 
-    def channels_on(self, server: _Server) -> list[str]:
+    def channels_on(self, server: SubscribedServer) -> list[str]:
         """Return the channels that are placed on this server."""
         return [name.decode() for name, channel in self._channels.items() if channel.server is server]
 
-    def lost(self, server: _Server) -> None:
+    def lost(self, server: SubscribedServer) -> None:
         """Note that the connection has ended; its server may have lost its slots, too."""
         for channel in self._channels.values():
             if channel.server is server:
                 channel.confirmed = False
         self._look.set()
 
-    def moved(self, server: _Server, error: MovedError) -> None:
+    def moved(self, server: SubscribedServer, error: MovedError) -> None:
         """Note that a channel was subscribed on the wrong server."""
         self.client.moved(error)
         # A server that has become a replica answers thousands of subscriptions with MOVED in one read: gathered, they
@@ -259,7 +188,7 @@ class RedisSubscriptions:
             _log.debug("redis_channels_moved", server=server.name, channels=len(names))
         self._moved.clear()
 
-    def on_push(self, server: _Server, push: list[Any]) -> None:
+    def on_push(self, server: SubscribedServer, push: list[Any]) -> None:
         """Take a message, a confirmation, or the server's notice that a channel's slot has gone."""
         kind, name = push[0], push[1]
         channel = self._channels.get(name)
