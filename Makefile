@@ -38,7 +38,7 @@ test: check jars ## lint, check types and layers, run all tests but the slow one
 	exit $$failed)
 
 unit: setup ## run the unit tests: no server, no Java, seconds
-	$(BIN)/pytest -q -n auto tests/unit $(TESTS)
+	$(BIN)/pytest -q -n 3 --dist worksteal tests/unit $(TESTS)
 
 check: setup ## lint, check format, types and layers
 	$(STEP) "rules (ruff)" $(BIN)/ruff check .

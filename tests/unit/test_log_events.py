@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
 
@@ -59,10 +60,9 @@ def names_a_logger(value: ast.expr) -> bool:
 
 def log_calls(source: str, place: str) -> Iterator[LogCall]:
     """Yield the calls of a structlog logger in a module that has one."""
-    tree = ast.parse(source)
     if "structlog" not in source:
         return
-    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+    for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
         method = call.func
         if isinstance(method, ast.Attribute) and method.attr in LEVELS and names_a_logger(method.value):
             keywords = frozenset(keyword.arg or "**" for keyword in call.keywords)
@@ -70,6 +70,7 @@ def log_calls(source: str, place: str) -> Iterator[LogCall]:
             yield LogCall(f"{place}:{call.lineno}", method.attr, event, keywords)
 
 
+@cache
 def product() -> list[LogCall]:
     return [
         call
