@@ -35,23 +35,31 @@ def activity(ancestors: Iterable[int]) -> Activity:
     """Look at these processes and all that they started."""
     cpu_s, wants = 0.0, False
     for pid in {member for ancestor in ancestors for member in _family(ancestor)}:
-        for stat in (_PROC / str(pid) / "task").glob("*/stat"):
+        for thread in _threads(pid):
             with suppress(OSError):  # it has ended
-                parts = stat.read_text().rpartition(")")[2].split()
+                parts = (thread / "stat").read_text().rpartition(")")[2].split()
                 wants = wants or parts[0] in "RD"
                 cpu_s += (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
     return Activity(cpu_s, wants)
+
+
+def _threads(pid: int) -> list[Path]:
+    """Return the folders of a process's threads; none once it has ended, which it may do at any time."""
+    try:
+        return list((_PROC / str(pid) / "task").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def _family(ancestor: int) -> list[int]:
     """Return the process and its descendants, as their parents list them: that costs less than to read all of /proc."""
     found = [ancestor]
     for pid in found:
-        for task in (_PROC / str(pid) / "task").glob("*"):
+        for thread in _threads(pid):
             try:
-                found += [int(child) for child in (task / "children").read_text().split()]
+                found += [int(child) for child in (thread / "children").read_text().split()]
             except (FileNotFoundError, ProcessLookupError):
-                if task.exists():  # a kernel without CONFIG_PROC_CHILDREN
+                if thread.exists():  # a kernel without CONFIG_PROC_CHILDREN
                     return family(ancestor)
     return found
 

@@ -120,3 +120,12 @@ def test_a_process_that_is_gone_has_done_nothing():
     process = subprocess.Popen(["true"])
     process.wait()
     assert activity([process.pid]) == Activity(0.0, False)
+
+
+def test_a_process_that_ends_while_it_is_looked_at_does_nothing(monkeypatch: pytest.MonkeyPatch):
+    def gone(path: object = ".") -> list[str]:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(os, "listdir", gone)
+    monkeypatch.setattr(os, "scandir", gone)
+    assert activity([os.getpid()]) == Activity(0.0, False)
