@@ -201,20 +201,20 @@ def acknowledge_on_exception() -> None:
 
 
 def fall(statement: str) -> None:
-    """Now and then, behind a fold, this is done to the conversations that it was about."""
+    """Now and then, after watermarks advance, run the statement on their conversations."""
     from adapters.postgres.pool import connection
     from adapters.postgres.statuses import PostgresStatuses
 
-    fold, now = PostgresStatuses.fold, every(10)
+    advance, now = PostgresStatuses.advance, every(10)
 
     async def falling(self: Any, marks: Any, *more: Any) -> Any:
-        moved = await fold(self, marks, *more)
+        moved = await advance(self, marks, *more)
         if now():
             async with connection(self.pool) as conn:
                 await conn.execute(statement, ([mark.conversation_id for mark in marks],))
         return moved
 
-    PostgresStatuses.fold = falling
+    PostgresStatuses.advance = falling
 
 
 @bug

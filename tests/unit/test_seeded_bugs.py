@@ -1,0 +1,19 @@
+"""Bugs that are put into a build on purpose: each can still be put in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.checkout import ROOT
+from tests.seeded.bugs import BUGS
+
+APPLY = "import sys; from tests.seeded.bugs import BUGS; BUGS[sys.argv[1]]()"
+
+
+@pytest.mark.parametrize("name", sorted(BUGS))
+def test_a_bug_finds_what_it_spoils(name: str):
+    done = subprocess.run([sys.executable, "-c", APPLY, name], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
