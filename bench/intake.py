@@ -15,7 +15,7 @@ from bench.process import Process, python
 from bench.receiver import CHANNEL, CHUNK
 from bench.world import World
 
-_FRAME = b'1 {"type":"new_message","content":"' + b"x" * 260 + b'"}'
+_FRAME = b'message 1 - {"type":"new_message","content":"' + b"x" * 260 + b'"}'
 _AT_ONCE = 1000
 _INCLUDED = (
     "The receiving process only, up to the point where the gateway's listener has the message: parsing, finding the "

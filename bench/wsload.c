@@ -225,7 +225,7 @@ static void publish_redis(void) {
   int length = sprintf(frame, "{\"type\":\"new_message\",\"conversationId\":\"%s\",\"seq\":%ld,\"message\":{\"content\":\"", room, seq);
   memset(frame + length, 'x', content_size);
   length += content_size + sprintf(frame + length + content_size, "\"}}");
-  int whole = sprintf(envelope, "%ld %.*s", seq, length, frame);
+  int whole = sprintf(envelope, "message %ld - %.*s", seq, length, frame);
   char channel[200];
   int named = sprintf(channel, "conversation:%s:messages", room);
   int n = sprintf(command, "*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%s\r\n$%d\r\n", named, channel, whole);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -11,7 +12,9 @@ from bench.machine import cpu_s
 from bench.pairs import Pair, Result, in_turns, steady
 from bench.plot import drawn
 from bench.summary import table
+from gateway.channels import NOBODY, Envelope, Kind, opened
 from stack.processes import family
+from tests.checkout import ROOT
 
 MACHINE = {"cpu": "a processor", "cores": 2, "python": "3.11"}
 
@@ -72,3 +75,9 @@ def test_cpu_time_is_that_of_the_process_and_grows_with_work():
     sum(range(3_000_000))
     assert cpu_s([os.getpid()]) > before
     assert os.getpid() in family(os.getppid())
+
+
+def test_the_load_tool_publishes_what_a_dispatcher_publishes():
+    [form] = re.findall(r'sprintf\(envelope, "(.*?)"', (ROOT / "bench" / "wsload.c").read_text())
+    published = form.replace("%ld", "7").replace("%.*s", '{"seq":7}').encode()
+    assert opened(published) == Envelope(Kind.MESSAGE, 7, NOBODY, b'{"seq":7}')
