@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import msgspec
 
 from schemas.clock import now
 from schemas.events import BY_TOPIC, AnyEvent
 
-E = TypeVar("E", bound=AnyEvent)
 Headers = tuple[tuple[str, bytes], ...]
 
 

@@ -191,12 +191,6 @@ def encoded(frame: Frame) -> bytes:
     return _encoder.encode(frame)
 
 
-def wire(message: Message) -> dict[str, Any]:
-    """Return the message with its wire names, every field present."""
-    fields: dict[str, Any] = msgspec.to_builtins(message)
-    return fields
-
-
 def answering(ref: Ref) -> OptionalRef:
     """Return the ``ref`` of an answer to a command that may have had none."""
     return UNSET if ref is None else ref
