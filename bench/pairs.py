@@ -16,7 +16,7 @@ UNSTEADY = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One measurement of each, taken one after the other. ``load``: the load average over a minute at its end."""
+    """Measurements of both, taken one after the other. ``load``: the load average over a minute at its end."""
 
     ours: float
     reference: float

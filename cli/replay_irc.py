@@ -82,7 +82,7 @@ def _speed(text: str) -> float | None:
 
 @dataclass(slots=True)
 class Replay:
-    """All days, some at the same time."""
+    """Replay of all days, some at the same time."""
 
     stack: Target
     logs: dict[str, list[Happening]]

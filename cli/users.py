@@ -21,7 +21,7 @@ app = typer.Typer(help="Revoke tokens of users.", no_args_is_help=True)
 
 _POOL_S = 10.0
 _QUIET_S = 1.0
-"""All nodes that were reached are done when none has closed a connection for so long."""
+"""Nodes that were reached are done when none has closed a connection for so long."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ _log = structlog.get_logger()
 GRACE_S = 2.0
 """A reconnect within this time is no absence."""
 _AT_ONCE = 4
-"""When a node ends, thousands of users go; the store is queried about so many at the same time."""
+"""Users whose conversations are read at the same time: thousands go when a node ends."""
 
 
 @dataclass(slots=True)

@@ -91,12 +91,12 @@ class ConversationChanged(Struct, frozen=True, kw_only=True, rename="camel"):
     seq: Seq
     change: ConversationChange
     user_id: UserId
-    """Who was added or removed; for ``created`` the owner."""
+    """The user who was added or removed; for ``created`` the owner."""
     by: UserId
     at: Time
     title: str | None = None
     members: tuple[UserId, ...] = ()
-    """All members, for ``created`` only."""
+    """The first members, for ``created`` only."""
 
     @property
     def event_id(self) -> str:

@@ -18,7 +18,7 @@ class Watchdog:
     """Records in Kafka that are not committed, when last read. None counts as some: a client may know no way to a
     broker that everybody else reaches."""
     is_assigned: bool = True
-    """Whether the worker is in its group, and the group at rest."""
+    """True while the worker is in its group, and the group at rest."""
     _since: float = field(init=False)
 
     def __post_init__(self) -> None:

@@ -25,7 +25,7 @@ RECOVERY_S = 15.0
 """Within this time after the fault of one process everything flows again."""
 
 FROM_OUTSIDE: tuple[Rule, ...] = (seqs_are_dense, screens_are_whole, frames_say_what_was_sent)
-"""What can be judged where the store is not looked at: see ``state_of_answers``."""
+"""Rules that can be judged where the store is not looked at: see ``state_of_answers``."""
 WITHOUT_WORKLOAD: tuple[Rule, ...] = (
     accepted_is_stored,
     one_key_one_message,
@@ -33,7 +33,7 @@ WITHOUT_WORKLOAD: tuple[Rule, ...] = (
     nothing_is_pending,
     *FROM_OUTSIDE,
 )
-"""What can be judged where requests may be refused, and receipts be on their way."""
+"""Rules that can be judged where requests may be refused, and receipts be on their way."""
 ALL: tuple[Rule, ...] = (
     *WITHOUT_WORKLOAD,
     refusals_are_right,

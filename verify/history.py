@@ -34,7 +34,7 @@ class Attempt:
 
 @dataclass(slots=True)
 class Sending:
-    """All attempts to send a message. ``mismatched`` are those with other content under the same key."""
+    """Attempts to send a message. ``mismatched`` are those with other content under the same key."""
 
     send: Send
     attempts: list[Attempt] = field(default_factory=list)
@@ -101,7 +101,7 @@ class InjectedFault:
 
 @dataclass(slots=True)
 class History:
-    """All observations of a run."""
+    """Observations of a whole run."""
 
     run: str
     seed: int

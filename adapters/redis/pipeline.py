@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 from adapters.redis.connection import CONNECT_S, RedisConnection, credentials, open_connection
 
 Arguments: TypeAlias = Sequence[Any]
-"""One command: its name and its arguments."""
+"""Command: its name and its arguments."""
 
 _REPLY_S = 2.0
 _PROTOCOL = "3"

@@ -45,7 +45,7 @@ class Deadline:
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """One call, which is answered by the application or by the clock, whichever is first."""
+    """A call, which is answered by the application or by the clock, whichever is first."""
 
     scope: Scope
     receive_: Receive

@@ -6,22 +6,18 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis.crc import key_slot
 
-from adapters.memory import redis as memory
-from adapters.memory.redis import MemoryEphemeralThrottle, MemoryPlaces, MemoryRegistry
+from adapters.memory.redis import MemoryPlaces, MemoryRegistry
 from adapters.redis import gateway_directory as nodes
-from adapters.redis import presence_throttle as redis_signs
 from adapters.redis.client import connect, target
-from adapters.redis.presence_throttle import RedisEphemeralThrottle
-from adapters.redis.publisher import open_fanout
 from adapters.redis.registry import RedisRegistry, open_registry
 from adapters.redis.slot_client import tagged
-from domain.presence import Entry, EphemeralThrottle, Registry
+from domain.presence import Entry, Registry
 from schemas.ids import new_id
 from tests.contract.conftest import real_url
 from tests.rediscluster import RedisCluster
@@ -291,52 +287,6 @@ async def test_one_user_is_found_on_any_node_and_the_keys_of_one_lie_together(re
         assert await registry.connected([*users, "nobody"]) == frozenset(users)
         await registry.leave([])
     assert key_slot(tagged("user:a:b:connected").encode()) == key_slot(tagged("user:a:b:messages").encode())
-
-
-# typing and presence
-
-
-@dataclass
-class Two:
-    """Two nodes' view of the same signs."""
-
-    one: EphemeralThrottle
-    two: EphemeralThrottle
-
-
-@pytest.fixture(params=["memory", "valkey", "cluster"])
-async def signs(request: pytest.FixtureRequest) -> AsyncIterator[Two]:
-    if request.param == "memory":
-        made = MemoryEphemeralThrottle("one")
-        yield Two(made, replace(made, node="two"))
-        return
-    async with open_fanout(real_url(request)) as fanout:
-        yield Two(RedisEphemeralThrottle(fanout.client, "one"), RedisEphemeralThrottle(fanout.client, "two"))
-
-
-async def test_typing_is_told_by_one_node_once_in_a_while(signs, monkeypatch: pytest.MonkeyPatch):
-    for twin in (redis_signs, memory):
-        monkeypatch.setattr(twin, "TYPING_S", 0.8)
-    room = new_id()
-    assert await signs.one.may_type(room, "bob")
-    assert not await signs.one.may_type(room, "bob")
-    assert not await signs.two.may_type(room, "bob")
-    assert await signs.two.may_type(room, "carol")
-    assert await signs.two.types_elsewhere(room, "bob")
-    assert not await signs.one.types_elsewhere(room, "bob")
-    assert not await signs.one.types_elsewhere(new_id(), "bob")
-    async with asyncio.timeout(5):
-        while not await signs.two.may_type(room, "bob"):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-    assert await signs.one.types_elsewhere(room, "bob")
-
-
-async def test_a_change_of_presence_waits_for_its_turn_and_is_told_once(signs):
-    user = new_id()
-    assert await signs.one.may_tell(user, True) == 0
-    assert await signs.two.may_tell(user, True) < 0, "it was told"
-    assert 3 < await signs.two.may_tell(user, False) <= 5
-    assert await signs.one.may_tell(new_id(), False) == 0
 
 
 def test_the_life_is_part_of_no_public_name():

@@ -1,30 +1,25 @@
-"""Every command on a stack that only the environment names, and the order in which a stack is chosen."""
+"""Every command on a stack that only the environment names."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
-import psycopg
 import pytest
 import typer.main
 
 from adapters.kafka.producer import open_log
 from cli.main import app
-from cli.target import Server
 from schemas.codec import Record
-from schemas.ids import new_id
-from stack.running import STATE, RunningStack
-from stack.servers.data_dir import DataDir
+from stack.running import RunningStack
 
-from .conftest import ROOT, Person, errors, millrace, until
+from .conftest import Person, errors, millrace, until
+from .targets import environment, variables
 
 
 def commands(group: Any = None, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -34,22 +29,6 @@ def commands(group: Any = None, prefix: tuple[str, ...] = ()) -> Iterator[tuple[
             yield from commands(command, (*prefix, name))
         else:
             yield (*prefix, name)
-
-
-def variables(stack: RunningStack) -> dict[str, str]:
-    return {
-        Server.POSTGRES.value: stack.pg_dsn,
-        Server.KAFKA.value: stack.kafka,
-        Server.REDIS.value: stack.redis_url,
-        Server.HTTP.value: stack.http_url,
-        Server.WEBSOCKET.value: stack.ws_url,
-        Server.SECRET.value: stack.jwt_secret,
-    }
-
-
-def environment(named: Mapping[str, str]) -> dict[str, str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-    return {**clean, "PYTHONPATH": str(ROOT), **named}
 
 
 @dataclass(frozen=True)
@@ -206,7 +185,7 @@ async def case_setup(shell: Shell) -> None:
 
 
 LOCAL = ("status", "down", "logs", "env")
-"""They are about the processes and the folder of a stack on this machine."""
+"""Commands about the processes and the folder of a stack on this machine."""
 OWN = ("verify",)
 """It starts a stack of its own and breaks it, so it must not touch the servers of the environment."""
 NOT_HERE = ("up",)
@@ -237,105 +216,3 @@ def test_every_case_is_of_a_command():
     known = {f"case_{'_'.join(words).replace('-', '_')}" for words in commands()}
     assert {name for name in globals() if name.startswith("case_")} <= known
     assert {*LOCAL, *OWN, *NOT_HERE} <= {words[0] for words in commands()}
-
-
-DEAD = {
-    Server.POSTGRES.value: "postgresql://127.0.0.1:1/nowhere",
-    Server.KAFKA.value: "127.0.0.1:1",
-    Server.REDIS.value: "redis://127.0.0.1:1/0",
-    Server.HTTP.value: "http://127.0.0.1:1",
-    Server.WEBSOCKET.value: "ws://127.0.0.1:1/ws",
-    Server.SECRET.value: "a secret that signs nothing which is accepted anywhere",
-}
-
-
-@contextmanager
-def dead_stack(folder: Path, **servers: str) -> Iterator[Path]:
-    """A data folder held as by a supervisor, whose servers do not answer, but for those given."""
-    held = DataDir(folder)
-    held.prepare()
-    state = {
-        "kind": "single",
-        "urls": {"http": DEAD[Server.HTTP.value], "ws": DEAD[Server.WEBSOCKET.value]},
-        "servers": {
-            "pg": DEAD[Server.POSTGRES.value],
-            "kafka": DEAD[Server.KAFKA.value],
-            "redis": DEAD[Server.REDIS.value],
-            **servers,
-        },
-        "auth": {"signsItsOwn": True, "issuer": "millrace", "audience": "millrace"},
-        "processes": [],
-        "leftOut": [],
-    }
-    held.write(STATE, state)
-    with held.locked():
-        yield folder
-
-
-KINDS = [
-    ("topics", "list"),
-    ("agents", "list"),
-    ("gateways", "list"),
-    ("connections", "list"),
-    ("dlq", "list", "media"),
-    ("audit", "--since", "1s"),
-    ("topics", "republish", "--since", "1h", "--conversation", "01900000-0000-7000-8000-000000000009"),
-    ("users", "revoke", "mallory"),
-    ("send", "alice", "hello", "--to", "bob"),
-    ("listen", "alice", "--messages", "1"),
-    ("demo", "--messages", "1"),
-    ("setup", "--replication", "1"),
-]
-
-
-def words_of(command: Sequence[str], stack: RunningStack) -> Sequence[str]:
-    if command[0] != "listen":
-        return command
-    sent = millrace("send", "alice", "hello", "--to", "bob", "--data", str(stack.data))
-    return (*command, "--conversation", json.loads(sent.stdout)["conversationId"])
-
-
-@pytest.mark.parametrize("command", KINDS, ids=lambda command: " ".join(command[:2]))
-def test_data_comes_before_the_environment_and_that_before_the_folder_here(
-    stack: RunningStack, tmp_path: Path, command: tuple[str, ...]
-):
-    words = words_of(command, stack)
-    ends = (0, 1) if command[0] == "audit" else (0,)  # its verdict on what other tests have done to the stack
-    with dead_stack(tmp_path / ".millrace"):
-        by_environment = millrace(*words, cwd=tmp_path, env=environment(variables(stack)))
-        assert errors(by_environment) == []
-        assert by_environment.returncode in ends
-        by_data = millrace(*words, "--data", str(stack.data), cwd=tmp_path, env=environment(DEAD))
-        assert errors(by_data) == []
-        assert by_data.returncode in ends
-        assert by_data.stderr == f"stack: {stack.data}\n"
-
-
-def revoked(dsn: str, user: str) -> int:
-    with psycopg.connect(dsn) as db:
-        row = db.execute("SELECT count(*) FROM revocations WHERE user_id = %s", (user,)).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-def test_a_revocation_lands_on_the_stack_that_was_named_and_on_no_other(
-    stack: RunningStack, pg_dsn: str, redis_url: str, tmp_path: Path
-):
-    """The development stack in this folder has the servers of ``pg_dsn`` and ``redis_url``; ``stack`` is production."""
-    users = [f"mallory-{new_id()[-8:]}" for _ in range(4)]
-    with dead_stack(tmp_path / ".millrace", pg=pg_dsn, redis=redis_url):
-
-        def revoke(user: str, *options: str, **named: str) -> int:
-            done = millrace("users", "revoke", user, *options, cwd=tmp_path, env=environment(named))
-            return done.returncode
-
-        assert revoke(users[0], **variables(stack)) == 0
-        assert (revoked(stack.pg_dsn, users[0]), revoked(pg_dsn, users[0])) == (1, 0)
-        assert revoke(users[1], "--data", ".millrace", **variables(stack)) == 0
-        assert (revoked(stack.pg_dsn, users[1]), revoked(pg_dsn, users[1])) == (0, 1)
-        assert revoke(users[2]) == 0
-        assert (revoked(stack.pg_dsn, users[2]), revoked(pg_dsn, users[2])) == (0, 1)
-        for half in (Server.POSTGRES.value, Server.REDIS.value):
-            assert revoke(users[3], **{half: variables(stack)[half]}) == 1
-            assert revoke(users[3], **{**variables(stack), half: ""}) == 1
-        assert (revoked(stack.pg_dsn, users[3]), revoked(pg_dsn, users[3])) == (0, 0)

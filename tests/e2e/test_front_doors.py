@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
@@ -14,7 +13,7 @@ from PIL import Image
 from schemas.ids import new_id
 from stack.running import RunningStack
 
-from .conftest import Person, errors, millrace, status, until
+from .conftest import Person, status, until
 
 PLAIN = {"content-type": "text/plain"}
 NOBODYS = "01900000-0000-7000-8000-00000000dead"
@@ -285,33 +284,3 @@ async def test_an_uploaded_picture_is_cleaned_shrunk_and_told(person):
     assert problem(eve.http.get(f"/media/{media_id}/thumbnail")) == (404, "not_found")
     mine = {"conversationId": room, "type": "image", "attachments": [media_id]}
     assert problem(bob.http.post("/messages", json=mine)) == (422, "invalid")  # somebody else's upload
-
-
-def test_the_demo_shows_each_messages_life(stack: RunningStack):
-    done = millrace("demo", "--messages", "5", "--json", "--data", str(stack.data))
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert len(said["messages"]) == 5
-    for life in said["messages"]:
-        assert life["accepted"] > 0
-        assert 0 < life["socket"] < life["delivered"] < life["read"]
-
-
-def test_topics_and_agents_are_listed(stack: RunningStack):
-    data = ("--json", "--data", str(stack.data))
-    topics = json.loads(millrace("topics", "list", *data).stdout)
-    assert {t["state"] for t in topics} == {"ok"}
-    agents = json.loads(millrace("agents", "list", *data).stdout)
-    assert {a["agent"]: (a["state"], a["members"]) for a in agents} == dict.fromkeys(
-        ("status", "notification", "media", "search", "analytics", "gateway"), ("Stable", 1)
-    )
-    assert json.loads(millrace("topics", "apply", *data).stdout) == {"done": []}
-
-
-def test_a_token_of_the_command_line_opens_the_door(stack: RunningStack):
-    token = millrace("token", "dora", "--data", str(stack.data)).stdout.strip()
-    answer = httpx2.get(f"{stack.http_url}/conversations", headers={"Authorization": f"Bearer {token}"})
-    assert answer.json() == {"conversations": [], "next": None}
-    bad = millrace("token", "no such user!", "--data", str(stack.data))
-    assert bad.returncode == 1
-    assert errors(bad)[0].startswith("millrace: the user id must be")

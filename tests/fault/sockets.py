@@ -16,6 +16,11 @@ import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+FAT = "\N{WATER WAVE}" * 4000
+"""16 kB, the largest message there is."""
+CLOGGED_S = 25
+"""The kernel's buffers fill, then 20 s without progress."""
+
 
 @dataclass
 class Socket:

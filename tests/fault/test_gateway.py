@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx2
 import pytest
-from websockets.exceptions import ConnectionClosed
 
 from adapters.auth import issue
 from cli.users import end_tokens
@@ -22,14 +21,10 @@ from tests.e2e.conftest import millrace
 from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
 from tests.fault.processes import Extra, rss_mb, through
-from tests.fault.sockets import deaf, first_word, open_socket
+from tests.fault.sockets import CLOGGED_S, FAT, deaf, first_word, open_socket
 from verify.fault_proxy import open_proxy
 
-FAT = "\N{WATER WAVE}" * 4000
-"""16 kB, the largest message there is."""
 DEAF = 20
-CLOGGED_S = 25
-"""The kernel's buffers fill, then 20 s without progress."""
 
 
 def frames(chat: Chat, kind: str) -> list[dict[str, Any]]:
@@ -232,80 +227,3 @@ async def test_row_42_a_removed_member_is_shown_nothing_more(stack: RunningStack
             await socket.say(type="join_conversation", id=room, after=0)
             assert (await socket.next("joined", "error"))["type"] == "error"
         await chat.verdict()
-
-
-@pytest.mark.slow
-async def test_row_41_a_storm_of_reconnects_is_served_in_turn(stack: RunningStack, beside: Beside):
-    async with open_chat(stack, rooms=1, members=4, watched=False) as chat:
-        gateway = await beside("gateway")
-        [(room, users)] = chat.rooms.items()
-        await chat.say(200, at_once=32)
-
-        async def come_and_read(n: int) -> int:
-            async with open_socket(gateway.ws_url, chat.token(users[n % len(users)])) as socket:
-                await socket.say(type="join_conversation", id=room, after=0)
-                cursor = 0
-                for said in await socket.until("joined"):
-                    cursor += said.get("seq") == cursor + 1
-                return cursor
-
-        async with open_socket(gateway.ws_url, chat.token(users[0])) as steady:
-            storm = asyncio.gather(*(come_and_read(n) for n in range(120)))
-            while not storm.done():
-                began = time.monotonic()
-                await steady.say(type="ping")
-                await steady.next("pong")
-                assert time.monotonic() - began < 5
-                await asyncio.sleep(0.2)
-        assert set(await storm) == {200}
-
-
-@pytest.mark.slow
-async def test_row_41_a_socket_that_says_too_much_is_told_and_then_closed(stack: RunningStack):
-    async with open_socket(stack.ws_url, issue(stack.jwt_secret, "talker", ttl_s=60)) as socket:
-        for _ in range(400):
-            await socket.say(type="ping")
-        said = await socket.next("error")
-        assert said["code"] == "rate_limited"
-        assert await socket.closed() == 4429
-
-
-@pytest.mark.slow
-async def test_row_41_replays_that_nobody_reads_hold_up_no_join(stack: RunningStack, beside: Beside):
-    async with open_chat(stack, rooms=1, members=4, watched=False) as chat, AsyncExitStack() as sockets:
-        gateway = await beside("gateway")
-        [(room, users)] = chat.rooms.items()
-        await asyncio.gather(*(chat.post(room, FAT) for _ in range(500)))
-        before = rss_mb(gateway.pid)
-        for n in range(40):  # more than may read from the store at once
-            await sockets.enter_async_context(deaf(gateway.ws_url, chat.token(users[n % 2]), room, 0))
-        for _ in range(3):
-            began = time.monotonic()
-            async with open_socket(gateway.ws_url, chat.token(users[2])) as socket:
-                await socket.join(room, after=490)
-            assert time.monotonic() - began < 5
-            assert rss_mb(gateway.pid) - before < 20 + 40
-        async with asyncio.timeout(CLOGGED_S):
-            while await gateway.metric("millrace_connections") > 0:  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
-
-
-@pytest.mark.slow
-async def test_row_41_a_user_who_reconnects_without_end_is_slowed_down(stack: RunningStack, beside: Beside):
-    gateway = await beside("gateway")
-    token = issue(stack.jwt_secret, "restless", ttl_s=300)
-    codes = []
-    for _ in range(200):  # more than 200 a minute
-        try:
-            async with open_socket(gateway.ws_url, token):
-                codes.append(1000)
-        except ConnectionClosed as exc:
-            assert exc.rcvd is not None
-            codes.append(exc.rcvd.code)
-        if codes[-1] == 4429:
-            break
-    assert codes[-1] == 4429
-    assert codes.count(1000) >= 50
-    await asyncio.sleep(1)  # five more a second
-    async with open_socket(gateway.ws_url, token):
-        pass

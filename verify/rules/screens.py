@@ -14,7 +14,7 @@ from verify.history import Room, Screen
 from verify.rules.violation import Violation
 
 GRACE_S = 8.0
-"""How long after the answer that a membership has ended something may still arrive."""
+"""Seconds after the answer that a membership has ended in which something may still arrive."""
 
 
 def screens_are_whole(room: Room, state: FinalState) -> Iterator[Violation]:

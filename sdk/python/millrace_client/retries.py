@@ -65,7 +65,7 @@ class RetryingTransport:
     client: httpx2.AsyncClient
     patience_s: float = 120.0
     repeats: int = 0
-    """How many requests were made again."""
+    """Requests that were made again."""
 
     async def call(
         self,
