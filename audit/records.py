@@ -12,7 +12,7 @@ from schemas.events import AnyEvent, MediaProcessed, MessageCreated, MessageSent
 def seen(record: Received) -> Seen | None:
     """Return the content of a record; None when it is no event that the audit knows."""
     try:
-        return _seen(decode(record.topic, record.value))
+        return _seen(decode(record.topic, record.key, record.value))
     except Malformed:
         return None
 
@@ -38,7 +38,7 @@ def set_aside(letter: Received) -> str | None:
     if origin != CREATED:
         return None
     try:
-        event = decode(CREATED, letter.value)
+        event = decode(CREATED, letter.key, letter.value)
     except Malformed:
         return None
     return event.message.message_id if isinstance(event, MessageCreated) else None

@@ -52,7 +52,7 @@ class Entry:
     @property
     def is_activity(self) -> bool:
         """True where the conversation moves up in its members' lists: media that is ready is no activity."""
-        return self.change.kind is not ChangeKind.MEDIA_READY
+        return self.change.kind != ChangeKind.MEDIA_READY
 
 
 def message_entry(message: Message) -> Entry:
@@ -98,7 +98,7 @@ def change_of(event: MessageSent | ConversationChanged | MediaProcessed) -> Chan
             return _media_change(event)
         case ConversationChanged(kind=None):
             return None
-        case ConversationChanged(kind=ChangeKind() as kind):
+        case ConversationChanged(kind=str() as kind):
             return _membership_change(event, kind)
     raise TypeError(f"{type(event).__name__} announces no entry")
 
@@ -107,7 +107,7 @@ def _message_change(message: Message) -> Change:
     return Change(conversation_id=message.conversation_id, seq=message.seq, kind=ChangeKind.MESSAGE, message=message)
 
 
-def _membership_change(event: ConversationChanged, kind: ChangeKind) -> Change:
+def _membership_change(event: ConversationChanged, kind: str) -> Change:
     data = {"userId": event.user_id, "by": event.by, "at": event.at}
     return Change(conversation_id=event.conversation_id, seq=event.seq, kind=kind, data=data)
 

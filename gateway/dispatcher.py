@@ -38,6 +38,8 @@ class ConsumerRecord(Protocol):
     @property
     def topic(self) -> str: ...
     @property
+    def key(self) -> bytes | None: ...
+    @property
     def value(self) -> bytes | None: ...
 
 
@@ -95,7 +97,7 @@ class Dispatcher:
     async def _messages(self, records: Sequence[ConsumerRecord]) -> AsyncIterator[Publication]:
         for record in records:
             try:
-                event = decode(record.topic, record.value)
+                event = decode(record.topic, record.key, record.value)
             except Malformed as exc:
                 _log.warning("record_skipped", topic=record.topic, reason=str(exc))
                 continue
@@ -112,7 +114,7 @@ class Dispatcher:
 
     def _note_membership(self, event: ConversationChanged) -> None:
         self._members.pop(event.conversation_id, None)
-        if event.change is ConversationChange.MEMBER_REMOVED:
+        if event.change == ConversationChange.MEMBER_REMOVED:
             self._budget.without(event.conversation_id, channels.user_messages(event.user_id))
 
     async def _channels_of(self, conversation_id: str) -> Sequence[str]:

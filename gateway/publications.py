@@ -71,7 +71,7 @@ def publications_of(event: AnyEvent) -> Publications:
 
 def room_envelope(change: Change) -> Envelope:
     """Return the envelope of an entry for sockets that have joined: the same live and replayed from the store."""
-    return Envelope(change.kind.value, change.seq, change.data.get("userId", NOBODY), frames.of_change(change))
+    return Envelope(change.kind, change.seq, change.data.get("userId", NOBODY), frames.of_change(change))
 
 
 def to_room(conversation_id: str, envelope: Envelope) -> Publication:

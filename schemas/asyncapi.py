@@ -9,7 +9,7 @@ from msgspec import Struct
 from schemas.codec import headers
 from schemas.commands import COMMANDS
 from schemas.events import BY_TOPIC, EVENTS
-from schemas.fields import Device, Uuid
+from schemas.fields import CheckedDevice, Uuid
 from schemas.frames import FRAMES
 from schemas.json_schema import Schema, components, inline
 from schemas.openapi import VERSION
@@ -78,7 +78,7 @@ def _socket() -> Schema:
     query = {
         "type": "object",
         "properties": {
-            "device": {**inline(Device), "description": "names the device; `-` when left out"},
+            "device": {**inline(CheckedDevice), "description": "names the device; `-` when left out"},
             "ticket": {"type": "string"},
             "token": {"type": "string"},
         },

@@ -54,8 +54,12 @@ def headers(topic: str, event_id: str, producer: str) -> Headers:
     )
 
 
-def decode(topic: str, value: bytes | None) -> AnyEvent:
-    """The event that these bytes say on that topic. Raises Malformed."""
+def decode(topic: str, key: bytes | None, value: bytes | None) -> AnyEvent:
+    """Return the event of a record. Raises Malformed, also when the key is not that of the event's conversation.
+
+    An event that is returned has well-formed ids, times and numbers, and texts and lists of bounded length: no reader
+    and no store is brought down by its values. Whether what it says is true, only the store knows.
+    """
     if value is None:
         raise Malformed("the record has no value")
     try:
@@ -63,9 +67,12 @@ def decode(topic: str, value: bytes | None) -> AnyEvent:
     except KeyError:
         raise Malformed(f"{topic} carries no event of ours") from None
     try:
-        return decoder.decode(value)
+        event = decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise Malformed(_without_values(exc)) from exc
+    if key != event.conversation_id.encode():
+        raise Malformed("the key must be the conversation id")
+    return event
 
 
 def _without_values(exc: Exception) -> str:

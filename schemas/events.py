@@ -7,16 +7,31 @@ readers dedupe by: the same fact published twice carries the same one.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar, Protocol, TypeAlias
+from typing import Annotated, ClassVar, Protocol, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from schemas.fields import Count, Device, Seq, StatusText, Time, UserId, Uuid
+from schemas.fields import (
+    MAX_RECORD_LIST,
+    ChangeSeq,
+    ChangeText,
+    CheckedSeq,
+    CheckedUuid,
+    Count,
+    Device,
+    RecordWords,
+    StatusText,
+    Time,
+    UserId,
+)
 from schemas.ids import NO_DEVICE
 from schemas.messages import ChangeKind, Message
 
 MAX_NAMED = 1_000
 """A first receipt may move thousands of messages, and a record has its bound."""
+
+_Users: TypeAlias = Annotated[tuple[UserId, ...], Meta(max_length=MAX_RECORD_LIST)]
+_Ids: TypeAlias = Annotated[tuple[CheckedUuid, ...], Meta(max_length=MAX_RECORD_LIST)]
 
 
 class Event(Protocol):
@@ -87,25 +102,29 @@ class ConversationChanged(Struct, frozen=True, kw_only=True, rename="camel"):
     TOPIC: ClassVar[str] = "conversation.changed"
     VERSION: ClassVar[int] = 1
 
-    conversation_id: Uuid
-    seq: Seq
-    change: ConversationChange
+    conversation_id: CheckedUuid
+    seq: CheckedSeq
+    change: ChangeText
     user_id: UserId
     """The user who was added or removed; for ``created`` the owner."""
     by: UserId
     at: Time
-    title: str | None = None
-    members: tuple[UserId, ...] = ()
+    title: RecordWords | None = None
+    members: _Users = ()
     """The first members, for ``created`` only."""
+
+    def __post_init__(self) -> None:
+        if (self.seq == 0) != (self.change == ConversationChange.CREATED):
+            raise ValueError("seq must be 0 for created, and at least 1 for every other change")
 
     @property
     def event_id(self) -> str:
         return f"{self.conversation_id}:{self.seq}"
 
     @property
-    def kind(self) -> ChangeKind | None:
+    def kind(self) -> str | None:
         """The kind of the change log's entry; none for ``created``, which has no entry."""
-        return None if self.change == ConversationChange.CREATED else ChangeKind(self.change)
+        return None if self.change == ConversationChange.CREATED else self.change
 
 
 class ReceiptRecorded(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -114,10 +133,10 @@ class ReceiptRecorded(Struct, frozen=True, kw_only=True, rename="camel"):
     TOPIC: ClassVar[str] = "receipt.recorded"
     VERSION: ClassVar[int] = 1
 
-    conversation_id: Uuid
+    conversation_id: CheckedUuid
     user_id: UserId
-    delivered_seq: Seq
-    read_seq: Seq = 0
+    delivered_seq: CheckedSeq
+    read_seq: CheckedSeq = 0
     at: Time
     device: Device = NO_DEVICE
 
@@ -132,19 +151,19 @@ class MessageStatus(Struct, frozen=True, kw_only=True, rename="camel"):
     TOPIC: ClassVar[str] = "message.status"
     VERSION: ClassVar[int] = 1
 
-    conversation_id: Uuid
+    conversation_id: CheckedUuid
     user_id: UserId
     """Whose watermark moved."""
     status: StatusText
     """``delivered`` or ``read``."""
-    seq: Seq
+    seq: ChangeSeq
     """The status holds up to this seq."""
-    delivered_seq: Seq
-    read_seq: Seq
+    delivered_seq: CheckedSeq
+    read_seq: CheckedSeq
     at: Time
-    message_ids: tuple[Uuid, ...] = ()
+    message_ids: _Ids = ()
     """Messages whose own status moved by this; at most MAX_NAMED of them."""
-    notify: tuple[UserId, ...] = ()
+    notify: _Users = ()
     """The senders who are told."""
 
     @property
@@ -158,12 +177,12 @@ class NotificationSent(Struct, frozen=True, kw_only=True, rename="camel"):
     TOPIC: ClassVar[str] = "notification.sent"
     VERSION: ClassVar[int] = 1
 
-    conversation_id: Uuid
-    notification_id: Uuid
-    message_id: Uuid
-    seq: Seq
+    conversation_id: CheckedUuid
+    notification_id: CheckedUuid
+    message_id: CheckedUuid
+    seq: ChangeSeq
     user_id: UserId
-    channel: str
+    channel: RecordWords
     at: Time
 
     @property
@@ -180,15 +199,15 @@ class MediaProcessed(Struct, frozen=True, kw_only=True, rename="camel"):
     TOPIC: ClassVar[str] = "media.processed"
     VERSION: ClassVar[int] = 1
 
-    conversation_id: Uuid
-    seq: Seq
-    message_id: Uuid
-    media_id: Uuid
-    media_type: str
+    conversation_id: CheckedUuid
+    seq: ChangeSeq
+    message_id: CheckedUuid
+    media_id: CheckedUuid
+    media_type: RecordWords
     width: Count | None = None
     height: Count | None = None
     thumbnail: bool = False
-    error: str | None = None
+    error: RecordWords | None = None
     at: Time
 
     @property
@@ -202,9 +221,9 @@ class SearchIndexed(Struct, frozen=True, kw_only=True, rename="camel"):
     TOPIC: ClassVar[str] = "search.indexed"
     VERSION: ClassVar[int] = 1
 
-    conversation_id: Uuid
-    message_id: Uuid
-    seq: Seq
+    conversation_id: CheckedUuid
+    message_id: CheckedUuid
+    seq: ChangeSeq
     at: Time
 
     @property
@@ -218,7 +237,7 @@ class ConversationCounted(Struct, frozen=True, kw_only=True, rename="camel"):
     TOPIC: ClassVar[str] = "analytics.conversation"
     VERSION: ClassVar[int] = 1
 
-    conversation_id: Uuid
+    conversation_id: CheckedUuid
     minute: Time
     messages: Count
     at: Time

@@ -1,7 +1,8 @@
 """Types of fields, and the sizes that bound them: the one home of patterns, formats and limits.
 
-A described type (``Uuid``, ``Time`` …) states its form in the exported schema and checks nothing when it is read: a
-reader takes what a later release writes. A ``Checked…`` type refuses other input; what clients send is made of these.
+A ``Checked…`` type has one form and refuses every other when it is read; what clients send is made of these. Events are
+read by older releases too: their fields refuse what no release writes (an id that is no UUID, a seq beyond what JSON
+keeps) and take what a later release may write (an unknown kind, a longer text, a user id of other characters).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from msgspec import Meta
 
 from schemas.ids import USER_ID_PATTERN, UUID_PATTERN
 
-MAX_SEQ = 2**53
+MAX_SEQ = 2**53 - 1
 """The largest whole number that every JSON reader keeps exactly."""
 MAX_CONTENT = 4000
 MAX_ATTACHMENTS = 10
@@ -28,7 +29,14 @@ MAX_MINUTES = 10_080
 MAX_BODY = 64 * 1024
 MAX_UPLOAD = 32 * 1024 * 1024
 
-_TIME_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z"
+# Bounds of what readers take from a record: wider than what is written, so that a later release may write more.
+MAX_RECORD_TEXT = 256 * 1024
+MAX_RECORD_WORDS = 1_000
+MAX_RECORD_LIST = 10_000
+
+_TIME_PATTERN = (
+    r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z\Z"
+)
 
 MessageType: TypeAlias = Literal["text", "image", "video", "audio", "file"]
 StatusName: TypeAlias = Literal["pending", "sent", "delivered", "read"]
@@ -50,24 +58,38 @@ ErrorCode: TypeAlias = Literal[
     "request_timeout",
 ]
 
-# Described: the form of what the server writes.
+KIND_PATTERN = r"^[a-z][a-z0-9_.-]{0,63}\Z"
+_ANY_USER_PATTERN = r"^[\x21-\x7e]{1,255}\Z"
+"""Visible ASCII: a user id stands between spaces in the envelopes on Redis."""
+
+
+def _kind(*known: str) -> Meta:
+    return Meta(pattern=KIND_PATTERN, extra_json_schema={"enum": list(known)})
+
+
+# Of what the server writes.
 Uuid: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "uuid", "pattern": UUID_PATTERN})]
-UserId: TypeAlias = Annotated[str, Meta(extra_json_schema={"pattern": USER_ID_PATTERN})]
-Device: TypeAlias = Annotated[str, Meta(extra_json_schema={"pattern": USER_ID_PATTERN})]
+UserId: TypeAlias = Annotated[str, Meta(pattern=_ANY_USER_PATTERN)]
+Device: TypeAlias = Annotated[str, Meta(pattern=_ANY_USER_PATTERN)]
 Time: TypeAlias = Annotated[
     str,
     Meta(
+        pattern=_TIME_PATTERN,
         description="RFC 3339, UTC, milliseconds",
-        extra_json_schema={"format": "date-time", "pattern": _TIME_PATTERN},
+        extra_json_schema={"format": "date-time"},
     ),
 ]
 Seq: TypeAlias = Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": MAX_SEQ})]
-Count: TypeAlias = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
-TypeText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(MessageType))})]
-StatusText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(StatusName))})]
+ChangeSeq: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_SEQ)]
+"""The place of an entry of a change log; a ``Seq`` may also be 0, before the first entry."""
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
+TypeText: TypeAlias = Annotated[str, _kind(*get_args(MessageType))]
+StatusText: TypeAlias = Annotated[str, _kind(*get_args(StatusName))]
 RoleText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(Role))})]
-ChangeText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": ["created", "member_added", "member_removed"]})]
+ChangeText: TypeAlias = Annotated[str, _kind("created", "member_added", "member_removed")]
 CodeText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(ErrorCode))})]
+RecordText: TypeAlias = Annotated[str, Meta(max_length=MAX_RECORD_TEXT)]
+RecordWords: TypeAlias = Annotated[str, Meta(max_length=MAX_RECORD_WORDS)]
 
 # Checked: the form that input must have.
 CheckedUuid: TypeAlias = Annotated[str, Meta(pattern=UUID_PATTERN, extra_json_schema={"format": "uuid"})]

@@ -202,13 +202,19 @@ def new_message(message: Message) -> bytes:
 
 
 def of_change(change: Change) -> bytes:
-    """Return the encoded frame of an entry of the change log: the same bytes live and replayed."""
+    """Return the encoded frame of an entry of the change log: the same bytes live and replayed.
+
+    An entry of a kind that this release does not know passes through with its fields: it moves the clients' cursors.
+    """
     if change.message is not None:
         return new_message(change.message)
     fields: dict[str, Any] = {**change.data, "conversationId": change.conversation_id, "seq": change.seq}
-    if change.kind is ChangeKind.MEDIA_READY:
+    if change.kind == ChangeKind.MEDIA_READY:
         return encoded(msgspec.convert(fields, MediaReady))
-    return encoded(msgspec.convert({**fields, "change": change.kind.value}, ConversationUpdated))
+    fields["change"] = change.kind
+    if change.kind in (ChangeKind.MEMBER_ADDED, ChangeKind.MEMBER_REMOVED):
+        return encoded(msgspec.convert(fields, ConversationUpdated))
+    return _encoder.encode({"type": "conversation_changed", **fields})
 
 
 def conversation_created(event: ConversationChanged) -> bytes:

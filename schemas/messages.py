@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from schemas.fields import Seq, StatusText, Time, TypeText, UserId, Uuid
+from schemas.fields import (
+    MAX_RECORD_LIST,
+    ChangeSeq,
+    CheckedUuid,
+    RecordText,
+    StatusText,
+    Time,
+    TypeText,
+    UserId,
+    Uuid,
+)
 
 
 class Status(IntEnum):
@@ -27,20 +37,20 @@ class Status(IntEnum):
 class Message(Struct, frozen=True, kw_only=True, rename="camel"):
     """Message. ``status`` is the wire name of a Status; times are RFC 3339."""
 
-    message_id: Uuid
-    conversation_id: Uuid
-    seq: Seq
+    message_id: CheckedUuid
+    conversation_id: CheckedUuid
+    seq: ChangeSeq
     sender_id: UserId
     type: TypeText
-    content: str
-    attachments: tuple[Uuid, ...] = ()
-    reply_to: Uuid | None = None
+    content: RecordText
+    attachments: Annotated[tuple[CheckedUuid, ...], Meta(max_length=MAX_RECORD_LIST)] = ()
+    reply_to: CheckedUuid | None = None
     created_at: Time
     status: StatusText = "pending"
 
 
 class ChangeKind(StrEnum):
-    """Kind of an entry of a change log. Every entry takes one seq."""
+    """Kinds of entries of a change log that this release knows. Every entry takes one seq, also one of another kind."""
 
     MESSAGE = "message"
     MEMBER_ADDED = "member_added"
@@ -55,7 +65,7 @@ class Change(Struct, frozen=True, kw_only=True, rename="camel"):
     """
 
     conversation_id: Uuid
-    seq: Seq
-    kind: ChangeKind
+    seq: ChangeSeq
+    kind: str
     message: Message | None = None
     data: dict[str, Any] = {}

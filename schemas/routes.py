@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from schemas import answers, calls
-from schemas.fields import MAX_UPLOAD, IdempotencyKey, UserId, Uuid
+from schemas.fields import MAX_UPLOAD, CheckedUserId, IdempotencyKey, Uuid
 from schemas.messages import Message
 from schemas.operations import Header, Operation, Reply
 
 TUS = "application/offset+octet-stream"
 BINARY = "application/octet-stream"
-PATH_PARAMETERS: Mapping[str, Any] = {"id": Uuid, "userId": UserId}
+PATH_PARAMETERS: Mapping[str, Any] = {"id": Uuid, "userId": CheckedUserId}
 
 
 ALWAYS = (401, 429, 500, 503)

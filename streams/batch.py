@@ -108,7 +108,7 @@ async def _process(stage: Stage, batch: Sequence[ConsumerRecord], log: EventLog,
     result, items = Result(), list[_Item]()
     for consumed in batch:
         try:
-            items.append((consumed, decode(consumed.topic, consumed.value)))
+            items.append((consumed, decode(consumed.topic, consumed.key, consumed.value)))
         except Malformed as exc:  # it has no place in an order
             result.letters.append(dead_letter(stage.name, consumed, str(exc), attempts=1))
     await _handle(stage, await _not_parked(stage, items, retry, result), retry, result)

@@ -19,7 +19,7 @@ class MemoryHistory:
         if user_id not in self.tables.members.get(conversation_id, {}):
             return None
         log = self.tables.changes.get(conversation_id, [])
-        came = [c.seq for c in log if c.kind is ChangeKind.MEMBER_ADDED and (c.data or {}).get("userId") == user_id]
+        came = [c.seq for c in log if c.kind == ChangeKind.MEMBER_ADDED and (c.data or {}).get("userId") == user_id]
         return max(came, default=0)
 
     async def members(self, conversation_id: str, limit: int | None = None) -> Sequence[str]:

@@ -50,4 +50,4 @@ class MemoryLog:
 
     def events(self, topic: str) -> list[AnyEvent]:
         """Return the events that were appended to a topic."""
-        return [decode(r.topic, r.value) for r in self.records if r.topic == topic]
+        return [decode(r.topic, r.key, r.value) for r in self.records if r.topic == topic]

@@ -54,7 +54,7 @@ async def append(conn: Connection, entries: Sequence[Entry], at: datetime) -> No
         {
             "conversations": conversations,
             "seqs": seqs,
-            "kinds": [change.kind.value for change in changes],
+            "kinds": [change.kind for change in changes],
             "messages": [entry.message_id for entry in entries],
             "data": [None if entry.data is None else orjson.dumps(entry.data).decode() for entry in entries],
             "at": at,

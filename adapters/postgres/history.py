@@ -10,7 +10,7 @@ from adapters.postgres.pool import Pool, connection
 from adapters.postgres.statements import load
 from runtime.dataloader import DataLoader
 from schemas.ids import is_uuid
-from schemas.messages import Change, ChangeKind
+from schemas.messages import Change
 
 _SQL = load("history")
 
@@ -106,7 +106,7 @@ def _change(row: tuple[Any, ...]) -> Change:
     return Change(
         conversation_id=conversation_id,
         seq=seq,
-        kind=ChangeKind(kind),
+        kind=kind,
         message=rows.message((message_id, conversation_id, seq, *rest)) if message_id else None,
         data=data or {},
     )

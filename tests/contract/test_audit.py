@@ -225,7 +225,7 @@ async def test_republishing_gives_the_relay_what_was_accepted_and_leaves_the_res
     assert facts.republished == set(ids[:2])
     log = await world.relayed(pg_dsn)
     mine = [r for r in log.records if r.key == world.room.encode() and r.topic == "message.created"]
-    events = [decode(r.topic, r.value).message for r in mine]
+    events = [decode(r.topic, r.key, r.value).message for r in mine]
     assert [(e.message_id, e.content, e.status) for e in events[:2]] == [
         (ids[0], "published", "pending"),
         (ids[1], "gone", "pending"),

@@ -95,7 +95,7 @@ async def test_seqs_are_dense_over_messages_and_membership(world):
     await world.intake.accept([world.draft("c", sender="carol")])
     changes = await world.history.changes(world.room, 0, 100, 100)
     assert [c.seq for c in changes] == [1, 2, 3, 4]
-    assert [c.kind for c in changes][2] is ChangeKind.MEMBER_ADDED
+    assert [c.kind for c in changes][2] == ChangeKind.MEMBER_ADDED
     assert changes[2].data["userId"] == "carol"
     assert [c.message.content for c in changes if c.message] == ["a", "b", "c"]
     assert (await world.history.heads([world.room, new_id()])) == {world.room: 4}

@@ -92,7 +92,7 @@ BAD_BODIES: list[tuple[str, Any, str, str]] = [
     ("sendMessage", {**MESSAGE, "replyTo": ROOM}, "$.replyTo", "a message of"),
     ("recordReceipt", {}, "$", "deliveredSeq or readSeq"),
     ("recordReceipt", {"readSeq": -1}, "$.readSeq", ">= 0"),
-    ("recordReceipt", {"readSeq": 2**53 + 1}, "$.readSeq", "<= 9007199254740992"),
+    ("recordReceipt", {"readSeq": 2**53 + 1}, "$.readSeq", "<= 9007199254740991"),
     ("recordReceipt", {"readSeq": True}, "$.readSeq", "must be a whole number"),
     ("recordReceipt", {"readSeq": 1, "device": "a b"}, "$.device", "1-64 characters"),
     ("recordReceipt", {"readSeq": 1}, "$", "beyond the head"),

@@ -88,7 +88,7 @@ class Mill:
 
     def _dispatch(self) -> None:
         for made in self.log.records[self.read.get("gateway", 0) :]:
-            event = decode(made.topic, made.value)
+            event = decode(made.topic, made.key, made.value)
             published = publications_of(event).certain
             room = self.hub.rooms.get(make.ROOM)
             for channel, data in published:

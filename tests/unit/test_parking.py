@@ -118,9 +118,20 @@ def test_headers_that_lie_harm_nobody():
     bench = Bench()
     bench.write(ROOMS[0])
     marks = (("dlq-replayed", b"analytics"), ("dlq-round", b"x"), ("dlq-last", b"-1"))
-    bench.topic[0] = Record(bench.topic[0].topic, b"\xff", bench.topic[0].value, marks)
+    bench.topic[0] = Record(bench.topic[0].topic, bench.topic[0].key, bench.topic[0].value, marks)
     bench.work(1)
     assert bench.handled[ROOMS[0]] == [1]
+
+
+def test_a_key_that_lies_is_a_dead_letter_and_parks_nobody():
+    bench = Bench()
+    bench.write(ROOMS[0])
+    bench.write(ROOMS[0])
+    bench.topic[1] = Record(bench.topic[1].topic, b"\xff", bench.topic[1].value, (("dlq-replayed", b"analytics"),))
+    bench.work(2)
+    assert bench.handled[ROOMS[0]] == [1]
+    assert [letter.cause for letter in bench.open_letters()] == ["the key must be the conversation id"]
+    assert bench.parking.rows == {}
 
 
 class Parks(RuleBasedStateMachine):

@@ -117,7 +117,7 @@ class Relays(RuleBasedStateMachine):
                 row.published = False
 
     def published(self, room: str) -> list[int]:
-        mine = [decode(r.topic, r.value) for r in self.log.records if r.key == room.encode()]
+        mine = [decode(r.topic, r.key, r.value) for r in self.log.records if r.key == room.encode()]
         return [event.seq if isinstance(event, MessageCreated) else 0 for event in mine]
 
     @invariant()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import orjson
@@ -13,8 +14,9 @@ from domain.changes import change_of
 from schemas import frames
 from schemas.codec import Malformed, decode, record
 from schemas.events import BY_TOPIC, EVENTS
+from schemas.fields import MAX_RECORD_LIST, MAX_RECORD_TEXT, MAX_SEQ
 from schemas.ids import is_uuid, new_id
-from schemas.messages import Status
+from schemas.messages import Change, Status
 from schemas.topics import BadTopics, load
 from tests import make
 
@@ -52,20 +54,84 @@ def test_content_is_kept_at_most_seven_days(tmp_path):
 def test_an_event_survives_the_way_through_kafka():
     event = make.created(content="Zoë 🦊")
     sent = record(event, producer="test")
-    assert decode(sent.topic, sent.value) == event
+    assert decode(sent.topic, sent.key, sent.value) == event
     assert sent.key == make.ROOM.encode()
 
 
 def test_readers_ignore_fields_they_do_not_know():
     event = make.created()
     grown = {**orjson.loads(record(event, producer="t").value), "later": 1}
-    assert decode(event.TOPIC, orjson.dumps(grown)) == event
+    assert decode(event.TOPIC, make.ROOM.encode(), orjson.dumps(grown)) == event
 
 
 @pytest.mark.parametrize("raw", [None, b"", b"{}", b"null", b'{"message":5}', b"[" * 100_000, b"\xff"])
 def test_bytes_that_are_no_event_are_malformed(raw):
     with pytest.raises(Malformed):
-        decode("message.created", raw)
+        decode("message.created", make.ROOM.encode(), raw)
+
+
+GROWN = (
+    {"type": "poll", "status": "archived", "senderId": "auth0|zoe", "content": "x" * 20_000},
+    {"attachments": [new_id()] * 40, "seq": MAX_SEQ, "senderId": "a" * 128, "later": {"deep": [1]}},
+)
+
+
+@pytest.mark.parametrize("grown", GROWN)
+def test_readers_take_what_a_later_release_may_write(grown):
+    fields = {**msgspec.to_builtins(make.message()), **grown}
+    event = decode("message.created", make.ROOM.encode(), orjson.dumps({"message": fields}))
+    assert event.message.type == fields["type"]
+
+
+def test_an_entry_of_an_unknown_kind_passes_and_moves_the_cursor():
+    event = make.member_added(8, change="title_changed")
+    made = record(event, producer="later")
+    change = change_of(decode(made.topic, made.key, made.value))
+    assert (change.kind, change.seq) == ("title_changed", 8)
+    assert orjson.loads(frames.of_change(change))["seq"] == 8
+    grown = Change(conversation_id=make.ROOM, seq=9, kind="poll_closed", data={"poll": 1})
+    assert orjson.loads(frames.of_change(grown)) == {
+        "type": "conversation_changed",
+        "conversationId": make.ROOM,
+        "seq": 9,
+        "change": "poll_closed",
+        "poll": 1,
+    }
+
+
+BAD: dict[str, list[Any]] = {
+    "messageId": ["", "7", new_id().upper(), new_id() + "\n", "{" + new_id() + "}", None, 5],
+    "conversationId": ["staging-42", "\0", "*", new_id()],
+    "seq": [0, -1, MAX_SEQ + 1, 2**64, 1.5, "1", True, None],
+    "senderId": ["", " ", "a b", "a\n", "a\0", "zoë", "x" * 256, None],
+    "type": ["", "T", "text ", "x" * 65, None],
+    "content": [None, "x" * (MAX_RECORD_TEXT + 1)],
+    "attachments": [None, "x", ["x"], [new_id()] * (MAX_RECORD_LIST + 1)],
+    "replyTo": ["", "x", 1],
+    "createdAt": ["", "now", "2026-13-01T00:00:00.000Z", "2026-01-01T24:00:00.000Z", "2026-01-01T00:00:00.000Z\n"],
+    "status": ["", "\x1b[31m", None],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in BAD.items() for value in values])
+def test_what_no_release_writes_is_malformed_and_its_value_is_not_told(field, value):
+    fields = {**msgspec.to_builtins(make.message()), field: value}
+    with pytest.raises(Malformed) as caught:
+        decode("message.created", make.ROOM.encode(), msgspec.json.encode({"message": fields}))
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("key", [None, b"", b"\xff", new_id().encode(), make.ROOM.upper().encode() + b" "])
+def test_the_key_is_that_of_the_conversation(key):
+    with pytest.raises(Malformed, match="key"):
+        decode("message.created", key, record(make.created(), producer="t").value)
+
+
+@pytest.mark.parametrize(("change", "seq"), [("created", 1), ("member_added", 0)])
+def test_only_a_creation_has_no_place_in_the_change_log(change, seq):
+    value = orjson.dumps({**msgspec.to_builtins(make.member_added(1)), "change": change, "seq": seq})
+    with pytest.raises(Malformed, match="seq"):
+        decode("conversation.changed", make.ROOM.encode(), value)
 
 
 def test_a_frame_is_the_same_live_and_replayed():
@@ -89,5 +155,5 @@ def test_status_only_has_one_order():
 
 
 def test_a_receipt_from_before_there_were_devices_is_still_read():
-    old = b'{"conversationId":"c","userId":"bob","deliveredSeq":3,"readSeq":1,"at":"2026-11-24T15:00:00.000Z"}'
-    assert decode("receipt.recorded", old).device == "-"
+    old = {"conversationId": make.ROOM, "userId": "bob", "deliveredSeq": 3, "readSeq": 1, "at": make.AT}
+    assert decode("receipt.recorded", make.ROOM.encode(), orjson.dumps(old)).device == "-"

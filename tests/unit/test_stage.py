@@ -84,7 +84,7 @@ async def test_a_record_is_tried_again_alone_before_it_is_set_aside(size):
         raise KeyError
 
     log = MemoryLog()
-    await process(stage(handle), [taken(make.created(seq=n), n) for n in range(size)], log, QUICK)
+    await process(stage(handle), [taken(make.created(seq=n + 1), n) for n in range(size)], log, QUICK)
     letters = [dict(letter.headers) for letter in log.records]
     assert [h["dlq-origin"] for h in letters] == [b"message.created/3/%d" % n for n in range(size)]
     assert all(int(h["dlq-attempts"]) >= 2 for h in letters)
