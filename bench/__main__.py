@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import orjson
 
-from bench import backlog, fanout, intake, machine, memory, plot, storm, summary, tail
+from bench import backlog, fanout, hostile, intake, machine, memory, plot, storm, summary, tail
 from bench.pairs import Result
 from bench.process import BenchError
 from bench.world import World, open_world
@@ -27,6 +27,7 @@ METRICS: dict[str, Metric] = {
     "storm": storm.measure,
     "tail": tail.measure,
     "intake": intake.measure,
+    "hostile": hostile.measure,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 
+from verify.foreign_records import ForeignRecord, KnownMessage
 from verify.frames import Frames
 from verify.workload import DeviceSpec, RoomWorkload, Send
 
@@ -117,6 +118,22 @@ class History:
     """Findings of an audit at the end."""
     leaks: list[str] = field(default_factory=list)
     """Logs that hold a secret or a content."""
+    foreign: list[ForeignRecord] = field(default_factory=list)
+    """Records that faults wrote to topics."""
+
+    def accepted(self) -> list[KnownMessage]:
+        """Return the messages that the store has, as their senders know."""
+        return [
+            KnownMessage(
+                conversation_id=room.conversation_id,
+                message_id=sending.accepted.message_id,
+                seq=sending.accepted.seq,
+                sender_id=sending.send.sender,
+            )
+            for room in self.rooms
+            for sending in room.sendings
+            if sending.accepted is not None
+        ]
 
     def counts(self) -> dict[str, int]:
         """Return the number of requests by outcome, as clients know it."""

@@ -144,7 +144,7 @@ class Trial:
         self, testbed: Testbed, history: History, progress: ProgressView, clocks: str | None, began: float
     ) -> dict[str, Any]:
         running, rng = testbed.stack, random.Random(self.seed)
-        target = target_of(running, rng, testbed.proxies, Path(clocks) if clocks else None)
+        target = target_of(running, rng, testbed.proxies, Path(clocks) if clocks else None, history)
         token = cache(partial(issue, running.jwt_secret, ttl_s=86_400))
         run = Run(history, *_doors(running), token, self.seconds, rng, progress.say)
         nemesis = Nemesis(target, self.plan, history.faults, progress.show_fault)

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from schemas.topics import stages
+from schemas.topics import groups, load, stages
+from verify.attacks import ATTACKS
+from verify.faults.hostile import Hostile
 from verify.faults.machine import FullDisk, StepClock
 from verify.faults.network import Blackhole, Cut, CutAt, Refuse, Slow
+from verify.faults.poison import Poison
 from verify.faults.process import Kill, Pause, Terminate
 from verify.faults.servers import CutSubscribers, FlushRedis, KillLeader, WipeBroker
 from verify.faults.target import Fault, NotPossible, Process, Target, target_of
@@ -21,6 +24,11 @@ SERVERS = ("postgres", "kafka", "valkey")
 _WARM_UP_S = 2.0
 _EVERY_S = 15.0
 _TRIES = 400
+
+
+def _topics_read() -> list[str]:
+    """Return the topics that a stage or the gateway reads."""
+    return [topic.name for topic in load() if set(topic.readers) & set(groups())]
 
 
 def _registry() -> dict[str, Callable[[], Fault]]:
@@ -36,6 +44,8 @@ def _registry() -> dict[str, Callable[[], Fault]]:
         FullDisk,
         partial(StepClock, "gateway", 600),
         partial(StepClock, "ingest", -600),
+        *(partial(Poison, topic) for topic in _topics_read()),
+        *(partial(Hostile, attack) for attack in ATTACKS),
     ]
     return {make().name: make for make in made}
 

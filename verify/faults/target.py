@@ -6,14 +6,19 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from adapters.auth import issue
 from stack.running import STATE, RunningStack
 from stack.servers.data_dir import DataDir
+from verify.attacks.doors import Doors
 from verify.fault_proxy import FaultProxy
+from verify.history import History
 
 _NUMBER = re.compile(r"-\d+$")
+_TTL_S = 86_400
 
 
 class NotPossible(Exception):
@@ -43,7 +48,8 @@ def role_of(name: str) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A stack under test. ``proxies`` are keyed by the name of the server behind them; ``clocks`` is the folder of
-    ``verify.fake_clock``. All choices are made with ``rng``."""
+    ``verify.fake_clock``. ``history`` is what the clients of the run have seen so far; ``doors``
+    are where a hostile client comes in. All choices are made with ``rng``."""
 
     data: Path
     kafka: str
@@ -52,6 +58,8 @@ class Target:
     rng: random.Random
     proxies: Mapping[str, FaultProxy] = field(default_factory=dict)
     clocks: Path | None = None
+    history: History | None = None
+    doors: Doors | None = None
 
     def processes(self) -> list[Process]:
         """Return all processes of the stack, as they are now."""
@@ -86,8 +94,9 @@ def target_of(
     rng: random.Random,
     proxies: Mapping[str, FaultProxy] | None = None,
     clocks: Path | None = None,
+    history: History | None = None,
 ) -> Target:
-    """Return the target for a running stack."""
+    """Return the target for a running stack, on which the clients of ``history`` talk."""
     return Target(
         data=stack.data,
         kafka=stack.kafka,
@@ -96,6 +105,8 @@ def target_of(
         rng=rng,
         proxies=proxies or {},
         clocks=clocks,
+        history=history,
+        doors=Doors(stack.http_url, stack.ws_url, partial(issue, stack.jwt_secret, ttl_s=_TTL_S)),
     )
 
 

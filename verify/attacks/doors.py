@@ -1,0 +1,87 @@
+"""The front doors of a stack, as a hostile client sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+import httpx2
+import orjson
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+GONE = (OSError, TimeoutError, asyncio.IncompleteReadError, httpx2.HTTPError, WebSocketException)
+"""Errors of a connection that the server refuses or ends, as it may do to a hostile client."""
+_CALL_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """URLs of a stack, and tokens for any user. ``user`` is the hostile user, who has one ordinary token.
+
+    ``history`` is a conversation of the user with many messages, if somebody has made one.
+    """
+
+    http: str
+    ws: str
+    token: Callable[[str], str] = field(repr=False)
+    user: str = field(default_factory=lambda: f"mallory.{secrets.token_hex(4)}")
+    history: str = ""
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        """The hostile user's header."""
+        return {"authorization": f"Bearer {self.token(self.user)}"}
+
+    @asynccontextmanager
+    async def client(self, parallel: int = 100) -> AsyncIterator[httpx2.AsyncClient]:
+        """Yield an HTTP client of the hostile user with at most so many connections."""
+        limits = httpx2.Limits(max_connections=parallel, max_keepalive_connections=parallel)
+        async with httpx2.AsyncClient(
+            base_url=self.http, headers=self.bearer, timeout=_CALL_S, limits=limits, trust_env=False
+        ) as client:
+            yield client
+
+    async def tcp(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a TCP connection to the HTTP port. Raises OSError."""
+        url = urlsplit(self.http)
+        return await asyncio.open_connection(url.hostname, url.port)
+
+    @asynccontextmanager
+    async def socket(self) -> AsyncIterator[ClientConnection]:
+        """Yield a socket of the hostile user, connected. Raises OSError and WebSocketException."""
+        async with connect(
+            self.ws, additional_headers=self.bearer, proxy=None, compression=None, max_size=None
+        ) as socket:
+            await socket.recv()
+            yield socket
+
+
+Attack: TypeAlias = Callable[[Doors], Coroutine[Any, Any, None]]
+"""Runs until it is cancelled."""
+
+
+async def in_parallel(count: int, one: Callable[[int], Coroutine[Any, Any, None]]) -> None:
+    """Run ``one`` so many times at once, each again and again, whatever the server does to it."""
+
+    async def repeat(number: int) -> None:
+        while True:
+            try:
+                await one(number)
+            except* GONE:
+                pass
+            await asyncio.sleep(0.005)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(count):
+            group.create_task(repeat(number))
+
+
+async def say(socket: ClientConnection, **frame: object) -> None:
+    """Send a frame."""
+    await socket.send(orjson.dumps(frame).decode())
