@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,6 +18,7 @@ from bench.process import BenchError
 from bench.world import World, open_world
 from runtime.logs import configure_command
 from schemas.clock import now
+from verify.attacks import ATTACKS
 
 Metric: TypeAlias = Callable[[World, int, float], Awaitable[list[Result]]]
 
@@ -29,6 +31,8 @@ METRICS: dict[str, Metric] = {
     "intake": intake.measure,
     "hostile": hostile.measure,
 }
+_SINGLE = {f"hostile-{name}": partial(hostile.measure, names=(name,)) for name in ATTACKS}
+"""Each attack alone, to try a change."""
 
 
 async def run(names: Sequence[str], pairs: int, seconds: float, into: Path) -> bool:
@@ -38,7 +42,7 @@ async def run(names: Sequence[str], pairs: int, seconds: float, into: Path) -> b
     async with open_world() as world:
         for name in names:
             try:
-                for result in await METRICS[name](world, pairs, seconds):
+                for result in await (METRICS | _SINGLE)[name](world, pairs, seconds):
                     keep(result, into)
             except (BenchError, OSError, TimeoutError) as exc:
                 complete = False
@@ -63,14 +67,16 @@ def keep(result: Result, into: Path) -> None:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--only", default=",".join(METRICS), help=f"of {', '.join(METRICS)}")
+    parser.add_argument(
+        "--only", default=",".join(METRICS), help=f"of {', '.join(METRICS)}; hostile-NAME is one attack"
+    )
     parser.add_argument("--pairs", type=int, default=5, help="of measurements, ours and the reference")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--into", type=Path, default=Path("bench/results"), help="where results are kept")
     options = parser.parse_args()
     configure_command()
     names = [name.strip() for name in options.only.split(",") if name.strip()]
-    if unknown := set(names) - METRICS.keys():
+    if unknown := set(names) - (METRICS | _SINGLE).keys():
         parser.error(f"no metric is called {', '.join(sorted(unknown))}; there are {', '.join(METRICS)}")
     sys.exit(0 if asyncio.run(run(names, options.pairs, options.seconds, options.into)) else 1)
 

@@ -152,10 +152,12 @@ def _patch(doors: Doors, location: str) -> bytes:
 async def unread_downloads(doors: Doors) -> None:
     """Ask for a file on many connections, and never read."""
     async with doors.client() as client:
-        media = await uploaded(client, secrets.token_bytes(_FILE))
+        files: list[str] = []
 
         async def one(_: int) -> None:
-            await _unread(doors, f"/media/{media}")
+            if not files:
+                files.append(await uploaded(client, secrets.token_bytes(_FILE)))
+            await _unread(doors, f"/media/{files[0]}")
 
         await in_parallel(30, one)
 
