@@ -97,8 +97,8 @@ class Honest:
                 await pair.socket.close()
 
     async def _pair(self, stack: AsyncExitStack, number: int) -> _Pair:
-        sender = replace(self.doors, user=f"honest.{number}.a")
-        recipient = replace(self.doors, user=f"honest.{number}.b")
+        sender = replace(self.doors, user=f"honest.{number}.a", address="127.0.0.1")
+        recipient = replace(sender, user=f"honest.{number}.b")
         client = await stack.enter_async_context(sender.client(8))
         answer = await client.post("/conversations", json={"members": [recipient.user]})
         answer.raise_for_status()

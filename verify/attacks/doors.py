@@ -24,7 +24,8 @@ _CALL_S = 20.0
 class Doors:
     """URLs of a stack, and tokens for any user. ``user`` is the hostile user, who has one ordinary token.
 
-    ``history`` is a conversation of the user with many messages, if somebody has made one.
+    ``history`` is a conversation of the user with many messages, if somebody has made one. ``address`` is where the
+    user's connections come from: another address than that of honest clients, whom its limits do not meet.
     """
 
     http: str
@@ -32,6 +33,7 @@ class Doors:
     token: Callable[[str], str] = field(repr=False)
     user: str = field(default_factory=lambda: f"mallory.{secrets.token_hex(4)}")
     history: str = ""
+    address: str = "127.0.0.2"
 
     @property
     def bearer(self) -> dict[str, str]:
@@ -42,21 +44,27 @@ class Doors:
     async def client(self, parallel: int = 100) -> AsyncIterator[httpx2.AsyncClient]:
         """Yield an HTTP client of the hostile user with at most so many connections."""
         limits = httpx2.Limits(max_connections=parallel, max_keepalive_connections=parallel)
+        transport = httpx2.AsyncHTTPTransport(limits=limits, local_address=self.address)
         async with httpx2.AsyncClient(
-            base_url=self.http, headers=self.bearer, timeout=_CALL_S, limits=limits, trust_env=False
+            base_url=self.http, headers=self.bearer, timeout=_CALL_S, transport=transport
         ) as client:
             yield client
 
     async def tcp(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a TCP connection to the HTTP port. Raises OSError."""
         url = urlsplit(self.http)
-        return await asyncio.open_connection(url.hostname, url.port)
+        return await asyncio.open_connection(url.hostname, url.port, local_addr=(self.address, 0))
 
     @asynccontextmanager
     async def socket(self) -> AsyncIterator[ClientConnection]:
         """Yield a socket of the hostile user, connected. Raises OSError and WebSocketException."""
         async with connect(
-            self.ws, additional_headers=self.bearer, proxy=None, compression=None, max_size=None
+            self.ws,
+            additional_headers=self.bearer,
+            proxy=None,
+            compression=None,
+            max_size=None,
+            local_addr=(self.address, 0),
         ) as socket:
             await socket.recv()
             yield socket

@@ -58,7 +58,7 @@ async def endless_heads(doors: Doors) -> None:
 
 async def bad_tokens(doors: Doors) -> None:
     """Call with tokens that nobody has signed."""
-    async with httpx2.AsyncClient(base_url=doors.http, timeout=20, trust_env=False) as client:
+    async with doors.client(32) as client:
 
         async def one(_: int) -> None:
             await client.get("/conversations", headers={"authorization": f"Bearer a.b.{secrets.token_hex(16)}"})

@@ -1,0 +1,78 @@
+"""Foreign records and attacks: each is what it says, and each is drawn as a fault."""
+
+from __future__ import annotations
+
+import io
+import random
+
+import pytest
+from PIL import Image
+
+from schemas.codec import Malformed, decode
+from schemas.events import BY_TOPIC
+from schemas.ids import new_id
+from verify.attacks import ATTACKS
+from verify.attacks.media import picture
+from verify.faults import FAULTS, schedule
+from verify.foreign_records import KINDS, KnownMessage, foreign_records
+
+KNOWN = KnownMessage(conversation_id=new_id(), message_id=new_id(), seq=7, sender_id="ann")
+CLAIMS = {"unknown-conversation", "next-seq", "far-seq", "same-place", "other-content", "other-place"}
+"""Kinds that are well-formed: only the store can tell that they are foreign."""
+
+
+def decodes(topic: str, value: bytes | None) -> bool:
+    try:
+        decode(topic, value)
+    except Malformed:
+        return False
+    return True
+
+
+def test_there_are_more_than_twenty_kinds():
+    assert len(KINDS) > 20 and set(KINDS) > CLAIMS
+
+
+@pytest.mark.parametrize("topic", BY_TOPIC)
+def test_a_topic_gets_a_record_of_every_kind(topic: str):
+    records = list(foreign_records(topic, KNOWN, random.Random(1)))
+    assert [record.kind for record in records] == list(KINDS)
+    assert all(record.topic == topic for record in records)
+    assert all(record.key or record.value for record in records)  # Kafka refuses a record of nothing
+
+
+@pytest.mark.parametrize("topic", BY_TOPIC)
+def test_claims_are_well_formed_and_near_to_what_the_store_has(topic: str):
+    for record in foreign_records(topic, KNOWN, random.Random(2)):
+        if record.kind in CLAIMS:
+            assert decodes(topic, record.value), record.kind
+        if record.kind in {"next-seq", "far-seq", "same-place", "other-content"}:
+            assert KNOWN.conversation_id.encode() in record.value
+            assert record.key == KNOWN.conversation_id.encode()
+
+
+@pytest.mark.parametrize("topic", BY_TOPIC)
+def test_bytes_that_are_no_event_are_malformed(topic: str):
+    broken = ("tombstone", "empty", "not-json", "not-utf8", "scalar", "array", "truncated", "nested")
+    for record in foreign_records(topic, KNOWN, random.Random(3), broken):
+        assert not decodes(topic, record.value), record.kind
+
+
+def test_a_dear_picture_is_small_and_valid():
+    content = picture(4_000, 3_000)
+    with Image.open(io.BytesIO(content)) as opened:
+        opened.load()
+        assert opened.size == (4_000, 3_000)
+    assert len(content) < 100_000
+
+
+def test_poison_and_attacks_are_faults():
+    assert {f"hostile-{name}" for name in ATTACKS} <= FAULTS.keys()
+    assert {"poison-message.created", "poison-receipt.recorded", "poison-message.sent"} <= FAULTS.keys()
+    assert [planned.fault for planned in schedule(1, ["poison-message.created"], 60)] == ["poison-message.created"]
+
+
+def test_two_attacks_never_run_at_once():
+    plan = schedule(3, ["hostile-frames", "hostile-searches"], 120)
+    first, second = plan
+    assert first.at_s + first.lasts_s < second.at_s
