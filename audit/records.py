@@ -12,12 +12,13 @@ from schemas.events import AnyEvent, MediaProcessed, MessageCreated, MessageSent
 def seen(record: Received) -> Seen | None:
     """Return the content of a record; None when it is no event that the audit knows."""
     try:
-        return _seen(decode(record.topic, record.key, record.value))
+        return content_of(decode(record.topic, record.key, record.value))
     except Malformed:
         return None
 
 
-def _seen(event: AnyEvent) -> Seen | None:
+def content_of(event: AnyEvent) -> Seen | None:
+    """Return what an event is about; None for a kind that the audit does not compare."""
     match event:
         case MessageCreated(message=m) | MessageSent(message=m):
             return Seen(m.message_id, m.message_id, m.conversation_id, m.seq, digest(m))

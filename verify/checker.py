@@ -17,6 +17,7 @@ from verify.rules.answers import (
     seqs_are_dense,
     stored_was_sent,
 )
+from verify.rules.foreign import audit_names_the_foreign
 from verify.rules.receipts import nothing_is_pending, statuses_follow_receipts, watermarks_are_bounded
 from verify.rules.screens import frames_say_what_was_sent, members_only, screens_are_whole, stay_end
 from verify.rules.violation import Rule, Violation
@@ -52,7 +53,7 @@ def judge(history: History, states: Sequence[FinalState]) -> list[Violation]:
     ]
     found += [_slow(fault) for fault in history.faults if fault.single and fault.recovery_s > RECOVERY_S]
     found += [Violation("I8/I13", "wrong", text) for text in history.regressions]
-    found += [Violation("audit", "wrong", text) for text in history.audit]
+    found += audit_names_the_foreign(history.audit, history.foreign, {state.conversation_id for state in states})
     found += [Violation("I16", "wrong", text) for text in history.leaks]
     if history.quiet_s is None:
         found += [Violation("I14", "wrong", f"still waiting at the end: {text}") for text in history.waiting]

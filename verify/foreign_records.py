@@ -229,6 +229,15 @@ def _other_place(body: Body, known: KnownMessage, rng: random.Random) -> None:
     body["conversationId"] = new_id()
 
 
+_CLAIMS: Mapping[str, _Change] = {
+    "unknown-conversation": _unknown_conversation,
+    "next-seq": _ahead(1),
+    "far-seq": _ahead(1_000_000),
+    "same-place": _same_place,
+    "other-content": _other_content,
+    "other-place": _other_place,
+}
+
 _CHANGES: Mapping[str, _Change] = {
     "without-field": _without_field,
     "other-type": _other_type,
@@ -244,12 +253,9 @@ _CHANGES: Mapping[str, _Change] = {
     "seq-beyond-json": _number(2**53 + 1),
     "seq-beyond-bigint": _number(2**63),
     "unknown-word": _unknown_word,
-    "unknown-conversation": _unknown_conversation,
-    "next-seq": _ahead(1),
-    "far-seq": _ahead(1_000_000),
-    "same-place": _same_place,
-    "other-content": _other_content,
-    "other-place": _other_place,
+    **_CLAIMS,
 }
 
 KINDS: tuple[str, ...] = (*_VALUES, *_KEYS, *_CHANGES)
+CLAIMS = frozenset(_CLAIMS)
+"""Kinds that are well-formed: only the store can tell that they are foreign."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 
+from audit.findings import Finding
 from verify.foreign_records import ForeignRecord, KnownMessage
 from verify.frames import Frames
 from verify.workload import DeviceSpec, RoomWorkload, Send
@@ -114,7 +115,7 @@ class History:
     """Work that was still waiting then."""
     regressions: list[str] = field(default_factory=list)
     """Statuses and watermarks that went back."""
-    audit: list[str] = field(default_factory=list)
+    audit: list[Finding] = field(default_factory=list)
     """Findings of an audit at the end."""
     leaks: list[str] = field(default_factory=list)
     """Logs that hold a secret or a content."""

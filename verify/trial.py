@@ -24,6 +24,7 @@ from adapters.postgres.audit import PostgresAudit
 from adapters.postgres.pool import Pool, open_pool
 from adapters.postgres.snapshot import SnapshotReader
 from audit.auditor import Audit
+from audit.findings import Finding
 from audit.topic_checks import CREATED
 from schemas.topics import stages
 from stack.errors import OperatorError
@@ -157,7 +158,8 @@ class Trial:
             since = datetime.now(UTC)
             states = await run.go(self._workloads(), nemesis, observe)
             progress.say("at rest; judging")
-            history.audit = await _audited(pool, running.kafka, since, [t.conversation_id for t in states])
+            judged = [state.conversation_id for state in states]
+            history.audit = await _audited(pool, running.kafka, since, judged)
         history.leaks = find_leaks(testbed.logs, self._canaries(running.jwt_secret, token, history))
         return report(history, judge(history, states), time.monotonic() - began)
 
@@ -191,9 +193,9 @@ def _doors(stack: RunningStack) -> tuple[list[str], list[str]]:
     return [stack.http_url], [stack.ws_url]
 
 
-async def _audited(pool: Pool, kafka: str, since: datetime, conversation_ids: Sequence[str]) -> list[str]:
+async def _audited(pool: Pool, kafka: str, since: datetime, conversation_ids: Sequence[str]) -> list[Finding]:
     """Return the findings of an audit that allows nothing to be under way."""
     async with open_reader(kafka) as reader:
         commits = partial(committed, kafka, stages(), CREATED)
         found = await Audit(PostgresAudit(pool), reader, commits, since, 0.0, frozenset(conversation_ids)).run()
-    return [f"{f.check}: {f.kind.value}, {f.text} {f.conversation_id} seq {f.seq}" for f in found.findings]
+    return found.findings

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from audit.findings import Finding, Kind
 from schemas import frames
 from schemas.messages import Change, ChangeKind
 from tests import make
@@ -256,7 +257,8 @@ def test_what_fell_leaked_or_did_not_rest_is_told():
         InjectedFault("kill", 1, 1, True, recovery_s=RECOVERY_S + 1),
         InjectedFault("hole", 1, 9, False, recovery_s=RECOVERY_S + 1),
     ]
-    history = History("v", 1, faults=faults, waiting=["3 rows"], regressions=["x"], leaks=["a log"], audit=["missing"])
+    missing = Finding(check="search", kind=Kind.MISSING, text="it has no search document")
+    history = History("v", 1, faults=faults, waiting=["3 rows"], regressions=["x"], leaks=["a log"], audit=[missing])
     assert [v.invariant for v in judge(history, [])] == ["I14", "I8/I13", "audit", "I16", "I14"]
 
 

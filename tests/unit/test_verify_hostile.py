@@ -8,17 +8,17 @@ import random
 import pytest
 from PIL import Image
 
+from audit.findings import Finding, Kind
 from schemas.codec import Malformed, decode
 from schemas.events import BY_TOPIC
 from schemas.ids import new_id
 from verify.attacks import ATTACKS
 from verify.attacks.media import picture
 from verify.faults import FAULTS, schedule
-from verify.foreign_records import KINDS, KnownMessage, foreign_records
+from verify.foreign_records import CLAIMS, KINDS, KnownMessage, foreign_records
+from verify.rules.foreign import audit_names_the_foreign
 
 KNOWN = KnownMessage(conversation_id=new_id(), message_id=new_id(), seq=7, sender_id="ann")
-CLAIMS = {"unknown-conversation", "next-seq", "far-seq", "same-place", "other-content", "other-place"}
-"""Kinds that are well-formed: only the store can tell that they are foreign."""
 
 
 def decodes(topic: str, value: bytes | None) -> bool:
@@ -76,3 +76,26 @@ def test_two_attacks_never_run_at_once():
     plan = schedule(3, ["hostile-frames", "hostile-searches"], 120)
     first, second = plan
     assert first.at_s + first.lasts_s < second.at_s
+
+
+def finding(record, check: str = "message.created") -> Finding:
+    message = decode(record.topic, record.key, record.value).message
+    return Finding(
+        check=check,
+        kind=Kind.PHANTOM,
+        conversation_id=message.conversation_id,
+        seq=message.seq,
+        message_id=message.message_id,
+        text="the store has nothing of this id",
+    )
+
+
+def test_the_audit_must_name_each_foreign_claim_and_nothing_else():
+    foreign = list(foreign_records("message.created", KNOWN, random.Random(4)))
+    judged = [KNOWN.conversation_id]
+    named = [finding(record) for record in foreign if record.kind in CLAIMS]
+    assert not list(audit_names_the_foreign(named, foreign, judged))
+    (missing,) = audit_names_the_foreign([f for f in named if f.seq != KNOWN.seq + 1], foreign, judged)
+    assert "next-seq" in missing.text
+    (extra,) = audit_names_the_foreign([*named, finding(foreign[-1], "search")], foreign, judged)
+    assert extra.text.startswith("search: phantom")
