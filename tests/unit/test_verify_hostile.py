@@ -15,15 +15,15 @@ from schemas.ids import new_id
 from verify.attacks import ATTACKS
 from verify.attacks.media import picture
 from verify.faults import FAULTS, schedule
-from verify.foreign_records import CLAIMS, KINDS, KnownMessage, foreign_records
+from verify.foreign_records import CLAIMS, KINDS, ForeignRecord, KnownMessage, foreign_records
 from verify.rules.foreign import audit_names_the_foreign
 
 KNOWN = KnownMessage(conversation_id=new_id(), message_id=new_id(), seq=7, sender_id="ann")
 
 
-def decodes(topic: str, value: bytes | None) -> bool:
+def decodes(record: ForeignRecord) -> bool:
     try:
-        decode(topic, value)
+        decode(record.topic, record.key, record.value)
     except Malformed:
         return False
     return True
@@ -45,7 +45,7 @@ def test_a_topic_gets_a_record_of_every_kind(topic: str):
 def test_claims_are_well_formed_and_near_to_what_the_store_has(topic: str):
     for record in foreign_records(topic, KNOWN, random.Random(2)):
         if record.kind in CLAIMS:
-            assert decodes(topic, record.value), record.kind
+            assert decodes(record), record.kind
         if record.kind in {"next-seq", "far-seq", "same-place", "other-content"}:
             assert KNOWN.conversation_id.encode() in record.value
             assert record.key == KNOWN.conversation_id.encode()
@@ -55,7 +55,7 @@ def test_claims_are_well_formed_and_near_to_what_the_store_has(topic: str):
 def test_bytes_that_are_no_event_are_malformed(topic: str):
     broken = ("tombstone", "empty", "not-json", "not-utf8", "scalar", "array", "truncated", "nested")
     for record in foreign_records(topic, KNOWN, random.Random(3), broken):
-        assert not decodes(topic, record.value), record.kind
+        assert not decodes(record), record.kind
 
 
 def test_a_dear_picture_is_small_and_valid():
