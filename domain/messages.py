@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,9 @@ class Messages(Protocol):
 
     async def one(self, message_id: str, user_id: str) -> Message | None:
         """Return the message, for a member of its conversation. Raises Unavailable."""
+
+    async def find(self, message_ids: Sequence[str]) -> Mapping[str, Message]:
+        """Return the messages that exist, by id, in one query, whoever may read them. Raises Unavailable."""
 
     async def receipts(self, message_id: str) -> Sequence[MemberReceipt]:
         """Return the status of the message with each other member, by name. Raises Unavailable."""

@@ -34,7 +34,7 @@ class Index(Protocol):
     """Search index in the store."""
 
     async def put(self, messages: Sequence[Message]) -> None:
-        """Add the messages. Idempotent: a row is keyed by message and versioned by seq. Raises Unavailable."""
+        """Add the messages. Idempotent: a row is keyed by message, and becomes as given. Raises Unavailable."""
 
 
 class Search(Protocol):

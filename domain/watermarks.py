@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from schemas.ids import NO_DEVICE
-from schemas.messages import Status
+from schemas.messages import Message, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +51,39 @@ class WatermarkAdvance:
     notify: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Advances:
+    """Watermarks that were stored, and the marks that the store contradicts: of no member, or beyond the head."""
+
+    advances: Sequence[WatermarkAdvance]
+    refused: Sequence[Watermark]
+
+
+def split(marks: Sequence[Watermark], heads: Mapping[tuple[str, str], int]) -> tuple[list[Watermark], list[Watermark]]:
+    """Return the marks that may be true, and those that cannot be.
+
+    ``heads``: (conversation, member) → the conversation's head.
+    """
+    possible, refused = list[Watermark](), list[Watermark]()
+    for mark in marks:
+        head = heads.get((mark.conversation_id, mark.user_id), -1)
+        (possible if max(mark.delivered_seq, mark.read_seq) <= head else refused).append(mark)
+    return possible, refused
+
+
 class Statuses(Protocol):
     """Store of statuses and watermarks."""
 
-    async def mark_sent(self, message_ids: Sequence[str]) -> None:
-        """Set pending messages to sent; further statuses stay. Raises Unavailable."""
+    async def mark_sent(self, claimed: Sequence[Message]) -> Mapping[str, Message]:
+        """Set pending messages to sent, where the store has them in the claimed places; further statuses stay.
 
-    async def advance(self, marks: Sequence[Watermark], everybody_up_to: int) -> Sequence[WatermarkAdvance]:
+        Returns the messages with these ids that the store has, by id. Raises Unavailable.
+        """
+
+    async def advance(self, marks: Sequence[Watermark], everybody_up_to: int) -> Advances:
         """Raise the watermarks of devices, and those of members to their maximum, and the statuses of others' messages.
 
-        Watermarks never fall, and never pass the head. A mark that equals the current watermark is returned again, so
-        that a crash before its event was published costs nothing; an older one is not. Raises Unavailable.
+        Watermarks never fall. A mark of no member or beyond the head moves nothing. One that equals the current
+        watermark is returned again, so that a crash before its event was published costs nothing; an older one is not.
+        Raises Unavailable.
         """

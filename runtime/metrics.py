@@ -10,6 +10,9 @@ LOG_LOSSES = Counter("millrace_log_losses_total", "Losses of log records that th
 REPUBLISHED = Counter("millrace_republished_events_total", "Outbox rows owed again after a loss of log records")
 RECORDS = Counter("millrace_stage_records_total", "Records finished", ["stage"])
 DEAD_LETTERS = Counter("millrace_stage_dead_letters_total", "Records set aside as dead letters", ["stage"])
+DROPPED = Counter(
+    "millrace_stage_dropped_records_total", "Receipts dropped: of no member, or beyond the head", ["stage"]
+)
 RETRIES = Counter("millrace_stage_retries_total", "Attempts repeated after transient trouble", ["stage"])
 LAG = Gauge("millrace_stage_lag", "Records of this worker's partitions that are not committed yet", ["stage"])
 BATCH_SECONDS = Histogram(

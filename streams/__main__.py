@@ -13,6 +13,7 @@ import uvloop
 from adapters.kafka.admin import wait_for_topics
 from adapters.kafka.producer import open_log
 from adapters.postgres.epochs import PostgresEpochs
+from adapters.postgres.messages import PostgresMessages
 from adapters.postgres.pool import Pool, open_pool
 from runtime.health import operator_server
 from runtime.lifecycle import freeze_gc, until_told_to_stop
@@ -46,7 +47,7 @@ async def _notification(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
 
     url = settings.redis.url.get_secret_value()
     async with open_registry(url, node=settings.node, lease_s=settings.gateway.lease_s) as registry:
-        yield create(PostgresNotifications(pool), registry)
+        yield create(PostgresNotifications(pool), registry, PostgresMessages(pool))
 
 
 @asynccontextmanager
@@ -55,7 +56,7 @@ async def _analytics(_: Settings, pool: Pool) -> AsyncIterator[Stage]:
     from adapters.postgres.parking import PostgresParking
     from streams.stages.analytics import create
 
-    yield create(PostgresCounts(pool), PostgresParking(pool, "analytics"))
+    yield create(PostgresCounts(pool), PostgresParking(pool, "analytics"), PostgresMessages(pool))
 
 
 @asynccontextmanager
@@ -65,7 +66,7 @@ async def _media(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
     from streams.media.probe import probe
     from streams.stages.media import create
 
-    yield create(PostgresMedia(pool), open_blobs(settings.data_dir / "media"), probe)
+    yield create(PostgresMedia(pool), open_blobs(settings.data_dir / "media"), probe, PostgresMessages(pool))
 
 
 @asynccontextmanager
@@ -73,7 +74,7 @@ async def _search(_: Settings, pool: Pool) -> AsyncIterator[Stage]:
     from adapters.postgres.search import PostgresSearch
     from streams.stages.search import create
 
-    yield create(PostgresSearch(pool))
+    yield create(PostgresSearch(pool), PostgresMessages(pool))
 
 
 ADAPTERS: dict[str, Open] = {

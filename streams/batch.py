@@ -30,16 +30,29 @@ _APPEND_MAX = 5_000
 """Records of one append: a room of thousands makes as many notifications of one message."""
 _ATTEMPTS = 2  # a record that fails so often, the last time alone, can never work
 
-Handle: TypeAlias = Callable[[Sequence[AnyEvent]], Awaitable[Sequence[AnyEvent]]]
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An event that the store contradicts: it has no effect, and holds up nobody.
+
+    ``keep``: as a dead letter; else it is only counted. ``reason`` names no value.
+    """
+
+    event: AnyEvent
+    reason: str
+    keep: bool = True
+
+
+Handle: TypeAlias = Callable[[Sequence[AnyEvent]], Awaitable[Sequence[AnyEvent | Refused]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A name (also the consumer group), the events that it reads and writes, and its rule: events in, completions out.
 
-    ``handle`` may get a batch again, wholly or in part, after a crash: its effect is idempotent and it returns the
-    same completions. It raises Unavailable for what may work later; anything else is taken for a record that can
-    never work.
+    A record is a claim, and only the store knows whether it is true: ``handle`` returns Refused for what is not.
+    It may get a batch again, wholly or in part, after a crash: its effect is idempotent and it returns the same
+    completions. It raises Unavailable for what may work later; anything else is taken for a record that can never work.
     """
 
     name: str
@@ -63,17 +76,37 @@ class Result:
 
     events: list[AnyEvent] = field(default_factory=list)
     letters: list[Record] = field(default_factory=list)
+    dropped: int = 0
+    """Records that were refused and not kept."""
     aside: dict[str, SetAside] = field(default_factory=dict)
     """Records that were set aside, by conversation, where order matters."""
 
     def set_aside(self, stage: Stage, item: _Item, cause: str, *, attempts: int) -> None:
         """Set a record aside that is handled no more; a cause other than PARKED means that it failed."""
         consumed, event = item
-        self.letters.append(dead_letter(stage.name, consumed, cause, attempts=attempts))
+        self.write_letter(stage, consumed, cause, attempts=attempts)
         if stage.parking is not None and is_uuid(event.conversation_id):
             id_, failed = event.conversation_id, cause != PARKED
             had = self.aside.get(id_, SetAside(id_, cause, 0, 0))
             self.aside[id_] = SetAside(id_, had.cause, had.failures + failed, had.letters + 1)
+
+    def write_letter(self, stage: Stage, consumed: ConsumerRecord, cause: str, *, attempts: int) -> None:
+        """Set a record aside that has no place in an order: its conversation goes on."""
+        self.letters.append(dead_letter(stage.name, consumed, cause, attempts=attempts))
+        if cause != PARKED:  # what parked its conversation has been logged
+            _log_set_aside(stage, consumed, cause)
+
+    def take(self, stage: Stage, items: Sequence[_Item], outcome: Sequence[AnyEvent | Refused]) -> None:
+        """Take what the rule returned for these items. Raises TypeError for an event that is not declared."""
+        self.events += _declared(stage, [event for event in outcome if not isinstance(event, Refused)])
+        refused = {id(one.event): one for one in outcome if isinstance(one, Refused)}
+        for consumed, event in items if refused else ():
+            if (one := refused.get(id(event))) is None:
+                continue
+            if one.keep:
+                self.write_letter(stage, consumed, one.reason, attempts=1)
+            else:
+                self.dropped += 1
 
 
 _Item: TypeAlias = tuple[ConsumerRecord, AnyEvent]
@@ -90,6 +123,7 @@ async def process(stage: Stage, batch: Sequence[ConsumerRecord], log: EventLog, 
         result = await _process(stage, part, log, retry)
         whole.events += result.events
         whole.letters += result.letters
+        whole.dropped += result.dropped
     return whole
 
 
@@ -109,8 +143,8 @@ async def _process(stage: Stage, batch: Sequence[ConsumerRecord], log: EventLog,
     for consumed in batch:
         try:
             items.append((consumed, decode(consumed.topic, consumed.key, consumed.value)))
-        except Malformed as exc:  # it has no place in an order
-            result.letters.append(dead_letter(stage.name, consumed, str(exc), attempts=1))
+        except Malformed as exc:
+            result.write_letter(stage, consumed, str(exc), attempts=1)
     await _handle(stage, await _not_parked(stage, items, retry, result), retry, result)
     completions = [record(event, producer=f"millrace/{stage.name}") for event in result.events]
     written = [*completions, *result.letters]
@@ -166,8 +200,8 @@ async def _handle(
     events = [event for _, event in items]
     try:
         # One record is retried for long. Of several it may be that they are too many for the time that they have.
-        completions = await (retry.call if len(items) == 1 else retry.attempt)(lambda: stage.handle(events))
-        result.events += _declared(stage, completions)
+        outcome = await (retry.call if len(items) == 1 else retry.attempt)(lambda: stage.handle(events))
+        result.take(stage, items, outcome)
     except (RetriesExhausted, PartitionRevoked):
         raise
     except Unavailable:
@@ -177,12 +211,22 @@ async def _handle(
         await _handle(stage, items[middle:], retry, result, attempt=attempt)
     except Exception as exc:  # a bug, or one record that can never work: find it, spare the others
         if len(items) == 1 and attempt >= _ATTEMPTS:
-            _note_failure(stage, items[0], exc)
             result.set_aside(stage, items[0], _cause(exc), attempts=attempt)
             return
-        middle = len(items) // 2  # of one record: nothing, and the record again
-        await _handle(stage, items[:middle], retry, result, attempt=attempt + 1)
-        await _handle(stage, items[middle:], retry, result, attempt=attempt + 1)
+        _log.debug("batch_apart", stage=stage.name, records=len(items), reason=_cause(exc))
+        for part in _apart(items):
+            await _handle(stage, part, retry, result, attempt=attempt + 1)
+
+
+def _apart(items: Sequence[_Item]) -> Sequence[Sequence[_Item]]:
+    """Return the items of each conversation, in order; of a single conversation, each item alone.
+
+    So every other conversation of a batch pays one transaction more, however many records of others can never work.
+    """
+    conversations: dict[str, list[_Item]] = {}
+    for item in items:
+        conversations.setdefault(item[1].conversation_id, []).append(item)
+    return list(conversations.values()) if len(conversations) > 1 else [[item] for item in items]
 
 
 def _declared(stage: Stage, completions: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
@@ -202,16 +246,14 @@ def _not_failed(stage: Stage, items: Sequence[_Item], result: Result) -> Sequenc
     return [item for item in items if item[1].conversation_id not in failed]
 
 
-def _note_failure(stage: Stage, item: _Item, exc: Exception) -> None:
-    consumed, event = item
-    _log.debug(
-        "record_failed",
+def _log_set_aside(stage: Stage, consumed: ConsumerRecord, reason: str) -> None:
+    _log.warning(
+        "record_set_aside",
         stage=stage.name,
-        conversation_id=event.conversation_id,
         topic=consumed.topic,
         partition=consumed.partition,
         offset=consumed.offset,
-        reason=_cause(exc),
+        reason=reason,
     )
 
 

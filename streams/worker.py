@@ -23,7 +23,7 @@ from faust.tables.manager import TableManager
 from domain.errors import Unavailable
 from domain.event_log import EventLog
 from domain.log_position import Epochs
-from runtime.metrics import BATCH_SECONDS, DEAD_LETTERS, LAG, RECORDS, RETRIES
+from runtime.metrics import BATCH_SECONDS, DEAD_LETTERS, DROPPED, LAG, RECORDS, RETRIES
 from streams import faust_consumer
 from streams.batch import Stage, process
 from streams.dead_letters import ConsumerRecord
@@ -179,9 +179,8 @@ class Worker:
         seconds = time.perf_counter() - began
         BATCH_SECONDS.labels(name).observe(seconds)
         _log.debug("batch_done", stage=name, ms=round(seconds * 1000, 1), **_span(fresh))
-        if result.letters:
-            DEAD_LETTERS.labels(name).inc(len(result.letters))
-            _log.warning("dead_letters_written", stage=name, count=len(result.letters), **_span(fresh))
+        DEAD_LETTERS.labels(name).inc(len(result.letters))
+        DROPPED.labels(name).inc(result.dropped)
 
     def _drop(self, events: Sequence[Any], reason: str) -> None:
         """Leave events unacknowledged: the worker that has their partition then reads them again."""

@@ -13,7 +13,7 @@ from domain.analytics import MinuteCount, Total
 from domain.changes import media_entry
 from domain.media import Media, MediaInfo
 from domain.notifications import NotificationDraft
-from domain.watermarks import Watermark, WatermarkAdvance, merge, of_members
+from domain.watermarks import Advances, Watermark, WatermarkAdvance, merge, of_members, split
 from schemas.clock import now
 from schemas.events import MediaProcessed
 from schemas.messages import Message, Status
@@ -27,10 +27,15 @@ class MemoryStatuses:
 
     tables: Tables
 
-    async def mark_sent(self, message_ids: Sequence[str]) -> None:
-        for message_id in message_ids:
-            if message_id in self.tables.messages:
-                self._raise(message_id, Status.SENT)
+    async def mark_sent(self, claimed: Sequence[Message]) -> Mapping[str, Message]:
+        found = {
+            m.message_id: self.tables.messages[m.message_id] for m in claimed if m.message_id in self.tables.messages
+        }
+        for message in claimed:
+            stored = found.get(message.message_id)
+            if stored and (stored.conversation_id, stored.seq) == (message.conversation_id, message.seq):
+                self._raise(message.message_id, Status.SENT)
+        return found
 
     def _raise(self, message_id: str, status: Status) -> bool:
         message = self.tables.messages[message_id]
@@ -39,28 +44,31 @@ class MemoryStatuses:
         self.tables.messages[message_id] = msgspec.structs.replace(message, status=status.wire)
         return True
 
-    async def advance(self, marks: Sequence[Watermark], everybody_up_to: int) -> Sequence[WatermarkAdvance]:
+    async def advance(self, marks: Sequence[Watermark], everybody_up_to: int) -> Advances:
         advances = {Status.DELIVERED: list[WatermarkAdvance](), Status.READ: list[WatermarkAdvance]()}
-        mine = [m for m in marks if m.user_id in self.tables.members.get(m.conversation_id, {})]
+        heads = {
+            (id_, user): self.tables.conversations[id_].last_seq
+            for id_, users in self.tables.members.items()
+            for user in users
+        }
+        mine, refused = split(marks, heads)
         for mark in merge(mine):
             self._raise_device(mark)
         for mark in of_members(mine):
             for moved in self._fold_one(mark, everybody_up_to):
                 advances[moved.status].append(moved)
-        return [*advances[Status.DELIVERED], *advances[Status.READ]]
+        return Advances([*advances[Status.DELIVERED], *advances[Status.READ]], refused)
 
     def _raise_device(self, mark: Watermark) -> None:
         key = (mark.conversation_id, mark.user_id, mark.device)
-        head = self.tables.conversations[mark.conversation_id].last_seq
         delivered, read = self.tables.device_receipts.get(key, (0, 0))
-        raised = max(delivered, min(mark.delivered_seq, head)), max(read, min(mark.read_seq, head))
-        self.tables.device_receipts[key] = raised
+        if mark.delivered_seq:
+            self.tables.device_receipts[key] = max(delivered, mark.delivered_seq), max(read, mark.read_seq)
 
     def _fold_one(self, mark: Watermark, everybody_up_to: int) -> list[WatermarkAdvance]:
         key = (mark.conversation_id, mark.user_id)
-        head = self.tables.conversations[mark.conversation_id].last_seq
         old_delivered, old_read = self.tables.receipts.get(key, (0, 0))
-        given = min(max(mark.delivered_seq, mark.read_seq), head), min(mark.read_seq, head)
+        given = max(mark.delivered_seq, mark.read_seq), mark.read_seq
         late = not ((given[0] >= old_delivered and given[0]) or (given[1] >= old_read and given[1]))
         if late:
             return []
@@ -153,9 +161,7 @@ class MemoryIndex:
 
     async def put(self, messages: Sequence[Message]) -> None:
         for message in messages:
-            had = self.documents.get(message.message_id)
-            if had is None or had.seq < message.seq:
-                self.documents[message.message_id] = message
+            self.documents[message.message_id] = message
 
 
 @dataclass(slots=True)

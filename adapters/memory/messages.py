@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adapters.memory.tables import Tables
@@ -37,6 +37,9 @@ class MemoryMessages:
         if message is None or user_id not in self.tables.members[message.conversation_id]:
             return None
         return message
+
+    async def find(self, message_ids: Sequence[str]) -> Mapping[str, Message]:
+        return {id_: self.tables.messages[id_] for id_ in message_ids if id_ in self.tables.messages}
 
     async def receipts(self, message_id: str) -> Sequence[MemberReceipt]:
         message = self.tables.messages.get(message_id)

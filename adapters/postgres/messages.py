@@ -41,6 +41,10 @@ class PostgresMessages:
         found = await self._all("one", {"message_id": message_id, "user_id": user_id})
         return rows.message(found[0]) if found else None
 
+    async def find(self, message_ids: Sequence[str]) -> Mapping[str, Message]:
+        found = await self._all("find", {"ids": list(message_ids)})
+        return {row[0]: rows.message(row) for row in found}
+
     async def receipts(self, message_id: str) -> Sequence[MemberReceipt]:
         return [_receipt(*row) for row in await self._all("receipts", {"message_id": message_id})]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from adapters.postgres import rows
 from adapters.postgres.pool import Connection, Pool, connection, transaction
 from adapters.postgres.statements import load
-from domain.watermarks import Watermark, WatermarkAdvance, merge, of_members
-from schemas.messages import Status
+from domain.watermarks import Advances, Watermark, WatermarkAdvance, of_members, split
+from schemas.messages import Message, Status
 
 _SQL = load("statuses")
 
@@ -38,20 +39,26 @@ class PostgresStatuses:
 
     pool: Pool
 
-    async def mark_sent(self, message_ids: Sequence[str]) -> None:
+    async def mark_sent(self, claimed: Sequence[Message]) -> Mapping[str, Message]:
+        columns = {
+            "ids": [message.message_id for message in claimed],
+            "conversations": [message.conversation_id for message in claimed],
+            "seqs": [message.seq for message in claimed],
+        }
         async with connection(self.pool) as conn:
-            await conn.execute(_SQL["mark_sent"], {"ids": list(message_ids)})
+            cursor = await conn.execute(_SQL["mark_sent"], columns)
+            return {row[0]: rows.message(row) for row in await cursor.fetchall()}
 
-    async def advance(self, marks: Sequence[Watermark], everybody_up_to: int) -> Sequence[WatermarkAdvance]:
+    async def advance(self, marks: Sequence[Watermark], everybody_up_to: int) -> Advances:
         async with transaction(self.pool) as conn:
-            await _raise_devices(conn, merge(marks))
-            ranges = await _raise_watermarks(conn, of_members(marks))
+            possible, refused = split(marks, await _raise_devices(conn, marks))
+            ranges = await _raise_watermarks(conn, of_members(possible)) if possible else []
             advances: list[WatermarkAdvance] = []
             for status in (Status.DELIVERED, Status.READ):
                 advances += await _raise_statuses(
                     conn, [r for r in ranges if r.status is status], status, everybody_up_to
                 )
-        return advances
+        return Advances(advances, refused)
 
 
 def _given(marks: Sequence[Watermark]) -> dict[str, list[str] | list[int]]:
@@ -63,8 +70,10 @@ def _given(marks: Sequence[Watermark]) -> dict[str, list[str] | list[int]]:
     }
 
 
-async def _raise_devices(conn: Connection, marks: Sequence[Watermark]) -> None:
-    await conn.execute(_SQL["raise_devices"], {**_given(marks), "devices": [m.device for m in marks]})
+async def _raise_devices(conn: Connection, marks: Sequence[Watermark]) -> dict[tuple[str, str], int]:
+    """Raise the watermarks of devices; return the heads of the members' conversations, for the rest."""
+    cursor = await conn.execute(_SQL["raise_devices"], {**_given(marks), "devices": [m.device for m in marks]})
+    return {(conversation, user): head for conversation, user, head in await cursor.fetchall()}
 
 
 async def _raise_watermarks(conn: Connection, marks: Sequence[Watermark]) -> list[_Range]:

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from domain.analytics import Counts, MinuteCount
+from domain.messages import Messages
 from domain.parking import Parking
 from schemas.clock import now
 from schemas.events import AnyEvent, ConversationCounted, MessageCreated
 from schemas.messages import Message
 from streams.batch import Stage
 from streams.lanes import THROUGHPUT
+from streams.stored_messages import WithStoredMessages
 
 
 def tick(message: Message) -> MinuteCount:
@@ -39,7 +41,8 @@ class HandleAnalytics:
         ]
 
 
-def create(counts: Counts, parking: Parking) -> Stage:
+def create(counts: Counts, parking: Parking, messages: Messages) -> Stage:
     """Return the stage ``analytics``. A conversation's cursor passes over nothing, so no failure is overtaken."""
     reads, writes = (MessageCreated,), (ConversationCounted,)
-    return Stage("analytics", reads, writes, HandleAnalytics(counts), parking, policy=THROUGHPUT)
+    rule = WithStoredMessages(messages, HandleAnalytics(counts))
+    return Stage("analytics", reads, writes, rule, parking, policy=THROUGHPUT)

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from domain.media import Blobs, Media, MediaFiles, MediaInfo
+from domain.messages import Messages
 from schemas.events import AnyEvent, MediaProcessed, MessageCreated
 from schemas.messages import Message
 from streams.batch import Stage
 from streams.lanes import BatchPolicy
+from streams.stored_messages import WithStoredMessages
 
 Probe: TypeAlias = Callable[[bytes, str], Awaitable[MediaInfo]]
 """Probe of bytes under a file's name. It never fails on bad files: ``error`` says what is wrong with them."""
@@ -65,8 +67,9 @@ class HandleMedia:
         return info
 
 
-def create(files: MediaFiles, blobs: Blobs, probe: Probe) -> Stage:
+def create(files: MediaFiles, blobs: Blobs, probe: Probe, messages: Messages) -> Stage:
     """Return the stage ``media``."""
     # Pictures are dear: few at a time. A batch that takes too long is tried in parts, and what was seen is remembered.
     policy = BatchPolicy(lanes=4, batch=10, gather_s=0.2)
-    return Stage("media", (MessageCreated,), (MediaProcessed,), HandleMedia(files, blobs, probe), policy=policy)
+    rule = WithStoredMessages(messages, HandleMedia(files, blobs, probe))
+    return Stage("media", (MessageCreated,), (MediaProcessed,), rule, policy=policy)

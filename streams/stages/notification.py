@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from domain.messages import Messages
 from domain.notifications import NotificationDraft, Notifications
 from domain.presence import Registry
 from schemas.clock import now
@@ -17,6 +18,7 @@ from schemas.ids import new_id
 from schemas.messages import Message
 from streams.batch import Stage
 from streams.lanes import THROUGHPUT
+from streams.stored_messages import WithStoredMessages
 
 
 def recipients(message: Message, members: Mapping[str, int], connected: frozenset[str]) -> list[str]:
@@ -61,7 +63,7 @@ def _sent(notice: NotificationDraft) -> NotificationSent:
     )
 
 
-def create(notifications: Notifications, registry: Registry) -> Stage:
+def create(notifications: Notifications, registry: Registry, messages: Messages) -> Stage:
     """Return the stage ``notification``."""
-    rule = HandleNotification(notifications, registry)
+    rule = WithStoredMessages(messages, HandleNotification(notifications, registry))
     return Stage("notification", (MessageCreated,), (NotificationSent,), rule, policy=THROUGHPUT)

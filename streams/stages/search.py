@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from domain.messages import Messages
 from domain.search import Index
 from schemas.clock import now
 from schemas.events import AnyEvent, MessageCreated, SearchIndexed
 from streams.batch import Stage
 from streams.lanes import THROUGHPUT
+from streams.stored_messages import WithStoredMessages
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class HandleSearch:
         ]
 
 
-def create(index: Index) -> Stage:
+def create(index: Index, messages: Messages) -> Stage:
     """Return the stage ``search``."""
-    return Stage("search", (MessageCreated,), (SearchIndexed,), HandleSearch(index), policy=THROUGHPUT)
+    rule = WithStoredMessages(messages, HandleSearch(index))
+    return Stage("search", (MessageCreated,), (SearchIndexed,), rule, policy=THROUGHPUT)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from domain.watermarks import Statuses, Watermark, WatermarkAdvance, merge
+from domain.watermarks import Statuses, Watermark, WatermarkAdvance
 from schemas.clock import now
 from schemas.events import MAX_NAMED, AnyEvent, MessageCreated, MessageSent, MessageStatus, ReceiptRecorded
 from schemas.messages import Status
-from streams.batch import Stage
+from streams.batch import Refused, Stage
+from streams.stored_messages import resolve
 
 EVERYBODY_UP_TO = 32
 """In conversations of at most so many members, senders get each member's watermark; in larger ones only those that move
@@ -23,30 +24,49 @@ a message's own status."""
 
 
 def watermarks_of(receipts: Iterable[ReceiptRecorded]) -> list[Watermark]:
-    """Return one watermark for each device of a member: the highest of each kind."""
-    return merge(Watermark(r.conversation_id, r.user_id, r.delivered_seq, r.read_seq, r.device) for r in receipts)
+    """Return the watermark of each receipt. Read implies delivered."""
+    return [
+        Watermark(r.conversation_id, r.user_id, max(r.delivered_seq, r.read_seq), r.read_seq, r.device)
+        for r in receipts
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class HandleStatus:
-    """Rule of the stage: messages become sent, receipts become watermarks."""
+    """Rule of the stage: messages become sent, receipts become watermarks.
+
+    What passes on as sent is the store's message: it is shown to people.
+    """
 
     statuses: Statuses
 
-    async def __call__(self, events: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
-        created = [event.message for event in events if isinstance(event, MessageCreated)]
-        marks = watermarks_of(event for event in events if isinstance(event, ReceiptRecorded))
+    async def __call__(self, events: Sequence[AnyEvent]) -> Sequence[AnyEvent | Refused]:
+        created = [event for event in events if isinstance(event, MessageCreated)]
+        receipts = [event for event in events if isinstance(event, ReceiptRecorded)]
+        return [*(await self._send(created) if created else ()), *(await self._advance(receipts) if receipts else ())]
+
+    async def _send(self, created: Sequence[MessageCreated]) -> Sequence[AnyEvent | Refused]:
+        stored = await self.statuses.mark_sent([event.message for event in created])
+        resolved, refused = resolve(created, stored)
         at = now()
-        completions: list[AnyEvent] = []
-        if created:
-            await self.statuses.mark_sent([message.message_id for message in created])
-            completions += [
-                MessageSent(message=msgspec.structs.replace(message, status=Status.SENT.wire), sent_at=at)
-                for message in created
-            ]
-        if marks:
-            completions += [_event(moved, at) for moved in await self.statuses.advance(marks, EVERYBODY_UP_TO)]
-        return completions
+        sent = [
+            MessageSent(message=msgspec.structs.replace(event.message, status=Status.SENT.wire), sent_at=at)
+            for event in resolved
+            if isinstance(event, MessageCreated)
+        ]
+        return [*sent, *refused]
+
+    async def _advance(self, receipts: Sequence[ReceiptRecorded]) -> Sequence[AnyEvent | Refused]:
+        marks = watermarks_of(receipts)
+        moved = await self.statuses.advance(marks, EVERYBODY_UP_TO)
+        at, untrue = now(), set(moved.refused)
+        refused = [
+            # No dead letter: the next receipt says more, and one that comes after its member has left is usual.
+            Refused(receipt, "no such member, or beyond the head", keep=False)
+            for receipt, mark in zip(receipts, marks, strict=True)
+            if mark in untrue
+        ]
+        return [*(_event(advance, at) for advance in moved.advances), *refused]
 
 
 def _event(moved: WatermarkAdvance, at: str) -> MessageStatus:

@@ -118,7 +118,7 @@ async def test_what_the_stages_did_is_seen(world: World, pg_dsn: str):
     [message] = await world.send("hi")
     await world.relayed(pg_dsn)
     await PostgresSearch(world.pool).put([message])
-    await PostgresStatuses(world.pool).mark_sent([message.message_id])
+    await PostgresStatuses(world.pool).mark_sent([message])
     minute = message.created_at[:16] + ":00.000Z"
     await PostgresCounts(world.pool).add([MinuteCount(world.room, 1, minute)])
     notice = NotificationDraft(new_id(), message.message_id, world.room, 1, "bob")

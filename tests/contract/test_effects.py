@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
 
 from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryMedia, MemoryNotifications, MemoryStatuses
@@ -25,6 +26,7 @@ from domain.media import Media, MediaInfo
 from domain.notifications import NotificationDraft, Notifications
 from domain.search import Index
 from domain.watermarks import Statuses, Watermark, WatermarkAdvance
+from schemas.fields import MAX_SEQ
 from schemas.ids import new_id
 from schemas.messages import Message, Status
 from tests import make
@@ -51,7 +53,8 @@ class World:
         return outcome.message
 
     async def fold(self, user: str, delivered: int, read: int = 0, everybody: int = 32) -> list[WatermarkAdvance]:
-        return list(await self.statuses.advance([Watermark(self.room, user, delivered, read)], everybody))
+        moved = await self.statuses.advance([Watermark(self.room, user, delivered, read)], everybody)
+        return list(moved.advances)
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -112,30 +115,61 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
 async def test_status_moves_forward_and_never_back(world):
     message = await world.send()
     assert await world.status_of(message.message_id) == "pending"
-    await world.statuses.mark_sent([message.message_id])
+    await world.statuses.mark_sent([message])
     assert await world.status_of(message.message_id) == "sent"
     await world.fold("bob", 1)
     assert await world.status_of(message.message_id) == "delivered"
     await world.fold("bob", 1, 1)
     assert await world.status_of(message.message_id) == "read"
-    await world.statuses.mark_sent([message.message_id])
+    await world.statuses.mark_sent([message])
     await world.fold("carol", 1)
     assert await world.status_of(message.message_id) == "read"
+
+
+async def test_only_what_the_store_has_in_its_place_becomes_sent(world):
+    message = await world.send()
+    elsewhere = msgspec.structs.replace(message, seq=2)
+    foreign = make.message(conversation_id=world.room, seq=1)
+    forged = msgspec.structs.replace(message, content="I never said this", sender_id="eve", status="read")
+    assert await world.statuses.mark_sent([foreign]) == {}
+    assert await world.statuses.mark_sent([elsewhere, foreign]) == {message.message_id: message}
+    assert await world.status_of(message.message_id) == "pending"
+    assert await world.statuses.mark_sent([forged, forged]) == {message.message_id: message}
+    assert await world.status_of(message.message_id) == "sent"
+
+
+async def test_receipts_of_no_member_and_beyond_the_head_move_nothing_and_hide_no_true_one(world):
+    await world.send()
+    marks = [
+        Watermark(world.room, "bob", 1, 0, "phone"),
+        Watermark(world.room, "bob", MAX_SEQ, MAX_SEQ, "phone"),
+        Watermark(world.room, "eve", 1, 1),
+        Watermark(new_id(), "bob", 1, 1),
+        Watermark(world.room, "carol", 0, 0),
+    ]
+    moved = await world.statuses.advance(marks, 32)
+    assert [(m.user_id, m.status, m.seq) for m in moved.advances] == [("bob", Status.DELIVERED, 1)]
+    assert list(moved.refused) == marks[1:4]
+    assert await world.devices() == {"phone": (1, 0)}
+    assert await world.devices("carol") == {}
 
 
 async def test_a_receipt_may_come_before_its_message_is_sent(world):
     message = await world.send()
     [moved] = await world.fold("bob", 1)
     assert (moved.status, moved.message_ids) == (Status.DELIVERED, (message.message_id,))
-    await world.statuses.mark_sent([message.message_id])
+    await world.statuses.mark_sent([message])
     assert await world.status_of(message.message_id) == "delivered"
 
 
 async def test_a_watermark_never_falls_nor_passes_the_head(world):
     for _ in range(3):
         await world.send()
-    [moved] = await world.fold("bob", 99)
-    assert (moved.seq, moved.delivered_seq) == (3, 3)
+    beyond = Watermark(world.room, "bob", 4, 0)
+    moved = await world.statuses.advance([beyond, Watermark(world.room, "bob", 3, 0)], 32)
+    assert [(m.seq, m.delivered_seq) for m in moved.advances] == [(3, 3)]
+    assert moved.refused == [beyond]
+    assert await world.devices() == {"-": (3, 0)}
     assert await world.fold("bob", 2) == []
     [read] = await world.fold("bob", 0, 3)
     assert (read.status, read.delivered_seq, read.read_seq) == (Status.READ, 3, 3)
@@ -147,12 +181,12 @@ async def test_the_watermark_of_a_member_is_the_furthest_of_the_devices(world):
 
     async def fold(*receipts: tuple[str, int, int]) -> list[tuple[Status, int]]:
         marks = [Watermark(world.room, "bob", delivered, read, device) for device, delivered, read in receipts]
-        return [(m.status, m.seq) for m in await world.statuses.advance(marks, 32)]
+        return [(m.status, m.seq) for m in (await world.statuses.advance(marks, 32)).advances]
 
     assert await fold(("phone", 2, 0), ("desk", 4, 1), ("phone", 3, 0)) == [(Status.DELIVERED, 4), (Status.READ, 1)]
     assert await fold(("phone", 1, 0)) == []
     assert await world.devices() == {"phone": (3, 0), "desk": (4, 1)}
-    assert await fold(("phone", 99, 4)) == [(Status.DELIVERED, 5), (Status.READ, 4)]
+    assert await fold(("phone", 5, 4), ("desk", 6, 6)) == [(Status.DELIVERED, 5), (Status.READ, 4)]
     assert await world.devices() == {"phone": (5, 4), "desk": (4, 1)}
 
 

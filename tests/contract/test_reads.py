@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+import msgspec
 import pytest
 
 from adapters.memory.analytics import MemoryMinuteCounts
@@ -238,6 +239,15 @@ async def test_a_search_finds_words_by_their_beginning_for_members_only(world):
     scores = [hit.score for hit in hits]
     assert scores == sorted(scores, reverse=True)
     assert min(scores) > 0
+
+
+async def test_a_document_becomes_what_the_store_says(world):
+    message = await world.send("a fox")
+    await world.index.put([msgspec.structs.replace(message, content="a forged fox", seq=9, sender_id="eve")])
+    await world.index.put([message])
+    assert await world.find("forged") == []
+    assert [hit.message for hit in await world.find("fox")] == [message]
+    assert [hit.message for hit in await world.find("fox", sender_id="alice")] == [message]
 
 
 async def test_a_highlight_is_escaped_html(world):

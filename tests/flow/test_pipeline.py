@@ -9,6 +9,7 @@ import orjson
 from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
 from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
 from adapters.memory.log import MemoryLog
+from adapters.memory.messages import MemoryMessages
 from adapters.memory.parking import MemoryParking
 from adapters.memory.redis import MemoryRegistry
 from adapters.memory.tables import Tables
@@ -52,11 +53,12 @@ class Mill:
 
     def __post_init__(self) -> None:
         self.accept = Accept(MemoryIntake(self.tables), lambda _: None)
+        messages = MemoryMessages(self.tables)
         self.stages = [
             status.create(MemoryStatuses(self.tables)),
-            notification.create(MemoryNotifications(self.tables), self.registry),
-            analytics.create(MemoryCounts(), MemoryParking()),
-            search.create(MemoryIndex()),
+            notification.create(MemoryNotifications(self.tables), self.registry, messages),
+            analytics.create(MemoryCounts(), MemoryParking(), messages),
+            search.create(MemoryIndex(), messages),
         ]
 
     def connect(self, user: str) -> Screen:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adapters.memory.log import MemoryLog
 from domain.errors import Rejected, Unavailable
 from schemas.codec import record
 from schemas.events import AnyEvent, MessageCreated, MessageSent
 from streams import batch as stages
-from streams.batch import Stage, process
+from streams.batch import Refused, Stage, process
 from streams.dead_letters import ConsumerRecord
 from streams.lanes import BatchPolicy, Lanes
 from streams.retry import PartitionRevoked, RetriesExhausted, RetryPolicy
@@ -226,3 +230,56 @@ async def test_what_is_handed_out_turn_by_turn_is_one_batch():
             await asyncio.sleep(0)
     running.cancel()
     assert seen == [list(range(10))]
+
+
+class Tries:
+    """A rule that fails for a batch with poison in it, and counts the transactions that each conversation is in."""
+
+    def __init__(self, poison: set[str]) -> None:
+        self.poison = poison
+        self.count: Counter[str] = Counter()
+
+    async def __call__(self, events: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
+        self.count.update({event.conversation_id for event in events})
+        if any(event.message.content in self.poison for event in events):
+            raise KeyError
+        return [make.sent(conversation_id=e.conversation_id, seq=e.message.seq) for e in events]
+
+
+@given(
+    contents=st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["fine", "fine", "bad"])), min_size=1, max_size=60)
+)
+@settings(max_examples=60, deadline=None)
+def test_records_that_fail_cost_other_conversations_one_transaction_more(contents):
+    rooms = [make.ROOM[:-1] + str(n) for n in range(10)]
+    seqs_of: Counter[int] = Counter()
+    batch, events = [], []
+    for offset, (room, content) in enumerate(contents):
+        seqs_of[room] += 1
+        events.append(make.created(conversation_id=rooms[room], seq=seqs_of[room], content=content))
+        batch.append(taken(events[-1], offset))
+    log, rule = MemoryLog(), Tries({"bad"})
+    asyncio.run(process(stage(rule), batch, log, QUICK))
+    failing = {event.conversation_id for event in events if event.message.content == "bad"}
+    assert all(rule.count[room] <= 2 for room in rooms if room not in failing)
+    for room in rooms:
+        fine = [e.message.seq for e in events if e.conversation_id == room and e.message.content == "fine"]
+        assert [e.message.seq for e in log.events("message.sent") if e.conversation_id == room] == fine
+    letters = sorted(int(dict(r.headers)["dlq-origin"].split(b"/")[2]) for r in log.records if r.topic == "status.dlq")
+    assert letters == [offset for offset, (_, content) in enumerate(contents) if content == "bad"]
+
+
+async def test_what_the_store_contradicts_is_set_aside_once_and_told_with_its_place():
+    async def handle(events):
+        keep = [Refused(e, "no such message", keep=e.message.seq == 2) for e in events if e.message.seq > 1]
+        return [*await echo([e for e in events if e.message.seq == 1]), *keep]
+
+    log, batch = MemoryLog(), [taken(make.created(seq=seq), seq) for seq in (1, 2, 3)]
+    with structlog.testing.capture_logs() as lines:
+        result = await process(stage(handle), batch, log, QUICK)
+    assert (seqs(log), result.dropped) == ([1], 1)
+    [letter] = [dict(r.headers) for r in log.records if r.topic == "status.dlq"]
+    assert (letter["dlq-cause"], letter["dlq-origin"]) == (b"no such message", b"message.created/3/2")
+    [line] = [line for line in lines if line["event"] == "record_set_aside"]
+    place = {"topic": "message.created", "partition": 3, "offset": 2, "reason": "no such message", "stage": "status"}
+    assert line == {**place, "event": "record_set_aside", "log_level": "warning"}

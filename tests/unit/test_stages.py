@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -15,10 +15,10 @@ from adapters.memory.effects import MemoryBlobs, MemoryMedia, MemoryNotification
 from adapters.memory.intake import MemoryConversations
 from adapters.memory.tables import ConversationRow, Tables
 from domain.media import Media, MediaInfo
-from domain.watermarks import WatermarkAdvance
+from domain.watermarks import Advances, WatermarkAdvance, merge
 from schemas.codec import record
 from schemas.events import MediaProcessed, MessageSent, NotificationSent, ReceiptRecorded
-from schemas.messages import Status
+from schemas.messages import Message, Status
 from streams.media.probe import probe, true_type
 from streams.stages.analytics import tick
 from streams.stages.media import HandleMedia, blob
@@ -33,7 +33,7 @@ def receipt(user: str, delivered: int, read: int = 0) -> ReceiptRecorded:
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 9))))
 def test_receipts_merge_to_the_furthest_and_read_implies_delivered(given_receipts):
-    marks = watermarks_of(receipt(*r) for r in given_receipts)
+    marks = merge(watermarks_of(receipt(*r) for r in given_receipts))
     assert len({m.user_id for m in marks}) == len(marks)
     for mark in marks:
         mine = [(d, r) for user, d, r in given_receipts if user == mark.user_id]
@@ -44,10 +44,11 @@ def test_receipts_merge_to_the_furthest_and_read_implies_delivered(given_receipt
 class NoStatuses:
     """Takes everything, moves nothing."""
 
-    async def mark_sent(self, message_ids: Sequence[str]) -> None: ...
+    async def mark_sent(self, claimed: Sequence[Message]) -> Mapping[str, Message]:
+        return {message.message_id: message for message in claimed}
 
     async def advance(self, marks, everybody_up_to):
-        return []
+        return Advances([], [])
 
 
 async def test_every_created_message_is_told_as_sent_also_on_a_repeat():
@@ -62,18 +63,17 @@ class MovesMuch(NoStatuses):
 
     async def advance(self, marks, everybody_up_to):
         ids = tuple(str(n) for n in range(30_000))
-        return [
-            WatermarkAdvance(
-                conversation_id=make.ROOM,
-                user_id="bob",
-                status=Status.READ,
-                seq=30_000,
-                delivered_seq=30_000,
-                read_seq=30_000,
-                message_ids=ids,
-                notify=("alice",),
-            )
-        ]
+        advance = WatermarkAdvance(
+            conversation_id=make.ROOM,
+            user_id="bob",
+            status=Status.READ,
+            seq=30_000,
+            delivered_seq=30_000,
+            read_seq=30_000,
+            message_ids=ids,
+            notify=("alice",),
+        )
+        return Advances([advance], [])
 
 
 async def test_a_receipt_that_moves_very_much_fits_into_a_record():

@@ -64,7 +64,7 @@ async def test_a_batch_that_ends_in_a_later_generation_is_not_acknowledged(monke
 
     async def process(*_):
         app.consumer_generation_id += rebalanced
-        return SimpleNamespace(letters=())
+        return SimpleNamespace(letters=(), dropped=0)
 
     monkeypatch.setattr(worker, "process", process)
     made = worker.Worker(Stage("s", (), (), _nothing), None, "", tmp_path, None, app=app)

@@ -13,6 +13,9 @@ SELECT {message_columns} FROM messages m
 JOIN members USING (conversation_id)
 WHERE m.message_id = %(message_id)s::uuid AND members.user_id = %(user_id)s;
 
+-- name: find
+SELECT {message_columns} FROM messages m WHERE m.message_id = ANY(%(ids)s::uuid[]);
+
 -- name: receipts
 SELECT members.user_id, coalesce(r.delivered_seq, 0) >= m.seq, coalesce(r.read_seq, 0) >= m.seq,
        r.delivered_at, r.read_at

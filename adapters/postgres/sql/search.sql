@@ -2,7 +2,11 @@
 INSERT INTO search_documents AS d (message_id, conversation_id, seq, sender_id, content, created_at)
 SELECT * FROM unnest(%(ids)s::uuid[], %(conversations)s::uuid[], %(seqs)s::bigint[], %(senders)s::text[],
                      %(contents)s::text[], %(times)s::timestamptz[])
-ON CONFLICT (message_id) DO UPDATE SET seq = excluded.seq, content = excluded.content WHERE d.seq < excluded.seq;
+ON CONFLICT (message_id) DO UPDATE SET
+    conversation_id = excluded.conversation_id, seq = excluded.seq, sender_id = excluded.sender_id,
+    content = excluded.content, created_at = excluded.created_at
+WHERE (d.conversation_id, d.seq, d.sender_id, d.content, d.created_at)
+      IS DISTINCT FROM (excluded.conversation_id, excluded.seq, excluded.sender_id, excluded.content, excluded.created_at);
 
 -- name: search
 -- Words with prefixes first; trigrams find typing errors and languages without spaces. Members only.

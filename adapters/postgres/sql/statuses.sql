@@ -1,27 +1,39 @@
 -- name: mark_sent
-UPDATE messages SET status = 1 WHERE message_id = ANY(%(ids)s::uuid[]) AND status < 1;
+-- Where the store has the message in the claimed place. The rows are returned as they were before.
+WITH raised AS (
+    UPDATE messages m SET status = 1
+    FROM unnest(%(ids)s::uuid[], %(conversations)s::uuid[], %(seqs)s::bigint[]) AS g (message_id, conversation_id, seq)
+    WHERE m.message_id = g.message_id AND m.conversation_id = g.conversation_id AND m.seq = g.seq AND m.status < 1
+)
+SELECT {message_columns} FROM messages m WHERE m.message_id = ANY(%(ids)s::uuid[]);
 
 -- name: raise_devices
-INSERT INTO device_receipts AS d (conversation_id, user_id, device, delivered_seq, read_seq)
-SELECT g.conversation_id, g.user_id, g.device,
-       LEAST(GREATEST(g.delivered, g.read), c.last_seq), LEAST(g.read, c.last_seq)
-FROM unnest(%(conversations)s::uuid[], %(users)s::text[], %(devices)s::text[], %(delivered)s::bigint[],
-            %(reads)s::bigint[]) AS g (conversation_id, user_id, device, delivered, read)
-JOIN members USING (conversation_id, user_id)
-JOIN conversations c USING (conversation_id)
-ORDER BY g.conversation_id, g.user_id, g.device
-ON CONFLICT (conversation_id, user_id, device) DO UPDATE SET
-    delivered_seq = GREATEST(d.delivered_seq, excluded.delivered_seq),
-    read_seq = GREATEST(d.read_seq, excluded.read_seq),
-    at = now()
-WHERE d.delivered_seq < excluded.delivered_seq OR d.read_seq < excluded.read_seq;
+-- Members only, and nothing beyond the head: what lies beyond it is not merged with what does not. Returns the heads.
+WITH given AS (
+    SELECT g.conversation_id, g.user_id, g.device, GREATEST(g.delivered, g.read) AS delivered, g.read, c.last_seq
+    FROM unnest(%(conversations)s::uuid[], %(users)s::text[], %(devices)s::text[], %(delivered)s::bigint[],
+                %(reads)s::bigint[]) AS g (conversation_id, user_id, device, delivered, read)
+    JOIN members USING (conversation_id, user_id)
+    JOIN conversations c USING (conversation_id)
+), raised AS (
+    INSERT INTO device_receipts AS d (conversation_id, user_id, device, delivered_seq, read_seq)
+    SELECT conversation_id, user_id, device, max(delivered), max(read) FROM given
+    WHERE delivered BETWEEN 1 AND last_seq
+    GROUP BY conversation_id, user_id, device
+    ORDER BY conversation_id, user_id, device
+    ON CONFLICT (conversation_id, user_id, device) DO UPDATE SET
+        delivered_seq = GREATEST(d.delivered_seq, excluded.delivered_seq),
+        read_seq = GREATEST(d.read_seq, excluded.read_seq),
+        at = now()
+    WHERE d.delivered_seq < excluded.delivered_seq OR d.read_seq < excluded.read_seq
+)
+SELECT DISTINCT conversation_id::text, user_id, last_seq FROM given;
 
 -- name: raise_watermarks
--- Members only, never beyond the head; returns what was before and what is now. A mark below what is stored is late
--- news and returns nothing.
+-- Members only; returns what was before and what is now. A mark below what is stored is late news and returns nothing.
 WITH given AS (
     SELECT g.conversation_id, g.user_id, c.member_count,
-           LEAST(GREATEST(g.delivered, g.read), c.last_seq) AS delivered, LEAST(g.read, c.last_seq) AS read
+           GREATEST(g.delivered, g.read) AS delivered, g.read
     FROM unnest(%(conversations)s::uuid[], %(users)s::text[], %(delivered)s::bigint[], %(reads)s::bigint[])
         AS g (conversation_id, user_id, delivered, read)
     JOIN members USING (conversation_id, user_id)
