@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from audit.findings import Check, Finding, Kind, Remedy, Report
 from audit.topic_checks import STAGE
+from runtime.terminal import print_table, visible
 
 SHOWN = 20
 """Most findings shown for each check; the total is always shown."""
@@ -34,39 +32,34 @@ _HEALS = {
 
 def show(report: Report, window: str, healed: dict[str, int] | None, seconds: float) -> None:
     """Print a line for each check, then the findings, then what to do."""
-    out = Console(highlight=False, soft_wrap=True)
-    out.print(_table(report))
+    _print_checks(report)
     for line in notes(report):
-        out.print(f"[dim]note[/dim]  {line}")
+        print(f"note  {visible(line)}")
     for name, check in report.checks.items():
         if any(check.found.values()):
-            _findings(out, name, [f for f in report.findings if f.check == name])
+            _print_findings(name, [f for f in report.findings if f.check == name])
     verdict = "clean" if report.clean else f"{report.total} finding{_s(report.total)}"
-    out.print(f"\n{verdict}  {window}, {seconds:.1f} s")
+    print(f"\n{verdict}  {window}, {seconds:.1f} s")
     for line in advice(report, healed):
-        out.print(f"  {line}")
+        print(f"  {line}")
 
 
-def _table(report: Report) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("check")
-    for column in ("checked", "missing", "doubled", "out of order", "other", "waiting"):
-        table.add_column(column, justify="right")
+def _print_checks(report: Report) -> None:
+    numbers = ("checked", "missing", "doubled", "out of order", "other", "waiting")
+    rows = []
     for check in report.checks.values():
         counts = [check.found[kind] for kind in (Kind.MISSING, Kind.DOUBLED, Kind.OUT_OF_ORDER)]
-        counts.append(sum(check.found[kind] for kind in _OTHER))
-        cells = [f"[bold red]{n}[/bold red]" if n else "0" for n in counts]
-        table.add_row(check.name, str(check.checked), *cells, str(check.waiting))
-    return table
+        rows.append((check.name, check.checked, *counts, sum(check.found[kind] for kind in _OTHER), check.waiting))
+    print_table(("check", *numbers), rows, right=numbers)
 
 
-def _findings(out: Console, name: str, findings: list[Finding]) -> None:
+def _print_findings(name: str, findings: list[Finding]) -> None:
     total = sum(finding.count for finding in findings)
-    out.print(f"\n[bold]{name}[/bold]: {total} finding{_s(total)}")
+    print(f"\n{name}: {total} finding{_s(total)}")
     for finding in findings[:SHOWN]:
-        out.print(f"  {finding.kind}  {_place(finding)}{finding.text}", markup=False)
+        print(visible(f"  {finding.kind}  {_place(finding)}{finding.text}"))
     if len(findings) > SHOWN:
-        out.print(f"  … and {len(findings) - SHOWN} more; --json lists up to {_LISTED}")
+        print(f"  … and {len(findings) - SHOWN} more; --json lists up to {_LISTED}")
 
 
 def _place(finding: Finding) -> str:

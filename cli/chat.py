@@ -24,6 +24,7 @@ from millrace_client import (
 from cli.client_errors import client_errors
 from cli.command import Data, find_target
 from cli.target import Server
+from runtime.terminal import is_terminal, visible
 from stack.errors import OperatorError
 
 _TOKEN_S = 86_400
@@ -117,7 +118,8 @@ class _Printer(Listener):
 
     def _print(self, raw: bytes) -> None:
         try:
-            print(raw.decode(), flush=True)
+            text = raw.decode()
+            print(visible(text) if is_terminal() else text, flush=True)
         except BrokenPipeError:  # nobody reads what we print any more, as after `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             self.live.stop()

@@ -25,6 +25,7 @@ import typer
 
 from cli.target import ADDRESSES, Server, Target, named_servers, names, resolve, shown_path, stack_here
 from domain.errors import MillraceError, Unavailable
+from runtime.terminal import is_terminal, print_table, visible_lines
 from stack.errors import OperatorError
 from stack.running import data_dir
 
@@ -104,24 +105,18 @@ def explain(exc: MillraceError) -> str:
 
 
 def print_rows(rows: Sequence[Row], columns: Columns, *, as_json: bool, empty: str | None = None) -> None:
-    """Print rows as a table, or as they are in JSON. ``empty`` stands for a table without rows."""
+    """Print rows as a table, tab-separated in a pipe, or as they are in JSON. ``empty`` stands for a table without rows
+    on a terminal; a pipe gets the line of headings."""
     if as_json:
         print(json.dumps(rows))
         return
-    if empty is not None and not rows:
+    if empty is not None and not rows and is_terminal():
         print(empty)
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in columns:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*(str(row[cell] if isinstance(cell, str) else cell(row)) for cell in columns.values()))
-    Console().print(table)
+    cells = columns.values()
+    print_table(list(columns), [[row[cell] if isinstance(cell, str) else cell(row) for cell in cells] for row in rows])
 
 
 def print_result(result: Row, text: str, *, as_json: bool) -> None:
     """Print the outcome of a command: the text for people, the result in JSON."""
-    print(json.dumps(result) if as_json else text)
+    print(json.dumps(result) if as_json else visible_lines(text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
+import textwrap
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import typer
 from cli.client_errors import client_errors
 from cli.command import AsJson, Data, find_target
 from cli.target import Server, Target
+from runtime.terminal import print_table
 from stack.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -158,26 +160,17 @@ async def _within(wait: Callable[[], Awaitable[Any]], otherwise: str) -> None:
 
 
 def _show(lives: list[Life]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("seq", justify="right")
-    table.add_column("from")
-    table.add_column("message", overflow="ellipsis", no_wrap=True, max_width=36)
-    for name in ("accepted", "screen", "delivered", "read"):
-        table.add_column(name, justify="right", no_wrap=True)
+    rows = []
     for life in lives:
         ms = life.milliseconds()
         times = [f"{ms[name]:.1f}" for name in ("accepted", "socket", "delivered", "read")]
-        table.add_row(str(life.seq), life.sender, life.content, *times)
-    out = Console()
-    out.print("milliseconds since the POST began", style="dim")
-    out.print(table)
+        rows.append((life.seq, life.sender, textwrap.shorten(life.content, 36, placeholder="…"), *times))
+    print("milliseconds since the POST began")
+    numbers = ("seq", "accepted", "screen", "delivered", "read")
+    print_table(("seq", "from", "message", *numbers[1:]), rows, right=numbers)
     middle = medians(lives)
-    out.print(
+    print(
         f"\nmedians: POST answered {middle['accepted']:.1f} ms; on the recipient's screen {middle['socket']:.1f} ms;"
-        f" sender got status delivered {middle['delivered']:.1f} ms, read {middle['read']:.1f} ms",
-        highlight=False,
+        f" sender got status delivered {middle['delivered']:.1f} ms, read {middle['read']:.1f} ms"
     )
-    out.print("A receipt waits at most a second for others of the same member, to be sent together.", style="dim")
+    print("A receipt waits at most a second for others of the same member, to be sent together.")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from runtime.terminal import is_terminal, visible_lines
 from stack.errors import OperatorError
 from stack.servers.data_dir import DataDir
 
@@ -59,4 +60,5 @@ def new_lines(file: Path, offsets: dict[Path, int]) -> Iterator[str]:
 
 def _print(file: Path, lines: Iterator[str] | list[str], *, prefix: bool) -> None:
     for line in lines:
-        print(f"{file.stem:16} {line}" if prefix else line, flush=True)
+        text = visible_lines(line) if is_terminal() else line
+        print(f"{file.stem:16} {text}" if prefix else text, flush=True)

@@ -16,6 +16,7 @@ from cli.command import AsJson, Data, DataFolder, explain, find_folder, find_tar
 from cli.target import Server, shown_path
 from domain.errors import MillraceError
 from runtime.logs import configure_command
+from runtime.terminal import visible_lines
 from stack.errors import OperatorError, StackError
 from stack.running import data_dir, running_stack
 
@@ -177,10 +178,10 @@ def main() -> None:
     try:
         app()
     except (OperatorError, StackError) as exc:
-        print(f"millrace: {exc}", file=sys.stderr)
+        print(f"millrace: {visible_lines(str(exc))}", file=sys.stderr)
         sys.exit(1)
     except MillraceError as exc:
-        print(f"millrace: {explain(exc)}", file=sys.stderr)
+        print(f"millrace: {visible_lines(explain(exc))}", file=sys.stderr)
         sys.exit(1)
     except OSError as exc:
         print(f"millrace: {_explain(exc)}", file=sys.stderr)

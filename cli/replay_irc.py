@@ -16,6 +16,7 @@ import typer
 from cli.client_errors import client_errors
 from cli.command import AsJson, Data, find_target
 from cli.target import Server, Target
+from runtime.terminal import visible
 from stack.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -203,13 +204,6 @@ def report(
 
 
 def _show(values: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    out = Console()
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
     times = {name: "  ".join(f"{k} {v:.1f}" for k, v in values[name].items()) for name in ("postMs", "deliveryMs")}
     rows = {
         "days, lines": f"{values['days']}, {values['lines']:,}",
@@ -226,13 +220,11 @@ def _show(values: dict[str, Any]) -> None:
         f" {values['deliveriesPerSecond']:,} deliveries/s",
     }
     for name, value in rows.items():
-        table.add_row(name, value)
-    out.print(table, highlight=False)
+        print(f"{name:27} {value}")
     for line in values["evidence"]:
-        out.print(f"  {line}", highlight=False)
+        print(f"  {visible(line)}")
     verdict = "kept" if values["kept"] else "BROKEN"
-    out.print(
+    print(
         f"\nthe promise was {verdict}: lost {values['lost']}, doubled {values['doubled']},"
-        f" out of order {values['outOfOrder']}",
-        highlight=False,
+        f" out of order {values['outOfOrder']}"
     )

@@ -7,9 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
+from runtime.terminal import print_table
 from stack.child import Child
 from stack.composition import GivenServer
 from stack.servers.data_dir import DataDir
@@ -19,20 +17,16 @@ from stack.topology import module_of
 
 def show_ready(urls: dict[str, str], children: Sequence[Child], given: Sequence[GivenServer], seconds: float) -> None:
     """Print the URLs, and a table of servers and processes."""
-    out = Console()
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("process", "address", "log"):
-        table.add_column(column, overflow="fold")
-    for server in given:
-        table.add_row(server.name, f"{server.host}:{server.port}", "given by URL")
-    for child in children:
-        table.add_row(child.name, f"127.0.0.1:{child.port}" if child.port else "", _short(str(child.log)))
-    out.print()
+    rows = [(server.name, f"{server.host}:{server.port}", "given by URL") for server in given]
+    rows += [
+        (child.name, f"127.0.0.1:{child.port}" if child.port else "", _short(str(child.log))) for child in children
+    ]
+    print()
     for name, url in urls.items():
-        out.print(f"{name:6}{url}", highlight=False)
-    out.print()
-    out.print(table)
-    out.print(f"\nready after {seconds:.1f} s. Ctrl-C ends everything; the data stays.", highlight=False)
+        print(f"{name:6}{url}")
+    print()
+    print_table(("process", "address", "log"), rows)
+    print(f"\nready after {seconds:.1f} s. Ctrl-C ends everything; the data stays.")
 
 
 def _short(path: str) -> str:
@@ -60,13 +54,13 @@ def _data_option(folder: DataDir) -> str:
 
 def show_next(folder: DataDir) -> None:
     """Print two tokens, if the stack signs its own, and commands to try."""
-    out, signer = Console(), Signer.of(folder.secret("jwt"), os.environ)
+    signer = Signer.of(folder.secret("jwt"), os.environ)
     if signs_its_own(os.environ):
-        out.print("\ntwo tokens, valid for a day:", highlight=False)
+        print("\ntwo tokens, valid for a day:")
         for user in ("alice", "bob"):
             print(f"  {user:6}{signer.token(user, ttl_s=86_400)}")
     command, extra = _program("millrace"), _data_option(folder)
-    out.print("\ntry next, in a second terminal:", highlight=False)
+    print("\ntry next, in a second terminal:")
     print(f'  eval "$({command} env --clients{extra})"    # API, WS, ALICE and BOB, for the commands of the README')
     for line in ("demo", "listen bob", "send alice --to bob hello", "status", "topics list", "agents list"):
         print(f"  {command} {line}{extra}")

@@ -8,9 +8,7 @@ import signal
 import time
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from runtime.terminal import print_table, visible
 from stack.child import answers
 from stack.errors import OperatorError
 from stack.running import STATE
@@ -58,19 +56,20 @@ async def _left_out(process: dict[str, Any]) -> dict[str, Any]:
 
 def show(found: dict[str, Any]) -> None:
     """Print the state as a table."""
-    out = Console()
-    out.print(f"{found['state']}  {found['dataDir']}", highlight=False)
+    print(f"{found['state']}  {visible(found['dataDir'])}")
     for name, url in found["urls"].items():
-        out.print(f"  {name:5}{url}", highlight=False)
+        print(f"  {name:5}{visible(url)}")
     if not found["processes"]:
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("process", "state", "pid", "restarts", "log"):
-        table.add_column(column, overflow="fold")
-    for p in found["processes"]:
-        pid, log = str(p["pid"] or "-"), p["log"] or ("given by URL" if p["kind"] == "given" else "-")
-        table.add_row(p["name"], p["state"], pid, str(p.get("restarts", "-")), log)
-    out.print(table)
+    rows = [
+        (p["name"], p["state"], p["pid"] or "-", p.get("restarts", "-"), p["log"] or _no_log(p["kind"]))
+        for p in found["processes"]
+    ]
+    print_table(("process", "state", "pid", "restarts", "log"), rows)
+
+
+def _no_log(kind: str) -> str:
+    return "given by URL" if kind == "given" else "-"
 
 
 def down(folder: DataDir) -> None:

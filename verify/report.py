@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from runtime.terminal import print_table, visible
 from verify.history import History
 from verify.rules.violation import Violation
 
@@ -45,20 +43,14 @@ def report(history: History, found: Sequence[Violation], seconds: float) -> dict
 
 
 def show(values: dict[str, Any]) -> None:
-    """Print the report as tables."""
-    out = Console()
+    """Print the report as text."""
     if values["faults"]:
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("fault", "at", "lasted", "recovered after"):
-            table.add_column(column, justify="left" if column == "fault" else "right")
-        for fault in values["faults"]:
-            after = f"{fault['recoveryS']:.1f} s" if "impossible" not in fault else f"not made: {fault['impossible']}"
-            table.add_row(fault["fault"], f"{fault['atS']:.1f} s", f"{fault['lastedS']:.1f} s", after)
-        out.print(table, highlight=False)
-        out.print()
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="dim")
-    table.add_column()
+        faults = [
+            (fault["fault"], f"{fault['atS']:.1f} s", f"{fault['lastedS']:.1f} s", _recovery(fault))
+            for fault in values["faults"]
+        ]
+        print_table(("fault", "at", "lasted", "recovered after"), faults, right=("at", "lasted"))
+        print()
     rows = {
         "sent": f"{values['sent']:,} messages in {values['tries']:,} requests",
         "accepted": f"{values['accepted']:,}",
@@ -78,12 +70,15 @@ def show(values: dict[str, Any]) -> None:
         "seed": values["seed"],
     }
     for name, value in rows.items():
-        table.add_row(name, str(value))
-    out.print(table, highlight=False)
+        print(f"{name:18} {value}")
     for violation in values["violations"][:_SHOWN]:
-        out.print(f"  {violation['invariant']:6} {violation['text']}", highlight=False, markup=False, soft_wrap=True)
+        print(f"  {violation['invariant']:6} {visible(violation['text'])}")
     if len(values["violations"]) > _SHOWN:
-        out.print(f"  … and {len(values['violations']) - _SHOWN} more", highlight=False)
-    out.print(f"\nthe promise was {'kept' if values['kept'] else 'BROKEN'}", highlight=False)
+        print(f"  … and {len(values['violations']) - _SHOWN} more")
+    print(f"\nthe promise was {'kept' if values['kept'] else 'BROKEN'}")
     if values["data"] is not None:
-        out.print(f"evidence: {values['data']}", highlight=False, soft_wrap=True)
+        print(f"evidence: {values['data']}")
+
+
+def _recovery(fault: dict[str, Any]) -> str:
+    return f"{fault['recoveryS']:.1f} s" if "impossible" not in fault else f"not made: {fault['impossible']}"
