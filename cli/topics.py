@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,58 +12,103 @@ from schemas.ids import is_uuid
 from schemas.topics import Topic, load
 from stack.errors import OperatorError
 
+if TYPE_CHECKING:
+    from adapters.kafka.topics import Difference, TopicFound
+
 app = typer.Typer(help="List the topics, and bring a broker to topics.yaml.", no_args_is_help=True)
 
 Bootstrap = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Use this broker instead.")]
+Replication = Annotated[
+    int | None, typer.Option(help="Replication factor instead of the declared one; 1 for a single broker.", min=1)
+]
 _DAY_MS = 86_400_000
 
 
 @app.command("list")
-def list_topics(data: Data = None, bootstrap: Bootstrap = None, as_json: AsJson = False) -> None:
-    """List the topics of topics.yaml, and tell whether the broker has each as declared."""
-    from adapters.kafka.admin import describe
+def list_topics(
+    data: Data = None, bootstrap: Bootstrap = None, replication: Replication = None, as_json: AsJson = False
+) -> None:
+    """List the topics of topics.yaml as the broker has them, and tell whether each is as declared."""
+    from adapters.kafka.topics import inspect
 
-    there = run(describe(find_broker(data, bootstrap).kafka))
+    target, topics = find_broker(data, bootstrap), load()
+    found, copies = run(inspect(target.kafka, topics)), replication or default_replication(target)
     columns: Columns = {
         "topic": "topic",
         "state": "state",
-        "partitions": lambda row: f"{row['partitions']} x {row['replication']}",
+        "partitions": lambda row: "-" if row["partitions"] is None else f"{row['partitions']} x {row['replication']}",
         "written by": lambda row: ", ".join(row["writers"]),
         "read by": lambda row: ", ".join(row["readers"]),
         "keeps": lambda row: "-" if row["retentionMs"] is None else f"{row['retentionMs'] / _DAY_MS:.0f} d",
         "bodies": lambda row: "yes" if row["content"] else "no",
     }
-    print_rows([_row(topic, there.get(topic.name)) for topic in load()], columns, as_json=as_json)
+    print_rows([_row(topic, found.get(topic.name), copies) for topic in topics], columns, as_json=as_json)
 
 
-def _row(topic: Topic, state: Any) -> dict[str, Any]:
-    found = "missing" if state is None else "ok" if state.partitions == topic.partitions else "differs"
+def _row(topic: Topic, found: TopicFound | None, replication: int | None) -> dict[str, Any]:
+    from adapters.kafka.topics import differences
+
+    different = differences(topic, found, replication)
+    retention = found.settings.get("retention.ms") if found else None
     return {
         "topic": topic.name,
-        "state": found,
-        "partitions": topic.partitions,
-        "replication": state.replication if state else topic.replication,
+        "state": "missing" if found is None else "differs" if different else "ok",
+        "partitions": found and found.partitions,
+        "replication": found and found.replication,
+        "settings": dict(found.settings) if found else {},
+        "differences": [_difference(each) for each in different],
         "key": topic.key,
         "schema": topic.schema,
         "writers": list(topic.writers),
         "readers": list(topic.readers),
         "cleanup": topic.cleanup,
-        "retentionMs": topic.retention_ms,
+        "retentionMs": int(retention) if retention is not None else None,
         "content": topic.content,
         "doc": topic.doc,
     }
+
+
+def _difference(each: Difference) -> dict[str, Any]:
+    return {
+        "topic": each.topic,
+        "setting": each.setting,
+        "declared": each.declared,
+        "actual": each.actual,
+        "applied": "by apply" if each.can_be_applied else "by hand",
+    }
+
+
+@app.command()
+def plan(
+    data: Data = None, bootstrap: Bootstrap = None, replication: Replication = None, as_json: AsJson = False
+) -> None:
+    """Show what apply would change. Exit code 2 when the broker is not as topics.yaml says."""
+    from adapters.kafka.topics import plan as planned
+
+    target = find_broker(data, bootstrap)
+    found = run(planned(target.kafka, load(), replication=replication or default_replication(target)))
+    columns: Columns = {
+        "topic": "topic",
+        "setting": "setting",
+        "broker": lambda row: "-" if row["actual"] is None else row["actual"],
+        "topics.yaml": "declared",
+        "changed": "applied",
+    }
+    nothing = "nothing to do: the broker is as topics.yaml says"
+    print_rows([_difference(each) for each in found], columns, as_json=as_json, empty=nothing)
+    if found:
+        raise typer.Exit(2)
 
 
 @app.command()
 def apply(
     data: Data = None,
     bootstrap: Bootstrap = None,
-    replication: Annotated[
-        int | None, typer.Option(help="Replication factor instead of the declared one; 1 for a single broker.", min=1)
-    ] = None,
+    replication: Replication = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create missing topics and bring settings to topics.yaml. Refuses to change a partition count."""
+    """Create missing topics and set what differs from topics.yaml; other settings stay. Refuses to change a partition
+    count."""
     from stack.setup import apply_topics
 
     target = find_broker(data, bootstrap)

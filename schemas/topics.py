@@ -41,13 +41,20 @@ class Topic:
         retention = {} if self.retention_ms is None else {"retention.ms": str(self.retention_ms)}
         return {"cleanup.policy": self.cleanup, **retention, **dict(self.config)}
 
+    @property
+    def longest_ms(self) -> int:
+        """The longest life of a record: it is deleted with its segment, which may be written to for segment.ms."""
+        return (self.retention_ms or 0) + int(dict(self.config).get("segment.ms", _SEGMENT_MS))
+
 
 class BadTopics(ValueError):
     """``topics.yaml`` does not say what it must; the text names topic and field."""
 
 
 _UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_MAX_CONTENT_RETENTION = 7 * _UNITS["d"]
+_MAX_CONTENT_MS = 7 * _UNITS["d"]
+_SEGMENT_MS = 7 * _UNITS["d"]
+"""The broker's default of segment.ms."""
 
 
 def load(path: Path | None = None) -> tuple[Topic, ...]:
@@ -95,8 +102,8 @@ def _topic(name: str, fields: dict[str, Any]) -> Topic:
         )
     except (KeyError, ValueError) as exc:
         raise BadTopics(f"{name}: {exc}") from exc
-    if topic.content and (topic.retention_ms is None or topic.retention_ms > _MAX_CONTENT_RETENTION):
-        raise BadTopics(f"{name}: a topic with content keeps it at most 7 days")
+    if topic.content and (topic.retention_ms is None or topic.longest_ms > _MAX_CONTENT_MS):
+        raise BadTopics(f"{name}: a topic with content keeps it at most 7 days: retention and segment.ms together")
     return topic
 
 

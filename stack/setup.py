@@ -33,7 +33,7 @@ async def apply_topics(
 
     ``brokers`` returns the process ids of our own brokers; while these work, the wait goes on.
     """
-    from adapters.kafka.admin import apply
+    from adapters.kafka.topics import apply
 
     standstill = Standstill(_BROKER_S, _ATTEMPT_S)
     while True:

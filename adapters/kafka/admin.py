@@ -1,4 +1,4 @@
-"""Administration of a broker: topics as declared, positions of groups, lag."""
+"""Administration of a broker: its topics, positions of groups, lag."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from dataclasses import dataclass
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
-from domain.errors import Conflict, Unavailable
-from schemas.topics import Topic
+from domain.errors import Unavailable
 
 _log = structlog.get_logger()
 
@@ -40,7 +38,8 @@ class GroupState:
 
 
 @asynccontextmanager
-async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Yield a client that is connected. Errors of the broker become Unavailable."""
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
     try:
         async with asyncio.timeout(15):
@@ -52,86 +51,8 @@ async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
         await client.close()
 
 
-async def apply(bootstrap: str, topics: Sequence[Topic], *, replication: int | None = None) -> list[str]:
-    """Bring the topics of the broker to their declarations; return one line for each thing done. Idempotent.
-
-    ``replication`` overrides the declared one (and the replicas that an acknowledgement needs) where a
-    broker is alone. Raises Conflict when a partition count differs: changing it would move conversations to
-    other partitions; Unavailable when the broker does not answer.
-    """
-    done: list[str] = []
-    async with _admin(bootstrap) as client:
-        existing = await _describe(client)
-        for topic in topics:
-            state = existing.get(topic.name)
-            if state is not None and state.partitions != topic.partitions:
-                raise Conflict(
-                    f"{topic.name} has {state.partitions} partitions, {topic.partitions} are declared;"
-                    " a change would break the order of its conversations: drain it and create it again"
-                )
-        missing = [topic for topic in topics if topic.name not in existing]
-        if missing:
-            await _create(client, missing, replication)
-            done += [f"created {topic.name}" for topic in missing]
-            _log.debug("topics_created", topics=[topic.name for topic in missing])
-        done += await _configure(client, [t for t in topics if t.name in existing], replication)
-    return done
-
-
-async def _create(client: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int | None) -> None:
-    new = [
-        NewTopic(
-            name=topic.name,
-            num_partitions=topic.partitions,
-            replication_factor=replication or topic.replication,
-            topic_configs=_settings(topic, replication),
-        )
-        for topic in topics
-    ]
-    answer = await client.create_topics(new)
-    for name, code, message in _errors(answer):
-        if code not in (0, TopicAlreadyExistsError.errno):
-            raise Unavailable(f"{name}: {message or f'error {code}'}")
-
-
-def _errors(answer: object) -> list[tuple[str, int, str]]:
-    rows = getattr(answer, "topic_errors", [])
-    return [(row[0], row[1], row[2] if len(row) > 2 and row[2] else "") for row in rows]
-
-
-def _settings(topic: Topic, replication: int | None) -> dict[str, str]:
-    settings = topic.settings
-    if replication is not None:
-        wanted = int(settings.get("min.insync.replicas", "1"))
-        settings["min.insync.replicas"] = str(max(1, min(wanted, replication)))
-    return {name: value.lower() if value in ("True", "False") else value for name, value in settings.items()}
-
-
-async def _configure(client: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int | None) -> list[str]:
-    if not topics:
-        return []
-    resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in topics]
-    have: dict[str, dict[str, str]] = {}
-    for answer in await client.describe_configs(resources):
-        for row in answer.resources:
-            have[row[3]] = {entry[0]: entry[1] for entry in row[4]}
-    changed = [
-        topic
-        for topic in topics
-        if any(have.get(topic.name, {}).get(k) != v for k, v in _settings(topic, replication).items())
-    ]
-    if changed:
-        await client.alter_configs(
-            [
-                ConfigResource(ConfigResourceType.TOPIC, topic.name, configs=_settings(topic, replication))
-                for topic in changed
-            ]
-        )
-        _log.debug("topics_configured", topics=[topic.name for topic in changed])
-    return [f"configured {topic.name}" for topic in changed]
-
-
-async def _describe(client: AIOKafkaAdminClient) -> dict[str, TopicState]:
+async def describe_topics(client: AIOKafkaAdminClient) -> dict[str, TopicState]:
+    """Return the broker's topics by name."""
     return {
         row["topic"]: TopicState(
             row["topic"],
@@ -144,13 +65,13 @@ async def _describe(client: AIOKafkaAdminClient) -> dict[str, TopicState]:
 
 async def describe(bootstrap: str) -> dict[str, TopicState]:
     """Return the broker's topics by name. Raises Unavailable."""
-    async with _admin(bootstrap) as client:
-        return await _describe(client)
+    async with admin(bootstrap) as client:
+        return await describe_topics(client)
 
 
 async def leaders(bootstrap: str) -> Counter[int]:
     """Return the number of partitions that each broker leads, by its node id. Raises Unavailable."""
-    async with _admin(bootstrap) as client:
+    async with admin(bootstrap) as client:
         rows = await client.describe_topics()
     return Counter(partition["leader"] for row in rows for partition in row["partitions"])
 
@@ -178,7 +99,7 @@ async def wait_for_topics(bootstrap: str, names: Sequence[str], timeout_s: float
 
 async def groups_lag(bootstrap: str, groups: Mapping[str, Sequence[str]]) -> list[GroupState]:
     """Return state, members and lag of each group. ``groups``: group → topics that it reads. Raises Unavailable."""
-    async with _admin(bootstrap) as client:
+    async with admin(bootstrap) as client:
         ends = await _end_offsets(bootstrap, sorted({t for topics in groups.values() for t in topics}))
         return [await _group(client, group, topics, ends) for group, topics in groups.items()]
 
@@ -203,7 +124,7 @@ async def _group(
 
 async def committed(bootstrap: str, groups: Sequence[str], topic: str) -> dict[str, dict[int, int]]:
     """Return the committed offsets of a topic: group → partition → offset, where there is one. Raises Unavailable."""
-    async with _admin(bootstrap) as client:
+    async with admin(bootstrap) as client:
         answers = [await client.list_consumer_group_offsets(group) for group in groups]
     return {
         group: {tp.partition: at.offset for tp, at in answer.items() if tp.topic == topic and at.offset >= 0}

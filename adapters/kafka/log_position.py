@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from adapters.kafka.admin import apply
+from adapters.kafka.topics import apply
 from adapters.kafka.uvloop_patch import patch_connections
 from domain.errors import Unavailable
 from domain.log_position import Position

@@ -11,9 +11,9 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from adapters.kafka.admin import apply
 from adapters.kafka.producer import open_log
 from adapters.kafka.reader import open_reader, partition_of
+from adapters.kafka.topics import apply
 from adapters.memory.log import MemoryLog
 from adapters.postgres.analytics import PostgresCounts
 from adapters.postgres.audit import PostgresAudit

@@ -64,7 +64,11 @@ def shell(stack: RunningStack, tmp_path: Path, person: Callable[..., Person]) ->
 
 
 async def case_topics_list(shell: Shell) -> None:
-    assert {row["state"] for row in shell.json("topics", "list")} == {"ok"}
+    assert {row["state"] for row in shell.json("topics", "list", "--replication", "1")} == {"ok"}
+
+
+async def case_topics_plan(shell: Shell) -> None:
+    assert shell.json("topics", "plan", "--replication", "1") == []
 
 
 async def case_topics_apply(shell: Shell) -> None:

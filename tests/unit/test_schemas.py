@@ -43,12 +43,26 @@ def test_all_topics_have_one_partition_count_so_that_conversations_have_one_numb
     assert len({topic.partitions for topic in TOPICS.values()}) == 1
 
 
-def test_content_is_kept_at_most_seven_days(tmp_path):
+@pytest.mark.parametrize(
+    ("retention", "config"),
+    [
+        ("8d", "{segment.ms: 1000}"),
+        ("6d", "{segment.ms: 172800000}"),
+        ("1d", "{}"),
+    ],  # the broker's segments last a week
+)
+def test_content_is_kept_at_most_seven_days(tmp_path, retention: str, config: str):
     text = "topics: {a: {key: k, schema: s, writers: [], readers: [], partitions: 1, replication: 1,"
-    text += " cleanup: delete, retention: 8d, owner: o, content: true, doc: d}}"
+    text += f" cleanup: delete, retention: {retention}, owner: o, content: true, doc: d, config: {config}}}}}"
     (tmp_path / "t.yaml").write_text(text)
     with pytest.raises(BadTopics, match="7 days"):
         load(tmp_path / "t.yaml")
+
+
+def test_a_record_with_content_is_deleted_within_a_week():
+    day = 86_400_000
+    assert all(topic.longest_ms <= 7 * day for topic in TOPICS.values() if topic.content)
+    assert TOPICS["message.created"].longest_ms == 7 * day
 
 
 def test_an_event_survives_the_way_through_kafka():
