@@ -98,10 +98,17 @@ class RateLimited(Rejected):
 
 
 class Unavailable(MillraceError):
-    """A system did not answer. The cause, if any, is in ``__cause__``."""
+    """A system did not answer, or not in time. The cause, if any, is in ``__cause__``.
+
+    ``driver`` is what the driver says of it, for the log of an operator: without values.
+    """
 
     code = "unavailable"
     status = 503
+
+    def __init__(self, detail: str, driver: str = "") -> None:
+        super().__init__(detail)
+        self.driver = driver
 
 
 class OutcomeUnknown(Unavailable):

@@ -10,21 +10,24 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+from stack.log_files import rotate
 
 _PR_SET_PDEATHSIG = 1
-_MOST_LOG = 64 * 1024 * 1024
 _LONGEST_LINE = 1024 * 1024
 _libc = ctypes.CDLL(None, use_errno=True)
 
 User = tuple[int, int]
+Check: TypeAlias = Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
     """A program to run, and the checks of its state.
 
-    ``prepare`` runs before each start; a child that is not ``healthy`` is restarted. ``port`` serves clients,
+    ``prepare`` runs before each start; ``health`` makes a check for each life: a child that fails it is stopped, killed
+    when it does not stop, and restarted. ``port`` serves clients,
     ``ops_port`` operators, for our own processes. ``ready_s``: seconds without work after which a child that is not
     ready is given up, see ``standstill``.
     """
@@ -35,7 +38,7 @@ class Child:
     log: Path
     ready: Callable[[], Awaitable[bool]]
     prepare: Callable[[], Awaitable[None]] | None = None
-    healthy: Callable[[], Awaitable[bool]] | None = None
+    health: Callable[[], Check] | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cwd: Path | None = None
     user: User | None = None
@@ -55,7 +58,7 @@ def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
 
 async def spawn(child: Child) -> asyncio.subprocess.Process:
     """Start the child, with its output appended to its log. Raises OSError."""
-    _roll(child.log)
+    rotate(child.log)
     with child.log.open("ab") as log:
         return await asyncio.create_subprocess_exec(
             *child.argv, stdout=log, stderr=log, env=dict(child.env), cwd=child.cwd, **_bound_to_us(child.user)
@@ -112,10 +115,20 @@ def _bound_to_us(user: User | None) -> dict[str, Any]:
     }
 
 
-def _roll(log: Path) -> None:
-    """Keep one earlier file of a log that has grown large."""
-    if log.exists() and log.stat().st_size > _MOST_LOG:
-        log.replace(log.with_name(f"{log.name}.1"))
+@dataclass(slots=True)
+class Liveness:
+    """Check that a process answers on its operator port: false after so many checks in a row without an answer.
+
+    A process that is stopped or whose event loop hangs answers nothing, and ends by no signal but SIGKILL.
+    """
+
+    ops_port: int
+    most_silent: int = 6
+    silent: int = 0
+
+    async def __call__(self) -> bool:
+        self.silent = 0 if await answers(self.ops_port, "/healthz") else self.silent + 1
+        return self.silent < self.most_silent
 
 
 async def answers(port: int, path: str | None = None, host: str = "127.0.0.1") -> bool:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from domain.errors import Unavailable
 from schemas.topics import stages
-from stack.child import Child, answers
+from stack.child import Child, Liveness, answers
 from stack.errors import OperatorError
 from stack.progress import Progress
 from stack.servers.data_dir import DataDir
@@ -233,6 +233,7 @@ def _app(name: str, plan: Plan, shared: Mapping[str, str]) -> Child:
         argv=[sys.executable, "-m", *([plan.wrap] if plan.wrap else []), *module_of(name)],
         log=plan.folder.logs / f"{name}.log",
         ready=lambda: answers(ops_port, "/readyz"),
+        health=partial(Liveness, ops_port),
         env={
             **shared,
             "MILLRACE_NODE": node_name(name, is_cluster=plan.topology.is_cluster),

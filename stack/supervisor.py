@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from domain.errors import Unavailable
 from stack.child import Child, spawn
 from stack.errors import StackError
+from stack.log_files import rotate
 from stack.progress import Progress, silent
 from stack.standstill import Standstill
 
@@ -93,18 +94,28 @@ class Supervisor:
         except (StackError, Unavailable) as exc:  # a server that it needs does not answer
             return f"could not be started ({exc})"
         self.changed()
-        examining = asyncio.create_task(self._examine(running))
+        watching = [asyncio.create_task(watch(running)) for watch in (self._examine, self._rotate)]
         code = await running.process.wait()
-        examining.cancel()
+        for task in watching:
+            task.cancel()
         self.changed()
         return f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
 
     async def _examine(self, running: Running) -> None:
-        while running.child.healthy is not None:
+        is_healthy = running.child.health and running.child.health()
+        while is_healthy is not None:
             await asyncio.sleep(self.examine_s)
-            if not await running.child.healthy():
+            if not await is_healthy():
                 self.progress.say(f"{running.child.name} is not healthy any more; it restarts")
                 _signal(running, running.child.stop_signal)
+                await asyncio.sleep(running.child.stop_s)  # cancelled when it ends
+                _signal(running, signal.SIGKILL)
+
+    async def _rotate(self, running: Running) -> None:
+        while True:
+            await asyncio.sleep(self.examine_s)
+            with suppress(OSError):
+                await asyncio.to_thread(rotate, running.child.log)
 
     def _lacks_its_servers(self, running: Running) -> bool:
         return running.child.kind != "server" and self.lacks_servers()

@@ -45,14 +45,21 @@ class RetryPolicy:
         Raises RetriesExhausted after ``total_s``, PartitionRevoked when the records are not ours any more.
         """
         clock = asyncio.get_running_loop().time
-        deadline, wait = clock() + self.total_s, self.first_s
+        began, wait, causes = clock(), self.first_s, set[str]()
         while True:
             try:
-                return await self.attempt(work, attempt_s)
+                result = await self.attempt(work, attempt_s)
             except Unavailable as exc:
-                if clock() + wait > deadline:
+                if clock() + wait > began + self.total_s:
                     raise RetriesExhausted(f"trouble lasted over {self.total_s:.0f} s: {exc}") from exc
-                _log.debug("attempt_failed", wait_s=round(wait, 2), reason=str(exc))
+                # The first of each cause is for the operator, who sees a stage stand still.
+                log = _log.debug if str(exc) in causes else _log.warning
+                causes.add(str(exc))
+                log("attempt_failed", wait_s=round(wait, 2), reason=str(exc), driver=exc.driver)
+            else:
+                if causes:
+                    _log.warning("attempt_succeeded", after_s=round(clock() - began, 1))
+                return result
             await asyncio.sleep(wait * random.uniform(0.5, 1.5))
             wait = min(wait * 2, self.most_s)
 
@@ -68,4 +75,4 @@ class RetryPolicy:
                 return await work()
         except (Unavailable, TimeoutError) as exc:
             self.retried()
-            raise Unavailable(str(exc) or "it took too long") from exc
+            raise Unavailable(str(exc) or "it took too long", getattr(exc, "driver", "")) from exc

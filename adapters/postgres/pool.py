@@ -56,9 +56,38 @@ def unavailable_on_outage() -> Iterator[None]:
     except psycopg.Error as exc:
         if _blames_values(exc):
             raise
-        raise Unavailable("PostgreSQL does not answer; try again") from exc
+        raise Unavailable(f"{_trouble(exc)}; try again", _driver_says(exc)) from exc
     except (PoolTimeout, TooManyRequests, OSError, TimeoutError) as exc:
-        raise Unavailable("PostgreSQL does not answer; try again") from exc
+        raise Unavailable("PostgreSQL does not answer; try again", str(exc)) from exc
+
+
+_TROUBLE = {
+    "25006": "PostgreSQL is read-only",
+    "55P03": "PostgreSQL waits too long for a lock",
+    "57014": "PostgreSQL takes too long",
+    "57P03": "PostgreSQL is starting",
+}
+_TROUBLE_CLASSES = {
+    "28": "PostgreSQL refuses the login",
+    "3D": "PostgreSQL has no such database",
+    "40": "PostgreSQL gave up a transaction that met another",
+    "42": "PostgreSQL has the schema of another version, or denies a right",
+    "53": "PostgreSQL is out of room or connections",
+    "57": "PostgreSQL is stopping",
+    "58": "PostgreSQL cannot reach its files",
+}
+"""Classes of SQLSTATE (PostgreSQL documentation, appendix A)."""
+
+
+def _trouble(exc: psycopg.Error) -> str:
+    state = exc.sqlstate or ""
+    text = _TROUBLE.get(state) or _TROUBLE_CLASSES.get(state[:2])
+    return f"{text} ({state})" if text else "PostgreSQL does not answer"
+
+
+def _driver_says(exc: psycopg.Error) -> str:
+    """Return the server's message without its detail, which may quote values; of a lost connection, all of it."""
+    return str(exc.diag.message_primary or exc).strip().replace("\n", " ")
 
 
 def _blames_values(exc: psycopg.Error) -> bool:

@@ -38,7 +38,7 @@ class Replica:
             argv=server(data, {**SETTINGS, "port": str(self.port), "primary_conninfo": follow}),
             log=self.primary.folder.logs / f"{NAME}.log",
             prepare=self._keep_followable,
-            healthy=self._can_follow,
+            health=lambda: self._can_follow,
             ready=self._ready,
             env=environment(),
             cwd=Path("/"),

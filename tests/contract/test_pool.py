@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import psycopg.conninfo
 import pytest
 
-from adapters.postgres.pool import connection, open_pool
+from adapters.postgres.pool import connection, open_pool, transaction
 from domain.errors import Unavailable
 from verify.fault_proxy import FaultProxy, open_proxy
 
@@ -56,3 +56,22 @@ async def test_a_pool_connects_soon_after_a_long_outage(pg_dsn: str):
                         await conn.execute("SELECT 1")
                         return
                 await asyncio.sleep(0.05)
+
+
+async def test_an_error_names_the_trouble_with_its_sqlstate_and_what_the_driver_says(pg_dsn: str):
+    async with (
+        open_pool(pg_dsn, size=2, statement_s=0.2, lock_s=0.05) as pool,
+        open_pool(pg_dsn, size=1) as other,
+        transaction(other) as holder,
+    ):
+        await holder.execute("LOCK TABLE search_documents IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(Unavailable, match=r"PostgreSQL waits too long for a lock \(55P03\)") as locked:
+            async with connection(pool) as conn:
+                await conn.execute("SELECT FROM search_documents LIMIT 1")
+        assert locked.value.driver == "canceling statement due to lock timeout"
+        with pytest.raises(Unavailable, match=r"PostgreSQL takes too long \(57014\)"):
+            async with connection(pool) as conn:
+                await conn.execute("SELECT pg_sleep(5)")
+        with pytest.raises(Unavailable, match=r"schema of another version.*\(42P01\)"):
+            async with connection(pool) as conn:
+                await conn.execute("SELECT FROM a_table_of_tomorrow")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from stack import standstill
 from stack import supervisor as module
-from stack.child import Child, run_to_end
+from stack.child import Child, Liveness, run_to_end
 from stack.errors import StackError
+from stack.log_files import rotate
+from stack.ports import allot
 from stack.progress import Progress
 from stack.supervisor import MOST_BACKOFF_S, STEADY_S, Supervisor, backoff
 
@@ -141,7 +145,7 @@ async def test_one_that_is_not_well_is_started_again(supervisor: Supervisor, tmp
         ill.unlink(missing_ok=True)
 
     supervisor.examine_s = 0.01
-    await supervisor.start([replace(script(tmp_path, "READY; exec sleep 60"), healthy=well, prepare=cure)])
+    await supervisor.start([replace(script(tmp_path, "READY; exec sleep 60"), health=lambda: well, prepare=cure)])
     first = supervisor.children[0].pid
     ill.touch()
     await until(lambda: supervisor.children[0].pid not in (None, first))
@@ -188,3 +192,54 @@ async def test_a_helper_ends_when_nobody_waits_for_it_any_more(tmp_path: Path):
 
 async def test_a_helper_tells_its_code_and_what_it_printed():
     assert await run_to_end(["/bin/sh", "-c", "echo out; echo err >&2; exit 3"], env=ENV) == (3, "out\nerr\n")
+
+
+async def test_one_that_is_frozen_is_killed_and_started_again(supervisor: Supervisor, tmp_path: Path):
+    async def never() -> bool:
+        return False
+
+    supervisor.examine_s = 0.05
+    frozen = script(tmp_path, "READY; kill -STOP $$; exec sleep 60", stop_s=0.1)
+    await supervisor.start([replace(frozen, health=lambda: never)])
+    first = supervisor.children[0].pid
+    await until(lambda: supervisor.children[0].pid not in (None, first))
+    assert not is_alive(first)
+
+
+async def test_liveness_allows_a_pause_and_no_more():
+    [port] = allot(["ops"], {}, {}).values()
+    alive = Liveness(port, most_silent=3)
+    assert [await alive() for _ in range(4)] == [True, True, False, False]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", port):
+        assert await alive() and alive.silent == 0
+
+
+async def test_a_log_is_bounded_while_its_child_writes(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("stack.supervisor.rotate", partial(rotate, most=10_000))
+    supervisor.examine_s = 0.02
+    await supervisor.start([script(tmp_path, "READY; while true; do echo a line of the log; sleep 0.0001; done")])
+    log, earlier = tmp_path / "it.log", tmp_path / "it.log.1"
+    await until(earlier.exists)
+    moved = earlier.read_bytes()
+    assert len(moved) > 10_000 and moved.startswith(b"a line of the log")
+    await until(lambda: log.stat().st_size > 0)  # the child goes on in the same file, from its start
+    assert log.read_bytes().startswith(b"a line of the log")
+
+
+def test_a_log_on_a_full_disk_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    log = tmp_path / "it.log"
+    log.write_text("x" * 100)
+    monkeypatch.setattr("shutil.copyfile", full)
+    assert rotate(log, most=10) and log.stat().st_size == 0
+    assert not rotate(log, most=10)
