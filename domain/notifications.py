@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -22,14 +22,54 @@ class NotificationDraft:
     channel: str = "in_app"
 
 
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Members of a conversation who may have to be notified.
+
+    ``delivered``: member → the seq up to which messages reached them. ``collapsed``: the conversation is so large that
+    a member is notified of one message only, until that one is seen or delivered.
+    """
+
+    delivered: Mapping[str, int]
+    collapsed: bool = False
+
+
+def missed(
+    messages: Sequence[Message], user_id: str, audience: Audience, known: Collection[tuple[str, str]]
+) -> Sequence[Message]:
+    """Return those messages of a conversation that a member who is away is notified of; in a collapsed one the first.
+
+    The messages are in seq order. None is the member's own, none was delivered to a device of the member, and of none
+    the member was notified before: ``known`` has those as (message, user).
+    """
+    due = [
+        message
+        for message in messages
+        if message.seq > audience.delivered[user_id]
+        and message.sender_id != user_id
+        and (message.message_id, user_id) not in known
+    ]
+    return due[:1] if audience.collapsed else due
+
+
 class Notifications(Protocol):
     """Store of in-app notifications."""
 
-    async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
-        """Return conversation → current member → the seq up to which messages reached them. Raises Unavailable."""
+    async def member_counts(self, conversation_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return conversation → number of its members, for those that exist. Raises Unavailable."""
 
-    async def add(self, message_ids: Sequence[str], drafts: Sequence[NotificationDraft]) -> Sequence[NotificationDraft]:
-        """Store the drafts that are not stored yet; return all notifications of these messages, as stored.
+    async def audiences(self, newest: Mapping[str, int], each_max_members: int) -> Mapping[str, Audience]:
+        """Return conversation → its members to whom not all messages up to the newest seq were delivered.
+
+        A conversation of more than ``each_max_members`` is collapsed: then members are left out who have a
+        notification of it that is neither seen nor delivered. Raises Unavailable.
+        """
+
+    async def add(self, drafts: Sequence[NotificationDraft]) -> None:
+        """Store the drafts that are not stored yet. Raises Unavailable."""
+
+    async def stored(self, message_ids: Sequence[str]) -> Sequence[NotificationDraft]:
+        """Return all notifications of these messages, by conversation, seq and user.
 
         The result includes those of members who have connected since then: a crash may have kept their event from
         being published. Raises Unavailable.

@@ -116,6 +116,17 @@ class Gateway(BaseModel):
     handshake_timeout_s: Rate = setting(5.0, "Time for the WebSocket handshake; 0 waits without end.", "s")
 
 
+class Notifications(BaseModel):
+    """Notifications of members who are away."""
+
+    each_max_members: Count = setting(
+        64,
+        "Largest conversation whose members are notified of each message. In a larger one a member has at most one"
+        " notification that is neither seen nor delivered.",
+        "members",
+    )
+
+
 class Audit(BaseModel):
     """The audit in the background."""
 
@@ -142,6 +153,7 @@ class Settings(BaseSettings):
     )
     limits: RateLimits = Field(default_factory=RateLimits)
     gateway: Gateway = Field(default_factory=Gateway)
+    notifications: Notifications = Field(default_factory=Notifications)
     audit: Audit = Field(default_factory=Audit)
 
 

@@ -47,7 +47,8 @@ async def _notification(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
 
     url = settings.redis.url.get_secret_value()
     async with open_registry(url, node=settings.node, lease_s=settings.gateway.lease_s) as registry:
-        yield create(PostgresNotifications(pool), registry, PostgresMessages(pool))
+        most = settings.notifications.each_max_members
+        yield create(PostgresNotifications(pool), registry, PostgresMessages(pool), most)
 
 
 @asynccontextmanager

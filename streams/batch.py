@@ -1,11 +1,12 @@
 """The life of a batch, written once for all stages.
 
-decode · effect · completions and dead letters · and only then may the records be acknowledged. Nothing here knows
-Faust or an adapter.
+decode · effect · completions and dead letters · and only then may the records be acknowledged: part by part, so that
+what is done is not done again because of what is not. Nothing here knows Faust or an adapter.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,11 +24,14 @@ from schemas.topics import dead_letter_topic
 from streams.dead_letters import PARKED, ConsumerRecord, dead_letter, replay_of
 from streams.lanes import LOW_LATENCY, BatchPolicy
 from streams.retry import PartitionRevoked, RetriesExhausted, RetryPolicy
+from streams.turns import Turn, turn
 
 _log = structlog.get_logger()
 
-_APPEND_MAX = 5_000
+_APPEND_MAX = 1_000
 """Records of one append: a room of thousands makes as many notifications of one message."""
+_SPLIT = 8
+"""Parts of a batch that did not finish in its time. Three splits, so half a minute, lead from 500 records to one."""
 _ATTEMPTS = 2  # a record that fails so often, the last time alone, can never work
 
 
@@ -44,6 +48,7 @@ class Refused:
 
 
 Handle: TypeAlias = Callable[[Sequence[AnyEvent]], Awaitable[Sequence[AnyEvent | Refused]]]
+Weigh: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,9 @@ class Stage:
     """Set where order matters: once a record of a conversation has failed, all later ones of it are set aside too,
     until they are replayed in order. None where each record stands for itself."""
     policy: BatchPolicy = LOW_LATENCY
+    weigh: Weigh | None = None
+    """Conversation ids, one for each record of a batch → rows that each record may write; raises Unavailable. Set where
+    one record may write thousands. None: each record writes one."""
 
     @property
     def dead_letters(self) -> str:
@@ -110,21 +118,39 @@ class Result:
 
 
 _Item: TypeAlias = tuple[ConsumerRecord, AnyEvent]
+Done: TypeAlias = Callable[[Sequence[ConsumerRecord], Result], None]
 
 
-async def process(stage: Stage, batch: Sequence[ConsumerRecord], log: EventLog, retry: RetryPolicy) -> Result:
-    """Return only when every record of the batch may be acknowledged.
+class _TooMany(Unavailable):
+    """Several records did not finish in the time of an attempt; it may be that they are too many for it."""
 
-    Then its effect is in, and its completions or its dead letter are durable. Raises RetriesExhausted and
-    PartitionRevoked; then nothing may be acknowledged.
+
+async def turn_of(stage: Stage, batch: Sequence[ConsumerRecord], retry: RetryPolicy) -> Turn:
+    """Return which records of the batch are handled now, and in which parts. Raises as ``process`` does."""
+    weigh, keys = stage.weigh, [consumed.key for consumed in batch]
+    if weigh is None or len(batch) == 1:
+        return Turn([range(len(batch))])
+    conversations = [(key or b"").decode(errors="replace") for key in keys]
+    return turn(keys, await retry.call(lambda: weigh(conversations)))
+
+
+async def process(stage: Stage, batch: Sequence[ConsumerRecord], log: EventLog, retry: RetryPolicy, done: Done) -> None:
+    """Call ``done`` for each part of the batch, in order, once its records may be acknowledged.
+
+    Then their effect is in, and their completions or their dead letters are durable. Raises RetriesExhausted and
+    PartitionRevoked; then no other record may be acknowledged.
     """
-    whole = Result()
-    for part in _parts(stage, batch):
-        result = await _process(stage, part, log, retry)
-        whole.events += result.events
-        whole.letters += result.letters
-        whole.dropped += result.dropped
-    return whole
+    waiting = deque(_parts(stage, batch))
+    while waiting:
+        part = waiting.popleft()
+        try:
+            result = await _process(stage, part, log, retry)
+        except _TooMany as exc:
+            _log.debug("batch_split", stage=stage.name, records=len(part), reason=str(exc))
+            size = -(-len(part) // _SPLIT)
+            waiting.extendleft(part[begin : begin + size] for begin in reversed(range(0, len(part), size)))
+        else:
+            done(part, result)
 
 
 def _parts(stage: Stage, batch: Sequence[ConsumerRecord]) -> Iterator[Sequence[ConsumerRecord]]:
@@ -146,14 +172,18 @@ async def _process(stage: Stage, batch: Sequence[ConsumerRecord], log: EventLog,
         except Malformed as exc:
             result.write_letter(stage, consumed, str(exc), attempts=1)
     await _handle(stage, await _not_parked(stage, items, retry, result), retry, result)
-    completions = [record(event, producer=f"millrace/{stage.name}") for event in result.events]
-    written = [*completions, *result.letters]
+    written = (*result.events, *result.letters)
     for begin in range(0, len(written), _APPEND_MAX):
-        part = written[begin : begin + _APPEND_MAX]
+        part = [_encoded(stage, each) for each in written[begin : begin + _APPEND_MAX]]
         # The log has a deadline of its own, at which it rebuilds its producer; ours must not cut that off.
         await retry.call(partial(log.append, part), 1.4 * retry.attempt_s)
+        retry.progressed()
     await _keep_order(stage, batch, retry, result)
     return result
+
+
+def _encoded(stage: Stage, written: AnyEvent | Record) -> Record:
+    return written if isinstance(written, Record) else record(written, producer=f"millrace/{stage.name}")
 
 
 async def _not_parked(stage: Stage, items: Sequence[_Item], retry: RetryPolicy, result: Result) -> list[_Item]:
@@ -204,11 +234,8 @@ async def _handle(
         result.take(stage, items, outcome)
     except (RetriesExhausted, PartitionRevoked):
         raise
-    except Unavailable:
-        middle = len(items) // 2
-        _log.debug("batch_split", stage=stage.name, records=len(items), reason="it does not finish in time")
-        await _handle(stage, items[:middle], retry, result, attempt=attempt)
-        await _handle(stage, items[middle:], retry, result, attempt=attempt)
+    except Unavailable as exc:
+        raise _TooMany(str(exc)) from exc
     except Exception as exc:  # a bug, or one record that can never work: find it, spare the others
         if len(items) == 1 and attempt >= _ATTEMPTS:
             result.set_aside(stage, items[0], _cause(exc), attempts=attempt)

@@ -38,6 +38,8 @@ class RetryPolicy:
     most_s: float = 5.0
     still_assigned: Callable[[], bool] = lambda: True
     retried: Callable[[], None] = lambda: None
+    progressed: Callable[[], None] = lambda: None
+    """Called when a part of the work is done that need not be acknowledged yet."""
 
     async def call(self, work: Callable[[], Awaitable[T]], attempt_s: float | None = None) -> T:
         """Return what ``work`` returns, trying until it does.

@@ -39,6 +39,10 @@ class Watchdog:
         self.unfinished -= count
         self._since = self.clock()
 
+    def progressed(self) -> None:
+        """Note that a part of the work is done: one batch may take longer than the time after which we are stuck."""
+        self._since = self.clock()
+
     def dropped(self, count: int) -> None:
         """Count records that were left to the worker that has their partitions now: that is no progress."""
         self.unfinished -= count

@@ -25,7 +25,7 @@ from domain.event_log import EventLog
 from domain.log_position import Epochs
 from runtime.metrics import BATCH_SECONDS, DEAD_LETTERS, DROPPED, LAG, RECORDS, RETRIES
 from streams import faust_consumer
-from streams.batch import Stage, process
+from streams.batch import Result, Stage, process, turn_of
 from streams.dead_letters import ConsumerRecord
 from streams.lanes import Lanes
 from streams.retry import PartitionRevoked, RetriesExhausted, RetryPolicy
@@ -151,34 +151,49 @@ class Worker:
     def _is_late(self, event: Any) -> bool:
         return bool(event.message.generation_id != self.app.consumer_generation_id)
 
-    async def _work(self, events: Sequence[Any]) -> None:
-        began, name = time.perf_counter(), self.stage.name
-        stale = [event for event in events if self._stale(event)]
-        fresh = [event for event in events if event not in stale] if stale else list(events)
+    async def _work(self, events: Sequence[Any]) -> Sequence[int]:
+        """Handle what has its turn; return the positions of the events that are left for a later one."""
+        began = time.perf_counter()
+        stale = {position for position, event in enumerate(events) if self._stale(event)}
         if stale:
-            self._drop(stale, "its partition went elsewhere")
+            self._drop([events[position] for position in stale], "its partition went elsewhere")
+        fresh = [position for position in range(len(events)) if position not in stale]
         if not fresh:
-            return
+            return ()
+        records = [_consumed(events[position].message) for position in fresh]
+        pending = {id(record): events[position] for record, position in zip(records, fresh, strict=True)}
         retry = RetryPolicy(
             total_s=self.retry_s,
-            still_assigned=lambda: not self._stale(fresh[0]),
-            retried=RETRIES.labels(name).inc,
+            still_assigned=lambda: not self._stale(events[fresh[0]]),
+            retried=RETRIES.labels(self.stage.name).inc,
+            progressed=self._watchdog.progressed,
         )
+
+        def done(part: Sequence[ConsumerRecord], result: Result) -> None:
+            self._acknowledge([pending[id(record)] for record in part], result, time.perf_counter() - began)
+            for record in part:
+                del pending[id(record)]
+
         try:
-            result = await process(self.stage, [_consumed(event.message) for event in fresh], self.log, retry)
+            turn = await turn_of(self.stage, records, retry)
+            for part in turn.parts:
+                await process(self.stage, [records[position] for position in part], self.log, retry, done)
         except PartitionRevoked as exc:
-            self._drop(fresh, str(exc))
-            return
-        if self._is_late(fresh[0]):  # all are of one generation; offsets of an earlier one may be of an earlier log
-            self._drop(fresh, "the group was rebalanced meanwhile")
-            return
-        for event in fresh:
+            self._drop(list(pending.values()), str(exc))
+            return ()
+        return [fresh[position] for position in turn.left]
+
+    def _acknowledge(self, events: Sequence[Any], result: Result, seconds: float) -> None:
+        """Acknowledge events whose effects are in. Raises PartitionRevoked when others may have them by now."""
+        if self._is_late(events[0]):  # all are of one generation; offsets of an earlier one may be of an earlier log
+            raise PartitionRevoked("the group was rebalanced meanwhile")
+        for event in events:
             event.ack()
-        self._watchdog.finished(len(fresh))
-        RECORDS.labels(name).inc(len(fresh))
-        seconds = time.perf_counter() - began
+        name = self.stage.name
+        self._watchdog.finished(len(events))
+        RECORDS.labels(name).inc(len(events))
         BATCH_SECONDS.labels(name).observe(seconds)
-        _log.debug("batch_done", stage=name, ms=round(seconds * 1000, 1), **_span(fresh))
+        _log.debug("batch_done", stage=name, ms=round(seconds * 1000, 1), **_span(events))
         DEAD_LETTERS.labels(name).inc(len(result.letters))
         DROPPED.labels(name).inc(result.dropped)
 

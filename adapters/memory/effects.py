@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import msgspec
 
@@ -12,7 +13,7 @@ from adapters.memory.tables import Tables
 from domain.analytics import MinuteCount, Total
 from domain.changes import media_entry
 from domain.media import Media, MediaInfo
-from domain.notifications import NotificationDraft
+from domain.notifications import Audience, NotificationDraft
 from domain.watermarks import Advances, Watermark, WatermarkAdvance, merge, of_members, split
 from schemas.clock import now
 from schemas.events import MediaProcessed
@@ -120,20 +121,39 @@ class MemoryNotifications:
     """Notifications by message, recipient and channel."""
 
     tables: Tables
-    stored: dict[tuple[str, str, str], NotificationDraft] = field(default_factory=dict)
+    drafts: dict[tuple[str, str, str], NotificationDraft] = field(default_factory=dict)
 
-    async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
-        members, receipts = self.tables.members, self.tables.receipts
-        return {
-            id_: {user: receipts.get((id_, user), (0, 0))[0] for user in sorted(members[id_])}
-            for id_ in conversation_ids
-            if id_ in members
+    seen: dict[str, datetime] = field(default_factory=dict)
+    """Notification id → when its recipient saw it."""
+
+    async def member_counts(self, conversation_ids: Sequence[str]) -> Mapping[str, int]:
+        return {id_: len(self.tables.members[id_]) for id_ in conversation_ids if id_ in self.tables.members}
+
+    async def audiences(self, newest: Mapping[str, int], each_max_members: int) -> Mapping[str, Audience]:
+        found = {id_: self._audience(id_, seq, each_max_members) for id_, seq in newest.items()}
+        return {id_: audience for id_, audience in found.items() if audience.delivered}
+
+    def _audience(self, conversation_id: str, newest: int, each_max_members: int) -> Audience:
+        users = sorted(self.tables.members.get(conversation_id, {}))
+        collapsed = len(users) > each_max_members
+        reached = {user: self.tables.receipts.get((conversation_id, user), (0, 0))[0] for user in users}
+        open_ = {
+            draft.user_id
+            for draft in self.drafts.values()
+            if draft.conversation_id == conversation_id
+            and draft.notification_id not in self.seen
+            and draft.seq > reached.get(draft.user_id, 0)
         }
+        left_out = open_ if collapsed else set()
+        delivered = {user: seq for user, seq in reached.items() if seq < newest and user not in left_out}
+        return Audience(delivered, collapsed)
 
-    async def add(self, message_ids: Sequence[str], drafts: Sequence[NotificationDraft]) -> Sequence[NotificationDraft]:
+    async def add(self, drafts: Sequence[NotificationDraft]) -> None:
         for draft in drafts:
-            self.stored.setdefault((draft.message_id, draft.user_id, draft.channel), draft)
-        found = [draft for draft in self.stored.values() if draft.message_id in message_ids]
+            self.drafts.setdefault((draft.message_id, draft.user_id, draft.channel), draft)
+
+    async def stored(self, message_ids: Sequence[str]) -> Sequence[NotificationDraft]:
+        found = [draft for draft in self.drafts.values() if draft.message_id in message_ids]
         return sorted(found, key=lambda n: (n.conversation_id, n.seq, n.user_id))
 
 

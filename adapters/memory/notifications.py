@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from adapters.memory.effects import MemoryNotifications
@@ -16,7 +16,6 @@ class MemoryInbox:
     """Inbox over the notifications that the stage has stored."""
 
     notifications: MemoryNotifications
-    seen: dict[str, datetime] = field(default_factory=dict)
 
     async def page(self, user_id: str, *, unseen: bool, before: str | None, limit: int) -> Sequence[Notification]:
         found = sorted(self._of(user_id), key=lambda notice: notice.notification_id, reverse=True)
@@ -24,19 +23,19 @@ class MemoryInbox:
             self._notification(notice)
             for notice in found
             if (before is None or notice.notification_id < before)
-            and not (unseen and notice.notification_id in self.seen)
+            and not (unseen and notice.notification_id in self.notifications.seen)
         ][:limit]
 
     async def mark_seen(self, user_id: str, up_to: str) -> None:
-        for notice in self.notifications.stored.values():
+        for notice in self.notifications.drafts.values():
             if notice.user_id == user_id and notice.notification_id <= up_to:
-                self.seen.setdefault(notice.notification_id, datetime.now(UTC))
+                self.notifications.seen.setdefault(notice.notification_id, datetime.now(UTC))
 
     def _of(self, user_id: str) -> list[NotificationDraft]:
         members = self.notifications.tables.members
         return [
             notice
-            for notice in self.notifications.stored.values()
+            for notice in self.notifications.drafts.values()
             if notice.user_id == user_id and user_id in members[notice.conversation_id]
         ]
 
@@ -45,6 +44,6 @@ class MemoryInbox:
             notice.notification_id,
             notice.channel,
             datetime.fromtimestamp((uuid.UUID(notice.notification_id).int >> 80) / 1000, UTC),
-            self.seen.get(notice.notification_id),
+            self.notifications.seen.get(notice.notification_id),
             self.notifications.tables.messages[notice.message_id],
         )

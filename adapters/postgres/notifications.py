@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adapters.postgres import rows
-from adapters.postgres.pool import Pool, connection, transaction
+from adapters.postgres.pool import Pool, connection
 from adapters.postgres.statements import load
-from domain.notifications import Notification, NotificationDraft
+from domain.notifications import Audience, Notification, NotificationDraft
 
 _SQL = load("notifications")
 
@@ -19,12 +19,21 @@ class PostgresNotifications:
 
     pool: Pool
 
-    async def members(self, conversation_ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+    async def member_counts(self, conversation_ids: Sequence[str]) -> Mapping[str, int]:
         async with connection(self.pool) as conn:
-            cursor = await conn.execute(_SQL["members"], {"ids": list(conversation_ids)})
-            return {id_: dict(zip(users, seqs, strict=True)) for id_, users, seqs in await cursor.fetchall()}
+            cursor = await conn.execute(_SQL["member_counts"], {"ids": list(conversation_ids)})
+            return dict(await cursor.fetchall())
 
-    async def add(self, message_ids: Sequence[str], drafts: Sequence[NotificationDraft]) -> Sequence[NotificationDraft]:
+    async def audiences(self, newest: Mapping[str, int], each_max_members: int) -> Mapping[str, Audience]:
+        wanted = {"ids": list(newest), "newest": list(newest.values()), "each_max_members": each_max_members}
+        async with connection(self.pool) as conn:
+            cursor = await conn.execute(_SQL["audiences"], wanted)
+            return {
+                id_: Audience(dict(zip(users, seqs, strict=True)), collapsed)
+                for id_, collapsed, users, seqs in await cursor.fetchall()
+            }
+
+    async def add(self, drafts: Sequence[NotificationDraft]) -> None:
         columns = {
             "ids": [n.notification_id for n in drafts],
             "users": [n.user_id for n in drafts],
@@ -33,9 +42,11 @@ class PostgresNotifications:
             "seqs": [n.seq for n in drafts],
             "channels": [n.channel for n in drafts],
         }
-        async with transaction(self.pool) as conn:
-            if drafts:
-                await conn.execute(_SQL["add"], columns)
+        async with connection(self.pool) as conn:
+            await conn.execute(_SQL["add"], columns)
+
+    async def stored(self, message_ids: Sequence[str]) -> Sequence[NotificationDraft]:
+        async with connection(self.pool) as conn:
             cursor = await conn.execute(_SQL["stored"], {"messages": list(message_ids)})
             return [NotificationDraft(*row) for row in await cursor.fetchall()]
 

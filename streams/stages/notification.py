@@ -6,49 +6,75 @@ writes  notification.sent
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from domain.messages import Messages
-from domain.notifications import NotificationDraft, Notifications
+from domain.notifications import NotificationDraft, Notifications, missed
 from domain.presence import Registry
 from schemas.clock import now
 from schemas.events import AnyEvent, MessageCreated, NotificationSent
-from schemas.ids import new_id
+from schemas.ids import is_uuid, new_id
 from schemas.messages import Message
 from streams.batch import Stage
 from streams.lanes import THROUGHPUT
 from streams.stored_messages import WithStoredMessages
 
-
-def recipients(message: Message, members: Mapping[str, int], connected: frozenset[str]) -> list[str]:
-    """Return the members who do not see the message live and have it on no device yet; its sender is none of them."""
-    return [
-        user
-        for user, delivered in members.items()
-        if user != message.sender_id and user not in connected and delivered < message.seq
-    ]
+EACH_MAX_MEMBERS = 64
+_MEMBERS_MAX = 1_000
+"""Members of one statement and of one look into the registry."""
 
 
 @dataclass(frozen=True, slots=True)
 class HandleNotification:
-    """Rule of the stage: notifications for members who are away. While Redis does not answer, the stage waits."""
+    """Rule of the stage: notifications for members who are away. While Redis does not answer, the stage waits.
+
+    In conversations of more than ``each_max_members`` a member has at most one notification that is neither seen nor
+    delivered, so that a message to thousands does not write thousands of rows each time.
+    """
 
     notifications: Notifications
     registry: Registry
+    each_max_members: int = EACH_MAX_MEMBERS
 
     async def __call__(self, events: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
-        messages = [event.message for event in events if isinstance(event, MessageCreated)]
-        members = await self.notifications.members(sorted({m.conversation_id for m in messages}))
-        everybody = sorted({user for users in members.values() for user in users})
-        connected = await self.registry.connected(everybody)
-        drafts = [
-            NotificationDraft(new_id(), message.message_id, message.conversation_id, message.seq, user)
-            for message in messages
-            for user in recipients(message, members.get(message.conversation_id, {}), connected)
-        ]
-        stored = await self.notifications.add([message.message_id for message in messages], drafts)
-        return [_sent(notice) for notice in stored]
+        messages: defaultdict[str, list[Message]] = defaultdict(list)
+        for event in events:
+            if isinstance(event, MessageCreated):
+                messages[event.message.conversation_id].append(event.message)
+        for some in messages.values():
+            some.sort(key=lambda message: message.seq)
+        newest = {id_: some[-1].seq for id_, some in messages.items()}
+        audiences = await self.notifications.audiences(newest, self.each_max_members)
+        ids = [message.message_id for some in messages.values() for message in some]
+        stored = await self.notifications.stored(ids)
+        known = {(notice.message_id, notice.user_id) for notice in stored}
+        waiting = [(id_, user) for id_, audience in audiences.items() for user in audience.delivered]
+        added = 0
+        for begin in range(0, len(waiting), _MEMBERS_MAX):
+            members = waiting[begin : begin + _MEMBERS_MAX]
+            connected = await self.registry.connected(sorted({user for _, user in members}))
+            drafts = [
+                NotificationDraft(new_id(), message.message_id, id_, message.seq, user)
+                for id_, user in members
+                if user not in connected
+                for message in missed(messages[id_], user, audiences[id_], known)
+            ]
+            if drafts:
+                await self.notifications.add(drafts)
+            added += len(drafts)
+        return [_sent(notice) for notice in (await self.notifications.stored(ids) if added else stored)]
+
+    async def weigh(self, conversation_ids: Sequence[str]) -> Sequence[int]:
+        """Return how many notifications each message may make: in a large conversation, only the first makes any."""
+        members = await self.notifications.member_counts(sorted({id_ for id_ in conversation_ids if is_uuid(id_)}))
+        weights, weighed = list[int](), set[str]()
+        for id_ in conversation_ids:
+            count = members.get(id_, 1)
+            weights.append(0 if id_ in weighed and count > self.each_max_members else count)
+            weighed.add(id_)
+        return weights
 
 
 def _sent(notice: NotificationDraft) -> NotificationSent:
@@ -63,7 +89,10 @@ def _sent(notice: NotificationDraft) -> NotificationSent:
     )
 
 
-def create(notifications: Notifications, registry: Registry, messages: Messages) -> Stage:
+def create(
+    notifications: Notifications, registry: Registry, messages: Messages, each_max_members: int = EACH_MAX_MEMBERS
+) -> Stage:
     """Return the stage ``notification``."""
-    rule = WithStoredMessages(messages, HandleNotification(notifications, registry))
-    return Stage("notification", (MessageCreated,), (NotificationSent,), rule, policy=THROUGHPUT)
+    rule = HandleNotification(notifications, registry, each_max_members)
+    stored, writes = WithStoredMessages(messages, rule), (NotificationSent,)
+    return Stage("notification", (MessageCreated,), writes, stored, policy=THROUGHPUT, weigh=rule.weigh)

@@ -122,7 +122,7 @@ async def test_what_the_stages_did_is_seen(world: World, pg_dsn: str):
     minute = message.created_at[:16] + ":00.000Z"
     await PostgresCounts(world.pool).add([MinuteCount(world.room, 1, minute)])
     notice = NotificationDraft(new_id(), message.message_id, world.room, 1, "bob")
-    await PostgresNotifications(world.pool).add([notice.message_id], [notice])
+    await PostgresNotifications(world.pool).add([notice])
     facts = await world.facts()
     [row] = facts.rows
     assert (row.status, row.outbox, row.document, row.ahead) == (1, Owing.PUBLISHED, Found.THERE, False)
@@ -189,7 +189,7 @@ async def test_what_is_kept_about_no_message_is_a_stray(world: World):
     ghost = make.message(conversation_id=world.room, seq=5)
     await PostgresSearch(world.pool).put([message, ghost])
     notice = NotificationDraft(new_id(), ghost.message_id, world.room, 5, "bob")
-    await PostgresNotifications(world.pool).add([ghost.message_id], [notice])
+    await PostgresNotifications(world.pool).add([notice])
     loose = await world.audit.loose(HOUR_AGO, 0, [world.room])
     assert sorted(loose.strays, key=lambda stray: stray.stage) == [
         Stray("notification", Place(notice.notification_id, ghost.message_id, world.room, 5)),

@@ -11,6 +11,7 @@ import pytest
 
 from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryMedia, MemoryNotifications, MemoryStatuses
 from adapters.memory.intake import MemoryConversations, MemoryIntake
+from adapters.memory.notifications import MemoryInbox
 from adapters.memory.tables import Tables
 from adapters.postgres.analytics import PostgresCounts
 from adapters.postgres.conversations import PostgresConversations
@@ -23,7 +24,7 @@ from adapters.postgres.search import PostgresSearch
 from adapters.postgres.statuses import PostgresStatuses
 from domain.analytics import Counts, MinuteCount
 from domain.media import Media, MediaInfo
-from domain.notifications import NotificationDraft, Notifications
+from domain.notifications import Audience, Inbox, NotificationDraft, Notifications
 from domain.search import Index
 from domain.watermarks import Statuses, Watermark, WatermarkAdvance
 from schemas.fields import MAX_SEQ
@@ -41,6 +42,7 @@ class World:
     counts: Counts
     index: Index
     media: Any
+    inbox: Inbox
     status_of: Any
     devices_of: Any
 
@@ -62,6 +64,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     room = new_id()
     if request.param == "memory":
         tables = Tables()
+        notifications = MemoryNotifications(tables)
         await MemoryConversations(tables).create(room, None, "alice", ["bob", "carol"])
 
         async def status_in_memory(id_: str) -> str:
@@ -74,10 +77,11 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
             room,
             MemoryIntake(tables),
             MemoryStatuses(tables),
-            MemoryNotifications(tables),
+            notifications,
             MemoryCounts(),
             MemoryIndex(),
             MemoryMedia(tables),
+            MemoryInbox(notifications),
             status_in_memory,
             devices_in_memory,
         )
@@ -107,6 +111,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
             PostgresCounts(pool),
             PostgresSearch(pool),
             PostgresMedia(pool),
+            PostgresNotifications(pool),
             status_in_store,
             devices_in_store,
         )
@@ -225,15 +230,46 @@ async def test_a_notice_is_stored_once_for_each_recipient(world):
     def notice(user: str) -> NotificationDraft:
         return NotificationDraft(new_id(), message.message_id, world.room, message.seq, user)
 
-    first = await world.notifications.add([message.message_id], [notice("bob"), notice("carol")])
-    again = await world.notifications.add([message.message_id], [notice("bob")])
-    back = await world.notifications.add([message.message_id], [])
+    async def add(*users: str) -> list[NotificationDraft]:
+        await world.notifications.add([notice(user) for user in users])
+        return list(await world.notifications.stored([message.message_id]))
+
+    first = await add("bob", "carol")
     assert [n.user_id for n in first] == ["bob", "carol"]
-    assert list(first) == list(again) == list(back)
-    assert await world.notifications.add([new_id()], []) == []
-    await world.fold("bob", 1)
-    members = await world.notifications.members([world.room])
-    assert members == {world.room: {"alice": 0, "bob": 1, "carol": 0}}
+    assert first == await add("bob") == await add("carol", "carol", "bob")
+    assert await world.notifications.stored([new_id()]) == []
+
+
+async def test_those_may_be_notified_to_whom_not_all_was_delivered(world):
+    for _ in range(3):
+        await world.send()
+    await world.fold("bob", 2)
+    await world.fold("carol", 3)
+    audiences = await world.notifications.audiences({world.room: 3, new_id(): 1}, 64)
+    assert audiences == {world.room: Audience({"alice": 0, "bob": 2}, collapsed=False)}
+    assert await world.notifications.member_counts([world.room, new_id()]) == {world.room: 3}
+
+
+async def test_in_a_large_conversation_nobody_has_two_open_notifications(world):
+    first, second, third = [await world.send() for _ in range(3)]
+    id_ = new_id()
+
+    async def audience(most: int = 2) -> list[str]:
+        found = await world.notifications.audiences({world.room: 3}, most)
+        return sorted(found[world.room].delivered)
+
+    assert await audience() == ["alice", "bob", "carol"]
+    await world.notifications.add([NotificationDraft(id_, first.message_id, world.room, 1, "bob")])
+    assert (await audience(), await audience(3)) == (["alice", "carol"], ["alice", "bob", "carol"])
+    assert (await world.notifications.audiences({world.room: 3}, 2))[world.room].collapsed
+    await world.inbox.mark_seen("bob", id_)
+    assert await audience() == ["alice", "bob", "carol"]
+    await world.notifications.add([NotificationDraft(new_id(), second.message_id, world.room, 2, "bob")])
+    assert await audience() == ["alice", "carol"]
+    await world.fold("bob", 2)  # on another device, where nobody looks at notifications
+    assert await audience() == ["alice", "bob", "carol"]
+    await world.notifications.add([NotificationDraft(new_id(), third.message_id, world.room, 3, "bob")])
+    assert await audience() == ["alice", "carol"]
 
 
 async def test_messages_are_counted_once_however_often_they_come(world):

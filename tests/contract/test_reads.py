@@ -289,9 +289,8 @@ async def notify(world: World, *contents: str, user: str = "bob") -> list[str]:
     ids = sorted(new_id() for _ in contents)
     for id_, content in zip(ids, contents, strict=True):
         message = await world.send(content)
-        await world.notifications.add(
-            [message.message_id], [NotificationDraft(id_, message.message_id, world.room, message.seq, user)]
-        )
+        draft = NotificationDraft(id_, message.message_id, world.room, message.seq, user)
+        await world.notifications.add([draft])
     return ids
 
 

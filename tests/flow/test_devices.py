@@ -36,7 +36,7 @@ async def fold(world: World) -> None:
     """The status stage, and what the dispatcher makes of it."""
     receipts = [one for one in world.log.records if one.topic == ReceiptRecorded.TOPIC]
     batch = [ConsumerRecord(r.topic, 0, n, r.key, r.value, r.headers) for n, r in enumerate(receipts)]
-    await process(status.create(MemoryStatuses(world.tables)), batch, world.log, RetryPolicy())
+    await process(status.create(MemoryStatuses(world.tables)), batch, world.log, RetryPolicy(), make.done)
     await world.bus.publish(
         [one for event in world.log.events("message.status") for one in publications_of(event).certain]
     )

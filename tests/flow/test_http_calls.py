@@ -172,7 +172,7 @@ async def test_notifications_are_listed_and_seen(api):
     for id_ in ids:
         message = await send(api)
         notice = NotificationDraft(id_, message["messageId"], make.ROOM, message["seq"], "bob")
-        await api.notifications.add([message["messageId"]], [notice])
+        await api.notifications.add([notice])
     first = (await api.call("listNotifications", 200, user="bob", params={"limit": 2})).json()
     rest = (await api.call("listNotifications", 200, user="bob", params={"cursor": first["next"]})).json()
     assert [n["notificationId"] for n in (*first["notifications"], *rest["notifications"])] == ids[::-1]

@@ -86,7 +86,7 @@ class Mill:
         batch = [
             ConsumerRecord(r.topic, 0, n, r.key, r.value, r.headers) for n, r in enumerate(fresh) if r.topic in topics
         ]
-        await process(stage, batch, self.log, RetryPolicy())
+        await process(stage, batch, self.log, RetryPolicy(), make.done)
 
     def _dispatch(self) -> None:
         for made in self.log.records[self.read.get("gateway", 0) :]:

@@ -61,9 +61,11 @@ def twins_of(tables: Tables) -> Callable[[Any], Any]:
 
 
 def built(name: str, twin: Callable[[Any], Any]) -> Stage:
-    """Return the stage of that name, on twins."""
+    """Return the stage of that name, on twins; its settings have their defaults."""
     create = import_module(f"streams.stages.{name}").create
-    hints = {parameter: port for parameter, port in get_type_hints(create).items() if parameter != "return"}
+    parameters = inspect.signature(create).parameters.values()
+    required = {parameter.name for parameter in parameters if parameter.default is parameter.empty}
+    hints = {parameter: port for parameter, port in get_type_hints(create).items() if parameter in required}
     return create(**{parameter: twin(port) for parameter, port in hints.items()})
 
 
@@ -115,7 +117,7 @@ async def test_a_topic_names_exactly_those_that_write_it():
             if record.topic in topics
         ]
         malformed = ConsumerRecord(stage.reads[0].TOPIC, 0, 1_000, b"key", b"no event")
-        await process(stage, [*batch, malformed], log, RetryPolicy())
+        await process(stage, [*batch, malformed], log, RetryPolicy(), make.done)
     assert set(_written(log)) == {(topic.name, writer) for topic in load() for writer in topic.writers}
 
 

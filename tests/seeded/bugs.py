@@ -194,8 +194,11 @@ def acknowledge_on_exception() -> None:
 
     process, now = worker.process, every(25)
 
-    async def swallowing(*given: Any) -> Result:
-        return Result() if now() else await process(*given)
+    async def swallowing(stage: Any, batch: Any, log: Any, retry: Any, done: Any) -> None:
+        if now():
+            done(batch, Result())
+        else:
+            await process(stage, batch, log, retry, done)
 
     worker.process = swallowing
 

@@ -60,7 +60,7 @@ class Bench:
             for n, r in enumerate(self.topic[self.read : self.read + count])
         ]
         self.read += len(batch)
-        asyncio.run(process(stage, batch, self.log, RetryPolicy()))
+        asyncio.run(process(stage, batch, self.log, RetryPolicy(), make.done))
 
     def open_letters(self, known: int | None = None):
         made = [r for r in self.log.records if r.topic == DLQ][:known]

@@ -19,7 +19,6 @@ from schemas.events import AnyEvent, MessageCreated, MessageSent
 from streams import batch as stages
 from streams.batch import Refused, Stage, process
 from streams.dead_letters import ConsumerRecord
-from streams.lanes import BatchPolicy, Lanes
 from streams.retry import PartitionRevoked, RetriesExhausted, RetryPolicy
 from tests import make
 
@@ -45,7 +44,7 @@ def seqs(log: MemoryLog) -> list[int]:
 
 async def test_completions_come_in_the_order_of_the_batch():
     log = MemoryLog()
-    await process(stage(echo), [taken(make.created(seq=n)) for n in (1, 2, 3)], log, QUICK)
+    await process(stage(echo), [taken(make.created(seq=n)) for n in (1, 2, 3)], log, QUICK, make.done)
     assert seqs(log) == [1, 2, 3]
 
 
@@ -53,7 +52,7 @@ async def test_completions_come_in_the_order_of_the_batch():
 async def test_bytes_that_are_no_event_become_a_dead_letter_and_spare_the_others(value):
     log = MemoryLog()
     bad = ConsumerRecord("message.created", 3, 41, b"key", value, (("ce_id", b"7"),))
-    await process(stage(echo), [taken(make.created(seq=1)), bad, taken(make.created(seq=2))], log, QUICK)
+    await process(stage(echo), [taken(make.created(seq=1)), bad, taken(make.created(seq=2))], log, QUICK, make.done)
     assert seqs(log) == [1, 2]
     [letter] = [r for r in log.records if r.topic == "status.dlq"]
     assert (letter.key, letter.value) == (b"key", value or b"")
@@ -72,7 +71,7 @@ async def test_a_record_that_can_never_work_is_found_and_set_aside():
 
     log = MemoryLog()
     batch = [taken(make.created(seq=n, content="poison" if n == 3 else "hi"), n) for n in range(1, 8)]
-    await process(stage(handle), batch, log, QUICK)
+    await process(stage(handle), batch, log, QUICK, make.done)
     assert seqs(log) == [1, 2, 4, 5, 6, 7]
     [letter] = [r for r in log.records if r.topic == "status.dlq"]
     assert dict(letter.headers)["dlq-origin"] == b"message.created/3/3"
@@ -88,7 +87,7 @@ async def test_a_record_is_tried_again_alone_before_it_is_set_aside(size):
         raise KeyError
 
     log = MemoryLog()
-    await process(stage(handle), [taken(make.created(seq=n + 1), n) for n in range(size)], log, QUICK)
+    await process(stage(handle), [taken(make.created(seq=n + 1), n) for n in range(size)], log, QUICK, make.done)
     letters = [dict(letter.headers) for letter in log.records]
     assert [h["dlq-origin"] for h in letters] == [b"message.created/3/%d" % n for n in range(size)]
     assert all(int(h["dlq-attempts"]) >= 2 for h in letters)
@@ -106,7 +105,7 @@ async def test_a_failure_that_passes_makes_no_dead_letter():
         return await echo(events)
 
     log = MemoryLog()
-    await process(stage(handle), [taken(make.created(seq=1))], log, QUICK)
+    await process(stage(handle), [taken(make.created(seq=1))], log, QUICK, make.done)
     assert [r.topic for r in log.records] == ["message.sent"]
 
 
@@ -115,7 +114,7 @@ async def test_our_own_refusals_are_named():
         raise Rejected("no such conversation")
 
     log = MemoryLog()
-    await process(stage(handle), [taken(make.created())], log, QUICK)
+    await process(stage(handle), [taken(make.created())], log, QUICK, make.done)
     assert b"no such conversation" in dict(log.records[0].headers)["dlq-cause"]
 
 
@@ -130,7 +129,7 @@ async def test_transient_trouble_is_waited_out():
         return await echo(events)
 
     log = MemoryLog()
-    await process(stage(handle), [taken(make.created(seq=1))], log, QUICK)
+    await process(stage(handle), [taken(make.created(seq=1))], log, QUICK, make.done)
     assert (tries, seqs(log)) == (4, [1])
 
 
@@ -141,14 +140,65 @@ async def test_a_batch_that_is_too_large_for_its_time_is_done_in_parts_and_in_or
         return await echo(events)
 
     log, batch = MemoryLog(), [taken(make.created(seq=seq), seq) for seq in range(1, 11)]
-    await process(stage(handle), batch, log, replace(QUICK, attempt_s=0.02))
+    await process(stage(handle), batch, log, replace(QUICK, attempt_s=0.02), make.done)
     assert seqs(log) == list(range(1, 11))
+
+
+async def test_what_is_done_is_acknowledged_before_the_rest_of_its_batch_and_not_done_again():
+    handled: list[int] = []
+    done: list[int] = []
+
+    async def handle(events):
+        if len(events) > 2:
+            await asyncio.Event().wait()
+        if events[-1].message.seq > 6:
+            raise Unavailable("gone")
+        handled.extend(event.message.seq for event in events)
+        return await echo(events)
+
+    log, batch = MemoryLog(), [taken(make.created(seq=seq), seq) for seq in range(1, 11)]
+    with pytest.raises(RetriesExhausted):
+        await process(
+            stage(handle),
+            batch,
+            log,
+            replace(QUICK, attempt_s=0.02),
+            lambda part, _: done.extend(record.offset for record in part),
+        )
+    assert handled == done == seqs(log) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("size", [2, 10, 500])
+async def test_a_batch_is_split_down_to_one_record_within_half_a_minute(size):
+    """Attempts last 10 s, and the worker counts as stuck after a minute in which nothing is finished."""
+    attempts: list[int] = []
+
+    async def handle(events):
+        attempts.append(len(events))
+        if len(events) > 1:
+            raise Unavailable("it took too long")
+        return await echo(events)
+
+    log, batch = MemoryLog(), [taken(make.created(seq=seq), seq) for seq in range(1, size + 1)]
+    await process(stage(handle), batch, log, QUICK, make.done)
+    assert attempts.index(1) <= 3
+    assert seqs(log) == list(range(1, size + 1))
+
+
+async def test_a_part_of_the_completions_that_is_durable_counts_as_progress(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stages, "_APPEND_MAX", 4)
+    progress: list[int] = []
+    log, batch = MemoryLog(), [taken(make.created(seq=seq), seq) for seq in range(1, 11)]
+    await process(
+        stage(echo), batch, log, replace(QUICK, progressed=lambda: progress.append(len(log.records))), make.done
+    )
+    assert progress == [4, 8, 10]
 
 
 async def test_very_many_completions_are_appended_in_parts(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stages, "_APPEND_MAX", 4)
     log, batch = make.Noted(), [taken(make.created(seq=seq), seq) for seq in range(1, 11)]
-    await process(stage(echo), batch, log, QUICK)
+    await process(stage(echo), batch, log, QUICK, make.done)
     assert (log.appended, seqs(log)) == ([4, 4, 2], list(range(1, 11)))
 
 
@@ -158,7 +208,7 @@ async def test_long_trouble_gives_up_and_makes_no_dead_letter():
 
     log = MemoryLog()
     with pytest.raises(RetriesExhausted):
-        await process(stage(handle), [taken(make.created())], log, QUICK)
+        await process(stage(handle), [taken(make.created())], log, QUICK, make.done)
     assert log.records == []
 
 
@@ -167,69 +217,18 @@ async def test_a_handler_that_hangs_gives_up():
         await asyncio.Event().wait()
 
     with pytest.raises(RetriesExhausted):
-        await process(stage(handle), [taken(make.created())], MemoryLog(), QUICK)
+        await process(stage(handle), [taken(make.created())], MemoryLog(), QUICK, make.done)
 
 
 async def test_a_broker_that_takes_nothing_gives_up():
     with pytest.raises(RetriesExhausted):
-        await process(stage(echo), [taken(make.created())], MemoryLog(down=True), QUICK)
+        await process(stage(echo), [taken(make.created())], MemoryLog(down=True), QUICK, make.done)
 
 
 async def test_records_that_went_elsewhere_are_abandoned():
     retry = RetryPolicy(still_assigned=lambda: False)
     with pytest.raises(PartitionRevoked):
-        await process(stage(echo), [taken(make.created())], MemoryLog(), retry)
-
-
-async def test_a_lane_keeps_the_order_of_a_key_and_takes_what_is_there():
-    seen: list[list[int]] = []
-    begun, release, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def work(batch):
-        seen.append(list(batch))
-        begun.set()
-        await release.wait()
-        if sum(map(len, seen)) == 50:
-            done.set()
-
-    lanes = Lanes(work, BatchPolicy(lanes=4, batch=100))
-    running = asyncio.create_task(lanes.run())
-    for number in range(50):
-        await lanes.put(b"same", number)
-    await begun.wait()
-    release.set()
-    await done.wait()
-    running.cancel()
-    assert [n for batch in seen for n in batch] == list(range(50))
-    assert len(seen) <= 2
-
-
-async def test_a_lane_that_fails_ends_all():
-    async def work(_):
-        raise RetriesExhausted("trouble")
-
-    lanes = Lanes(work, BatchPolicy(lanes=4))
-    await lanes.put(b"k", 1)
-    with pytest.raises(BaseExceptionGroup):
-        await lanes.run()
-
-
-async def test_what_is_handed_out_turn_by_turn_is_one_batch():
-    seen: list[list[int]] = []
-
-    async def work(batch):
-        seen.append(list(batch))
-
-    lanes = Lanes(work, BatchPolicy(lanes=1, batch=100))
-    running = asyncio.create_task(lanes.run())
-    for number in range(10):
-        await lanes.put(b"a", number)
-        await asyncio.sleep(0)  # as Faust does between two records of a fetch
-    async with asyncio.timeout(5):
-        while not seen:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-    running.cancel()
-    assert seen == [list(range(10))]
+        await process(stage(echo), [taken(make.created())], MemoryLog(), retry, make.done)
 
 
 class Tries:
@@ -259,7 +258,7 @@ def test_records_that_fail_cost_other_conversations_one_transaction_more(content
         events.append(make.created(conversation_id=rooms[room], seq=seqs_of[room], content=content))
         batch.append(taken(events[-1], offset))
     log, rule = MemoryLog(), Tries({"bad"})
-    asyncio.run(process(stage(rule), batch, log, QUICK))
+    asyncio.run(process(stage(rule), batch, log, QUICK, make.done))
     failing = {event.conversation_id for event in events if event.message.content == "bad"}
     assert all(rule.count[room] <= 2 for room in rooms if room not in failing)
     for room in rooms:
@@ -275,9 +274,10 @@ async def test_what_the_store_contradicts_is_set_aside_once_and_told_with_its_pl
         return [*await echo([e for e in events if e.message.seq == 1]), *keep]
 
     log, batch = MemoryLog(), [taken(make.created(seq=seq), seq) for seq in (1, 2, 3)]
+    dropped: list[int] = []
     with structlog.testing.capture_logs() as lines:
-        result = await process(stage(handle), batch, log, QUICK)
-    assert (seqs(log), result.dropped) == ([1], 1)
+        await process(stage(handle), batch, log, QUICK, lambda _, result: dropped.append(result.dropped))
+    assert (seqs(log), dropped) == ([1], [1])
     [letter] = [dict(r.headers) for r in log.records if r.topic == "status.dlq"]
     assert (letter["dlq-cause"], letter["dlq-origin"]) == (b"no such message", b"message.created/3/2")
     [line] = [line for line in lines if line["event"] == "record_set_aside"]

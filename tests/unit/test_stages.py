@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,16 +14,20 @@ from PIL import Image
 
 from adapters.memory.effects import MemoryBlobs, MemoryMedia, MemoryNotifications
 from adapters.memory.intake import MemoryConversations
+from adapters.memory.notifications import MemoryInbox
 from adapters.memory.tables import ConversationRow, Tables
 from domain.media import Media, MediaInfo
+from domain.notifications import Audience, missed
 from domain.watermarks import Advances, WatermarkAdvance, merge
 from schemas.codec import record
-from schemas.events import MediaProcessed, MessageSent, NotificationSent, ReceiptRecorded
+from schemas.events import AnyEvent, MediaProcessed, MessageSent, NotificationSent, ReceiptRecorded
+from schemas.ids import new_id
 from schemas.messages import Message, Status
 from streams.media.probe import probe, true_type
+from streams.stages import notification
 from streams.stages.analytics import tick
 from streams.stages.media import HandleMedia, blob
-from streams.stages.notification import HandleNotification, recipients
+from streams.stages.notification import HandleNotification
 from streams.stages.status import HandleStatus, watermarks_of
 from tests import make
 
@@ -82,10 +87,17 @@ async def test_a_receipt_that_moves_very_much_fits_into_a_record():
     assert told.notify == ("alice",)
 
 
-def test_the_sender_the_connected_and_those_who_have_it_need_no_notification():
-    message = make.message(sender_id="alice", seq=7)
-    members = {"alice": 0, "bob": 0, "carol": 6, "dave": 7}
-    assert recipients(message, members, frozenset({"bob"})) == ["carol"]
+def test_a_member_missed_what_others_said_and_no_device_has():
+    messages = [make.message(sender_id=sender, seq=seq) for seq, sender in ((5, "alice"), (6, "bob"), (7, "alice"))]
+    audience = Audience({"alice": 0, "bob": 0, "carol": 5, "dave": 7})
+
+    def seqs(user: str, *, collapsed: bool = False, known: frozenset[tuple[str, str]] = frozenset()) -> list[int]:
+        return [message.seq for message in missed(messages, user, replace(audience, collapsed=collapsed), known)]
+
+    assert (seqs("alice"), seqs("bob"), seqs("carol"), seqs("dave")) == ([6], [5, 7], [6, 7], [])
+    assert (seqs("bob", collapsed=True), seqs("dave", collapsed=True)) == ([5], [])
+    known = frozenset({(messages[0].message_id, "bob")})
+    assert (seqs("bob", known=known), seqs("bob", known=known, collapsed=True)) == ([7], [7])
 
 
 class Connected:
@@ -106,6 +118,69 @@ async def test_a_repeated_message_gives_the_same_notification_also_when_its_reci
     [again] = await HandleNotification(notifications, Connected("bob", "carol"))([event])
     assert isinstance(first, NotificationSent)
     assert (first.user_id, first.notification_id) == ("carol", again.notification_id)
+
+
+def told(events: Sequence[AnyEvent]) -> list[tuple[int, str]]:
+    return sorted((event.seq, event.user_id) for event in events if isinstance(event, NotificationSent))
+
+
+async def test_the_sender_the_connected_and_those_who_have_it_need_no_notification():
+    tables = Tables()
+    await MemoryConversations(tables).create(make.ROOM, None, "alice", ["bob", "carol", "dave"])
+    tables.receipts[make.ROOM, "dave"] = (7, 0)
+    rule = HandleNotification(MemoryNotifications(tables), Connected("bob"))
+    assert told(await rule([make.created(seq=7)])) == [(7, "carol")]
+
+
+async def test_in_a_large_conversation_one_notification_stands_for_all_until_it_is_seen():
+    tables = Tables()
+    await MemoryConversations(tables).create(make.ROOM, None, "alice", ["bob", "carol"])
+    notifications = MemoryNotifications(tables)
+    rule = HandleNotification(notifications, Connected(), each_max_members=2)
+    events = [make.created(seq=seq, sender_id="alice" if seq > 1 else "bob") for seq in range(1, 6)]
+    first = await rule(events[:3])
+    assert told(first) == [(1, "alice"), (1, "carol"), (2, "bob")]
+    assert await rule(events[3:]) == []
+    assert told(await rule(events[:3])) == told(first)
+    [of_bob] = [event for event in first if event.user_id == "bob"]
+    await MemoryInbox(notifications).mark_seen("bob", of_bob.notification_id)
+    assert told(await rule(events[3:])) == [(4, "bob")]
+
+
+async def test_a_crash_before_a_notification_was_seen_loses_none_of_what_came_behind_it():
+    """Seen between the crash and the next attempt: the first message has its notification, so the next gets one."""
+    tables = Tables()
+    await MemoryConversations(tables).create(make.ROOM, None, "alice", ["bob"])
+    notifications = MemoryNotifications(tables)
+    rule = HandleNotification(notifications, Connected(), each_max_members=1)
+    events = [make.created(seq=seq) for seq in (1, 2)]
+    [first] = await rule(events[:1])  # its batch is not acknowledged
+    await MemoryInbox(notifications).mark_seen("bob", first.notification_id)
+    assert told(await rule(events)) == [(1, "bob"), (2, "bob")]
+
+
+async def test_members_are_looked_up_and_stored_in_parts(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(notification, "_MEMBERS_MAX", 10)
+    tables, users = Tables(), [f"m{n:02}" for n in range(35)]
+    await MemoryConversations(tables).create(make.ROOM, None, "alice", users)
+    lookups: list[int] = []
+
+    class Looked(Connected):
+        async def connected(self, user_ids: Sequence[str]) -> frozenset[str]:
+            lookups.append(len(user_ids))
+            return await super().connected(user_ids)
+
+    rule = HandleNotification(MemoryNotifications(tables), Looked("m03"))
+    assert told(await rule([make.created()])) == [(1, user) for user in users if user != "m03"]
+    assert lookups == [10, 10, 10, 6]
+
+
+async def test_a_message_weighs_what_it_may_write():
+    tables, large, small, unknown = Tables(), new_id(), new_id(), new_id()
+    await MemoryConversations(tables).create(large, None, "alice", ["bob", "carol"])
+    await MemoryConversations(tables).create(small, None, "alice", ["bob"])
+    rule = HandleNotification(MemoryNotifications(tables), Connected(), each_max_members=2)
+    assert await rule.weigh([small, large, "?", small, large, large, unknown]) == [2, 3, 1, 2, 0, 0, 1]
 
 
 def test_a_message_counts_in_the_minute_of_its_creation():

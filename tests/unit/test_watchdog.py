@@ -51,6 +51,16 @@ def test_whoever_finishes_something_is_not_stuck(watchdog, clock):
     assert not watchdog.is_stuck(60)
 
 
+def test_a_batch_that_takes_minutes_is_not_stuck_while_its_parts_are_done(watchdog, clock):
+    watchdog.delivered()
+    for _ in range(5):
+        clock.at += 59
+        assert not watchdog.is_stuck(60)
+        watchdog.progressed()
+    clock.at += 61
+    assert watchdog.is_stuck(60)
+
+
 def test_a_broker_that_says_nothing_to_us_counts_as_work(watchdog, clock):
     clock.at = 3600
     watchdog.observe_lag(None)

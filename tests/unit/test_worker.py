@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from streams import worker
-from streams.batch import Stage
+from streams.batch import Result, Stage
 from streams.lanes import LOW_LATENCY, THROUGHPUT, BatchPolicy
-from streams.retry import RetriesExhausted
+from streams.retry import PartitionRevoked, RetriesExhausted
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ async def test_a_batch_that_ends_in_a_later_generation_is_not_acknowledged(monke
     consumer = SimpleNamespace(forget=forgotten.append)
     app = SimpleNamespace(should_stop=False, rebalancing=False, consumer_generation_id=3, consumer=consumer)
 
-    async def process(*_):
+    async def process(_stage, part, _log, _retry, done):
         app.consumer_generation_id += rebalanced
-        return SimpleNamespace(letters=(), dropped=0)
+        done(part, Result())
 
     monkeypatch.setattr(worker, "process", process)
     made = worker.Worker(Stage("s", (), (), _nothing), None, "", tmp_path, None, app=app)
@@ -75,6 +75,40 @@ async def test_a_batch_that_ends_in_a_later_generation_is_not_acknowledged(monke
     events = [SimpleNamespace(message=m, ack=lambda m=m: acknowledged.append(m.offset)) for m in messages]
     for _ in events:
         made._watchdog.delivered()
-    await made._work(events)
+    assert list(await made._work(events)) == []
     assert (acknowledged, forgotten) == (([], messages) if rebalanced else ([0, 1], []))
     assert made._watchdog.unfinished == 0
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+async def test_what_is_done_is_acknowledged_though_the_rest_is_not(monkeypatch, tmp_path, revoked):
+    """Ten records of 900 rows each and one of 5,000: two fit into a part, the large one is a part, the rest waits."""
+    acknowledged: list[int] = []
+    forgotten: list[int] = []
+    consumer = SimpleNamespace(forget=lambda message: forgotten.append(message.offset))
+    app = SimpleNamespace(should_stop=False, rebalancing=False, consumer_generation_id=3, consumer=consumer)
+
+    async def process(_stage, part, _log, _retry, done):
+        if revoked and part[0].key == b"large":
+            raise PartitionRevoked("the partition went elsewhere")
+        done(part, Result())
+
+    async def weigh(conversation_ids):
+        return [5_000 if id_ == "large" else 900 for id_ in conversation_ids]
+
+    monkeypatch.setattr(worker, "process", process)
+    made = worker.Worker(Stage("s", (), (), _nothing, weigh=weigh), None, "", tmp_path, None, app=app)
+    keys = [b"large", *(b"%d" % n for n in range(10))]
+    messages = [
+        SimpleNamespace(generation_id=3, topic="t", partition=0, offset=n, key=key, value=b"", headers=())
+        for n, key in enumerate(keys)
+    ]
+    events = [SimpleNamespace(message=m, ack=lambda m=m: acknowledged.append(m.offset)) for m in messages]
+    for _ in events:
+        made._watchdog.delivered()
+    left = await made._work(events)
+    if revoked:
+        assert (acknowledged, list(left), made._watchdog.unfinished) == ([1, 2], [], 0)
+        assert forgotten == [0, *range(3, 11)]
+    else:
+        assert (acknowledged, list(left), made._watchdog.unfinished) == ([1, 2, 0], list(range(3, 11)), 8)

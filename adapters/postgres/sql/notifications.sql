@@ -1,8 +1,30 @@
--- name: members
-SELECT conversation_id::text, array_agg(user_id ORDER BY user_id),
-       array_agg(coalesce(delivered_seq, 0) ORDER BY user_id)
-FROM members LEFT JOIN receipts USING (conversation_id, user_id)
-WHERE conversation_id = ANY(%(ids)s::uuid[]) GROUP BY conversation_id;
+-- name: member_counts
+SELECT conversation_id::text, member_count FROM conversations WHERE conversation_id = ANY(%(ids)s::uuid[]);
+
+-- name: audiences
+-- Two branches, since only a large conversation must look for notifications that are still open.
+WITH given AS (
+    SELECT c.conversation_id, g.newest, c.member_count > %(each_max_members)s AS collapsed
+    FROM unnest(%(ids)s::uuid[], %(newest)s::bigint[]) AS g (conversation_id, newest)
+    JOIN conversations c USING (conversation_id)
+), missing AS (
+    SELECT g.conversation_id, g.collapsed, m.user_id, coalesce(r.delivered_seq, 0) AS delivered
+    FROM given g
+    JOIN members m USING (conversation_id)
+    LEFT JOIN receipts r USING (conversation_id, user_id)
+    WHERE coalesce(r.delivered_seq, 0) < g.newest
+)
+SELECT conversation_id::text, collapsed,
+       array_agg(user_id ORDER BY user_id), array_agg(delivered ORDER BY user_id)
+FROM (
+    SELECT * FROM missing WHERE NOT collapsed
+    UNION ALL
+    SELECT * FROM missing m WHERE collapsed AND NOT EXISTS (
+        SELECT 1 FROM notifications n
+        WHERE n.conversation_id = m.conversation_id AND n.user_id = m.user_id AND n.seen_at IS NULL
+          AND n.seq > m.delivered)
+) AS audience
+GROUP BY conversation_id, collapsed;
 
 -- name: add
 INSERT INTO notifications (notification_id, user_id, conversation_id, message_id, seq, channel)
