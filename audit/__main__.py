@@ -109,7 +109,7 @@ def _publish(report: Report, seconds: float) -> None:
 async def run(settings: Settings) -> None:
     """Serve the operator port and audit, until SIGTERM or SIGINT."""
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(operator_server(settings.ops, lambda: not service.done()))
+        await stack.enter_async_context(operator_server(settings.ops, "audit", lambda: not service.done()))
         service = asyncio.create_task(Service(settings).run())
         stopped = asyncio.create_task(until_told_to_stop())
         await asyncio.wait({service, stopped}, return_when=asyncio.FIRST_COMPLETED)

@@ -52,7 +52,7 @@ async def run(settings: Settings) -> int:
     ready, config, revoked = False, _config(settings), RevokedTokens()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        await enter(operator_server(settings.ops, lambda: ready))
+        await enter(operator_server(settings.ops, "gateway", lambda: ready))
         verifier = await enter(open_verifier(settings.auth, revoked, wait_s=_WAIT_S))
         url, bootstrap = settings.redis.url.get_secret_value(), settings.kafka.bootstrap
         pool = await enter(open_pool(settings.pg.dsn.get_secret_value(), size=_POOL, wait_s=_WAIT_S))

@@ -25,7 +25,7 @@ from adapters.postgres.intake import PostgresIntake
 from adapters.postgres.media import PostgresMedia
 from adapters.postgres.messages import PostgresMessages
 from adapters.postgres.notifications import PostgresNotifications
-from adapters.postgres.outbox import announce, announcements, open_outbox
+from adapters.postgres.outbox import announce, announcements, oldest_unpublished, open_outbox
 from adapters.postgres.pool import Pool, open_pool
 from adapters.postgres.receipts import PostgresReceipts
 from adapters.postgres.revocations import PostgresRevocations
@@ -41,12 +41,13 @@ from ingest.http.app import Dependencies, create_app
 from ingest.http.auth import CallerAuth
 from ingest.http.media import MediaEndpoints
 from ingest.loss_detection import LossDetector
+from ingest.outbox_age import OutboxAge
 from ingest.relay import Relay, wake_on_announcements
 from ingest.relay_wakeup import RelayNotifier
 from runtime.health import QuietServer, operator_server
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
-from runtime.metrics import ACCEPTED, LOG_LOSSES, RELAYED, REPUBLISHED
+from runtime.metrics import ACCEPTED, LOG_LOSSES, OLDEST_UNPUBLISHED, RELAYED, REPUBLISHED
 from runtime.revocation_watch import Watch
 from runtime.settings import Settings
 from runtime.tasks import Tasks
@@ -122,7 +123,10 @@ async def open_app(settings: Settings, pool: Pool, relay: Relay, verify: Verify)
             tickets=PostgresTickets(pool),
             media=MediaEndpoints(PostgresMedia(pool), open_blobs(folder), folder),
         )
+        age = OutboxAge(partial(oldest_unpublished, pool))
+        OLDEST_UNPUBLISHED.set_function(age.seconds)
         tasks = Tasks()
+        tasks.spawn(age.run())
         tasks.spawn(dependencies.media.tidy())
         try:
             yield create_app(auth, dependencies.endpoints())
@@ -135,7 +139,7 @@ async def run(settings: Settings) -> None:
     """Serve until told to stop."""
     ready, revoked = False, RevokedTokens()
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(operator_server(settings.ops, lambda: ready))
+        await stack.enter_async_context(operator_server(settings.ops, "ingest", lambda: ready))
         verifier = await stack.enter_async_context(open_verifier(settings.auth, revoked, wait_s=_WAIT_S))
         dsn = settings.pg.dsn.get_secret_value()
         pool = await stack.enter_async_context(

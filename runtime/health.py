@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from runtime.metrics import registry_of
 from runtime.settings import Listen
 
 
@@ -38,8 +39,9 @@ class QuietServer(uvicorn.Server):
 
 
 @asynccontextmanager
-async def operator_server(listen: Listen, ready: Callable[[], bool]) -> AsyncIterator[None]:
-    """Serve the operator port while the block runs."""
+async def operator_server(listen: Listen, role: str, ready: Callable[[], bool]) -> AsyncIterator[None]:
+    """Serve the operator port of a process with this role while the block runs."""
+    registry = registry_of(role)
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -48,7 +50,7 @@ async def operator_server(listen: Listen, ready: Callable[[], bool]) -> AsyncIte
         return PlainTextResponse("ready\n") if ready() else PlainTextResponse("not ready\n", 503)
 
     async def metrics(_: Request) -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     app = Starlette(
         routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)],

@@ -1,11 +1,28 @@
-"""Prometheus metrics of all processes. Labels are names from the code, never users, conversations or content."""
+"""Prometheus metrics of all processes. Labels are names from the code, never users, conversations or content.
+
+A process shows the metrics of its role only: a counter that nothing in it counts would be a zero that means nothing.
+"""
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from collections.abc import Mapping
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.registry import Collector
 
 ACCEPTED = Counter("millrace_accepted_messages_total", "Messages accepted, which is: stored in PostgreSQL")
 RELAYED = Counter("millrace_relayed_events_total", "Outbox rows that Kafka has acknowledged")
+OLDEST_UNPUBLISHED = Gauge(
+    "millrace_outbox_oldest_unpublished_seconds", "Age of the oldest outbox row that is not published; 0 without one"
+)
 LOG_LOSSES = Counter("millrace_log_losses_total", "Losses of log records that the relay has detected")
 REPUBLISHED = Counter("millrace_republished_events_total", "Outbox rows owed again after a loss of log records")
 RECORDS = Counter("millrace_stage_records_total", "Records finished", ["stage"])
@@ -23,7 +40,7 @@ REFUSED = Counter("millrace_refused_connections_total", "WebSocket connections r
 SLOW = Counter("millrace_slow_sockets_total", "Sockets closed because their client read too slowly")
 SENT_AWAY = Counter("millrace_sent_away_connections_total", "Connections closed by the drain of a node")
 GHOSTS = Counter("millrace_ghost_users_total", "Users taken offline because their node died")
-KEYS_FETCHED = Gauge("millrace_keys_last_fetched_timestamp", "Last fetch of the issuer's keys, in Unix seconds")
+KEYS_FETCHED = Gauge("millrace_keys_last_fetched_timestamp_seconds", "Last fetch of the issuer's keys, in Unix seconds")
 REVOKED = Counter("millrace_revoked_connections_total", "Connections closed because their token was revoked")
 DELIVERIES = Counter("millrace_deliveries_total", "Content frames handed to sockets live")
 REPLAYED = Counter("millrace_replayed_frames_total", "Content frames sent from the store")
@@ -31,8 +48,43 @@ GAPS = Counter("millrace_holes_total", "Gaps of reorder buffers that were filled
 LAGGING = Counter("millrace_lagging_total", "Sockets that fell behind because they read slowly")
 HINTS_LOST = Counter("millrace_hints_lost_total", "Hints that could not be published to Redis")
 AUDIT_FINDINGS = Gauge("millrace_audit_findings", "Findings of the last audit", ["check"])
-AUDIT_SECONDS = Gauge("millrace_audit_seconds", "Duration of the last audit in seconds")
-AUDIT_SUCCESS = Gauge("millrace_audit_last_success_timestamp", "End of the last complete audit, in Unix seconds")
+AUDIT_SECONDS = Gauge("millrace_audit_duration_seconds", "Duration of the last audit in seconds")
+AUDIT_SUCCESS = Gauge(
+    "millrace_audit_last_success_timestamp_seconds", "End of the last complete audit, in Unix seconds"
+)
 PG_CONNECTIONS = Gauge("millrace_pg_connections", "Connections of the pool")
 PG_IDLE = Gauge("millrace_pg_idle_connections", "Idle connections of the pool")
 PG_WAITING = Gauge("millrace_pg_waiting_requests", "Requests waiting for a connection of the pool")
+
+_POOL = (PG_CONNECTIONS, PG_IDLE, PG_WAITING)
+BY_ROLE: Mapping[str, tuple[Collector, ...]] = {
+    "ingest": (ACCEPTED, RELAYED, OLDEST_UNPUBLISHED, LOG_LOSSES, REPUBLISHED, KEYS_FETCHED, *_POOL),
+    "stage": (RECORDS, DEAD_LETTERS, DROPPED, RETRIES, LAG, BATCH_SECONDS, *_POOL),
+    "gateway": (
+        CONNECTIONS,
+        REFUSED,
+        SLOW,
+        SENT_AWAY,
+        GHOSTS,
+        KEYS_FETCHED,
+        REVOKED,
+        DELIVERIES,
+        REPLAYED,
+        GAPS,
+        LAGGING,
+        HINTS_LOST,
+        *_POOL,
+    ),
+    "audit": (AUDIT_FINDINGS, AUDIT_SECONDS, AUDIT_SUCCESS, *_POOL),
+}
+
+
+def registry_of(role: str) -> CollectorRegistry:
+    """Return the registry of a role: its metrics, and those of the process and of Python."""
+    registry = CollectorRegistry()
+    for collector in BY_ROLE[role]:
+        registry.register(collector)
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry

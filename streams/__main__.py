@@ -102,7 +102,9 @@ async def run(name: str, settings: Settings) -> None:
     """Work until told to stop."""
     worker: Worker | None = None
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(operator_server(settings.ops, lambda: worker is not None and worker.ready))
+        await stack.enter_async_context(
+            operator_server(settings.ops, "stage", lambda: worker is not None and worker.ready)
+        )
         dsn = settings.pg.dsn.get_secret_value()
         pool = await stack.enter_async_context(open_pool(dsn, size=_POOL, wait_s=_WAIT_S))
         stage = await stack.enter_async_context(open_stage(name, settings, pool))

@@ -150,6 +150,13 @@ async def owed(pool: Pool, until: datetime, conversation_id: str | None) -> int:
     return int(row[0]) if row else 0
 
 
+async def oldest_unpublished(pool: Pool) -> datetime | None:
+    """Return the time of the oldest row that is not published, of any shard; None without one. Raises Unavailable."""
+    async with connection(pool) as conn:
+        row = await (await conn.execute(_SQL["oldest"])).fetchone()
+    return row[0] if row else None
+
+
 async def announce(pool: Pool) -> None:
     """Tell the relays of other processes that there are new rows. Raises Unavailable."""
     async with connection(pool) as conn:

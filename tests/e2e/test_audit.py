@@ -176,13 +176,13 @@ async def test_one_service_audits_at_a_time_and_the_next_takes_over(stack: Runni
     ghost = make.message(conversation_id=new_id())
     async with open_log(stack.kafka) as log:
         await log.append([record(MessageCreated(message=ghost), producer="test")])
-    success, ports = "millrace_audit_last_success_timestamp", allot(("first", "second"), {}, {})
+    success, ports = "millrace_audit_last_success_timestamp_seconds", allot(("first", "second"), {}, {})
     with service(stack, pg_dsn, ports["first"]) as first, service(stack, pg_dsn, ports["second"]) as second:
         done = lambda: [metric(ports[name], success) > 0 for name in ("first", "second")]  # noqa: E731
         until(lambda: any(done()))
         worker, waiter = ("first", "second") if done()[0] else ("second", "first")
         assert metric(ports[worker], 'millrace_audit_findings{check="message.created"}') >= 1
-        assert metric(ports[worker], "millrace_audit_seconds") > 0
+        assert metric(ports[worker], "millrace_audit_duration_seconds") > 0
         assert metric(ports[waiter], success) == 0
         (first if worker == "first" else second).terminate()
         until(lambda: metric(ports[waiter], success) > 0)

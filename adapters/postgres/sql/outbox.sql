@@ -63,6 +63,10 @@ SELECT count(*) FROM outbox
 WHERE published_at IS NULL AND created_at <= %(until)s::timestamptz
   AND (%(conversation_id)s::uuid IS NULL OR conversation_id = %(conversation_id)s::uuid);
 
+-- name: oldest
+-- Of what is owed after a loss there may be millions of rows: then a part tells enough.
+SELECT min(created_at) FROM (SELECT created_at FROM outbox WHERE published_at IS NULL LIMIT 10000) AS owed;
+
 -- name: prune
 DELETE FROM outbox WHERE ctid IN (
     SELECT ctid FROM outbox WHERE published_at < now() - make_interval(hours => %(hours)s) LIMIT %(limit)s
