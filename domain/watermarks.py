@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -53,10 +53,23 @@ class WatermarkAdvance:
 
 @dataclass(frozen=True, slots=True)
 class Advances:
-    """Watermarks that were stored, and the marks that the store contradicts: of no member, or beyond the head."""
+    """Watermarks that were stored, and the marks that the store contradicts: of no member, or beyond the head.
+
+    ``unfinished``: (conversation, user) whose marks lead further than one call goes; the same marks go on from there.
+    """
 
     advances: Sequence[WatermarkAdvance]
     refused: Sequence[Watermark]
+    unfinished: Collection[tuple[str, str]] = ()
+
+
+SEQS_MAX = 10_000
+"""Seqs that one call raises watermarks by, and so messages whose status it changes."""
+
+
+def step(marks: int) -> int:
+    """Return the seqs by which one call raises each of so many members' marks at most."""
+    return max(1, SEQS_MAX // max(1, marks))
 
 
 def split(marks: Sequence[Watermark], heads: Mapping[tuple[str, str], int]) -> tuple[list[Watermark], list[Watermark]]:
@@ -85,5 +98,5 @@ class Statuses(Protocol):
 
         Watermarks never fall. A mark of no member or beyond the head moves nothing. One that equals the current
         watermark is returned again, so that a crash before its event was published costs nothing; an older one is not.
-        Raises Unavailable.
+        A call does a bounded part of the work, in one transaction. Raises Unavailable.
         """

@@ -20,7 +20,7 @@ from runtime.lifecycle import freeze_gc, until_told_to_stop
 from runtime.logs import configure
 from runtime.settings import Settings
 from schemas.topics import stages
-from streams.batch import Stage
+from streams.stage import Stage
 from streams.worker import Worker
 
 _log = structlog.get_logger()

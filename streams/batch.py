@@ -7,7 +7,7 @@ what is done is not done again because of what is not. Nothing here knows Faust 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
@@ -16,14 +16,13 @@ import structlog
 
 from domain.errors import Rejected, Unavailable
 from domain.event_log import EventLog
-from domain.parking import Parking, SetAside
+from domain.parking import SetAside
 from schemas.codec import Malformed, Record, decode, record
 from schemas.events import AnyEvent
 from schemas.ids import is_uuid
-from schemas.topics import dead_letter_topic
 from streams.dead_letters import PARKED, ConsumerRecord, dead_letter, replay_of
-from streams.lanes import LOW_LATENCY, BatchPolicy
 from streams.retry import PartitionRevoked, RetriesExhausted, RetryPolicy
+from streams.stage import Outcome, Refused, Stage, Unfinished
 from streams.turns import Turn, turn
 
 _log = structlog.get_logger()
@@ -33,49 +32,6 @@ _APPEND_MAX = 1_000
 _SPLIT = 8
 """Parts of a batch that did not finish in its time. Three splits, so half a minute, lead from 500 records to one."""
 _ATTEMPTS = 2  # a record that fails so often, the last time alone, can never work
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """An event that the store contradicts: it has no effect, and holds up nobody.
-
-    ``keep``: as a dead letter; else it is only counted. ``reason`` names no value.
-    """
-
-    event: AnyEvent
-    reason: str
-    keep: bool = True
-
-
-Handle: TypeAlias = Callable[[Sequence[AnyEvent]], Awaitable[Sequence[AnyEvent | Refused]]]
-Weigh: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[int]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A name (also the consumer group), the events that it reads and writes, and its rule: events in, completions out.
-
-    A record is a claim, and only the store knows whether it is true: ``handle`` returns Refused for what is not.
-    It may get a batch again, wholly or in part, after a crash: its effect is idempotent and it returns the same
-    completions. It raises Unavailable for what may work later; anything else is taken for a record that can never work.
-    """
-
-    name: str
-    reads: tuple[type[AnyEvent], ...]
-    writes: tuple[type[AnyEvent], ...]
-    handle: Handle
-    parking: Parking | None = None
-    """Set where order matters: once a record of a conversation has failed, all later ones of it are set aside too,
-    until they are replayed in order. None where each record stands for itself."""
-    policy: BatchPolicy = LOW_LATENCY
-    weigh: Weigh | None = None
-    """Conversation ids, one for each record of a batch → rows that each record may write; raises Unavailable. Set where
-    one record may write thousands. None: each record writes one."""
-
-    @property
-    def dead_letters(self) -> str:
-        """The topic of records that can never work."""
-        return dead_letter_topic(self.name)
 
 
 @dataclass(slots=True)
@@ -104,9 +60,13 @@ class Result:
         if cause != PARKED:  # what parked its conversation has been logged
             _log_set_aside(stage, consumed, cause)
 
-    def take(self, stage: Stage, items: Sequence[_Item], outcome: Sequence[AnyEvent | Refused]) -> None:
-        """Take what the rule returned for these items. Raises TypeError for an event that is not declared."""
-        self.events += _declared(stage, [event for event in outcome if not isinstance(event, Refused)])
+    def take(self, stage: Stage, items: Sequence[_Item], outcome: Outcome) -> Sequence[_Item]:
+        """Take what the rule returned for these items; return those that are not finished.
+
+        Raises TypeError for an event that is not declared.
+        """
+        self.events += _declared(stage, [each for each in outcome if not isinstance(each, Refused | Unfinished)])
+        unfinished = {id(one.event) for one in outcome if isinstance(one, Unfinished)}
         refused = {id(one.event): one for one in outcome if isinstance(one, Refused)}
         for consumed, event in items if refused else ():
             if (one := refused.get(id(event))) is None:
@@ -115,6 +75,7 @@ class Result:
                 self.write_letter(stage, consumed, one.reason, attempts=1)
             else:
                 self.dropped += 1
+        return [item for item in items if id(item[1]) in unfinished]
 
 
 _Item: TypeAlias = tuple[ConsumerRecord, AnyEvent]
@@ -171,19 +132,20 @@ async def _process(stage: Stage, batch: Sequence[ConsumerRecord], log: EventLog,
             items.append((consumed, decode(consumed.topic, consumed.key, consumed.value)))
         except Malformed as exc:
             result.write_letter(stage, consumed, str(exc), attempts=1)
-    await _handle(stage, await _not_parked(stage, items, retry, result), retry, result)
-    written = (*result.events, *result.letters)
-    for begin in range(0, len(written), _APPEND_MAX):
-        part = [_encoded(stage, each) for each in written[begin : begin + _APPEND_MAX]]
-        # The log has a deadline of its own, at which it rebuilds its producer; ours must not cut that off.
-        await retry.call(partial(log.append, part), 1.4 * retry.attempt_s)
-        retry.progressed()
+    await _handle(stage, await _not_parked(stage, items, retry, result), log, retry, result)
+    await _append(stage, [*result.events, *result.letters], log, retry)
     await _keep_order(stage, batch, retry, result)
     return result
 
 
-def _encoded(stage: Stage, written: AnyEvent | Record) -> Record:
-    return written if isinstance(written, Record) else record(written, producer=f"millrace/{stage.name}")
+async def _append(stage: Stage, written: Sequence[AnyEvent | Record], log: EventLog, retry: RetryPolicy) -> None:
+    producer = f"millrace/{stage.name}"
+    for begin in range(0, len(written), _APPEND_MAX):
+        some = written[begin : begin + _APPEND_MAX]
+        part = [each if isinstance(each, Record) else record(each, producer=producer) for each in some]
+        # The log has a deadline of its own, at which it rebuilds its producer; ours must not cut that off.
+        await retry.call(partial(log.append, part), 1.4 * retry.attempt_s)
+        retry.progressed()
 
 
 async def _not_parked(stage: Stage, items: Sequence[_Item], retry: RetryPolicy, result: Result) -> list[_Item]:
@@ -222,27 +184,30 @@ async def _keep_order(stage: Stage, batch: Sequence[ConsumerRecord], retry: Retr
 
 
 async def _handle(
-    stage: Stage, items: Sequence[_Item], retry: RetryPolicy, result: Result, *, attempt: int = 1
+    stage: Stage, items: Sequence[_Item], log: EventLog, retry: RetryPolicy, result: Result, *, attempt: int = 1
 ) -> None:
     items = _not_failed(stage, items, result)
-    if not items:
-        return
-    events = [event for _, event in items]
-    try:
-        # One record is retried for long. Of several it may be that they are too many for the time that they have.
-        outcome = await (retry.call if len(items) == 1 else retry.attempt)(lambda: stage.handle(events))
-        result.take(stage, items, outcome)
-    except (RetriesExhausted, PartitionRevoked):
-        raise
-    except Unavailable as exc:
-        raise _TooMany(str(exc)) from exc
-    except Exception as exc:  # a bug, or one record that can never work: find it, spare the others
-        if len(items) == 1 and attempt >= _ATTEMPTS:
-            result.set_aside(stage, items[0], _cause(exc), attempts=attempt)
+    while items:
+        events = [event for _, event in items]
+        try:
+            # One record is retried for long. Of several it may be that they are too many for the time that they have.
+            outcome = await (retry.call if len(items) == 1 else retry.attempt)(partial(stage.handle, events))
+            items = result.take(stage, items, outcome)
+        except (RetriesExhausted, PartitionRevoked):
+            raise
+        except Unavailable as exc:
+            raise _TooMany(str(exc)) from exc
+        except Exception as exc:  # a bug, or one record that can never work: find it, spare the others
+            if len(items) == 1 and attempt >= _ATTEMPTS:
+                result.set_aside(stage, items[0], _cause(exc), attempts=attempt)
+                return
+            _log.debug("batch_apart", stage=stage.name, records=len(items), reason=_cause(exc))
+            for part in _apart(items):
+                await _handle(stage, part, log, retry, result, attempt=attempt + 1)
             return
-        _log.debug("batch_apart", stage=stage.name, records=len(items), reason=_cause(exc))
-        for part in _apart(items):
-            await _handle(stage, part, retry, result, attempt=attempt + 1)
+        if items:  # a crash now costs no event of what is done
+            await _append(stage, result.events, log, retry)
+            result.events.clear()
 
 
 def _apart(items: Sequence[_Item]) -> Sequence[Sequence[_Item]]:

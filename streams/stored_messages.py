@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from domain.messages import Messages
 from schemas.events import AnyEvent, MessageCreated
 from schemas.messages import Message
-from streams.batch import Handle, Refused
+from streams.stage import Handle, Outcome, Refused
 
 NO_MESSAGE = "no such message"
 
@@ -43,7 +43,7 @@ class WithStoredMessages:
     messages: Messages
     rule: Handle
 
-    async def __call__(self, events: Sequence[AnyEvent]) -> Sequence[AnyEvent | Refused]:
+    async def __call__(self, events: Sequence[AnyEvent]) -> Outcome:
         claimed = [event.message.message_id for event in events if isinstance(event, MessageCreated)]
         resolved, refused = resolve(events, await self.messages.find(claimed))
         return [*(await self.rule(resolved) if resolved else ()), *refused]

@@ -25,10 +25,11 @@ from domain.event_log import EventLog
 from domain.log_position import Epochs
 from runtime.metrics import BATCH_SECONDS, DEAD_LETTERS, DROPPED, LAG, RECORDS, RETRIES
 from streams import faust_consumer
-from streams.batch import Result, Stage, process, turn_of
+from streams.batch import Result, process, turn_of
 from streams.dead_letters import ConsumerRecord
 from streams.lanes import Lanes
 from streams.retry import PartitionRevoked, RetriesExhausted, RetryPolicy
+from streams.stage import Stage
 from streams.watchdog import Watchdog
 
 _log = structlog.get_logger()

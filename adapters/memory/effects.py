@@ -14,7 +14,7 @@ from domain.analytics import MinuteCount, Total
 from domain.changes import media_entry
 from domain.media import Media, MediaInfo
 from domain.notifications import Audience, NotificationDraft
-from domain.watermarks import Advances, Watermark, WatermarkAdvance, merge, of_members, split
+from domain.watermarks import Advances, Watermark, WatermarkAdvance, merge, of_members, split, step
 from schemas.clock import now
 from schemas.events import MediaProcessed
 from schemas.messages import Message, Status
@@ -55,10 +55,20 @@ class MemoryStatuses:
         mine, refused = split(marks, heads)
         for mark in merge(mine):
             self._raise_device(mark)
-        for mark in of_members(mine):
-            for moved in self._fold_one(mark, everybody_up_to):
+        members, unfinished = of_members(mine), set[tuple[str, str]]()
+        for mark in members:
+            most = self._within(mark, step(len(members)))
+            if most != mark:
+                unfinished.add((mark.conversation_id, mark.user_id))
+            for moved in self._fold_one(most, everybody_up_to):
                 advances[moved.status].append(moved)
-        return Advances([*advances[Status.DELIVERED], *advances[Status.READ]], refused)
+        return Advances([*advances[Status.DELIVERED], *advances[Status.READ]], refused, unfinished)
+
+    def _within(self, mark: Watermark, most: int) -> Watermark:
+        """Return the mark, at most so many seqs beyond what is stored."""
+        delivered, read = self.tables.receipts.get((mark.conversation_id, mark.user_id), (0, 0))
+        reached = min(mark.delivered_seq, delivered + most)
+        return replace(mark, delivered_seq=reached, read_seq=min(mark.read_seq, read + most, max(delivered, reached)))
 
     def _raise_device(self, mark: Watermark) -> None:
         key = (mark.conversation_id, mark.user_id, mark.device)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from adapters.postgres import rows
 from adapters.postgres.pool import Connection, Pool, connection, transaction
 from adapters.postgres.statements import load
-from domain.watermarks import Advances, Watermark, WatermarkAdvance, of_members, split
+from domain.watermarks import Advances, Watermark, WatermarkAdvance, of_members, split, step
 from schemas.messages import Message, Status
 
 _SQL = load("statuses")
@@ -52,13 +52,13 @@ class PostgresStatuses:
     async def advance(self, marks: Sequence[Watermark], everybody_up_to: int) -> Advances:
         async with transaction(self.pool) as conn:
             possible, refused = split(marks, await _raise_devices(conn, marks))
-            ranges = await _raise_watermarks(conn, of_members(possible)) if possible else []
+            ranges, unfinished = await _raise_watermarks(conn, of_members(possible))
             advances: list[WatermarkAdvance] = []
             for status in (Status.DELIVERED, Status.READ):
                 advances += await _raise_statuses(
                     conn, [r for r in ranges if r.status is status], status, everybody_up_to
                 )
-        return Advances(advances, refused)
+        return Advances(advances, refused, unfinished)
 
 
 def _given(marks: Sequence[Watermark]) -> dict[str, list[str] | list[int]]:
@@ -76,10 +76,16 @@ async def _raise_devices(conn: Connection, marks: Sequence[Watermark]) -> dict[t
     return {(conversation, user): head for conversation, user, head in await cursor.fetchall()}
 
 
-async def _raise_watermarks(conn: Connection, marks: Sequence[Watermark]) -> list[_Range]:
-    ranges = []
-    for row in await (await conn.execute(_SQL["raise_watermarks"], _given(marks))).fetchall():
-        conversation, user, members, old_delivered, delivered, old_read, read = row
+async def _raise_watermarks(conn: Connection, marks: Sequence[Watermark]) -> tuple[list[_Range], set[tuple[str, str]]]:
+    """Raise the watermarks of members; return how far, and those whose marks lead further."""
+    ranges, unfinished = list[_Range](), set[tuple[str, str]]()
+    if not marks:
+        return ranges, unfinished
+    cursor = await conn.execute(_SQL["raise_watermarks"], {**_given(marks), "step": step(len(marks))})
+    for row in await cursor.fetchall():
+        conversation, user, members, old_delivered, delivered, old_read, read, falls_short = row
+        if falls_short:
+            unfinished.add((conversation, user))
         if delivered > old_delivered or read == old_read:
             # A repeated watermark covers its last message again, so that the sender gets its status again.
             start = min(old_delivered, delivered - 1)
@@ -87,7 +93,7 @@ async def _raise_watermarks(conn: Connection, marks: Sequence[Watermark]) -> lis
         if read > old_read or (read > 0 and delivered == old_delivered):
             start = min(old_read, read - 1)
             ranges.append(_Range(conversation, user, members, Status.READ, start, read, delivered, read))
-    return ranges
+    return ranges, unfinished
 
 
 async def _raise_statuses(

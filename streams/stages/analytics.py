@@ -15,8 +15,8 @@ from domain.parking import Parking
 from schemas.clock import now
 from schemas.events import AnyEvent, ConversationCounted, MessageCreated
 from schemas.messages import Message
-from streams.batch import Stage
 from streams.lanes import THROUGHPUT
+from streams.stage import Stage
 from streams.stored_messages import WithStoredMessages
 
 

@@ -14,8 +14,8 @@ from domain.media import Blobs, Media, MediaFiles, MediaInfo
 from domain.messages import Messages
 from schemas.events import AnyEvent, MediaProcessed, MessageCreated
 from schemas.messages import Message
-from streams.batch import Stage
 from streams.lanes import BatchPolicy
+from streams.stage import Stage
 from streams.stored_messages import WithStoredMessages
 
 Probe: TypeAlias = Callable[[bytes, str], Awaitable[MediaInfo]]

@@ -17,8 +17,8 @@ from schemas.clock import now
 from schemas.events import AnyEvent, MessageCreated, NotificationSent
 from schemas.ids import is_uuid, new_id
 from schemas.messages import Message
-from streams.batch import Stage
 from streams.lanes import THROUGHPUT
+from streams.stage import Stage
 from streams.stored_messages import WithStoredMessages
 
 EACH_MAX_MEMBERS = 64

@@ -13,8 +13,8 @@ from domain.messages import Messages
 from domain.search import Index
 from schemas.clock import now
 from schemas.events import AnyEvent, MessageCreated, SearchIndexed
-from streams.batch import Stage
 from streams.lanes import THROUGHPUT
+from streams.stage import Stage
 from streams.stored_messages import WithStoredMessages
 
 

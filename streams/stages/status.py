@@ -15,7 +15,7 @@ from domain.watermarks import Statuses, Watermark, WatermarkAdvance
 from schemas.clock import now
 from schemas.events import MAX_NAMED, AnyEvent, MessageCreated, MessageSent, MessageStatus, ReceiptRecorded
 from schemas.messages import Status
-from streams.batch import Refused, Stage
+from streams.stage import Outcome, Refused, Stage, Unfinished
 from streams.stored_messages import resolve
 
 EVERYBODY_UP_TO = 32
@@ -40,7 +40,7 @@ class HandleStatus:
 
     statuses: Statuses
 
-    async def __call__(self, events: Sequence[AnyEvent]) -> Sequence[AnyEvent | Refused]:
+    async def __call__(self, events: Sequence[AnyEvent]) -> Outcome:
         created = [event for event in events if isinstance(event, MessageCreated)]
         receipts = [event for event in events if isinstance(event, ReceiptRecorded)]
         return [*(await self._send(created) if created else ()), *(await self._advance(receipts) if receipts else ())]
@@ -56,17 +56,18 @@ class HandleStatus:
         ]
         return [*sent, *refused]
 
-    async def _advance(self, receipts: Sequence[ReceiptRecorded]) -> Sequence[AnyEvent | Refused]:
+    async def _advance(self, receipts: Sequence[ReceiptRecorded]) -> Outcome:
         marks = watermarks_of(receipts)
         moved = await self.statuses.advance(marks, EVERYBODY_UP_TO)
         at, untrue = now(), set(moved.refused)
-        refused = [
-            # No dead letter: the next receipt says more, and one that comes after its member has left is usual.
-            Refused(receipt, "no such member, or beyond the head", keep=False)
-            for receipt, mark in zip(receipts, marks, strict=True)
-            if mark in untrue
-        ]
-        return [*(_event(advance, at) for advance in moved.advances), *refused]
+        others: list[Refused | Unfinished] = []
+        for receipt, mark in zip(receipts, marks, strict=True):
+            if mark in untrue:
+                # No dead letter: the next receipt says more, and one that comes after its member has left is usual.
+                others.append(Refused(receipt, "no such member, or beyond the head", keep=False))
+            elif (mark.conversation_id, mark.user_id) in moved.unfinished:
+                others.append(Unfinished(receipt))
+        return [*(_event(advance, at) for advance in moved.advances), *others]
 
 
 def _event(moved: WatermarkAdvance, at: str) -> MessageStatus:

@@ -22,6 +22,7 @@ from adapters.postgres.notifications import PostgresNotifications
 from adapters.postgres.pool import open_pool
 from adapters.postgres.search import PostgresSearch
 from adapters.postgres.statuses import PostgresStatuses
+from domain import watermarks
 from domain.analytics import Counts, MinuteCount
 from domain.media import Media, MediaInfo
 from domain.notifications import Audience, Inbox, NotificationDraft, Notifications
@@ -193,6 +194,35 @@ async def test_the_watermark_of_a_member_is_the_furthest_of_the_devices(world):
     assert await world.devices() == {"phone": (3, 0), "desk": (4, 1)}
     assert await fold(("phone", 5, 4), ("desk", 6, 6)) == [(Status.DELIVERED, 5), (Status.READ, 4)]
     assert await world.devices() == {"phone": (5, 4), "desk": (4, 1)}
+
+
+async def test_a_mark_far_beyond_is_reached_in_steps_of_which_each_is_whole(world, monkeypatch: pytest.MonkeyPatch):
+    """A crash between two of them leaves watermarks and statuses that agree, and the same mark goes on from there."""
+    monkeypatch.setattr(watermarks, "SEQS_MAX", 4)
+    messages = [await world.send() for _ in range(10)]
+
+    async def call(*marks: Watermark) -> tuple[list[tuple[str, Status, int, int]], set[tuple[str, str]]]:
+        moved = await world.statuses.advance(marks, 32)
+        assert moved.refused == []
+        return [(m.user_id, m.status, m.seq, len(m.message_ids)) for m in moved.advances], set(moved.unfinished)
+
+    async def statuses() -> str:
+        return "".join([(await world.status_of(message.message_id))[0] for message in messages])
+
+    mark, bob = Watermark(world.room, "bob", 9, 6), (world.room, "bob")
+    assert await call(mark) == ([("bob", Status.DELIVERED, 4, 4), ("bob", Status.READ, 4, 4)], {bob})
+    assert await statuses() == "rrrrpppppp"
+    assert await call(mark) == ([("bob", Status.DELIVERED, 8, 4), ("bob", Status.READ, 6, 2)], {bob})
+    assert await statuses() == "rrrrrrddpp"
+    assert await call(mark) == ([("bob", Status.DELIVERED, 9, 1)], set())
+    both = (Watermark(world.room, "bob", 10, 10), Watermark(world.room, "carol", 1, 0))
+    assert await call(*both) == (
+        [("bob", Status.DELIVERED, 10, 1), ("carol", Status.DELIVERED, 1, 0), ("bob", Status.READ, 8, 2)],
+        {bob},
+    )
+    assert await call(both[0]) == ([("bob", Status.READ, 10, 2)], set())
+    assert await call(both[0]) == ([("bob", Status.DELIVERED, 10, 0), ("bob", Status.READ, 10, 0)], set())
+    assert await statuses() == "r" * 10
 
 
 async def test_reading_implies_delivery(world):

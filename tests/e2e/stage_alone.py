@@ -15,7 +15,7 @@ from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
 from runtime.settings import Settings
 from schemas.events import AnyEvent, MessageCreated
-from streams.batch import Stage
+from streams.stage import Stage
 from streams.worker import Worker
 
 

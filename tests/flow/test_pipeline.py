@@ -22,9 +22,10 @@ from ingest.loss_detection import LossDetector
 from ingest.relay import Relay
 from schemas.codec import decode, record
 from schemas.events import ReceiptRecorded
-from streams.batch import Stage, process
+from streams.batch import process
 from streams.dead_letters import ConsumerRecord
 from streams.retry import RetryPolicy
+from streams.stage import Stage
 from streams.stages import analytics, notification, search, status
 from tests import make
 

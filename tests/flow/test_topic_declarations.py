@@ -26,9 +26,10 @@ from ingest.loss_detection import LossDetector
 from ingest.relay import Relay
 from schemas.events import ReceiptRecorded
 from schemas.topics import OUTSIDE, Topic, groups, load, stages
-from streams.batch import Stage, process
+from streams.batch import process
 from streams.dead_letters import ConsumerRecord
 from streams.retry import RetryPolicy
+from streams.stage import Stage
 from streams.stages.media import Probe
 from tests import make
 

@@ -17,10 +17,11 @@ from adapters.memory.parking import MemoryParking
 from schemas.codec import Record, record
 from schemas.events import AnyEvent, MessageCreated, MessageSent
 from schemas.ids import new_id
-from streams.batch import Stage, process
+from streams.batch import process
 from streams.dead_letters import ConsumerRecord
 from streams.replay import _by_conversation, _letter, records
 from streams.retry import RetryPolicy
+from streams.stage import Stage
 from tests import make
 
 ROOMS = [new_id() for _ in range(3)]

@@ -17,9 +17,10 @@ from domain.errors import Rejected, Unavailable
 from schemas.codec import record
 from schemas.events import AnyEvent, MessageCreated, MessageSent
 from streams import batch as stages
-from streams.batch import Refused, Stage, process
+from streams.batch import process
 from streams.dead_letters import ConsumerRecord
 from streams.retry import PartitionRevoked, RetriesExhausted, RetryPolicy
+from streams.stage import Refused, Stage, Unfinished
 from tests import make
 
 QUICK = RetryPolicy(total_s=0.2, attempt_s=0.1, first_s=0.001, most_s=0.01)
@@ -193,6 +194,22 @@ async def test_a_part_of_the_completions_that_is_durable_counts_as_progress(monk
         stage(echo), batch, log, replace(QUICK, progressed=lambda: progress.append(len(log.records))), make.done
     )
     assert progress == [4, 8, 10]
+
+
+async def test_what_is_more_work_than_one_call_goes_on_once_the_completions_so_far_are_durable():
+    calls: list[tuple[list[int], list[int]]] = []
+    done: list[int] = []
+
+    async def handle(events):
+        calls.append(([event.message.seq for event in events], seqs(log)))
+        large = [event for event in events if event.message.seq == 2]
+        small = [event for event in events if event.message.seq != 2]
+        return [*await echo([*small, *large]), *(Unfinished(event) for event in large if len(calls) < 3)]
+
+    log, batch = MemoryLog(), [taken(make.created(seq=seq), seq) for seq in (1, 2, 3)]
+    await process(stage(handle), batch, log, QUICK, lambda part, _: done.extend(record.offset for record in part))
+    assert calls == [([1, 2, 3], []), ([2], [1, 3, 2]), ([2], [1, 3, 2, 2])]
+    assert (seqs(log), done) == ([1, 3, 2, 2, 2], [1, 2, 3])
 
 
 async def test_very_many_completions_are_appended_in_parts(monkeypatch: pytest.MonkeyPatch):

@@ -75,7 +75,8 @@ class Watermarks(RuleBasedStateMachine):
         self.advance(data.draw(st.sampled_from(self.batches)))
 
     def advance(self, marks: list[Watermark]) -> None:
-        asyncio.run(self.statuses.advance(marks, 32))
+        moved = asyncio.run(self.statuses.advance(marks, 32))
+        assert not moved.unfinished
         for mark in marks:
             if mark.delivered_seq > self.head:
                 continue

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from streams import worker
-from streams.batch import Result, Stage
+from streams.batch import Result
 from streams.lanes import LOW_LATENCY, THROUGHPUT, BatchPolicy
 from streams.retry import PartitionRevoked, RetriesExhausted
+from streams.stage import Stage
 
 
 @pytest.mark.parametrize(

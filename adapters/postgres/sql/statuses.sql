@@ -31,16 +31,21 @@ SELECT DISTINCT conversation_id::text, user_id, last_seq FROM given;
 
 -- name: raise_watermarks
 -- Members only; returns what was before and what is now. A mark below what is stored is late news and returns nothing.
+-- Each goes at most ``step`` seqs further; the last column tells whether that falls short of the mark.
 WITH given AS (
     SELECT g.conversation_id, g.user_id, c.member_count,
-           GREATEST(g.delivered, g.read) AS delivered, g.read
+           GREATEST(g.delivered, g.read) AS wanted, g.read AS wanted_read
     FROM unnest(%(conversations)s::uuid[], %(users)s::text[], %(delivered)s::bigint[], %(reads)s::bigint[])
         AS g (conversation_id, user_id, delivered, read)
     JOIN members USING (conversation_id, user_id)
     JOIN conversations c USING (conversation_id)
-), before AS (
+), stored AS (
     SELECT given.*, coalesce(r.delivered_seq, 0) AS old_delivered, coalesce(r.read_seq, 0) AS old_read
     FROM given LEFT JOIN receipts r USING (conversation_id, user_id)
+), stepped AS (
+    SELECT stored.*, LEAST(wanted, old_delivered + %(step)s) AS delivered FROM stored
+), before AS (
+    SELECT stepped.*, LEAST(wanted_read, old_read + %(step)s, GREATEST(old_delivered, delivered)) AS read FROM stepped
 ), raised AS (
     INSERT INTO receipts AS r (conversation_id, user_id, delivered_seq, read_seq, delivered_at, read_at)
     SELECT conversation_id, user_id, delivered, read, now(), CASE WHEN read > 0 THEN now() END FROM before
@@ -53,7 +58,8 @@ WITH given AS (
         read_at = CASE WHEN excluded.read_seq > r.read_seq THEN now() ELSE r.read_at END
 )
 SELECT conversation_id::text, user_id, member_count,
-       old_delivered, GREATEST(old_delivered, delivered), old_read, GREATEST(old_read, read)
+       old_delivered, GREATEST(old_delivered, delivered), old_read, GREATEST(old_read, read),
+       wanted > delivered OR wanted_read > read
 FROM before
 WHERE (delivered >= old_delivered AND delivered > 0) OR (read >= old_read AND read > 0);
 

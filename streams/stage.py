@@ -1,0 +1,66 @@
+"""A stage: what it reads and writes, and its rule."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from domain.parking import Parking
+from schemas.events import AnyEvent
+from schemas.topics import dead_letter_topic
+from streams.lanes import LOW_LATENCY, BatchPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An event that the store contradicts: it has no effect, and holds up nobody.
+
+    ``keep``: as a dead letter; else it is only counted. ``reason`` names no value.
+    """
+
+    event: AnyEvent
+    reason: str
+    keep: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """An event that is more work than one call of the rule does.
+
+    The rule gets it again, without the events that are done, once the completions of this call are durable.
+    """
+
+    event: AnyEvent
+
+
+Outcome: TypeAlias = Sequence[AnyEvent | Refused | Unfinished]
+Handle: TypeAlias = Callable[[Sequence[AnyEvent]], Awaitable[Outcome]]
+Weigh: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A name (also the consumer group), the events that it reads and writes, and its rule: events in, completions out.
+
+    A record is a claim, and only the store knows whether it is true: ``handle`` returns Refused for what is not.
+    It may get a batch again, wholly or in part, after a crash: its effect is idempotent and it returns the same
+    completions. It raises Unavailable for what may work later; anything else is taken for a record that can never work.
+    """
+
+    name: str
+    reads: tuple[type[AnyEvent], ...]
+    writes: tuple[type[AnyEvent], ...]
+    handle: Handle
+    parking: Parking | None = None
+    """Set where order matters: once a record of a conversation has failed, all later ones of it are set aside too,
+    until they are replayed in order. None where each record stands for itself."""
+    policy: BatchPolicy = LOW_LATENCY
+    weigh: Weigh | None = None
+    """Conversation ids, one for each record of a batch → rows that each record may write; raises Unavailable. Set where
+    one record may write thousands. None: each record writes one."""
+
+    @property
+    def dead_letters(self) -> str:
+        """The topic of records that can never work."""
+        return dead_letter_topic(self.name)
