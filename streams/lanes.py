@@ -25,7 +25,7 @@ class BatchPolicy:
     keys: int = 1
 
 
-LOW_LATENCY = BatchPolicy(keys=16)
+LOW_LATENCY = BatchPolicy(keys=64)
 THROUGHPUT = BatchPolicy(lanes=4, batch=500, gather_s=0.2, keys=500)
 """For work that nobody waits for on a screen: it costs less in few batches. The other lanes work only while a batch
 takes longer than the next fetch."""
