@@ -27,13 +27,13 @@ from adapters.redis.registry import open_registry
 from adapters.redis.subscriptions import open_subscriptions
 from domain.errors import Invalid
 from domain.revocations import RevokedTokens
-from gateway.admission import Proxies
 from gateway.dispatcher import GROUP, READS, Dispatcher
 from gateway.drain import OVER_S, Drain
 from gateway.limits import Limits
 from gateway.node import Dependencies, GatewayConfig, assemble
 from gateway.origins import allowed
 from gateway.server import start_server
+from runtime.addresses import Proxies
 from runtime.health import operator_server
 from runtime.lifecycle import freeze_gc, until_told_to_stop
 from runtime.logs import configure

@@ -8,7 +8,6 @@ from http import HTTPStatus
 from math import ceil
 from urllib.parse import parse_qs, urlsplit
 
-import orjson
 from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
@@ -18,6 +17,7 @@ from domain.errors import MillraceError, RateLimited, Unauthenticated
 from domain.identity import Identity, Revoked, Verify, refused
 from domain.tickets import Tickets
 from gateway.origins import Origin, may_connect
+from runtime.problems import problem_body
 from schemas.ids import DEVICE, NO_DEVICE
 
 PROTOCOL = Subprotocol("millrace.v1")
@@ -129,15 +129,7 @@ def refusing(error: MillraceError) -> Response:
 
 def problem(status: HTTPStatus, code: str, detail: str, retry_s: float | None = None) -> Response:
     """Return a whole answer with a problem of RFC 9457; ``retry_s`` becomes ``Retry-After``."""
-    body = orjson.dumps(
-        {
-            "type": f"urn:millrace:problem:{code}",
-            "title": status.phrase,
-            "status": status.value,
-            "detail": detail,
-            "code": code,
-        }
-    )
+    body = problem_body(status, code, detail)
     headers = Headers({"Content-Type": "application/problem+json", "Content-Length": str(len(body))})
     headers["Connection"] = "close"
     if retry_s is not None:

@@ -5,7 +5,6 @@ All of it is counted by each node for itself: a limit protects the node, so noth
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 
 BURST_S = 4.0
@@ -76,28 +75,3 @@ class Rates:
             self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.full(now)}
             self._prune_at = max(_KEYS, 2 * len(self._buckets))
         return self._buckets.setdefault(key, Bucket(self.rate, self.burst)).take(now)
-
-
-@dataclass(slots=True)
-class Counts:
-    """Bounded counters by key."""
-
-    limit: int
-    _counts: Counter[str] = field(default_factory=Counter)
-
-    def add(self, key: str, spare: int = 0) -> bool:
-        """Count one more; return False, and do not count it, when that exceeds the limit and ``spare``."""
-        if self.limit and self._counts[key] >= self.limit + spare:
-            return False
-        self._counts[key] += 1
-        return True
-
-    def over(self, key: str) -> bool:
-        """Return whether the count exceeds the limit."""
-        return 0 < self.limit < self._counts[key]
-
-    def remove(self, key: str) -> None:
-        """Count one less."""
-        self._counts[key] -= 1
-        if self._counts[key] <= 0:
-            del self._counts[key]

@@ -14,7 +14,7 @@ from domain.presence import EphemeralThrottle, Registry
 from domain.pubsub import Fanout, PubSub
 from domain.revocations import Revocations, RevokedTokens
 from domain.tickets import Tickets
-from gateway.admission import Admission, Proxies
+from gateway.admission import Admission
 from gateway.commands import Commands
 from gateway.connection import Connections
 from gateway.control import Answers, Control
@@ -30,6 +30,7 @@ from gateway.revocations import RevocationEnforcer
 from gateway.room_sync import RoomSync
 from gateway.server import Gateway
 from gateway.typing import RemoteTyping, TypingTracker
+from runtime.addresses import Proxies
 from runtime.revocation_watch import Watch
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket as sockets
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any, TypeAlias
@@ -19,18 +18,15 @@ from gateway.admission import Admission, ConnectionSlot
 from gateway.limits import BURST_S, Bucket
 from gateway.send_queue import CLOSE_S, HARD_MAX, RESUME_BELOW
 from gateway.session import TOO_MANY
+from runtime.http.refusals import MAX_HEAD
+from runtime.listener import open_listener
 from schemas.commands import MAX_FRAME
 
 _log = structlog.get_logger()
 
 HEARTBEAT_S = 20
-MAX_HEADERS = 32 * 1024
-"""Bytes of a request, with all its headers."""
 _BACKLOG = 4096
 """Handshakes that may wait; beyond it the kernel drops them, and the client tries again a second later."""
-_UNSENT = 128 * 1024
-"""Bytes that the kernel takes beyond what is on its way; else it keeps megabytes for each peer that does not read."""
-_USER_TIMEOUT_MS = 20_000
 _FRAGMENTS = 4
 """A message may come in so many frames on average, with pings and pongs."""
 
@@ -95,11 +91,11 @@ class ClientTransport(ServerConnection):
 
     def _fits(self, data: bytes) -> bool:
         self._request_bytes += len(data)
-        if self._request_bytes <= MAX_HEADERS:
+        if self._request_bytes <= MAX_HEAD:
             return True
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         self.transport.write(
-            handshake.problem(status, "invalid", f"a request must not exceed {MAX_HEADERS} bytes").serialize()
+            handshake.problem(status, "headers_too_large", f"a request must have at most {MAX_HEAD} bytes").serialize()
         )
         self.transport.close()
         return False
@@ -113,15 +109,10 @@ async def listen(
     check: Check | None = None,
     select: Select | None = None,
 ) -> Server:
-    """Start to listen. An accepted socket ends when its peer acknowledges nothing for 20 s (TCP_USER_TIMEOUT)."""
-    listener = sockets.create_server((host, port), reuse_port=False)
-    listener.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
-    listener.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
-    listener.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NOTSENT_LOWAT, _UNSENT)
-    listener.setblocking(False)
+    """Start to listen."""
     return await serve(
         handler,  # type: ignore[arg-type]
-        sock=listener,
+        sock=open_listener(host, port),
         backlog=_BACKLOG,
         create_connection=lambda *args, **more: ClientTransport(admission, *args, **more),  # type: ignore[arg-type]
         process_request=check,  # type: ignore[arg-type]

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from runtime.http.limits import Connections, HttpLimits
+from runtime.http.server import http_server
 from runtime.metrics import registry_of
 from runtime.settings import Listen
 
-
-class QuietServer(uvicorn.Server):
-    """A uvicorn server without signal handlers of its own: runtime.lifecycle decides when to stop."""
-
-    def install_signal_handlers(self) -> None:
-        """Install none: see runtime.lifecycle."""
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Serve while the block runs; on leaving it, finish what is under way, bounded."""
-        task = asyncio.create_task(self._serve())
-        try:
-            while not self.started:
-                if task.done():
-                    raise RuntimeError("the server did not start; is its port taken?")
-                await asyncio.sleep(0.005)
-            yield
-        finally:
-            self.should_exit = True
-            await asyncio.wait({task}, timeout=25)
+_LIMITS = HttpLimits(max_connections=256, connections_per_address=0)
+"""Its clients are few, and may share an address: monitoring, load balancers."""
 
 
 @asynccontextmanager
@@ -55,6 +37,6 @@ async def operator_server(listen: Listen, role: str, ready: Callable[[], bool]) 
     app = Starlette(
         routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)],
     )
-    config = uvicorn.Config(app, host=listen.host, port=listen.port, log_config=None, access_log=False, lifespan="off")
-    async with QuietServer(config).running():
+    app.router.redirect_slashes = False
+    async with http_server(app, listen.host, listen.port, Connections(_LIMITS)):
         yield

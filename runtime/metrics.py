@@ -37,6 +37,9 @@ BATCH_SECONDS = Histogram(
 )
 CONNECTIONS = Gauge("millrace_connections", "Live WebSocket connections")
 REFUSED = Counter("millrace_refused_connections_total", "WebSocket connections refused by a limit or a token", ["code"])
+REFUSED_REQUESTS = Counter(
+    "millrace_refused_requests_total", "HTTP requests and connections ended by the server itself", ["code"]
+)
 SLOW = Counter("millrace_slow_sockets_total", "Sockets closed because their client read too slowly")
 SENT_AWAY = Counter("millrace_sent_away_connections_total", "Connections closed by the drain of a node")
 GHOSTS = Counter("millrace_ghost_users_total", "Users taken offline because their node died")
@@ -52,14 +55,14 @@ AUDIT_SECONDS = Gauge("millrace_audit_duration_seconds", "Duration of the last a
 AUDIT_SUCCESS = Gauge(
     "millrace_audit_last_success_timestamp_seconds", "End of the last complete audit, in Unix seconds"
 )
-PG_CONNECTIONS = Gauge("millrace_pg_connections", "Connections of the pool")
-PG_IDLE = Gauge("millrace_pg_idle_connections", "Idle connections of the pool")
-PG_WAITING = Gauge("millrace_pg_waiting_requests", "Requests waiting for a connection of the pool")
+PG_CONNECTIONS = Gauge("millrace_pg_connections", "Connections of the pool", ["pool"])
+PG_IDLE = Gauge("millrace_pg_idle_connections", "Idle connections of the pool", ["pool"])
+PG_WAITING = Gauge("millrace_pg_waiting_requests", "Requests waiting for a connection of the pool", ["pool"])
 
-_POOL = (PG_CONNECTIONS, PG_IDLE, PG_WAITING)
+_COMMON = (PG_CONNECTIONS, PG_IDLE, PG_WAITING, REFUSED_REQUESTS)
 BY_ROLE: Mapping[str, tuple[Collector, ...]] = {
-    "ingest": (ACCEPTED, RELAYED, OLDEST_UNPUBLISHED, LOG_LOSSES, REPUBLISHED, KEYS_FETCHED, *_POOL),
-    "stage": (RECORDS, DEAD_LETTERS, DROPPED, RETRIES, LAG, BATCH_SECONDS, *_POOL),
+    "ingest": (ACCEPTED, RELAYED, OLDEST_UNPUBLISHED, LOG_LOSSES, REPUBLISHED, KEYS_FETCHED, *_COMMON),
+    "stage": (RECORDS, DEAD_LETTERS, DROPPED, RETRIES, LAG, BATCH_SECONDS, *_COMMON),
     "gateway": (
         CONNECTIONS,
         REFUSED,
@@ -73,9 +76,9 @@ BY_ROLE: Mapping[str, tuple[Collector, ...]] = {
         GAPS,
         LAGGING,
         HINTS_LOST,
-        *_POOL,
+        *_COMMON,
     ),
-    "audit": (AUDIT_FINDINGS, AUDIT_SECONDS, AUDIT_SUCCESS, *_POOL),
+    "audit": (AUDIT_FINDINGS, AUDIT_SECONDS, AUDIT_SUCCESS, *_COMMON),
 }
 
 

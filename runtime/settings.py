@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 T = TypeVar("T")
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Rate: TypeAlias = Annotated[float, Field(ge=0)]
+Positive: TypeAlias = Annotated[float, Field(gt=0)]
 _PREFIX, _DELIMITER = "MILLRACE_", "__"
 
 
@@ -70,6 +71,29 @@ class Listen(BaseModel):
 
     host: str = setting("127.0.0.1", "Address to listen on.")
     port: Count = setting(0, "Port to listen on; 0 takes a free one.")
+
+
+class HttpServer(Listen):
+    """HTTP server of ingest. Its limits hold for the node alone; 0 turns a limit of a number off."""
+
+    trusted_proxies: str = setting(
+        "127.0.0.1,::1", "Addresses or networks, separated by commas, whose `X-Forwarded-For` names the client."
+    )
+    max_connections: Count = setting(
+        4000, "Connections of the node; beyond them, those without a call are closed for new ones.", "connections"
+    )
+    connections_per_address: Count = setting(500, "Connections of one IPv4 address or IPv6 /64.", "connections")
+    calls_per_user: Count = setting(
+        8, "Calls of one user at a time, and transfers of files; as many again wait up to 1 s.", "calls"
+    )
+    messages_per_user: Count = setting(64, "The same for `POST /messages`.", "calls")
+    request_timeout_s: Positive = setting(
+        10.0, "Time for the head of a request, and for a body to bring its next 20 KiB.", "s"
+    )
+    keep_alive_s: Positive = setting(75.0, "Time for which a connection is kept after an answer.", "s")
+    slow_client_timeout_s: Positive = setting(
+        20.0, "Time in which a client must take 16 KiB of an answer that waits for it.", "s"
+    )
 
 
 class RateLimits(BaseModel):
@@ -146,7 +170,7 @@ class Settings(BaseSettings):
     pg: Postgres = Field(default_factory=Postgres)
     redis: RedisServer = Field(default_factory=RedisServer)
     auth: Auth = Field(default_factory=Auth)
-    http: Listen = Field(default_factory=Listen, description="HTTP server of ingest.")
+    http: HttpServer = Field(default_factory=HttpServer)
     ws: Listen = Field(default_factory=Listen, description="WebSocket server of a gateway.")
     ops: Listen = Field(
         default_factory=Listen, description="Operator port of any process: `/healthz`, `/readyz`, `/metrics`."

@@ -56,6 +56,8 @@ ErrorCode: TypeAlias = Literal[
     "internal",
     "bad_request",
     "request_timeout",
+    "headers_too_large",
+    "http_version_not_supported",
 ]
 
 KIND_PATTERN = r"^[a-z][a-z0-9_.-]{0,63}\Z"

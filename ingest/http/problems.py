@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from http import HTTPStatus
 
-import msgspec
 import structlog
-from msgspec import UNSET
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from domain.errors import Invalid, MillraceError, OutcomeUnknown, RateLimited, Unauthenticated, Unavailable
-from schemas.answers import FieldError, Problem
+from runtime.problems import HEADERS, problem_body
+from schemas.answers import FieldError
 from schemas.operations import PROBLEM
 
 _log = structlog.get_logger()
 _CODES = {
+    400: "bad_request",
     404: "not_found",
     405: "method_not_allowed",
     409: "conflict",
@@ -61,18 +60,8 @@ def _answer(
     *,
     unknown: bool = False,
 ) -> Response:
-    body = Problem(
-        type=f"urn:millrace:problem:{code}",
-        title=HTTPStatus(status).phrase,
-        status=status,
-        detail=detail,
-        code=code,
-        errors=errors or UNSET,
-        outcome="unknown" if unknown else UNSET,
-    )
-    # Answers of the middleware and of the server itself pass nobody who would add the second.
-    common = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-    return Response(msgspec.json.encode(body), status, {**common, **headers}, media_type=PROBLEM)
+    body = problem_body(status, code, detail, errors, unknown=unknown)
+    return Response(body, status, {**HEADERS, **headers}, media_type=PROBLEM)
 
 
 async def on_error(_: Request, exc: Exception) -> Response:

@@ -10,10 +10,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from adapters.auth import issue
-from gateway.admission import Proxies
 from gateway.limits import Limits
 from gateway.send_queue import HARD_MAX
-from gateway.transport import MAX_HEADERS
+from runtime.addresses import Proxies
+from runtime.http.refusals import MAX_HEAD
 from tests import make
 
 from . import raw
@@ -57,7 +57,7 @@ async def test_a_handshake_of_a_byte_at_a_time_is_cut():
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b""),
         (CLIENT_HELLO, b""),
         (CLIENT_HELLO + b"\n" * 100, b""),
-        (b"\0" * (MAX_HEADERS + 1), b"431"),
+        (b"\0" * (MAX_HEAD + 1), b"431"),
         (b"\r\n\r\n", b""),
     ],
 )

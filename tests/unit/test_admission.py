@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from domain.errors import RateLimited, Unavailable
-from gateway.admission import Admission, Proxies, key, parsed
+from gateway.admission import Admission
 from gateway.limits import Limits
+from runtime.addresses import Proxies, key, parsed
 
 NO_RATES = {"connects_per_s_user": 0, "connects_per_s_address": 0}
 PROXY = Proxies.of("10.0.0.0/8, ::1")

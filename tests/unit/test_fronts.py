@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.admission import Proxies
 from gateway.transport import HEARTBEAT_S
 from ingest.http.middleware import ANSWER_S
+from runtime.addresses import Proxies
 from schemas.fields import MAX_UPLOAD
 from tests.fronts import FILES, KINDS, Front
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.limits import Bucket, Counts, Rates
+from gateway.limits import Bucket, Rates
+from runtime.addresses import Counts
 
 
 def test_a_bucket_gives_its_burst_at_once_and_its_rate_afterwards():

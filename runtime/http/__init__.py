@@ -1,0 +1,1 @@
+"""HTTP servers whose clients cannot exhaust them: the protocol, its limits, and the server around it."""
