@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import fields
 from functools import partial
 
 import structlog
-import uvicorn
 import uvloop
 from starlette.applications import Starlette
 
@@ -39,24 +39,29 @@ from domain.revocations import RevokedTokens
 from ingest.accept import Accept
 from ingest.http.app import Dependencies, create_app
 from ingest.http.auth import CallerAuth
+from ingest.http.concurrency import CallSlots
 from ingest.http.media import MediaEndpoints
 from ingest.loss_detection import LossDetector
 from ingest.outbox_age import OutboxAge
 from ingest.relay import Relay, wake_on_announcements
 from ingest.relay_wakeup import RelayNotifier
-from runtime.health import QuietServer, operator_server
+from runtime.addresses import Proxies
+from runtime.health import operator_server
+from runtime.http.limits import Connections, HttpLimits
+from runtime.http.server import http_server
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
 from runtime.metrics import ACCEPTED, LOG_LOSSES, OLDEST_UNPUBLISHED, RELAYED, REPUBLISHED
 from runtime.revocation_watch import Watch
-from runtime.settings import Settings
+from runtime.settings import HttpServer, Settings
 from runtime.tasks import Tasks
 from schemas.topics import load
 
 _log = structlog.get_logger()
 
 EX_CONFIG = 78
-_POOL = 10
+_MESSAGES, _OTHERS = 5, 5
+"""Connections for messages (two batches, and three that wait for a lock), which other calls cannot take."""
 _WAIT_S = 60.0
 _TURN_S, _STATEMENT_S, _LOCK_S = 1.0, 2.0, 1.0
 """Seconds for a connection, a statement and a lock: a call is answered within 3 s, whatever the store does."""
@@ -104,14 +109,17 @@ async def open_revoked(settings: Settings, pool: Pool, revoked: RevokedTokens) -
 
 
 @asynccontextmanager
-async def open_app(settings: Settings, pool: Pool, relay: Relay, verify: Verify) -> AsyncIterator[Starlette]:
-    """Yield the application with all calls, wired to their adapters."""
+async def open_app(
+    settings: Settings, pool: Pool, messages: Pool, relay: Relay, verify: Verify
+) -> AsyncIterator[Starlette]:
+    """Yield the application with all calls, wired to their adapters; ``messages`` is the pool that stores messages."""
     notifier = RelayNotifier(relay, partial(announce, pool))
     async with open_rate_limiter(settings.redis.url.get_secret_value()) as rates:
         auth = CallerAuth(verify, rates, settings.limits.messages_per_minute, settings.limits.requests_per_minute)
+        slots = CallSlots(settings.http.calls_per_user, settings.http.messages_per_user)
         folder = settings.data_dir / "media"
         dependencies = Dependencies(
-            accept=Accept(PostgresIntake(pool), notifier.on_committed, ACCEPTED.inc),
+            accept=Accept(PostgresIntake(messages), notifier.on_committed, ACCEPTED.inc),
             changed=notifier.on_change,
             history=PostgresHistory(pool),
             messages=PostgresMessages(pool),
@@ -129,10 +137,27 @@ async def open_app(settings: Settings, pool: Pool, relay: Relay, verify: Verify)
         tasks.spawn(age.run())
         tasks.spawn(dependencies.media.tidy())
         try:
-            yield create_app(auth, dependencies.endpoints())
+            yield create_app(auth, slots, dependencies.endpoints())
         finally:
             tasks.cancel()
         await dependencies.accept.drain()
+
+
+def _open_pool(settings: Settings, name: str, size: int) -> AbstractAsyncContextManager[Pool]:
+    return open_pool(
+        settings.pg.dsn.get_secret_value(),
+        name=name,
+        size=size,
+        wait_s=_WAIT_S,
+        turn_s=_TURN_S,
+        statement_s=_STATEMENT_S,
+        lock_s=_LOCK_S,
+    )
+
+
+def _bounds(given: HttpServer) -> Connections:
+    limits = HttpLimits(**{limit.name: getattr(given, limit.name) for limit in fields(HttpLimits)})
+    return Connections(limits, Proxies.of(given.trusted_proxies))
 
 
 async def run(settings: Settings) -> None:
@@ -141,31 +166,17 @@ async def run(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(operator_server(settings.ops, "ingest", lambda: ready))
         verifier = await stack.enter_async_context(open_verifier(settings.auth, revoked, wait_s=_WAIT_S))
-        dsn = settings.pg.dsn.get_secret_value()
-        pool = await stack.enter_async_context(
-            open_pool(dsn, size=_POOL, wait_s=_WAIT_S, turn_s=_TURN_S, statement_s=_STATEMENT_S, lock_s=_LOCK_S)
-        )
+        pool, messages = [
+            await stack.enter_async_context(_open_pool(settings, name, size))
+            for name, size in (("others", _OTHERS), ("messages", _MESSAGES))
+        ]
         await stack.enter_async_context(open_revoked(settings, pool, revoked))
         relay = await stack.enter_async_context(open_relay(settings))
-        app = await stack.enter_async_context(open_app(settings, pool, relay, verifier.verify))
-        config = uvicorn.Config(
-            app,
-            host=settings.http.host,
-            port=settings.http.port,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=15,
-            backlog=1024,
-            limit_concurrency=4000,
-        )
-        await stack.enter_async_context(QuietServer(config).running())
+        app = await stack.enter_async_context(open_app(settings, pool, messages, relay, verifier.verify))
+        http = settings.http
+        await stack.enter_async_context(http_server(app, http.host, http.port, _bounds(http)))
         ready = True
-        _log.info("node_ready", http_port=settings.http.port)
+        _log.info("node_ready", http_port=http.port)
         await until_told_to_stop()
         ready = False
         _log.info("node_ending", shards=len(relay.shards))

@@ -101,6 +101,7 @@ def _blames_values(exc: psycopg.Error) -> bool:
 async def open_pool(
     dsn: str,
     *,
+    name: str = "all",
     size: int = 8,
     wait_s: float = 20,
     turn_s: float = 2.0,
@@ -108,6 +109,8 @@ async def open_pool(
     lock_s: float = LOCK_S,
 ) -> AsyncIterator[Pool]:
     """Yield a pool of autocommit connections. Raises Unavailable when the server does not answer within ``wait_s``.
+
+    ``name`` is its label in the metrics: what it is for, where a process has more than one.
 
     A caller waits at most ``turn_s`` for a connection, a statement runs at most ``statement_s`` and waits at most
     ``lock_s`` for each lock.
@@ -129,19 +132,19 @@ async def open_pool(
         # they are given up, after _RECONNECT_S, the next caller starts a new attempt at once. Set only now, because no
         # caller asks for the first connections: those attempts must last for wait_s.
         pool.reconnect_timeout = _RECONNECT_S
-        _log.debug("pool_opened", connections=size, statement_s=statement_s, lock_s=lock_s)
-        _measure(pool)
+        _log.debug("pool_opened", pool=name, connections=size, statement_s=statement_s, lock_s=lock_s)
+        _measure(pool, name)
         yield pool
 
 
-def _measure(pool: Pool) -> None:
-    """Show the pool in the metrics. A process has one pool."""
+def _measure(pool: Pool, label: str) -> None:
+    """Show the pool in the metrics."""
 
     def stat(name: str) -> float:
         return pool.get_stats().get(name, 0)
 
     for gauge, name in ((PG_CONNECTIONS, "pool_size"), (PG_IDLE, "pool_available"), (PG_WAITING, "requests_waiting")):
-        gauge.set_function(partial(stat, name))
+        gauge.labels(label).set_function(partial(stat, name))
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ from domain.tickets import Tickets
 from ingest.accept import Accept
 from ingest.http.analytics import AnalyticsEndpoints
 from ingest.http.auth import CallerAuth
+from ingest.http.concurrency import CallSlots
 from ingest.http.conversations import ConversationEndpoints
 from ingest.http.media import MediaEndpoints
 from ingest.http.messages import MessageEndpoints
@@ -66,10 +67,10 @@ class Dependencies:
         }
 
 
-def create_app(auth: CallerAuth, endpoints: Endpoints) -> Starlette:
+def create_app(auth: CallerAuth, slots: CallSlots, endpoints: Endpoints) -> Starlette:
     """Return the public HTTP application with these endpoints."""
-    return Starlette(
-        routes=routes(auth, endpoints),
+    app = Starlette(
+        routes=routes(auth, slots, endpoints),
         middleware=[Middleware(Deadline), Middleware(DeclaredLength, unlimited=_UPLOADS)],
         exception_handlers={
             MillraceError: on_error,
@@ -78,3 +79,5 @@ def create_app(auth: CallerAuth, endpoints: Endpoints) -> Starlette:
             Exception: on_bug,
         },
     )
+    app.router.redirect_slashes = False  # a redirect would send the token to whatever the request calls this host
+    return app

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from domain.identity import Identity
 from ingest.http.auth import CallerAuth
+from ingest.http.concurrency import CallSlots, kind_of
 from ingest.http.params import parse, parse_query, read_body
 from schemas.operations import JSON, Operation
 from schemas.routes import OPERATIONS
@@ -57,26 +58,29 @@ Endpoints: TypeAlias = Mapping[str, Endpoint | RawEndpoint]
 """By operation id."""
 
 
-def routes(auth: CallerAuth, endpoints: Endpoints) -> list[Route]:
+def routes(auth: CallerAuth, slots: CallSlots, endpoints: Endpoints) -> list[Route]:
     """Return a route for each operation that has an endpoint, in the order of the table.
 
     Raises KeyError for an endpoint of no operation.
     """
     if unknown := endpoints.keys() - {operation.id for operation in OPERATIONS}:
         raise KeyError(f"endpoints of no operation: {sorted(unknown)}")
-    return [_route(auth, operation, endpoints[operation.id]) for operation in OPERATIONS if operation.id in endpoints]
+    return [
+        _route(auth, slots, operation, endpoints[operation.id]) for operation in OPERATIONS if operation.id in endpoints
+    ]
 
 
-def _route(auth: CallerAuth, operation: Operation, endpoint: Any) -> Route:
-    handler = _Raw(auth, operation, endpoint) if operation.raw else _handler(auth, operation, endpoint)
-    return Route(operation.path, handler, methods=[operation.method], name=operation.id)
+def _route(auth: CallerAuth, slots: CallSlots, operation: Operation, endpoint: Any) -> Route:
+    raw: RawEndpoint = endpoint if operation.raw else _answering(operation, endpoint)
+    return Route(operation.path, _Handler(auth, slots, operation, raw), methods=[operation.method], name=operation.id)
 
 
-def _handler(auth: CallerAuth, operation: Operation, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def _answering(operation: Operation, endpoint: Endpoint) -> RawEndpoint:
+    """Return the endpoint with the request read for it, and its answer written."""
     query, body = operation.query, operation.body
 
-    async def handle(request: Request) -> Response:
-        identity = await auth.caller(request, operation.rate)
+    async def handle(identity: Identity, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
         call: Call[Any, Any] = Call(
             identity=identity,
             path=request.path_params,
@@ -85,7 +89,8 @@ def _handler(auth: CallerAuth, operation: Operation, endpoint: Endpoint) -> Call
             body=None if body is None else parse(body, await read_body(request)),
         )
         answer = await endpoint(call)
-        return answer if isinstance(answer, Response) else _response(answer)
+        response = answer if isinstance(answer, Response) else _response(answer)
+        await response(scope, receive, send)
 
     return handle
 
@@ -98,13 +103,15 @@ def _response(answer: Answer[Any]) -> Response:
 
 
 @dataclass(frozen=True, slots=True)
-class _Raw:
-    """An endpoint that gets the raw request. A class, since Starlette wraps functions."""
+class _Handler:
+    """An operation's ASGI application. The caller holds a slot until the answer is written."""
 
     auth: CallerAuth
+    slots: CallSlots
     operation: Operation
     endpoint: RawEndpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         identity = await self.auth.caller(Request(scope, receive), self.operation.rate)
-        await self.endpoint(identity, scope, receive, send)
+        async with self.slots.slot(kind_of(self.operation), identity.user_id):
+            await self.endpoint(identity, scope, receive, send)

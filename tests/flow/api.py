@@ -37,6 +37,7 @@ from domain.revocations import RevokedTokens
 from ingest.accept import Accept
 from ingest.http.app import Dependencies, create_app
 from ingest.http.auth import CallerAuth
+from ingest.http.concurrency import CallSlots
 from ingest.http.media import MediaEndpoints
 from schemas.export import FOLDER
 from schemas.routes import BY_ID
@@ -99,6 +100,7 @@ async def open_api(folder: Path, *, requests: int = 0, messages: int = 0, **inst
     notifications, counts, index = MemoryNotifications(tables), MemoryCounts(), MemoryIndex()
     intake, media, blobs, rates = MemoryIntake(tables), MemoryMedia(tables), MemoryBlobs(), MemoryRates()
     changed: list[str] = []
+    slots = CallSlots(instead.pop("calls_per_user", 0), instead.pop("messages_per_user", 0))
     verify = instead.pop("verify", Verifier(Secret(SECRET), "millrace", "millrace", RevokedTokens()).verify)
     usual = {
         "accept": Accept(intake, lambda drafts: changed.extend(draft.conversation_id for draft in drafts)),
@@ -114,7 +116,7 @@ async def open_api(folder: Path, *, requests: int = 0, messages: int = 0, **inst
         "media": MediaEndpoints(media, blobs, folder),
     }
     dependencies = Dependencies(**{**usual, **instead})
-    app = create_app(CallerAuth(verify, rates, messages, requests), dependencies.endpoints())
+    app = create_app(CallerAuth(verify, rates, messages, requests), slots, dependencies.endpoints())
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://api") as http:
         yield Api(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from adapters.auth import issue
-from adapters.memory.intake import MemoryIntake
+from adapters.memory.intake import MemoryConversations, MemoryIntake
 from adapters.memory.tables import Tables
 from domain.errors import OutcomeUnknown, Unavailable
 from domain.identity import Identity
@@ -136,3 +136,49 @@ async def test_a_path_or_method_that_there_is_not_is_a_problem_too(api):
     wrong = await api.http.put("/messages", headers=token)
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
     assert {missing.headers["content-type"], wrong.headers["content-type"]} == {"application/problem+json"}
+
+
+class HeldConversations(MemoryConversations):
+    """Conversations whose store creates none until it is let go."""
+
+    def __init__(self, tables: Tables) -> None:
+        super().__init__(tables)
+        self.go = asyncio.Event()
+
+    async def create(self, conversation_id: str, title: str | None, owner: str, members: Sequence[str]) -> None:
+        await self.go.wait()
+        await super().create(conversation_id, title, owner, members)
+
+
+async def test_calls_of_one_user_that_are_under_way_hold_up_neither_messages_nor_others(tmp_path):
+    held = HeldConversations(Tables())
+    async with open_api(tmp_path, calls_per_user=8, messages_per_user=8, conversations=held) as api:
+        creating = [asyncio.create_task(create(api)) for _ in range(100)]
+        done: set[asyncio.Task[httpx2.Response]] = set()
+        async with asyncio.timeout(10):
+            while len(done) < 84:
+                done, _ = await asyncio.wait(set(creating), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.sleep(0)
+        for task in done:
+            answer = task.result()
+            assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+            assert int(answer.headers["retry-after"]) >= 1
+        await api.call("sendMessage", 201, user="bob", json=MESSAGE)
+        await api.call("listConversations", 200, user="alice")
+        held.go.set()
+        await asyncio.wait(creating)
+        assert {task.result().status_code for task in creating if task not in done} <= {201, 429}
+        assert [task.result().status_code for task in creating].count(201) >= 8
+
+
+async def create(api: Api) -> httpx2.Response:
+    headers = {"authorization": f"Bearer {issue(SECRET, 'bob', ttl_s=60)}"}
+    return await api.http.post("/conversations", json={}, headers=headers)
+
+
+async def test_a_trailing_slash_is_no_redirect_to_a_host_that_the_caller_names(api):
+    for method in ("GET", "POST"):
+        answer = await api.http.request(method, "/messages/", headers={"host": "evil.example"})
+        assert answer.status_code == 404
+        assert "location" not in answer.headers
+        assert answer.json()["code"] == "not_found"

@@ -27,6 +27,7 @@ from domain.revocations import RevokedTokens
 from gateway import channels
 from ingest.http.app import create_app
 from ingest.http.auth import CallerAuth
+from ingest.http.concurrency import CallSlots
 from ingest.http.tickets import TicketEndpoints
 from runtime.settings import Auth
 from tests import make
@@ -77,7 +78,7 @@ class Doors:
 async def open_doors(verifier: Verifier) -> AsyncIterator[Doors]:
     async with open_world(verifier) as world:
         auth = CallerAuth(verifier.verify, NoRates(), 0, 0)
-        app = httpx2.ASGITransport(create_app(auth, TicketEndpoints(world.tickets).endpoints()))
+        app = httpx2.ASGITransport(create_app(auth, CallSlots(), TicketEndpoints(world.tickets).endpoints()))
         async with httpx2.AsyncClient(transport=app, base_url="http://ingest") as client:
             yield Doors(world, client)
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ingest.http.app import Dependencies, create_app
+from ingest.http.concurrency import CallSlots
 from ingest.http.media import MediaEndpoints
 from ingest.http.routing import Answer, Call, routes
 from schemas.operations import Operation
@@ -28,7 +29,7 @@ def test_the_table_names_each_call_once():
 
 
 def test_every_route_of_the_application_is_in_the_table_and_the_other_way_round(endpoints):
-    app = create_app(None, endpoints)
+    app = create_app(None, CallSlots(), endpoints)
     routed = [route for route in app.routes if isinstance(route, Route)]
     assert len(routed) == len(app.routes)
     served = {(method, route.path) for route in routed for method in route.methods or ()}
@@ -40,7 +41,7 @@ def test_every_route_of_the_application_is_in_the_table_and_the_other_way_round(
 
 def test_an_endpoint_without_an_operation_is_refused(endpoints):
     with pytest.raises(KeyError, match="unheardOf"):
-        routes(None, {**endpoints, "unheardOf": endpoints["getMessage"]})
+        routes(None, CallSlots(), {**endpoints, "unheardOf": endpoints["getMessage"]})
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
