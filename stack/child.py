@@ -123,7 +123,7 @@ class Liveness:
     """
 
     ops_port: int
-    most_silent: int = 6
+    most_silent: int = 12
     silent: int = 0
 
     async def __call__(self) -> bool:
