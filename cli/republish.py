@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+from cli.actions import recorded
 from domain.outbox import KEEP_PUBLISHED_H
+from schemas.clock import wire_time
 from stack.errors import OperatorError
 
 RETAINED_H = KEEP_PUBLISHED_H
@@ -22,8 +24,11 @@ async def republish_events(dsn: str, span_s: float, conversation_id: str | None)
     from adapters.postgres.pool import open_pool
 
     clock, until = asyncio.get_running_loop().time, datetime.now(UTC)
-    async with open_pool(dsn, size=1) as pool:
-        count = await republish(pool, until - timedelta(seconds=span_s), conversation_id)
+    since = until - timedelta(seconds=span_s)
+    scope = {"since": wire_time(since), "conversationId": conversation_id}
+    async with recorded(dsn, "topics republish", scope) as result, open_pool(dsn, size=1) as pool:
+        count = await republish(pool, since, conversation_id)
+        result["republished"] = count
         left, progress_at = await owed(pool, until, conversation_id), clock()
         while left:
             if clock() - progress_at > _STALL_S:

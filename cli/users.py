@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.actions import recorded
 from cli.command import AsJson, Data, explain, find_target, print_result, run
 from cli.target import Server, Target
 from domain.errors import Unavailable
@@ -74,9 +75,14 @@ async def end_tokens(dsn: str, redis_url: str, user: str, jti: str | None) -> Re
     from adapters.redis.publisher import open_fanout
     from domain.revocations import CHANNEL
 
-    async with open_pool(dsn, size=1, wait_s=_POOL_S) as pool, open_fanout(redis_url) as fanout:
+    async with (
+        recorded(dsn, "users revoke", {"userId": user, "jti": jti}) as result,
+        open_pool(dsn, size=1, wait_s=_POOL_S) as pool,
+        open_fanout(redis_url) as fanout,
+    ):
         store = PostgresRevocations(pool)
         made = await store.revoke(user, jti)
+        result["revocation"] = made.number
         try:
             await fanout.publish([(CHANNEL, b"")])
             announced = True

@@ -1,9 +1,10 @@
-"""Parked conversations of an ordered stage: no later record may overtake one that failed."""
+"""Parked conversations of an ordered stage, where no later record may overtake one that failed; closed dead letters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 
@@ -39,3 +40,31 @@ class Parking(Protocol):
 
         Raises Unavailable.
         """
+
+
+class Outcome(StrEnum):
+    """End of a dead letter: a replay handled it, or an operator gave it up."""
+
+    HANDLED = "handled"
+    DISCARDED = "discarded"
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A dead letter that is open no more. ``reason``: the operator's, of a discarded one."""
+
+    outcome: Outcome
+    reason: str | None = None
+
+
+class LetterStore(Protocol):
+    """Store of what became of the dead letters of one stage."""
+
+    async def all(self) -> Mapping[str, Parked]:
+        """Return every conversation that the stage has parked. Raises Unavailable."""
+
+    async def closed(self) -> Mapping[str, Closed]:
+        """Return letter id → end, of the letters that are closed. Raises Unavailable."""
+
+    async def close(self, letter_ids: Sequence[str], end: Closed) -> None:
+        """Close these letters; one that is closed stays as it is. Raises Unavailable."""

@@ -33,6 +33,7 @@ _SECURITY: Schema = {
     "token": {"type": "httpApiKey", "in": "query", "name": "token", "description": "the JWT"},
 }
 _LETTER_HEADERS = ("dlq-id", "dlq-stage", "dlq-cause", "dlq-attempts", "dlq-origin", "dlq-time")
+_RETRY_HEADERS = ("replay", "dlq-origin", "dlq-attempts", "dlq-round")
 
 
 def asyncapi() -> Schema:
@@ -65,7 +66,14 @@ def asyncapi() -> Schema:
             "messages": {
                 **{kind.__name__: _frame(kind) for kind in (*COMMANDS, *FRAMES)},
                 **{kind.TOPIC: _event(kind.TOPIC) for kind in EVENTS},
-                "deadLetter": _letter(),
+                "deadLetter": _letter(
+                    "deadLetter", "A record that a stage could not process, with its original bytes.", _LETTER_HEADERS
+                ),
+                "retry": _letter(
+                    "retry",
+                    "A dead letter that is replayed for its stage alone, with its original bytes.",
+                    _RETRY_HEADERS,
+                ),
             },
             "schemas": components(read=COMMANDS, written=(*FRAMES, *EVENTS), template=_TEMPLATE),
             "securitySchemes": _SECURITY,
@@ -146,7 +154,9 @@ def _operations(topic: Topic) -> dict[str, Schema]:
 
 
 def _message_of(topic: Topic) -> str:
-    return topic.name if topic.name in BY_TOPIC else "deadLetter"
+    if topic.name in BY_TOPIC:
+        return topic.name
+    return "retry" if topic.name.endswith(".retry") else "deadLetter"
 
 
 def _event(topic: str) -> Schema:
@@ -164,12 +174,12 @@ def _summary(kind: type[Struct]) -> str:
     return (kind.__doc__ or "").partition("\n")[0].replace("``", "`")
 
 
-def _letter() -> Schema:
+def _letter(name: str, summary: str, headers: Iterable[str]) -> Schema:
     return {
-        "name": "deadLetter",
-        "summary": "A record that a stage could not process, with its original bytes.",
+        "name": name,
+        "summary": summary,
         "contentType": "application/octet-stream",
-        "headers": _texts(_LETTER_HEADERS),
+        "headers": _texts(headers),
         "payload": {"description": "the original bytes"},
         "bindings": {"kafka": {"bindingVersion": _KAFKA}},
     }

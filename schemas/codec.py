@@ -10,6 +10,8 @@ from schemas.clock import now
 from schemas.events import BY_TOPIC, AnyEvent
 
 Headers = tuple[tuple[str, bytes], ...]
+REPLAY = ("replay", b"true")
+"""Header of a record that was published before: readers tell nobody again what is complete."""
 
 
 class Malformed(ValueError):
@@ -35,15 +37,17 @@ def encode(event: AnyEvent) -> bytes:
     return _encoder.encode(event)
 
 
-def record(event: AnyEvent, *, producer: str) -> Record:
+def record(event: AnyEvent, *, producer: str, is_replay: bool = False) -> Record:
     """Return the event as a record of its topic, keyed by its conversation."""
     key = event.conversation_id.encode()
-    return Record(event.TOPIC, key, encode(event), headers(event.TOPIC, event.event_id, producer))
+    about = headers(event.TOPIC, event.event_id, producer, is_replay=is_replay)
+    return Record(event.TOPIC, key, encode(event), about)
 
 
-def headers(topic: str, event_id: str, producer: str) -> Headers:
-    """Return the headers of a record of ours."""
+def headers(topic: str, event_id: str, producer: str, *, is_replay: bool = False) -> Headers:
+    """Return the headers of a record of ours; ``is_replay`` adds REPLAY."""
     return (
+        *((REPLAY,) if is_replay else ()),
         ("ce_specversion", b"1.0"),
         ("ce_id", event_id.encode()),
         ("ce_type", topic.encode()),

@@ -14,7 +14,7 @@ _ROOT = Path(__file__).parent.parent / "topics.yaml"  # in a checkout
 
 OUTSIDE = frozenset(("data", "operators"))
 """Readers that are no consumer groups of Millrace."""
-_DLQ = ".dlq"
+_DLQ, _RETRY = ".dlq", ".retry"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,11 @@ def load(path: Path | None = None) -> tuple[Topic, ...]:
 def dead_letter_topic(stage: str) -> str:
     """Return the name of the topic of records that the stage could not process."""
     return f"{stage}{_DLQ}"
+
+
+def retry_topic(stage: str) -> str:
+    """Return the name of the topic of dead letters that are replayed for the stage alone."""
+    return f"{stage}{_RETRY}"
 
 
 @cache

@@ -1,25 +1,39 @@
-"""Dead letters: records with their original bytes, origin and cause; and the headers of those that are replayed.
+"""Dead letters: records with their original bytes, origin and cause; and the form in which they are replayed.
 
-A replayed record stands in its origin topic again, with the headers of its dead letter. Only the stage that had set it
-aside takes notice of them.
+A replayed record stands in the stage's own retry topic, so no other stage sees it. There it has the headers of its
+first place, which it takes again when the stage reads it: a record that fails again makes a newer letter of the same
+origin, and the newest letter of an origin counts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from schemas.clock import now
-from schemas.codec import Headers, Record
+from schemas.codec import REPLAY, Headers, Record
 from schemas.ids import new_id
-from schemas.topics import dead_letter_topic
+from schemas.topics import dead_letter_topic, retry_topic
 
 PREFIX = "dlq-"
 PARKED = "parked"
 
 
 @dataclass(frozen=True, slots=True)
+class Replay:
+    """State of a replay: the failures that were known when its round began, and the attempts of the letter so far.
+
+    ``letters`` is set on the last record of a round, which carries no event: the number of letters that the round saw.
+    """
+
+    failures: int
+    attempts: int = 0
+    letters: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ConsumerRecord:
-    """A record as it was consumed."""
+    """A record as it was consumed. ``replay`` is set for one that comes from the retry topic."""
 
     topic: str
     partition: int
@@ -27,46 +41,83 @@ class ConsumerRecord:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    replay: Replay | None = None
+
+    @property
+    def is_replay(self) -> bool:
+        """Return True when the record was published before: by the relay, or to this stage."""
+        return self.replay is not None or REPLAY in self.headers
+
+    @property
+    def ends_round(self) -> bool:
+        """Return True for the last record of a round."""
+        return self.replay is not None and self.replay.letters is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """Headers of a replayed record: its round, and on the last record of a round how many letters that has seen."""
+def at_origin(stage: str, consumed: ConsumerRecord) -> ConsumerRecord:
+    """Return a record of the stage's retry topic as it stood at its origin; any other record as it is."""
+    if consumed.topic != retry_topic(stage):
+        return consumed
+    marks = dict(consumed.headers)
+    topic, partition, offset = _place(marks) or (consumed.topic, consumed.partition, consumed.offset)
+    replay = Replay(
+        failures=_number(marks.get("dlq-round")) or 0,
+        attempts=_number(marks.get("dlq-attempts")) or 0,
+        letters=_number(marks.get("dlq-end")),
+    )
+    return ConsumerRecord(topic, partition, offset, consumed.key, consumed.value, own_headers(consumed.headers), replay)
 
-    failures: int
-    letters: int | None
 
-
-def replay_of(consumed: ConsumerRecord, stage: str) -> Replay | None:
-    """Return the headers of a record that is replayed for this stage, else None."""
-    headers = dict(consumed.headers)
-    if headers.get("dlq-replayed") != stage.encode():
-        return None
-    return Replay(_number(headers.get("dlq-round")) or 0, _number(headers.get("dlq-last")))
+def _place(marks: Mapping[str, bytes]) -> tuple[str, int, int] | None:
+    topic, _, rest = marks.get("dlq-origin", b"").decode(errors="replace").partition("/")
+    partition, _, offset = rest.partition("/")
+    return (topic, int(partition), int(offset)) if partition.isdecimal() and offset.isdecimal() else None
 
 
 def _number(text: bytes | None) -> int | None:
     return int(text) if text is not None and text.isdigit() and len(text) < 10 else None
 
 
-def dead_letter(stage: str, consumed: ConsumerRecord, cause: str, *, attempts: int) -> Record:
-    """Return the dead letter of a record. One that was replayed keeps its first origin, and so its place."""
-    origin = f"{consumed.topic}/{consumed.partition}/{consumed.offset}".encode()
-    if replay_of(consumed, stage) is not None:
-        origin = dict(consumed.headers).get("dlq-origin", origin)
-    about: Headers = (
-        ("dlq-id", new_id().encode()),
-        ("dlq-stage", stage.encode()),
-        ("dlq-cause", cause[:300].encode()),
-        ("dlq-attempts", str(attempts).encode()),
-        ("dlq-origin", origin),
-        ("dlq-time", now().encode()),
+def retry(stage: str, key: bytes, value: bytes, headers: Headers, *, origin: str, replay: Replay) -> Record:
+    """Return the record that replays a dead letter for its stage alone."""
+    marks: Headers = (
+        REPLAY,
+        ("dlq-origin", origin.encode()),
+        ("dlq-attempts", str(replay.attempts).encode()),
+        ("dlq-round", str(replay.failures).encode()),
     )
+    return Record(retry_topic(stage), key, value, (*own_headers(headers), *marks))
+
+
+def round_end(stage: str, conversation_id: str, letters: int) -> Record:
+    """Return the last record of a round: it ends the parking, unless more than ``letters`` were set aside."""
+    return Record(retry_topic(stage), conversation_id.encode(), b"", (("dlq-end", str(letters).encode()),))
+
+
+def dead_letter(
+    stage: str, consumed: ConsumerRecord, cause: str, *, attempts: int, about: Iterable[tuple[str, str]] = ()
+) -> Record:
+    """Return the dead letter of a record: of a replayed one with its first origin, and one attempt more.
+
+    ``about``: further headers for operators, without the prefix.
+    """
+    if consumed.replay is not None:
+        attempts = consumed.replay.attempts + (1 if attempts else 0)
+    marks = {
+        "id": new_id(),
+        "stage": stage,
+        "cause": cause[:300],
+        "attempts": str(attempts),
+        "origin": f"{consumed.topic}/{consumed.partition}/{consumed.offset}",
+        "time": now(),
+        **dict(about),
+    }
+    headers = tuple((f"{PREFIX}{name}", text.encode()) for name, text in marks.items())
     return Record(
-        dead_letter_topic(stage), consumed.key or b"", consumed.value or b"", (*own_headers(consumed.headers), *about)
+        dead_letter_topic(stage), consumed.key or b"", consumed.value or b"", (*own_headers(consumed.headers), *headers)
     )
 
 
 def own_headers(headers: Headers) -> Headers:
     """Return the headers that the record had before it was a dead letter."""
-    return tuple((name, value) for name, value in headers if not name.startswith(PREFIX))
+    return tuple((name, value) for name, value in headers if not name.startswith(PREFIX) and name != REPLAY[0])

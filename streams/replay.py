@@ -1,184 +1,240 @@
-"""Replay of dead letters: the letters of a stage, and their records back onto the topic in their first order."""
+"""Replay of dead letters: their records go to the stage's retry topic in their first order, and the verdict is awaited.
+
+letters ──► STAGE.retry ──► the stage ──► its position passes the record ──► no newer letter: handled
+                                                                         └─► a newer letter: failed again
+"""
 
 from __future__ import annotations
 
 import asyncio
-import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
-from adapters.kafka.consumer import Received, read_topic
-from adapters.postgres.parking import PostgresParking
 from domain.event_log import EventLog
-from domain.parking import Parked
-from schemas.codec import Headers, Record
-from schemas.topics import dead_letter_topic
-from streams.dead_letters import own_headers
+from domain.parking import Closed, LetterStore, Outcome, Parked
+from schemas.codec import Record
+from schemas.topics import retry_topic
+from streams.dead_letters import PARKED, Replay, retry, round_end
+from streams.letters import Choice, Letter, LetterRecord, newest, open_by_conversation
 
 _log = structlog.get_logger()
 
-_POLL_S, _STILL_S = 0.1, 60.0
+RATE = 500
+"""Records a second of a replay, unless the operator says otherwise: live records keep most of the stage's time."""
+_POLL_S = 0.2
 _MAX_ROUNDS = 50
+_HANDLED = Closed(Outcome.HANDLED)
 
 
 class ReplayUnfinished(Exception):
-    """Replay stopped before all letters were replayed; the text says what to do."""
+    """A replay ended before there was a verdict on all its letters; the text says what to do."""
+
+
+class LetterLog(Protocol):
+    """The topics of one stage's dead letters and retries."""
+
+    async def letters(self) -> Sequence[LetterRecord]:
+        """Return all records of the topic of dead letters, each partition in order. Raises Unavailable."""
+
+    async def reached(self) -> Mapping[str, int]:
+        """Return retry topic/partition → the offset up to which the stage is done. Raises Unavailable."""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Outcome of a replay. ``failed``: the newer letters of records that failed again, by their origin."""
+
+    replayed: set[str] = field(default_factory=set)
+    """Origins of the records that were replayed."""
+    handled: int = 0
+    failed: dict[str, Letter] = field(default_factory=dict)
+    waiting: set[str] = field(default_factory=set)
+    """Origins of records that were set aside again, behind one of their conversation that failed."""
+
+    @property
+    def causes(self) -> Counter[str]:
+        """Return the number of records that failed again, by cause."""
+        return Counter(letter.cause for letter in self.failed.values())
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """Entry of a stage's dead letters. ``place`` names it: partition/offset."""
+class Part:
+    """The letters of one conversation that a round replays, and its state when the round began; None if not parked."""
 
-    id: str
-    place: str
     conversation_id: str
-    origin: str
-    cause: str
-    attempts: int
-    time: str
-    key: bytes
-    value: bytes
-    headers: Headers
-    replayed: bool
-
-    @property
-    def order(self) -> tuple[str, int, int]:
-        """Return the sort key: the first place of the record, which its letter keeps when a replay fails."""
-        topic, partition, offset = self.origin.rsplit("/", 2)
-        return topic, int(partition), int(offset)
+    letters: Sequence[Letter]
+    parked: Parked | None
 
 
-async def read_letters(bootstrap: str, parking: PostgresParking) -> list[Letter]:
-    """Return all dead letters of the stage, in the order of their conversations. Raises Unavailable."""
-    received = await read_topic(bootstrap, dead_letter_topic(parking.stage))
-    replayed = await parking.replayed()
-    return [_letter(record, replayed) for record in received]
+def records(stage: str, part: Part) -> list[Record]:
+    """Return the original records of one conversation in their order, for the stage's retry topic.
 
-
-def _letter(received: Received, replayed: frozenset[str]) -> Letter:
-    marks = {name: value.decode(errors="replace") for name, value in received.headers if name.startswith("dlq-")}
-    place = f"{received.partition}/{received.offset}"
-    id_ = marks.get("dlq-id") or str(uuid.uuid5(uuid.NAMESPACE_OID, f"{received.topic}/{place}"))
-    return Letter(
-        id=id_,
-        place=place,
-        conversation_id=(received.key or b"").decode(errors="replace"),
-        origin=marks.get("dlq-origin", "?/0/0"),
-        cause=marks.get("dlq-cause", "unknown"),
-        attempts=int(marks.get("dlq-attempts", "0")),
-        time=marks.get("dlq-time", ""),
-        key=received.key or b"",
-        value=received.value or b"",
-        headers=received.headers,
-        replayed=id_ in replayed,
-    )
-
-
-def records(letters: Sequence[Letter], stage: str, parked: Parked | None) -> list[Record]:
-    """Return the original records of one conversation in their order, marked as replayed for the stage.
-
-    The last record ends the parking, unless more records were set aside than this round has seen.
+    For a parked conversation one more follows, which ends the parking unless more records were set aside than this
+    round has seen.
     """
-    ordered = sorted(letters, key=lambda letter: letter.order)
-    made = []
-    for letter in ordered:
-        marks: Headers = (
-            ("dlq-replayed", stage.encode()),
-            ("dlq-origin", letter.origin.encode()),
-            ("dlq-round", str(parked.failures if parked else 0).encode()),
+    failures = part.parked.failures if part.parked else 0
+    made = [
+        retry(
+            stage,
+            letter.key,
+            letter.value,
+            letter.headers,
+            origin=letter.origin,
+            replay=Replay(failures, letter.attempts),
         )
-        if parked is not None and letter is ordered[-1]:
-            marks = (*marks, ("dlq-last", str(parked.letters).encode()))
-        made.append(Record(letter.order[0], letter.key, letter.value, (*own_headers(letter.headers), *marks)))
+        for letter in sorted(part.letters, key=lambda letter: letter.order)
+    ]
+    if part.parked is not None:
+        made.append(round_end(stage, part.conversation_id, part.parked.letters))
     return made
+
+
+def chosen(letters: Sequence[Letter], parked: Mapping[str, Parked], choice: Choice) -> list[Part]:
+    """Return the parts of a first round: open letters of the choice; of a parked conversation all that are open.
+
+    Of a parked conversation no letter may be left out, for the order's sake. One without any open letter just ends its
+    parking.
+    """
+    by_conversation, parts = open_by_conversation(letters), []
+    for id_, mine in by_conversation.items():
+        wanted = [letter for letter in mine if choice.includes(letter)]
+        if wanted:
+            parts.append(Part(id_, mine if id_ in parked else wanted, parked.get(id_)))
+    if choice.is_of_conversations:
+        outlasting = parked.keys() - by_conversation.keys()
+        parts += [Part(id_, (), parked[id_]) for id_ in sorted(outlasting) if choice.conversation_id in (None, id_)]
+    return parts
+
+
+def waiting(letters: Sequence[Letter], parked: Mapping[str, Parked], conversations: Iterable[str]) -> list[Part]:
+    """Return the parts of a further round: those of these conversations that are still parked."""
+    mine = open_by_conversation(letters)
+    return [Part(id_, mine.get(id_, ()), parked[id_]) for id_ in sorted(conversations) if id_ in parked]
 
 
 @dataclass(slots=True)
 class Replayer:
-    """Replays the open letters of a stage, of one conversation or of all, round by round.
+    """Replays letters of a stage, round by round.
 
     While a conversation is parked, new records of it are set aside, too, also during a round. So a round ends the
-    parking only if none came; else the next round replays those that did.
+    parking only if none came; else the next round replays those that did. A letter is closed only after its verdict: a
+    replay that is interrupted leaves it open, and the stage may get it twice, which has no further effect.
     """
 
     stage: str
-    bootstrap: str
-    parking: PostgresParking
+    letters: LetterLog
+    store: LetterStore
     log: EventLog
-    conversation_id: str | None = None
-    replayed: int = 0
+    rate: int = RATE
+    still_s: float = 30.0
+    """Seconds without progress of the stage after which the replay gives up."""
+    verdict: Verdict = field(default_factory=Verdict)
     failing: set[str] = field(default_factory=set)
-    """Conversations with a record that failed again."""
+    """Conversations that stay parked, since one of their records failed again."""
 
-    async def run(self) -> None:
-        """Return when no letter is open but those that failed again. Raises ReplayUnfinished, Unavailable."""
-        for number in range(_MAX_ROUNDS):
-            if not await self._round(first=number == 0):
-                return
+    async def run(self, choice: Choice) -> Verdict:
+        """Replay the open letters of the choice; return the verdict. Raises ReplayUnfinished, Unavailable."""
+        return await self.run_parts(chosen(*await self.read(), choice))
+
+    async def run_parts(self, parts: Sequence[Part]) -> Verdict:
+        """Replay these parts, and what is set aside meanwhile. Raises ReplayUnfinished, Unavailable."""
+        for _ in range(_MAX_ROUNDS):
+            if not parts:
+                return self.verdict
+            await self._round(parts)
+            further = {part.conversation_id for part in parts if part.parked or self._is_waiting(part)} - self.failing
+            letters, parked = await self.read()
+            parts = waiting(letters, parked, further)
         raise ReplayUnfinished(
             "new records are set aside all the time; run it again when less is written in the conversation"
         )
 
-    async def _round(self, *, first: bool) -> bool:
-        # Read before the letters: then every letter that is counted here is among them.
-        parked = {id_: p for id_, p in (await self.parking.all()).items() if self._wanted(id_)}
-        letters = [
-            letter
-            for letter in await read_letters(self.bootstrap, self.parking)
-            if self._wanted(letter.conversation_id)
-        ]
-        chosen = _by_conversation(
-            letter for letter in letters if not letter.replayed and (first or letter.conversation_id in parked)
-        )
-        for conversation_id in parked.keys() - chosen.keys():
-            await self._end_parking(conversation_id, letters, chosen, parked)
-        if not chosen:
-            return False
-        made = [record for id_, some in chosen.items() for record in records(some, self.stage, parked.get(id_))]
-        await self.log.append(made)
-        _log.debug("letters_replayed", stage=self.stage, records=len(made), conversations=len(chosen))
-        fresh = [letter.id for some in chosen.values() for letter in some if not letter.replayed]
-        await self.parking.note_replayed(fresh)
-        self.replayed += len(fresh)
-        await self._until_moved({id_: parked[id_] for id_ in chosen if id_ in parked})
-        return True
+    async def read(self) -> tuple[list[Letter], Mapping[str, Parked]]:
+        """Return the letters and the parked conversations. Raises Unavailable."""
+        parked = await self.store.all()  # before the letters: then every letter that is counted here is among them
+        return newest(await self.letters.letters(), await self.store.closed()), parked
 
-    async def _end_parking(
-        self,
-        conversation_id: str,
-        letters: Sequence[Letter],
-        chosen: dict[str, list[Letter]],
-        parked: Mapping[str, Parked],
-    ) -> None:
-        """End a parking that outlasted the replay of all its letters: replay the last one, which ends it, again."""
-        mine = [letter for letter in letters if letter.conversation_id == conversation_id]
-        if mine:
-            chosen[conversation_id] = [max(mine, key=lambda letter: letter.order)]
-        else:  # the topic of dead letters retains none of it
-            await self.parking.unpark(conversation_id, parked[conversation_id].letters)
+    def _is_waiting(self, part: Part) -> bool:
+        return any(letter.origin in self.verdict.waiting for letter in part.letters)
 
-    def _wanted(self, conversation_id: str) -> bool:
-        return conversation_id not in self.failing and self.conversation_id in (None, conversation_id)
+    async def _round(self, parts: Sequence[Part]) -> None:
+        made = [record for part in parts for record in records(self.stage, part)]
+        self.verdict.replayed |= {letter.origin for part in parts for letter in part.letters}
+        await self._until_reached(await self._append(made))
+        _log.debug("letters_replayed", stage=self.stage, records=len(made), conversations=len(parts))
+        await self._judge(parts)
 
-    async def _until_moved(self, before: Mapping[str, Parked]) -> None:
-        """Wait until each of these conversations is no longer parked, or had more records set aside."""
+    async def _append(self, made: Sequence[Record]) -> Mapping[str, int]:
+        """Append at the rate; return the ends of the retry topic behind the records."""
+        clock, ends = asyncio.get_running_loop().time, dict[str, int]()
+        mine = f"{retry_topic(self.stage)}/"
+        for begin in range(0, len(made), self.rate):
+            began = clock()
+            for place, end in (await self.log.append(made[begin : begin + self.rate])).items():
+                if place.startswith(mine):
+                    ends[place] = max(end, ends.get(place, 0))
+            if begin + self.rate < len(made):
+                await asyncio.sleep(max(0.0, began + 1.0 - clock()))
+        return ends
+
+    async def _until_reached(self, ends: Mapping[str, int]) -> None:
+        """Wait until the stage has committed all these positions: then each record has its effect or its new letter."""
         clock = asyncio.get_running_loop().time
-        deadline = clock() + _STILL_S
-        while before:
-            now = await self.parking.parked(list(before))
-            self.failing |= {id_ for id_, parked in now.items() if parked.failures > before[id_].failures}
-            before = {id_: parked for id_, parked in before.items() if now.get(id_) == parked}
-            if before and clock() > deadline:
+        left, moved_at = sum(ends.values()), clock()
+        while left:
+            reached = await self.letters.reached()
+            now = sum(max(0, end - reached.get(place, 0)) for place, end in ends.items())
+            if now < left:
+                left, moved_at = now, clock()
+            elif clock() - moved_at > self.still_s:
                 raise ReplayUnfinished(
-                    f"{len(before)} conversations stay parked; check that the stage {self.stage} runs"
+                    f"the stage {self.stage} has not come to all replayed records: check that it runs"
+                    f" (`millrace agents list`), then see `millrace dlq list {self.stage}`"
                 )
-            await asyncio.sleep(_POLL_S)
+            if left:
+                await asyncio.sleep(_POLL_S)
+
+    async def _judge(self, parts: Sequence[Part]) -> None:
+        """Close the letters without a newer one, and note those that have one."""
+        now = {letter.origin: letter for letter in newest(await self.letters.letters(), {})}
+        verdict, handled = self.verdict, []
+        for part in parts:
+            for letter in part.letters:
+                newer = now.get(letter.origin, letter)
+                verdict.waiting.discard(letter.origin)
+                if newer.id == letter.id:
+                    handled.append(letter.id)
+                elif newer.cause == PARKED:
+                    verdict.waiting.add(letter.origin)
+                else:
+                    verdict.failed[letter.origin] = newer
+                    self.failing.add(part.conversation_id)
+        if handled:
+            await self.store.close(handled, _HANDLED)
+        verdict.handled += len(handled)
 
 
-def _by_conversation(letters: Iterable[Letter]) -> dict[str, list[Letter]]:
-    found: dict[str, list[Letter]] = {}
-    for letter in letters:
-        found.setdefault(letter.conversation_id, []).append(letter)
-    return found
+async def discard(replayer: Replayer, choice: Choice, reason: str) -> list[Letter]:
+    """Close the failed letters of the choice, and let their parked conversations go on; return the closed letters.
+
+    The records that wait behind them are handled in order, as a replay; the replayer has the verdict on these. Raises
+    ReplayUnfinished, Unavailable.
+    """
+    letters, parked = await replayer.read()
+    given_up = discardable(letters, choice)
+    await replayer.store.close([letter.id for letter in given_up], Closed(Outcome.DISCARDED, reason))
+    ids = {letter.id for letter in given_up}
+    rest = [letter for letter in letters if letter.id not in ids]
+    await replayer.run_parts(waiting(rest, parked, {letter.conversation_id for letter in given_up}))
+    return given_up
+
+
+def discardable(letters: Sequence[Letter], choice: Choice) -> list[Letter]:
+    """Return the letters of the choice that are open and failed; those that wait behind one are not given up."""
+    return [
+        letter for letter in letters if letter.closed is None and letter.cause != PARKED and choice.includes(letter)
+    ]

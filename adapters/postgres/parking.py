@@ -1,4 +1,4 @@
-"""Parked conversations and replayed dead letters in PostgreSQL."""
+"""Parked conversations and closed dead letters in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from adapters.postgres.pool import Pool, connection, transaction
 from adapters.postgres.statements import load
-from domain.parking import Parked, SetAside
+from domain.parking import Closed, Outcome, Parked, SetAside
 
 _SQL = load("parking")
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresParking:
-    """Parking of one stage in PostgreSQL."""
+    """Parking and LetterStore of one stage in PostgreSQL."""
 
     pool: Pool
     stage: str
@@ -23,7 +23,6 @@ class PostgresParking:
         return await self._rows("parked", ids=list(conversation_ids))
 
     async def all(self) -> Mapping[str, Parked]:
-        """Return every conversation that the stage has parked. Raises Unavailable."""
         return await self._rows("all")
 
     async def _rows(self, name: str, **params: object) -> Mapping[str, Parked]:
@@ -47,14 +46,13 @@ class PostgresParking:
         async with connection(self.pool) as conn:
             return (await conn.execute(_SQL["unpark"], params)).rowcount > 0
 
-    async def replayed(self) -> frozenset[str]:
-        """Return the ids of the stage's dead letters that were replayed. Raises Unavailable."""
+    async def closed(self) -> Mapping[str, Closed]:
         async with connection(self.pool) as conn:
-            cursor = await conn.execute(_SQL["replayed"], {"stage": self.stage})
-            return frozenset(row[0] for row in await cursor.fetchall())
+            cursor = await conn.execute(_SQL["closed"], {"stage": self.stage})
+            return {row[0]: Closed(Outcome(row[1]), row[2]) for row in await cursor.fetchall()}
 
-    async def note_replayed(self, letter_ids: Sequence[str]) -> None:
-        """Note that these dead letters were replayed. Raises Unavailable."""
+    async def close(self, letter_ids: Sequence[str], end: Closed) -> None:
+        params = {"stage": self.stage, "ids": list(letter_ids), "outcome": end.outcome.value, "reason": end.reason}
         async with transaction(self.pool) as conn:
-            await conn.execute(_SQL["note_replayed"], {"stage": self.stage, "ids": list(letter_ids)})
-            await conn.execute(_SQL["forget_replayed"])
+            await conn.execute(_SQL["close"], params)
+            await conn.execute(_SQL["forget_closed"])

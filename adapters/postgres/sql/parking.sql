@@ -18,13 +18,14 @@ ON CONFLICT (stage, conversation_id) DO UPDATE
 DELETE FROM parked
 WHERE stage = %(stage)s AND conversation_id = %(conversation_id)s::uuid AND letters = %(letters)s;
 
--- name: replayed
-SELECT letter_id::text FROM dead_letters_replayed WHERE stage = %(stage)s;
+-- name: closed
+SELECT letter_id::text, outcome, reason FROM dead_letters_closed WHERE stage = %(stage)s;
 
--- name: note_replayed
-INSERT INTO dead_letters_replayed (letter_id, stage) SELECT id, %(stage)s FROM unnest(%(ids)s::uuid[]) AS id
+-- name: close
+INSERT INTO dead_letters_closed (letter_id, stage, outcome, reason)
+SELECT id, %(stage)s, %(outcome)s, %(reason)s FROM unnest(%(ids)s::uuid[]) AS id
 ON CONFLICT DO NOTHING;
 
--- name: forget_replayed
+-- name: forget_closed
 -- A dead letter is kept 7 days; so long is it of interest.
-DELETE FROM dead_letters_replayed WHERE replayed_at < now() - interval '8 days';
+DELETE FROM dead_letters_closed WHERE closed_at < now() - interval '8 days';

@@ -1,0 +1,68 @@
+"""One record of the log, read outside any group, and how far a group has come in its partition."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from adapters.kafka.admin import committed
+from adapters.kafka.consumer import Received
+from domain.errors import NotFound, Unavailable
+
+_READ_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPosition:
+    """Position of a group in a partition: the offset of the record that it takes next, and the ends of the log."""
+
+    offset: int
+    begin: int
+    end: int
+
+
+async def position_of(bootstrap: str, group: str, topic: str, partition: int) -> GroupPosition:
+    """Return the position of a group; one that has committed none stands at the begin.
+
+    Raises NotFound when there is no such partition, Unavailable.
+    """
+    async with _partition(bootstrap, topic, partition) as (consumer, place):
+        begin = (await consumer.beginning_offsets([place]))[place]
+        end = (await consumer.end_offsets([place]))[place]
+    offsets = (await committed(bootstrap, [group], topic))[group]
+    return GroupPosition(max(begin, offsets.get(partition, begin)), begin, end)
+
+
+async def read_record(bootstrap: str, topic: str, partition: int, offset: int) -> Received:
+    """Return the record at an offset. Raises NotFound, Unavailable."""
+    async with _partition(bootstrap, topic, partition) as (consumer, place):
+        consumer.assign([place])
+        consumer.seek(place, offset)
+        record = await consumer.getone(place)
+    if record.offset != offset:
+        raise NotFound(f"{topic}/{partition} has no record at offset {offset}; the next one is at {record.offset}")
+    return Received(topic, partition, offset, record.key, record.value, tuple(record.headers))
+
+
+@asynccontextmanager
+async def _partition(
+    bootstrap: str, topic: str, partition: int
+) -> AsyncIterator[tuple[AIOKafkaConsumer, TopicPartition]]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="none")
+    try:
+        async with asyncio.timeout(_READ_S):
+            await consumer.start()
+            await consumer._client.add_topic(topic)
+            await consumer._client.force_metadata_update()
+            if partition not in (consumer.partitions_for_topic(topic) or ()):
+                raise NotFound(f"the broker has no partition {partition} of {topic}")
+            yield consumer, TopicPartition(topic, partition)
+    except (KafkaError, TimeoutError, OSError) as exc:
+        raise Unavailable("Kafka does not answer") from exc
+    finally:
+        await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=10)
