@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,6 +55,9 @@ class MediaFiles(Protocol):
 
         A repeated call changes nothing and returns the same event. Raises Unavailable.
         """
+
+    async def told(self, message_ids: Sequence[str]) -> Collection[str]:
+        """Return the ids of the events that ``ready`` has returned for these messages. Raises Unavailable."""
 
 
 class Uploads(Protocol):

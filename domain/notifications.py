@@ -75,6 +75,18 @@ class Notifications(Protocol):
         being published. Raises Unavailable.
         """
 
+    async def told(self, message_ids: Sequence[str]) -> Collection[str]:
+        """Return the ids of the events of these messages' notifications that were published before.
+
+        Also those that a log has lost since, and those that are older than any log. Raises Unavailable.
+        """
+
+    async def unpublished(self, message_ids: Sequence[str]) -> Collection[str]:
+        """Return the ids of these messages' notifications whose events the log may not have. Raises Unavailable."""
+
+    async def note_published(self, message_ids: Sequence[str]) -> None:
+        """Note that the log has the events of all present notifications of these messages. Raises Unavailable."""
+
 
 @dataclass(frozen=True, slots=True)
 class Notification:

@@ -11,6 +11,9 @@ from domain.log_position import Position
 KEEP_PUBLISHED_H = 48
 """Hours for which published rows are kept, to refill a broker that lost its data."""
 
+TOLD_AFTER_S = 60
+"""Seconds after its publication for which an event that a log lost may not have been told to anybody."""
+
 
 @dataclass(frozen=True, slots=True)
 class Owed:
@@ -23,6 +26,8 @@ class Owed:
     event_id: str
     part: str = ""
     """Distinguishes the facts that take no seq of their own and stand behind the seq that they name."""
+    replay: bool = False
+    """True for an event that was published before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,12 @@ class Statuses(Protocol):
         Returns the messages with these ids that the store has, by id. Raises Unavailable.
         """
 
+    async def sent(self, message_ids: Sequence[str]) -> Collection[str]:
+        """Return those of these messages that are sent, or further. Raises Unavailable."""
+
+    async def watermarks(self, members: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], tuple[int, int]]:
+        """Return (conversation, member) → (delivered seq, read seq), where there is one. Raises Unavailable."""
+
     async def advance(self, marks: Sequence[Watermark], everybody_up_to: int) -> Advances:
         """Raise the watermarks of devices, and those of members to their maximum, and the statuses of others' messages.
 

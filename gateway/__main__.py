@@ -19,6 +19,7 @@ from adapters.kafka.producer import open_log
 from adapters.postgres.history import PostgresHistory
 from adapters.postgres.pool import open_pool
 from adapters.postgres.revocations import PostgresRevocations
+from adapters.postgres.skips import PostgresSkips
 from adapters.postgres.tickets import PostgresTickets
 from adapters.redis.gateway_directory import RedisAnswers
 from adapters.redis.presence_throttle import RedisEphemeralThrottle
@@ -27,6 +28,7 @@ from adapters.redis.registry import open_registry
 from adapters.redis.subscriptions import open_subscriptions
 from domain.errors import Invalid
 from domain.revocations import RevokedTokens
+from domain.skips import SkipList
 from gateway.dispatcher import GROUP, READS, Dispatcher
 from gateway.drain import OVER_S, Drain
 from gateway.limits import Limits
@@ -79,7 +81,8 @@ async def run(settings: Settings) -> int:
         )
         node = assemble(dependencies, config)
         await node.revocations.read()
-        services = [Dispatcher(consumer, fanout, history).run, *node.services]
+        skips = SkipList(PostgresSkips(pool), GROUP)
+        services = [Dispatcher(consumer, fanout, history, skips).run, *node.services]
         tasks = [asyncio.create_task(service()) for service in services]
         stop = asyncio.create_task(until_told_to_stop())
         drain = asyncio.create_task(node.control.until_drained())

@@ -12,11 +12,12 @@ import structlog
 from domain.errors import Unavailable
 from domain.history import History
 from domain.pubsub import Fanout
+from domain.skips import SkipList
 from gateway import channels
 from gateway.hint_budget import HintBudget
 from gateway.publications import READS, Publication, publications_of
 from runtime.metrics import HINTS_LOST
-from schemas.codec import Malformed, decode
+from schemas.codec import REPLAY, Headers, Malformed, decode
 from schemas.events import ConversationChange, ConversationChanged
 
 __all__ = ["BATCH", "COMMIT_S", "GROUP", "READS", "Consumer", "ConsumerRecord", "Dispatcher"]
@@ -38,9 +39,15 @@ class ConsumerRecord(Protocol):
     @property
     def topic(self) -> str: ...
     @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
     def key(self) -> bytes | None: ...
     @property
     def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
 
 
 class Consumer(Protocol):
@@ -60,6 +67,7 @@ class Dispatcher:
     consumer: Consumer
     fanout: Fanout
     history: History
+    skips: SkipList | None = None
     _budget: HintBudget = field(default_factory=HintBudget)
     _members: dict[str, tuple[float, Sequence[str]]] = field(default_factory=dict)
     _publishing: bool = False
@@ -69,6 +77,9 @@ class Dispatcher:
     async def run(self) -> None:
         """Run for ever. Raises Unavailable when Kafka is gone: the process starts again then."""
         async with asyncio.TaskGroup() as group:
+            if self.skips is not None:
+                await self.skips.read()
+                group.create_task(self.skips.keep())
             group.create_task(self._consume())
             group.create_task(self._commit_when_idle())
             group.create_task(self._release())
@@ -96,6 +107,15 @@ class Dispatcher:
 
     async def _messages(self, records: Sequence[ConsumerRecord]) -> AsyncIterator[Publication]:
         for record in records:
+            if self.skips is not None and self.skips.covers(record):
+                _log.warning(
+                    "record_skipped",
+                    topic=record.topic,
+                    partition=record.partition,
+                    offset=record.offset,
+                    reason="an operator lets the gateways step over it",
+                )
+                continue
             try:
                 event = decode(record.topic, record.key, record.value)
             except Malformed as exc:
@@ -103,7 +123,7 @@ class Dispatcher:
                 continue
             if isinstance(event, ConversationChanged):
                 self._note_membership(event)
-            publications = publications_of(event)
+            publications = publications_of(event, is_replay=REPLAY in record.headers)
             for publication in publications.certain:
                 yield publication
             if (hint := publications.hint) is not None:

@@ -46,19 +46,33 @@ class Hint:
 
 @dataclass(frozen=True, slots=True)
 class Publications:
-    """Everything that is published for one event."""
+    """Everything that is published for one event: to its users, to its room, and to all members of the conversation."""
 
-    certain: tuple[Publication, ...] = ()
+    users: tuple[Publication, ...] = ()
+    room: tuple[Publication, ...] = ()
     hint: Hint | None = None
 
+    @property
+    def certain(self) -> tuple[Publication, ...]:
+        """Return what is not thinned."""
+        return (*self.users, *self.room)
 
-def publications_of(event: AnyEvent) -> Publications:
-    """Return what is published for an event; nothing for an event of another kind."""
+
+def publications_of(event: AnyEvent, *, is_replay: bool = False) -> Publications:
+    """Return what is published for an event; nothing for an event of another kind.
+
+    An event that was told before goes to its room only, which drops by seq what it has.
+    """
+    publications = _publications(event)
+    return Publications(room=publications.room) if is_replay else publications
+
+
+def _publications(event: AnyEvent) -> Publications:
     match event:
         case MessageSent() | MediaProcessed():
             return _content(event)
         case ConversationChanged():
-            return Publications(tuple(_membership(event)))
+            return _membership(event)
         case MessageStatus():
             return Publications(tuple(_status(event)))
         case NotificationSent():
@@ -89,16 +103,16 @@ def _content(event: MessageSent | MediaProcessed) -> Publications:
     change = change_of(event)
     assert change is not None
     id_, room = change.conversation_id, room_envelope(change)
-    return Publications((to_room(id_, room),), Hint(id_, replace(room, about=id_).packed()))
+    return Publications(room=(to_room(id_, room),), hint=Hint(id_, replace(room, about=id_).packed()))
 
 
-def _membership(event: ConversationChanged) -> list[Publication]:
+def _membership(event: ConversationChanged) -> Publications:
     change = change_of(event)
     if change is None:
         created = Envelope(ConversationChange.CREATED, 0, event.conversation_id, frames.conversation_created(event))
-        return to_users(created, event.members)
+        return Publications(tuple(to_users(created, event.members)))
     id_, room = change.conversation_id, room_envelope(change)
-    return [*to_users(replace(room, about=id_), [event.user_id]), to_room(id_, room)]
+    return Publications(tuple(to_users(replace(room, about=id_), [event.user_id])), (to_room(id_, room),))
 
 
 def _status(event: MessageStatus) -> list[Publication]:

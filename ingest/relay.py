@@ -150,7 +150,8 @@ class Relay:
 
 
 def _record(row: Owed) -> Record:
-    return Record(row.topic, row.conversation_id.encode(), row.value, headers(row.topic, row.event_id, PRODUCER))
+    about = headers(row.topic, row.event_id, PRODUCER, is_replay=row.replay)
+    return Record(row.topic, row.conversation_id.encode(), row.value, about)
 
 
 async def wake_on_announcements(relay: Relay, announcements: Callable[[], AsyncIterator[None]]) -> None:

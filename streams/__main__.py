@@ -15,6 +15,8 @@ from adapters.kafka.producer import open_log
 from adapters.postgres.epochs import PostgresEpochs
 from adapters.postgres.messages import PostgresMessages
 from adapters.postgres.pool import Pool, open_pool
+from adapters.postgres.skips import PostgresSkips
+from domain.skips import SkipList
 from runtime.health import operator_server
 from runtime.lifecycle import freeze_gc, until_told_to_stop
 from runtime.logs import configure
@@ -109,10 +111,11 @@ async def run(name: str, settings: Settings) -> None:
         pool = await stack.enter_async_context(open_pool(dsn, size=_POOL, wait_s=_WAIT_S))
         stage = await stack.enter_async_context(open_stage(name, settings, pool))
         log = await stack.enter_async_context(open_log(settings.kafka.bootstrap, client_id=f"millrace-{name}"))
-        topics = [*(kind.TOPIC for kind in stage.reads), stage.dead_letters]
+        topics = [*stage.topics, stage.dead_letters]
         _log.debug("topics_awaited", stage=name, topics=topics)
         await wait_for_topics(settings.kafka.bootstrap, topics, _WAIT_S)
-        worker = Worker(stage, log, settings.kafka.bootstrap, settings.data_dir, PostgresEpochs(pool, name))
+        epochs, skips = PostgresEpochs(pool, name), SkipList(PostgresSkips(pool), name)
+        worker = Worker(stage, log, settings.kafka.bootstrap, settings.data_dir, epochs, skips=skips)
         freeze_gc()
         await worker.run(until_told_to_stop)
 

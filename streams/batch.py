@@ -1,29 +1,33 @@
 """The life of a batch, written once for all stages.
 
-decode · effect · completions and dead letters · and only then may the records be acknowledged: part by part, so that
-what is done is not done again because of what is not. Nothing here knows Faust or an adapter.
+decode · effect · completions and dead letters · and only then may the records be acknowledged. Nothing here knows
+Faust or an adapter.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
 import structlog
 
-from domain.errors import Rejected, Unavailable
+from domain.errors import Unavailable
 from domain.event_log import EventLog
-from domain.parking import SetAside
+from domain.skips import SKIPPED
 from schemas.codec import Malformed, Record, decode, record
 from schemas.events import AnyEvent
 from schemas.ids import is_uuid
-from streams.dead_letters import PARKED, ConsumerRecord, dead_letter, replay_of
-from streams.retry import PartitionRevoked, RetriesExhausted, RetryPolicy
-from streams.stage import Outcome, Refused, Stage, Unfinished
+from streams.dead_letters import ConsumerRecord, at_origin
+from streams.failures import Failure, failure_of
+from streams.result import BEHIND, Item, Result, log_failures
+from streams.retry import NotWanted, PartitionRevoked, RetriesExhausted, RetryPolicy
+from streams.stage import Stage
 from streams.turns import Turn, turn
+
+__all__ = ["Result", "process", "turn_of"]
 
 _log = structlog.get_logger()
 
@@ -33,52 +37,6 @@ _SPLIT = 8
 """Parts of a batch that did not finish in its time. Three splits, so half a minute, lead from 500 records to one."""
 _ATTEMPTS = 2  # a record that fails so often, the last time alone, can never work
 
-
-@dataclass(slots=True)
-class Result:
-    """Completions and dead letters of a batch, in the batch's order."""
-
-    events: list[AnyEvent] = field(default_factory=list)
-    letters: list[Record] = field(default_factory=list)
-    dropped: int = 0
-    """Records that were refused and not kept."""
-    aside: dict[str, SetAside] = field(default_factory=dict)
-    """Records that were set aside, by conversation, where order matters."""
-
-    def set_aside(self, stage: Stage, item: _Item, cause: str, *, attempts: int) -> None:
-        """Set a record aside that is handled no more; a cause other than PARKED means that it failed."""
-        consumed, event = item
-        self.write_letter(stage, consumed, cause, attempts=attempts)
-        if stage.parking is not None and is_uuid(event.conversation_id):
-            id_, failed = event.conversation_id, cause != PARKED
-            had = self.aside.get(id_, SetAside(id_, cause, 0, 0))
-            self.aside[id_] = SetAside(id_, had.cause, had.failures + failed, had.letters + 1)
-
-    def write_letter(self, stage: Stage, consumed: ConsumerRecord, cause: str, *, attempts: int) -> None:
-        """Set a record aside that has no place in an order: its conversation goes on."""
-        self.letters.append(dead_letter(stage.name, consumed, cause, attempts=attempts))
-        if cause != PARKED:  # what parked its conversation has been logged
-            _log_set_aside(stage, consumed, cause)
-
-    def take(self, stage: Stage, items: Sequence[_Item], outcome: Outcome) -> Sequence[_Item]:
-        """Take what the rule returned for these items; return those that are not finished.
-
-        Raises TypeError for an event that is not declared.
-        """
-        self.events += _declared(stage, [each for each in outcome if not isinstance(each, Refused | Unfinished)])
-        unfinished = {id(one.event) for one in outcome if isinstance(one, Unfinished)}
-        refused = {id(one.event): one for one in outcome if isinstance(one, Refused)}
-        for consumed, event in items if refused else ():
-            if (one := refused.get(id(event))) is None:
-                continue
-            if one.keep:
-                self.write_letter(stage, consumed, one.reason, attempts=1)
-            else:
-                self.dropped += 1
-        return [item for item in items if id(item[1]) in unfinished]
-
-
-_Item: TypeAlias = tuple[ConsumerRecord, AnyEvent]
 Done: TypeAlias = Callable[[Sequence[ConsumerRecord], Result], None]
 
 
@@ -95,30 +53,64 @@ async def turn_of(stage: Stage, batch: Sequence[ConsumerRecord], retry: RetryPol
     return turn(keys, await retry.call(lambda: weigh(conversations)))
 
 
-async def process(stage: Stage, batch: Sequence[ConsumerRecord], log: EventLog, retry: RetryPolicy, done: Done) -> None:
+async def process(
+    stage: Stage,
+    batch: Sequence[ConsumerRecord],
+    log: EventLog,
+    retry: RetryPolicy,
+    done: Done,
+    skips: Callable[[ConsumerRecord], bool] = lambda _: False,
+) -> None:
     """Call ``done`` for each part of the batch, in order, once its records may be acknowledged.
 
-    Then their effect is in, and their completions or their dead letters are durable. Raises RetriesExhausted and
+    Then their effect is in, and their completions or their dead letters are durable. ``skips`` is True for records that
+    an operator lets the stage step over: they become dead letters without being handled. Raises RetriesExhausted and
     PartitionRevoked; then no other record may be acknowledged.
     """
-    waiting = deque(_parts(stage, batch))
+    placed = [at_origin(stage.name, consumed) for consumed in batch]
+    read = {id(consumed): was for consumed, was in zip(placed, batch, strict=True)}
+
+    def is_skipped(consumed: ConsumerRecord) -> bool:
+        return skips(read[id(consumed)])
+
+    waiting = deque(_parts(stage, placed))
     while waiting:
         part = waiting.popleft()
+        if skipped := list(filter(is_skipped, part)):
+            done([read[id(consumed)] for consumed in skipped], await _step_over(stage, skipped, log, retry))
+            part = [consumed for consumed in part if not is_skipped(consumed)]
+        if not part:
+            continue
         try:
-            result = await _process(stage, part, log, retry)
+            result = await _process(stage, part, log, replace(retry, still_wanted=partial(_none, is_skipped, part)))
+        except NotWanted:
+            waiting.appendleft(part)
         except _TooMany as exc:
             _log.debug("batch_split", stage=stage.name, records=len(part), reason=str(exc))
             size = -(-len(part) // _SPLIT)
             waiting.extendleft(part[begin : begin + size] for begin in reversed(range(0, len(part), size)))
         else:
-            done(part, result)
+            done([read[id(consumed)] for consumed in part], result)
+
+
+def _none(is_skipped: Callable[[ConsumerRecord], bool], part: Sequence[ConsumerRecord]) -> bool:
+    return not any(map(is_skipped, part))
+
+
+async def _step_over(stage: Stage, skipped: Sequence[ConsumerRecord], log: EventLog, retry: RetryPolicy) -> Result:
+    """Write dead letters of records that an operator lets the stage step over."""
+    result = Result()
+    for consumed in skipped:
+        result.write_letter(stage, consumed, Failure(SKIPPED), attempts=0)
+    await retry.call(partial(log.append, result.letters), 1.4 * retry.attempt_s)
+    return result
 
 
 def _parts(stage: Stage, batch: Sequence[ConsumerRecord]) -> Iterator[Sequence[ConsumerRecord]]:
-    """Yield the batch in parts, where order matters: a part ends with the last record of a replay."""
+    """Yield the batch in parts, where order matters: a part ends with the last record of a round of a replay."""
     begin = 0
     for number, consumed in enumerate(batch if stage.parking is not None else (), 1):
-        if (replay := replay_of(consumed, stage.name)) and replay.letters is not None:
+        if consumed.ends_round:
             yield batch[begin:number]
             begin = number
     if begin < len(batch):
@@ -126,29 +118,61 @@ def _parts(stage: Stage, batch: Sequence[ConsumerRecord]) -> Iterator[Sequence[C
 
 
 async def _process(stage: Stage, batch: Sequence[ConsumerRecord], log: EventLog, retry: RetryPolicy) -> Result:
-    result, items = Result(), list[_Item]()
+    result, items = Result(), list[Item]()
     for consumed in batch:
+        if consumed.ends_round:
+            continue
         try:
-            items.append((consumed, decode(consumed.topic, consumed.key, consumed.value)))
+            items.append((consumed, _decode(stage, consumed)))
         except Malformed as exc:
-            result.write_letter(stage, consumed, str(exc), attempts=1)
-    await _handle(stage, await _not_parked(stage, items, retry, result), log, retry, result)
-    await _append(stage, [*result.events, *result.letters], log, retry)
+            result.write_letter(stage, consumed, Failure(str(exc)), attempts=1)
+    free = await _not_parked(stage, items, retry, result)
+    result.told = await _told(stage, free, retry)
+    await _handle(stage, free, log, retry, result)
+    await _complete(stage, log, retry, result)
+    await _append(result.letters, log, retry)
     await _keep_order(stage, batch, retry, result)
+    log_failures(stage, result)
     return result
 
 
-async def _append(stage: Stage, written: Sequence[AnyEvent | Record], log: EventLog, retry: RetryPolicy) -> None:
+async def _complete(stage: Stage, log: EventLog, retry: RetryPolicy, result: Result) -> None:
+    """Write the completions so far, but those that the log has; a crash from now on costs none of them."""
+    publication, events = stage.publication, list(result.events)
+    if publication is not None and events:
+        events = list(await retry.call(partial(publication.missing, events)))
     producer = f"millrace/{stage.name}"
-    for begin in range(0, len(written), _APPEND_MAX):
-        some = written[begin : begin + _APPEND_MAX]
-        part = [each if isinstance(each, Record) else record(each, producer=producer) for each in some]
+    for begin in range(0, len(events), _APPEND_MAX):
+        some = events[begin : begin + _APPEND_MAX]
+        made = [record(event, producer=producer, is_replay=event.event_id in result.told) for event in some]
+        await _append(made, log, retry)
+    if publication is not None and events:
+        await retry.call(partial(publication.done, events))
+    result.events.clear()
+
+
+async def _append(records: Sequence[Record], log: EventLog, retry: RetryPolicy) -> None:
+    for begin in range(0, len(records), _APPEND_MAX):
+        part = records[begin : begin + _APPEND_MAX]
         # The log has a deadline of its own, at which it rebuilds its producer; ours must not cut that off.
         await retry.call(partial(log.append, part), 1.4 * retry.attempt_s)
         retry.progressed()
 
 
-async def _not_parked(stage: Stage, items: Sequence[_Item], retry: RetryPolicy, result: Result) -> list[_Item]:
+async def _told(stage: Stage, items: Sequence[Item], retry: RetryPolicy) -> Collection[str]:
+    """Return the ids of completions that people were told of before; only records that are replayed can have any."""
+    told, again = stage.told, [event for consumed, event in items if consumed.is_replay]
+    return await retry.call(lambda: told(again)) if told is not None and again else ()
+
+
+def _decode(stage: Stage, consumed: ConsumerRecord) -> AnyEvent:
+    """Return the event of a record. Raises Malformed, also for one of a topic that the stage does not read."""
+    if consumed.topic not in stage.topics:
+        raise Malformed(f"{stage.name} does not read the topic of this record")
+    return decode(consumed.topic, consumed.key, consumed.value)
+
+
+async def _not_parked(stage: Stage, items: Sequence[Item], retry: RetryPolicy, result: Result) -> list[Item]:
     """Return what may be handled: of a parked conversation only replays, and only while none of them failed again."""
     parking = stage.parking
     if parking is None or not items:
@@ -158,11 +182,11 @@ async def _not_parked(stage: Stage, items: Sequence[_Item], retry: RetryPolicy, 
     free = []
     for item in items:
         place = parked.get(item[1].conversation_id)
-        replay = replay_of(item[0], stage.name)
+        replay = item[0].replay
         if place is None or (replay is not None and replay.failures == place.failures):
             free.append(item)
         else:
-            result.set_aside(stage, item, PARKED, attempts=0)
+            result.set_aside(stage, item, BEHIND, attempts=0)
     return free
 
 
@@ -175,7 +199,7 @@ async def _keep_order(stage: Stage, batch: Sequence[ConsumerRecord], retry: Retr
         await retry.call(lambda: parking.park(list(result.aside.values())))
         for aside in result.aside.values():
             _log.debug("conversation_parked", stage=stage.name, conversation_id=aside.conversation_id)
-    replay = replay_of(batch[-1], stage.name)
+    replay = batch[-1].replay
     if replay is not None and replay.letters is not None:
         conversation_id, letters = (batch[-1].key or b"").decode(errors="replace"), replay.letters
         if is_uuid(conversation_id):
@@ -184,7 +208,7 @@ async def _keep_order(stage: Stage, batch: Sequence[ConsumerRecord], retry: Retr
 
 
 async def _handle(
-    stage: Stage, items: Sequence[_Item], log: EventLog, retry: RetryPolicy, result: Result, *, attempt: int = 1
+    stage: Stage, items: Sequence[Item], log: EventLog, retry: RetryPolicy, result: Result, *, attempt: int = 1
 ) -> None:
     items = _not_failed(stage, items, result)
     while items:
@@ -193,62 +217,37 @@ async def _handle(
             # One record is retried for long. Of several it may be that they are too many for the time that they have.
             outcome = await (retry.call if len(items) == 1 else retry.attempt)(partial(stage.handle, events))
             items = result.take(stage, items, outcome)
-        except (RetriesExhausted, PartitionRevoked):
+        except (RetriesExhausted, PartitionRevoked, NotWanted):
             raise
         except Unavailable as exc:
             raise _TooMany(str(exc)) from exc
         except Exception as exc:  # a bug, or one record that can never work: find it, spare the others
             if len(items) == 1 and attempt >= _ATTEMPTS:
-                result.set_aside(stage, items[0], _cause(exc), attempts=attempt)
+                result.set_aside(stage, items[0], failure_of(exc), attempts=attempt)
                 return
-            _log.debug("batch_apart", stage=stage.name, records=len(items), reason=_cause(exc))
+            _log.debug("batch_apart", stage=stage.name, records=len(items), reason=type(exc).__name__)
             for part in _apart(items):
                 await _handle(stage, part, log, retry, result, attempt=attempt + 1)
             return
-        if items:  # a crash now costs no event of what is done
-            await _append(stage, result.events, log, retry)
-            result.events.clear()
+        if items:
+            await _complete(stage, log, retry, result)
 
 
-def _apart(items: Sequence[_Item]) -> Sequence[Sequence[_Item]]:
+def _apart(items: Sequence[Item]) -> Sequence[Sequence[Item]]:
     """Return the items of each conversation, in order; of a single conversation, each item alone.
 
     So every other conversation of a batch pays one transaction more, however many records of others can never work.
     """
-    conversations: dict[str, list[_Item]] = {}
+    conversations: dict[str, list[Item]] = {}
     for item in items:
         conversations.setdefault(item[1].conversation_id, []).append(item)
     return list(conversations.values()) if len(conversations) > 1 else [[item] for item in items]
 
 
-def _declared(stage: Stage, completions: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
-    """Return the completions. Raises TypeError for one that the stage does not declare: topics.yaml would be wrong."""
-    for event in completions:
-        if type(event) not in stage.writes:
-            raise TypeError(f"{stage.name} must declare that it writes {event.TOPIC}")
-    return completions
-
-
-def _not_failed(stage: Stage, items: Sequence[_Item], result: Result) -> Sequence[_Item]:
+def _not_failed(stage: Stage, items: Sequence[Item], result: Result) -> Sequence[Item]:
     """Return the items without those behind a failure in their conversation, where order matters."""
     failed = {id_ for id_, aside in result.aside.items() if aside.failures}
     for item in items:
         if item[1].conversation_id in failed:
-            result.set_aside(stage, item, PARKED, attempts=0)
+            result.set_aside(stage, item, BEHIND, attempts=0)
     return [item for item in items if item[1].conversation_id not in failed]
-
-
-def _log_set_aside(stage: Stage, consumed: ConsumerRecord, reason: str) -> None:
-    _log.warning(
-        "record_set_aside",
-        stage=stage.name,
-        topic=consumed.topic,
-        partition=consumed.partition,
-        offset=consumed.offset,
-        reason=reason,
-    )
-
-
-def _cause(exc: Exception) -> str:
-    # Texts of other people's errors may quote content; ours do not.
-    return f"{type(exc).__name__}: {exc}" if isinstance(exc, Rejected) else type(exc).__name__

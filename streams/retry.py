@@ -24,6 +24,10 @@ class PartitionRevoked(MillraceError):
     """The partition went elsewhere: another worker has its records now."""
 
 
+class NotWanted(MillraceError):
+    """An operator lets the stage step over one of the records: the others are handled without it."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """Bounds of retries, in seconds.
@@ -37,6 +41,7 @@ class RetryPolicy:
     first_s: float = 0.1
     most_s: float = 5.0
     still_assigned: Callable[[], bool] = lambda: True
+    still_wanted: Callable[[], bool] = lambda: True
     retried: Callable[[], None] = lambda: None
     progressed: Callable[[], None] = lambda: None
     """Called when a part of the work is done that need not be acknowledged yet."""
@@ -68,10 +73,13 @@ class RetryPolicy:
     async def attempt(self, work: Callable[[], Awaitable[T]], attempt_s: float | None = None) -> T:
         """Return what ``work`` returns at the first try.
 
-        Raises Unavailable, also when it takes too long, and PartitionRevoked when the records are not ours any more.
+        Raises Unavailable, also when it takes too long, PartitionRevoked when the records are not ours any more, and
+        NotWanted when one of them shall be stepped over.
         """
         if not self.still_assigned():
             raise PartitionRevoked("the partition went elsewhere")
+        if not self.still_wanted():
+            raise NotWanted("an operator lets the stage step over a record")
         try:
             async with asyncio.timeout(attempt_s or self.attempt_s):
                 return await work()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from domain.parking import Parking
 from schemas.events import AnyEvent
-from schemas.topics import dead_letter_topic
+from schemas.topics import dead_letter_topic, retry_topic
 from streams.lanes import LOW_LATENCY, BatchPolicy
 
 
@@ -39,6 +39,21 @@ Handle: TypeAlias = Callable[[Sequence[AnyEvent]], Awaitable[Outcome]]
 Weigh: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[int]]]
 
 
+Told: TypeAlias = Callable[[Sequence[AnyEvent]], Awaitable[Collection[str]]]
+"""Returns the ids of those completions of events that people were told of before, as the store knows it. It is called
+before the rule, and with events only that were published before. Raises Unavailable."""
+
+
+class Publication(Protocol):
+    """Memory of the completions that the log has. A crash before ``done`` costs a repeat, never a completion."""
+
+    async def missing(self, completions: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
+        """Return the completions that the log may not have. Raises Unavailable."""
+
+    async def done(self, completions: Sequence[AnyEvent]) -> None:
+        """Note that the log has these. Raises Unavailable."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A name (also the consumer group), the events that it reads and writes, and its rule: events in, completions out.
@@ -59,8 +74,17 @@ class Stage:
     weigh: Weigh | None = None
     """Conversation ids, one for each record of a batch → rows that each record may write; raises Unavailable. Set where
     one record may write thousands. None: each record writes one."""
+    told: Told | None = None
+    """Set where people are told of completions: a repeat must not tell them again."""
+    publication: Publication | None = None
+    """Set where completions are written once only, not at each repeat."""
 
     @property
     def dead_letters(self) -> str:
         """The topic of records that can never work."""
         return dead_letter_topic(self.name)
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that the stage consumes: those of its events, and its retries."""
+        return (*(kind.TOPIC for kind in self.reads), retry_topic(self.name))

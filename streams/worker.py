@@ -23,6 +23,7 @@ from faust.tables.manager import TableManager
 from domain.errors import Unavailable
 from domain.event_log import EventLog
 from domain.log_position import Epochs
+from domain.skips import SkipList
 from runtime.metrics import BATCH_SECONDS, DEAD_LETTERS, DROPPED, LAG, RECORDS, RETRIES
 from streams import faust_consumer
 from streams.batch import Result, process, turn_of
@@ -92,6 +93,7 @@ class Worker:
     data_dir: Path
     epochs: Epochs
     retry_s: float = 40.0
+    skips: SkipList | None = None
     app: Any = None
     _lanes: Lanes[Any] = field(init=False)
     _watchdog: Watchdog = field(default_factory=Watchdog)
@@ -114,6 +116,8 @@ class Worker:
         self.app = build_app(self.stage, self.bootstrap, self.data_dir, self.epochs)
         self._declare_agent()
         self.app.finalize()
+        if self.skips is not None:
+            await self.skips.read()
         lanes = asyncio.create_task(self._lanes.run())
         watch = asyncio.create_task(self._watch())
         for each in (lanes, watch):
@@ -131,7 +135,7 @@ class Worker:
 
     def _declare_agent(self) -> None:
         topic = self.app.topic(
-            *(kind.TOPIC for kind in self.stage.reads),
+            *self.stage.topics,
             key_type=bytes,
             value_type=bytes,
             key_serializer="raw",
@@ -178,7 +182,7 @@ class Worker:
         try:
             turn = await turn_of(self.stage, records, retry)
             for part in turn.parts:
-                await process(self.stage, [records[position] for position in part], self.log, retry, done)
+                await process(self.stage, [records[position] for position in part], self.log, retry, done, self._skips)
         except PartitionRevoked as exc:
             self._drop(list(pending.values()), str(exc))
             return ()
@@ -198,6 +202,9 @@ class Worker:
         DEAD_LETTERS.labels(name).inc(len(result.letters))
         DROPPED.labels(name).inc(result.dropped)
 
+    def _skips(self, consumed: ConsumerRecord) -> bool:
+        return self.skips is not None and self.skips.covers(consumed)
+
     def _drop(self, events: Sequence[Any], reason: str) -> None:
         """Leave events unacknowledged: the worker that has their partition then reads them again."""
         _log.debug("batch_dropped", stage=self.stage.name, reason=reason, **_span(events))
@@ -216,6 +223,8 @@ class Worker:
                 self._watchdog.observe_lag(await self._lag())
             if not looks % _EPOCH_EVERY:
                 await self._check_epoch()
+                if self.skips is not None:
+                    await self.skips.read()
             if self.app.crashed or self.app.consumer.crashed:
                 _exit(EX_SOFTWARE, "Faust crashed")
             if self._watchdog.is_stuck(_STUCK_S):

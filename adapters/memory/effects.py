@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -44,6 +44,13 @@ class MemoryStatuses:
             return False
         self.tables.messages[message_id] = msgspec.structs.replace(message, status=status.wire)
         return True
+
+    async def sent(self, message_ids: Sequence[str]) -> Collection[str]:
+        messages = self.tables.messages
+        return {id_ for id_ in message_ids if id_ in messages and _RANK[messages[id_].status] >= Status.SENT}
+
+    async def watermarks(self, members: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], tuple[int, int]]:
+        return {member: self.tables.receipts[member] for member in members if member in self.tables.receipts}
 
     async def advance(self, marks: Sequence[Watermark], everybody_up_to: int) -> Advances:
         advances = {Status.DELIVERED: list[WatermarkAdvance](), Status.READ: list[WatermarkAdvance]()}
@@ -132,6 +139,8 @@ class MemoryNotifications:
 
     tables: Tables
     drafts: dict[tuple[str, str, str], NotificationDraft] = field(default_factory=dict)
+    published: dict[str, tuple[int, frozenset[str]]] = field(default_factory=dict)
+    """Message id → epoch of the log, and the notifications that it then had."""
 
     seen: dict[str, datetime] = field(default_factory=dict)
     """Notification id → when its recipient saw it."""
@@ -165,6 +174,29 @@ class MemoryNotifications:
     async def stored(self, message_ids: Sequence[str]) -> Sequence[NotificationDraft]:
         found = [draft for draft in self.drafts.values() if draft.message_id in message_ids]
         return sorted(found, key=lambda n: (n.conversation_id, n.seq, n.user_id))
+
+    def _of(self, message_ids: Sequence[str]) -> list[NotificationDraft]:
+        return [draft for draft in self.drafts.values() if draft.message_id in message_ids]
+
+    async def told(self, message_ids: Sequence[str]) -> Collection[str]:
+        return {
+            f"{draft.message_id}:{draft.user_id}:{draft.channel}"
+            for draft in self._of(message_ids)
+            if draft.notification_id in self.published.get(draft.message_id, (0, frozenset()))[1]
+        }
+
+    async def unpublished(self, message_ids: Sequence[str]) -> Collection[str]:
+        nothing = (self.tables.epoch, frozenset[str]())
+        marks = {id_: self.published.get(id_, nothing) for id_ in message_ids}
+        return {
+            draft.notification_id
+            for draft in self._of(message_ids)
+            if marks[draft.message_id][0] < self.tables.epoch or draft.notification_id not in marks[draft.message_id][1]
+        }
+
+    async def note_published(self, message_ids: Sequence[str]) -> None:
+        for id_ in message_ids:
+            self.published[id_] = (self.tables.epoch, frozenset(draft.notification_id for draft in self._of([id_])))
 
 
 @dataclass(slots=True)
@@ -260,15 +292,5 @@ class MemoryMedia:
         self.processed[key] = event
         return event
 
-
-@dataclass(slots=True)
-class MemoryBlobs:
-    """Files by name."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-
-    async def put(self, name: str, content: bytes) -> None:
-        self.files[name] = content
-
-    async def get(self, name: str) -> bytes | None:
-        return self.files.get(name)
+    async def told(self, message_ids: Sequence[str]) -> Collection[str]:
+        return {event.event_id for (message_id, _), event in self.processed.items() if message_id in message_ids}

@@ -167,7 +167,7 @@ class MemoryOutbox:
             tables.epoch += 1
             published = [row for row in tables.outbox.values() if row.published]
             for row in published:
-                row.published = False
+                row.published, row.replay = False, True
             rows = len(published)
             found = replace(found, replication=noted.replication if noted else found.replication)
         if what is not None or not found.missing:
@@ -184,4 +184,4 @@ class MemoryOutbox:
 
 def _owed(conversation_id: str, row: OutboxRow, part: str) -> Owed:
     made = record(row.event, producer="memory")
-    return Owed(conversation_id, row.seq, made.topic, made.value, row.event.event_id, part)
+    return Owed(conversation_id, row.seq, made.topic, made.value, row.event.event_id, part, row.replay)

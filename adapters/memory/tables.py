@@ -31,6 +31,7 @@ class OutboxRow:
     seq: int
     event: AnyEvent
     published: bool = False
+    replay: bool = False
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -112,6 +112,11 @@ class PostgresMedia:
             await conn.execute(_SQL["insert_place"], row)
             await change_log.append(conn, [media_entry(event)], at)
             return event
+
+    async def told(self, message_ids: Sequence[str]) -> Collection[str]:
+        async with connection(self.pool) as conn:
+            cursor = await conn.execute(_SQL["told"], {"messages": list(message_ids)})
+            return {row[0] for row in await cursor.fetchall()}
 
     async def _one(self, name: str, params: Mapping[str, Any]) -> tuple[Any, ...] | None:
         async with connection(self.pool) as conn:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from adapters.postgres import rows
 from adapters.postgres.pool import Pool, connection
 from adapters.postgres.statements import load
 from domain.notifications import Audience, Notification, NotificationDraft
+from schemas.ids import first_id
 
 _SQL = load("notifications")
+_MARKS_KEPT = timedelta(days=8)
+"""Longer than the log keeps a message's record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,23 @@ class PostgresNotifications:
         async with connection(self.pool) as conn:
             cursor = await conn.execute(_SQL["stored"], {"messages": list(message_ids)})
             return [NotificationDraft(*row) for row in await cursor.fetchall()]
+
+    async def told(self, message_ids: Sequence[str]) -> Collection[str]:
+        return await self._ids("told", message_ids)
+
+    async def unpublished(self, message_ids: Sequence[str]) -> Collection[str]:
+        return await self._ids("unpublished", message_ids)
+
+    async def _ids(self, name: str, message_ids: Sequence[str]) -> Collection[str]:
+        async with connection(self.pool) as conn:
+            cursor = await conn.execute(_SQL[name], {"messages": list(message_ids)})
+            return {row[0] for row in await cursor.fetchall()}
+
+    async def note_published(self, message_ids: Sequence[str]) -> None:
+        oldest = first_id(datetime.now(UTC) - _MARKS_KEPT)
+        async with connection(self.pool) as conn:
+            await conn.execute(_SQL["note_published"], {"messages": list(message_ids)})
+            await conn.execute(_SQL["forget_published"], {"oldest": oldest})
 
     async def page(self, user_id: str, *, unseen: bool, before: str | None, limit: int) -> Sequence[Notification]:
         wanted = {"user_id": user_id, "unseen": unseen, "before": before, "limit": limit}

@@ -15,12 +15,13 @@ import structlog
 from adapters.postgres.pool import CONNECT, Connection, Pool, connection, transaction, unavailable_on_outage
 from adapters.postgres.statements import load
 from domain.log_position import Position, loss
-from domain.outbox import Loss, Owed, ReadAgain
+from domain.outbox import TOLD_AFTER_S, Loss, Owed, ReadAgain
 from schemas.ids import OUTBOX_SHARDS
 
 _log = structlog.get_logger()
 
 _SQL = load("outbox")
+_ALL = {"since": None, "conversation_id": None, "told_after_s": TOLD_AFTER_S}
 _LOCK_SPACE = 0x4F555442  # "OUTB": apart from other advisory locks
 
 
@@ -88,7 +89,7 @@ class PostgresOutbox:
             self.epoch += 1
             found = replace(found, replication=noted.replication)  # the new log may have a number that nobody chose
             await self.conn.execute(_SQL["no_hurry"])
-            rows = (await self.conn.execute(_SQL["republish"], {"since": None, "conversation_id": None})).rowcount
+            rows = (await self.conn.execute(_SQL["republish"], _ALL)).rowcount
         elif found.missing:
             return None
         if what is not None or found.ends != noted.ends:
@@ -136,7 +137,8 @@ async def republish(pool: Pool, since: datetime, conversation_id: str | None) ->
     """Owe the retained events since then again; return their number. Raises Unavailable."""
     async with transaction(pool) as conn:
         await conn.execute(_SQL["no_hurry"])
-        again = await conn.execute(_SQL["republish"], {"since": since, "conversation_id": conversation_id})
+        which = {"since": since, "conversation_id": conversation_id, "told_after_s": 0}
+        again = await conn.execute(_SQL["republish"], which)
         await conn.execute(_SQL["announce"])
         _log.debug("events_owed_again", conversation_id=conversation_id, rows=again.rowcount)
         return again.rowcount

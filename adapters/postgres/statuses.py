@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from adapters.postgres import rows
@@ -48,6 +48,21 @@ class PostgresStatuses:
         async with connection(self.pool) as conn:
             cursor = await conn.execute(_SQL["mark_sent"], columns)
             return {row[0]: rows.message(row) for row in await cursor.fetchall()}
+
+    async def sent(self, message_ids: Sequence[str]) -> Collection[str]:
+        if not message_ids:
+            return ()
+        async with connection(self.pool) as conn:
+            cursor = await conn.execute(_SQL["sent"], {"ids": list(message_ids)})
+            return {row[0] for row in await cursor.fetchall()}
+
+    async def watermarks(self, members: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], tuple[int, int]]:
+        if not members:
+            return {}
+        columns = {"conversations": [c for c, _ in members], "users": [u for _, u in members]}
+        async with connection(self.pool) as conn:
+            cursor = await conn.execute(_SQL["watermarks"], columns)
+            return {(row[0], row[1]): (row[2], row[3]) for row in await cursor.fetchall()}
 
     async def advance(self, marks: Sequence[Watermark], everybody_up_to: int) -> Advances:
         async with transaction(self.pool) as conn:

@@ -6,7 +6,7 @@ writes  media.processed
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -46,6 +46,12 @@ class HandleMedia:
             for event in await self._attachment(created.message, media_id)
         ]
 
+    async def told(self, events: Sequence[AnyEvent]) -> Collection[str]:
+        """Return the ids of media.processed of these messages that were made before."""
+        return await self.files.told(
+            [event.message.message_id for event in events if isinstance(event, MessageCreated)]
+        )
+
     async def _attachment(self, message: Message, media_id: str) -> Sequence[AnyEvent]:
         media = await self.files.get(media_id)
         if media is None:
@@ -71,5 +77,6 @@ def create(files: MediaFiles, blobs: Blobs, probe: Probe, messages: Messages) ->
     """Return the stage ``media``."""
     # Pictures are dear: few at a time. A batch that takes too long is tried in parts, and what was seen is remembered.
     policy = BatchPolicy(lanes=4, batch=10, gather_s=0.2)
-    rule = WithStoredMessages(messages, HandleMedia(files, blobs, probe))
-    return Stage("media", (MessageCreated,), (MediaProcessed,), rule, policy=policy)
+    rule = HandleMedia(files, blobs, probe)
+    stored = WithStoredMessages(messages, rule)
+    return Stage("media", (MessageCreated,), (MediaProcessed,), stored, policy=policy, told=rule.told)

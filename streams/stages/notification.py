@@ -7,7 +7,7 @@ writes  notification.sent
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from domain.messages import Messages
@@ -76,6 +76,29 @@ class HandleNotification:
             weighed.add(id_)
         return weights
 
+    async def told(self, events: Sequence[AnyEvent]) -> Collection[str]:
+        """Return the ids of notification.sent of these messages that were published before."""
+        return await self.notifications.told(
+            [event.message.message_id for event in events if isinstance(event, MessageCreated)]
+        )
+
+    async def missing(self, completions: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
+        """Return the completions that the log may not have: of new notifications, and after a crash or a loss."""
+        unpublished = await self.notifications.unpublished(_messages(completions))
+        return [
+            event
+            for event in completions
+            if not isinstance(event, NotificationSent) or event.notification_id in unpublished
+        ]
+
+    async def done(self, completions: Sequence[AnyEvent]) -> None:
+        """Note that the log has these completions."""
+        await self.notifications.note_published(_messages(completions))
+
+
+def _messages(completions: Sequence[AnyEvent]) -> list[str]:
+    return sorted({event.message_id for event in completions if isinstance(event, NotificationSent)})
+
 
 def _sent(notice: NotificationDraft) -> NotificationSent:
     return NotificationSent(
@@ -94,5 +117,13 @@ def create(
 ) -> Stage:
     """Return the stage ``notification``."""
     rule = HandleNotification(notifications, registry, each_max_members)
-    stored, writes = WithStoredMessages(messages, rule), (NotificationSent,)
-    return Stage("notification", (MessageCreated,), writes, stored, policy=THROUGHPUT, weigh=rule.weigh)
+    return Stage(
+        "notification",
+        (MessageCreated,),
+        (NotificationSent,),
+        WithStoredMessages(messages, rule),
+        policy=THROUGHPUT,
+        weigh=rule.weigh,
+        told=rule.told,
+        publication=rule,
+    )

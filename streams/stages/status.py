@@ -6,7 +6,7 @@ writes  message.sent, message.status
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -44,6 +44,27 @@ class HandleStatus:
         created = [event for event in events if isinstance(event, MessageCreated)]
         receipts = [event for event in events if isinstance(event, ReceiptRecorded)]
         return [*(await self._send(created) if created else ()), *(await self._advance(receipts) if receipts else ())]
+
+    async def told(self, events: Sequence[AnyEvent]) -> Collection[str]:
+        """Return the ids of completions that people were told of: of sent messages, of watermarks that are reached."""
+        created = [event.message.message_id for event in events if isinstance(event, MessageCreated)]
+        receipts = [event for event in events if isinstance(event, ReceiptRecorded)]
+        marks = await self.statuses.watermarks(sorted({(r.conversation_id, r.user_id) for r in receipts}))
+        reached = {
+            (receipt.conversation_id, receipt.user_id, *mark)
+            for receipt in receipts
+            if (mark := marks.get((receipt.conversation_id, receipt.user_id))) is not None
+            and max(receipt.delivered_seq, receipt.read_seq) <= mark[0]
+            and receipt.read_seq <= mark[1]
+        }
+        return {
+            *(f"{id_}:sent" for id_ in await self.statuses.sent(created)),
+            *(
+                ":".join(map(str, (*mark, status.wire)))
+                for mark in reached
+                for status in (Status.DELIVERED, Status.READ)
+            ),
+        }
 
     async def _send(self, created: Sequence[MessageCreated]) -> Sequence[AnyEvent | Refused]:
         stored = await self.statuses.mark_sent([event.message for event in created])
@@ -86,5 +107,5 @@ def _event(moved: WatermarkAdvance, at: str) -> MessageStatus:
 
 def create(statuses: Statuses) -> Stage:
     """Return the stage ``status``."""
-    reads, writes = (MessageCreated, ReceiptRecorded), (MessageSent, MessageStatus)
-    return Stage("status", reads, writes, HandleStatus(statuses))
+    rule, reads, writes = HandleStatus(statuses), (MessageCreated, ReceiptRecorded), (MessageSent, MessageStatus)
+    return Stage("status", reads, writes, rule, told=rule.told)

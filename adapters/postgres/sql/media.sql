@@ -32,3 +32,6 @@ WHERE message_id = %(message_id)s::uuid AND media_id = %(media_id)s::uuid;
 -- name: insert_place
 INSERT INTO media_places (message_id, media_id, conversation_id, seq, event)
 VALUES (%(message_id)s::uuid, %(media_id)s::uuid, %(conversation_id)s::uuid, %(seq)s, %(event)s::jsonb);
+
+-- name: told
+SELECT message_id || ':' || media_id FROM media_places WHERE message_id = ANY(%(messages)s::uuid[]);

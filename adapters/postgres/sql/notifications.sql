@@ -37,6 +37,29 @@ SELECT n.notification_id::text, n.message_id::text, n.conversation_id::text, n.s
 FROM notifications n WHERE n.message_id = ANY(%(messages)s::uuid[])
 ORDER BY n.conversation_id, n.seq, n.user_id;
 
+-- name: told
+-- A notification that is younger than its message's mark was made at a repeat, and its event may not be published.
+SELECT concat_ws(':', n.message_id, n.user_id, n.channel)
+FROM notifications n LEFT JOIN notices_published p USING (message_id)
+WHERE n.message_id = ANY(%(messages)s::uuid[])
+  AND (n.created_at <= p.published_at OR n.created_at < now() - interval '8 days');
+
+-- name: unpublished
+SELECT n.notification_id::text
+FROM notifications n LEFT JOIN notices_published p
+    ON p.message_id = n.message_id AND p.epoch = coalesce((SELECT epoch FROM log_state), 0)
+WHERE n.message_id = ANY(%(messages)s::uuid[]) AND (p.message_id IS NULL OR n.created_at > p.published_at);
+
+-- name: note_published
+INSERT INTO notices_published AS p (message_id, epoch)
+SELECT id, coalesce((SELECT epoch FROM log_state), 0) FROM unnest(%(messages)s::uuid[]) AS id ORDER BY id
+ON CONFLICT (message_id) DO UPDATE SET epoch = excluded.epoch, published_at = now();
+
+-- name: forget_published
+DELETE FROM notices_published WHERE message_id IN (
+    SELECT message_id FROM notices_published WHERE message_id < %(oldest)s::uuid ORDER BY message_id LIMIT 100
+);
+
 -- name: page
 -- Only of conversations that the user is still a member of.
 SELECT n.notification_id::text, n.channel, n.created_at, n.seen_at, {message_columns}

@@ -10,7 +10,7 @@ SELECT shard FROM unnest(%(shards)s::int[]) AS shard WHERE pg_try_advisory_lock(
 
 -- name: unpublished
 -- Shard by shard, so that the index gives the order: what is owed after a loss may be millions of rows.
-SELECT owed.conversation_id::text, owed.seq, owed.topic, owed.value, owed.event_id, owed.part
+SELECT owed.conversation_id::text, owed.seq, owed.topic, owed.value, owed.event_id, owed.part, owed.replay
 FROM unnest(%(shards)s::smallint[]) AS owned (shard)
 CROSS JOIN LATERAL (
     SELECT * FROM outbox WHERE outbox.shard = owned.shard AND outbox.published_at IS NULL
@@ -53,7 +53,9 @@ SELECT replication FROM log_state;
 SET LOCAL statement_timeout = '15min';
 
 -- name: republish
-UPDATE outbox SET published_at = NULL
+-- What was published long enough before the last publication has reached all who had to be told of it.
+UPDATE outbox SET published_at = NULL, replay = replay OR published_at <= (
+    SELECT max(published_at) - make_interval(secs => %(told_after_s)s) FROM outbox)
 WHERE published_at IS NOT NULL
   AND (%(since)s::timestamptz IS NULL OR created_at >= %(since)s::timestamptz)
   AND (%(conversation_id)s::uuid IS NULL OR conversation_id = %(conversation_id)s::uuid);

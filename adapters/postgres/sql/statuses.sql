@@ -78,3 +78,11 @@ FROM unnest(%(conversations)s::uuid[], %(users)s::text[], %(starts)s::bigint[], 
     AS w (conversation_id, user_id, start, "end")
 JOIN messages m ON m.conversation_id = w.conversation_id AND m.seq > w.start AND m.seq <= w."end"
 WHERE m.sender_id <> w.user_id;
+
+-- name: sent
+SELECT message_id::text FROM messages WHERE message_id = ANY(%(ids)s::uuid[]) AND status >= 1;
+
+-- name: watermarks
+SELECT r.conversation_id::text, r.user_id, r.delivered_seq, r.read_seq
+FROM unnest(%(conversations)s::uuid[], %(users)s::text[]) AS g (conversation_id, user_id)
+JOIN receipts r USING (conversation_id, user_id);
