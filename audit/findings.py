@@ -26,6 +26,7 @@ class Remedy(StrEnum):
 
     NONE = "none"
     REPUBLISH = "republish"
+    REFRESH = "refresh"
     RECOUNT = "recount"
 
 

@@ -26,6 +26,7 @@ _ADVICE = {
 }
 _HEALS = {
     Remedy.REPUBLISH: "`millrace audit --heal` lets the relay publish {n} message{s} again; every stage takes repeats",
+    Remedy.REFRESH: "`millrace audit --heal` refreshes {n} message{s}: statuses and search documents, from the store",
     Remedy.RECOUNT: "`millrace audit --heal` counts {n} conversation{s} anew from the messages",
 }
 
@@ -97,11 +98,14 @@ def advice(report: Report, healed: dict[str, int] | None = None) -> list[str]:
 
 
 def plan(report: Report) -> dict[Remedy, list[str]]:
-    """Return the ids for ``--heal``: of messages to publish again, and of conversations to count anew."""
+    """Return the ids for ``--heal``: of messages to publish again or to refresh, of conversations to count anew."""
     healable = [f for f in report.findings if f.remedy is not Remedy.NONE]
-    republish = [f.message_id for f in healable if f.remedy is Remedy.REPUBLISH and f.message_id]
-    recount = [f.conversation_id for f in healable if f.remedy is Remedy.RECOUNT and f.conversation_id]
-    return {Remedy.REPUBLISH: list(dict.fromkeys(republish)), Remedy.RECOUNT: list(dict.fromkeys(recount))}
+    about = {
+        Remedy.REPUBLISH: [f.message_id for f in healable if f.remedy is Remedy.REPUBLISH],
+        Remedy.REFRESH: [f.message_id for f in healable if f.remedy is Remedy.REFRESH],
+        Remedy.RECOUNT: [f.conversation_id for f in healable if f.remedy is Remedy.RECOUNT],
+    }
+    return {remedy: [id_ for id_ in dict.fromkeys(ids) if id_] for remedy, ids in about.items()}
 
 
 def _done(healed: dict[str, int]) -> str:
@@ -109,6 +113,7 @@ def _done(healed: dict[str, int]) -> str:
         return "nothing healed: none of it can be, or the relay owes it already"
     return (
         f"healed: {healed['republished']} message{_s(healed['republished'])} given to the relay again,"
+        f" {healed['refreshed']} refreshed,"
         f" {healed['recounted']} minute{_s(healed['recounted'])} counted anew; audit again in a moment"
     )
 

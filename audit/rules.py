@@ -89,7 +89,11 @@ class Judge:
                 self._find("messages", Kind.MISSING, row, "the message has no entry in the change log")
             if row.ahead:
                 status = Status(row.status).wire
-                self._find("messages", Kind.DIFFERENT, row, f"it is {status}, and no receipt of a member says so")
+                text = f"it is {status}, and no receipt of a member says so"
+                self._find("messages", Kind.DIFFERENT, row, text, Remedy.REFRESH)
+            if row.behind:
+                text = f"it is {Status(row.status).wire}, and a receipt of a member says more"
+                self._find("messages", Kind.DIFFERENT, row, text, Remedy.REFRESH)
             if row.outbox is not Owing.GONE:
                 outbox.checked += 1
                 outbox.waiting += row.outbox is Owing.OWED and self._young(row)
@@ -166,7 +170,8 @@ class Judge:
         self._effect("analytics", rows, lambda row: row.seq > cursors.get(row.conversation_id, 0), "it is not counted")
         for row in texts:
             if row.document is Found.DIFFERENT:
-                self._find("search", Kind.DIFFERENT, row, "the search document does not say what the message says")
+                text = "the search document does not say what the message says"
+                self._find("search", Kind.DIFFERENT, row, text, Remedy.REFRESH)
 
     def _effect(self, stage: str, rows: Sequence[Row], lacks: Callable[[Row], bool], text: str) -> None:
         check, trail = self.report.check(stage), self.trails[CREATED]

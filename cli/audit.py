@@ -16,6 +16,7 @@ import typer
 from audit.findings import Remedy, Report
 from audit.render import as_json as json_of
 from audit.render import plan, show
+from cli.actions import recorded
 from cli.command import AsJson, Data, find_target, run
 from cli.durations import option_seconds
 from cli.target import Server, Target
@@ -26,7 +27,9 @@ _CLEAN, _FINDINGS, _FAILED = 0, 1, 2
 
 def audit(
     since: Annotated[str, typer.Option(help="Audit what was created within this time: 30s, 10m, 1h, 7d.")] = "1h",
-    heal: Annotated[bool, typer.Option("--heal", help="Publish missing events again, and count anew.")] = False,
+    heal: Annotated[
+        bool, typer.Option("--heal", help="Publish missing events again, refresh what differs, count anew.")
+    ] = False,
     older_than: Annotated[str, typer.Option(help="Neither judge nor heal what is younger than this.")] = "30s",
     conversation: Annotated[list[str] | None, typer.Option(help="Only this conversation; repeatable.")] = None,
     data: Data = None,
@@ -69,6 +72,7 @@ async def _run(
     from adapters.postgres.pool import open_pool
     from audit.auditor import Audit
     from audit.topic_checks import CREATED
+    from schemas.clock import wire_time
     from schemas.topics import stages
 
     since = datetime.now(UTC) - timedelta(seconds=window_s)
@@ -79,7 +83,9 @@ async def _run(
         if not heal:
             return report, None
         todo = plan(report)
-        return report, {
-            "republished": await store.republish(todo[Remedy.REPUBLISH], grace_s),
-            "recounted": await store.recount(todo[Remedy.RECOUNT]),
-        }
+        scope = {"since": wire_time(since), "conversations": sorted(only) if only else None}
+        async with recorded(target.pg_dsn, "audit --heal", scope) as healed:
+            healed["republished"] = await store.republish(todo[Remedy.REPUBLISH], grace_s)
+            healed["refreshed"] = await store.refresh(todo[Remedy.REFRESH], grace_s)
+            healed["recounted"] = await store.recount(todo[Remedy.RECOUNT])
+        return report, healed

@@ -32,7 +32,7 @@ class Counts(Protocol):
     async def add(self, ticks: Sequence[MinuteCount]) -> Sequence[Total]:
         """Count the messages beyond their conversation's cursor; return the totals of all minutes given.
 
-        Raises Unavailable.
+        The minute of a message up to the cursor is counted anew from the store. Raises Unavailable.
         """
 
 

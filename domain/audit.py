@@ -47,6 +47,8 @@ class Row:
     status: int
     ahead: bool = False
     """True when it is delivered or read, though no receipt of another member says so."""
+    behind: bool = False
+    """True when a receipt of another member says that it is further."""
     digest: bytes
     text: bool = True
     """True when it has text, so that search must find it."""
@@ -180,6 +182,13 @@ class AuditStore(Protocol):
 
         Messages younger than the grace and rows that are unpublished anyway are left alone; a row that is gone is
         inserted again. Raises Unavailable.
+        """
+
+    async def refresh(self, message_ids: Sequence[str], grace_s: float) -> int:
+        """Set the statuses and the search documents of these messages to what the store says; return their number.
+
+        A status becomes that of the receipts, also when it must fall for it. Messages younger than the grace are left
+        alone. Raises Unavailable.
         """
 
     async def recount(self, conversation_ids: Sequence[str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -46,8 +46,18 @@ async def _count(conn: Connection, ticks: Sequence[MinuteCount]) -> None:
     found = await conn.execute(_SQL["cursors"], {"ids": ids})
     cursors: dict[str, int] = dict(await found.fetchall())
     fresh = {(t.conversation_id, t.seq): t for t in ticks if t.seq > cursors[t.conversation_id]}
-    if not fresh:
-        return
+    if fresh:
+        await _add(conn, fresh)
+    if again := [t for t in ticks if t.seq <= cursors[t.conversation_id]]:
+        columns = {
+            "conversations": [t.conversation_id for t in again],
+            "minutes": [t.minute for t in again],
+            "seqs": [t.seq for t in again],
+        }
+        await conn.execute(_SQL["correct"], columns)
+
+
+async def _add(conn: Connection, fresh: Mapping[tuple[str, int], MinuteCount]) -> None:
     added = Counter((t.conversation_id, t.minute) for t in fresh.values())
     await conn.execute(
         _SQL["add"],

@@ -13,6 +13,7 @@ import psycopg
 from adapters.postgres import change_log, rows
 from adapters.postgres.outbox import announce
 from adapters.postgres.pool import CONNECT, Connection, Pool, connection, transaction, unavailable_on_outage
+from adapters.postgres.search import PostgresSearch
 from adapters.postgres.statements import load
 from domain.audit import (
     Found,
@@ -38,6 +39,8 @@ _MADE_BEFORE = timedelta(minutes=5)
 _KEPT_H = 47
 """The relay keeps published rows for 48 hours."""
 _CHUNK = 5_000
+_REFRESHED = 500
+"""Messages whose rows are locked at a time."""
 # Characters that str.strip() takes for blank, as the search stage does.
 _BLANK = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
@@ -112,6 +115,19 @@ class PostgresAudit:
             await announce(self.pool)
         return done
 
+    async def refresh(self, message_ids: Sequence[str], grace_s: float) -> int:
+        done = 0
+        for start in range(0, len(message_ids), _REFRESHED):
+            ids = list(message_ids[start : start + _REFRESHED])
+            async with transaction(self.pool) as conn:
+                found = await _all(conn, "to_refresh", {"ids": ids, "grace_s": grace_s})
+                await conn.execute(_SQL["refresh_statuses"], {"ids": [row[0] for row in found]})
+            texts = [message for message in map(rows.message, found) if message.content.strip()]
+            if texts:
+                await PostgresSearch(self.pool).put(texts)
+            done += len(found)
+        return done
+
     async def recount(self, conversation_ids: Sequence[str]) -> int:
         changed = 0
         for id_ in conversation_ids:  # one by one: the stage waits for one conversation at a time, not for all
@@ -171,7 +187,7 @@ async def _number(conn: Connection, name: str, params: Mapping[str, Any]) -> int
 
 
 def _row(row: tuple[Any, ...]) -> Row:
-    id_, conversation, seq, at, status, ahead, digest, text, change, outbox, document, attachments = row
+    id_, conversation, seq, at, status, ahead, behind, digest, text, change, outbox, document, attachments = row
     return Row(
         message_id=id_,
         conversation_id=conversation,
@@ -179,6 +195,7 @@ def _row(row: tuple[Any, ...]) -> Row:
         created_ms=at,
         status=status,
         ahead=ahead,
+        behind=behind,
         digest=bytes(digest),
         text=text,
         change=change,
@@ -200,4 +217,6 @@ async def _republish(conn: Connection, message_ids: Sequence[str], grace_s: floa
     }
     await conn.execute(_SQL["note_republished"], columns)
     await change_log.owe_again(conn, [OutboxEntry(m.seq, MessageCreated(message=m)) for m in messages])
+    await conn.execute(_SQL["mark_replayed"], columns)
+    await conn.execute(_SQL["forget_notices"], columns)
     return len(messages)

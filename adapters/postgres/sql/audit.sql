@@ -17,11 +17,17 @@ WHERE c.last_seq > 0 AND (r.start IS NOT NULL OR c.last_at >= %(since)s)
   AND (%(only)s::uuid[] IS NULL OR c.conversation_id = ANY(%(only)s::uuid[]));
 
 -- name: rows
+-- What another member than the sender has received or read up to is among the two highest of the conversation.
+WITH highest AS (
+    SELECT * FROM (
+        SELECT conversation_id, user_id, delivered_seq, read_seq,
+               row_number() OVER (PARTITION BY conversation_id ORDER BY delivered_seq DESC) AS by_delivered,
+               row_number() OVER (PARTITION BY conversation_id ORDER BY read_seq DESC) AS by_read
+        FROM receipts WHERE conversation_id = ANY(%(ids)s::uuid[])
+    ) AS ranked WHERE by_delivered <= 2 OR by_read <= 2
+)
 SELECT m.message_id::text, m.conversation_id::text, m.seq, (extract(epoch FROM m.created_at) * 1000)::bigint, m.status,
-       m.status >= 2 AND NOT EXISTS (
-           SELECT 1 FROM receipts r
-           WHERE r.conversation_id = m.conversation_id AND r.user_id <> m.sender_id
-             AND CASE WHEN m.status = 2 THEN r.delivered_seq ELSE r.read_seq END >= m.seq),
+       m.status >= 2 AND m.status > backed.status, m.status < backed.status,
        substring(sha256(convert_to(concat_ws(E'\x1f',
            m.message_id, m.conversation_id, m.seq, m.sender_id, m.type, m.content, array_to_string(m.attachments, ','),
            coalesce(m.reply_to::text, ''),
@@ -42,6 +48,10 @@ LEFT JOIN changes c ON c.conversation_id = m.conversation_id AND c.seq = m.seq
 LEFT JOIN outbox o ON o.conversation_id = m.conversation_id AND o.seq = m.seq AND o.part = ''
     AND o.topic = 'message.created' AND o.event_id = m.message_id::text
 LEFT JOIN search_documents d ON d.message_id = m.message_id
+CROSS JOIN LATERAL (
+    SELECT coalesce(max(CASE WHEN h.read_seq >= m.seq THEN 3 WHEN h.delivered_seq >= m.seq THEN 2 END), 0) AS status
+    FROM highest h WHERE h.conversation_id = m.conversation_id AND h.user_id <> m.sender_id
+) AS backed
 ORDER BY m.conversation_id, m.seq;
 
 -- name: seqs
@@ -191,6 +201,33 @@ INSERT INTO audit_heals (message_id, conversation_id, seq)
 SELECT id::uuid, conversation, seq
 FROM unnest(%(ids)s::text[], %(conversations)s::uuid[], %(seqs)s::bigint[]) AS again (id, conversation, seq)
 ON CONFLICT (message_id) DO UPDATE SET at = now();
+
+-- name: mark_replayed
+-- Nobody is told again of what the store has as complete.
+UPDATE outbox o SET replay = true
+FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[]) AS again (conversation_id, seq)
+WHERE o.conversation_id = again.conversation_id AND o.seq = again.seq AND o.part = '';
+
+-- name: forget_notices
+-- Their records may be missing in the log, so they are written again.
+DELETE FROM notices_published WHERE message_id = ANY(%(ids)s::uuid[]);
+
+-- name: to_refresh
+SELECT {message_columns} FROM messages m
+WHERE m.message_id = ANY(%(ids)s::uuid[]) AND m.created_at < now() - make_interval(secs => %(grace_s)s)
+ORDER BY m.message_id FOR UPDATE;
+
+-- name: refresh_statuses
+-- The messages are locked before this statement reads the receipts, so a receipt that comes meanwhile is either read
+-- here, or raises the status afterwards.
+UPDATE messages m SET status = backed.status
+FROM messages same
+CROSS JOIN LATERAL (
+    SELECT coalesce(max(CASE WHEN r.read_seq >= same.seq THEN 3 WHEN r.delivered_seq >= same.seq THEN 2 END),
+                    LEAST(same.status, 1)) AS status
+    FROM receipts r WHERE r.conversation_id = same.conversation_id AND r.user_id <> same.sender_id
+) AS backed
+WHERE m.message_id = ANY(%(ids)s::uuid[]) AND same.message_id = m.message_id AND m.status <> backed.status;
 
 -- name: hold_cursors
 -- The stage counts under this lock, so nothing is counted while it is held.

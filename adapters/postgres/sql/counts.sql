@@ -17,6 +17,38 @@ FROM unnest(%(conversations)s::uuid[], %(minutes)s::timestamptz[], %(messages)s:
 ORDER BY conversation_id, minute
 ON CONFLICT (conversation_id, minute) DO UPDATE SET messages = a.messages + excluded.messages;
 
+-- name: correct
+-- A message that comes again: its minute is counted anew from the store, up to the cursor. Times are a little out of
+-- order, so the seqs between the neighbours of other minutes are taken with a thousand more on each side.
+WITH again AS (
+    SELECT DISTINCT ON (g.conversation_id, g.minute) g.conversation_id, g.minute, m.seq, k.seq AS cursor
+    FROM unnest(%(conversations)s::uuid[], %(minutes)s::timestamptz[], %(seqs)s::bigint[])
+        AS g (conversation_id, minute, seq)
+    JOIN messages m ON m.conversation_id = g.conversation_id AND m.seq = g.seq
+        AND date_trunc('minute', m.created_at) = g.minute
+    JOIN stage_cursors k ON k.stage = 'analytics' AND k.conversation_id = g.conversation_id
+    ORDER BY g.conversation_id, g.minute, m.seq
+), stored AS (
+    SELECT a.conversation_id, a.minute, (
+        SELECT count(*)::int FROM messages m
+        WHERE m.conversation_id = a.conversation_id AND m.seq <= a.cursor
+          AND m.created_at >= a.minute AND m.created_at < a.minute + interval '1 minute'
+          AND m.seq > coalesce((
+              SELECT b.seq FROM messages b
+              WHERE b.conversation_id = a.conversation_id AND b.seq < a.seq AND b.created_at < a.minute
+              ORDER BY b.seq DESC LIMIT 1), 0) - 1000
+          AND m.seq < coalesce((
+              SELECT b.seq FROM messages b
+              WHERE b.conversation_id = a.conversation_id AND b.seq > a.seq
+                AND b.created_at >= a.minute + interval '1 minute'
+              ORDER BY b.seq LIMIT 1), a.cursor) + 1000) AS messages
+    FROM again a
+)
+INSERT INTO analytics_minutes AS a (conversation_id, minute, messages)
+SELECT conversation_id, minute, messages FROM stored ORDER BY conversation_id, minute
+ON CONFLICT (conversation_id, minute) DO UPDATE SET messages = excluded.messages
+    WHERE a.messages <> excluded.messages;
+
 -- name: advance
 UPDATE stage_cursors c SET seq = g.seq
 FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[]) AS g (conversation_id, seq)
