@@ -166,6 +166,44 @@ async def test_a_status_needs_the_receipt_of_another_member(world: World):
     assert facts.watermarks == [Watermark(world.room, "bob", 9, 1, 2)]
 
 
+async def test_a_refresh_sets_statuses_and_documents_to_what_the_store_says(world: World):
+    messages = await world.send("a", "b", "c", "d", " ")
+    await PostgresStatuses(world.pool).mark_sent(messages[:4])
+    await PostgresStatuses(world.pool).advance([MemberWatermark(world.room, "bob", 2, 1)], 32)
+    await PostgresSearch(world.pool).put(messages[:3])
+    await world.run("UPDATE messages SET status = 3 WHERE conversation_id = %s AND seq IN (2, 3)", world.room)
+    await world.run("UPDATE messages SET status = 1 WHERE conversation_id = %s AND seq = 1", world.room)
+    await world.run(
+        "UPDATE search_documents SET content = 'x', seq = 99, sender_id = 'y' WHERE conversation_id = %s", world.room
+    )
+    facts = await world.facts()
+    assert [(row.ahead, row.behind) for row in facts.rows] == [
+        (False, True),
+        (True, False),
+        (True, False),
+        (False, False),
+        (False, False),
+    ]
+    ids = [message.message_id for message in messages]
+    assert await world.audit.refresh(ids, 60.0) == 0  # too young
+    assert await world.audit.refresh(ids, 0.0) == 5
+    facts = await world.facts()
+    assert [row.status for row in facts.rows] == [3, 2, 1, 1, 0]
+    assert not any(row.ahead or row.behind for row in facts.rows)
+    assert [row.document for row in facts.rows] == [*[Found.THERE] * 4, Found.MISSING]
+
+
+async def test_a_message_that_comes_again_puts_the_count_of_its_minute_right(world: World):
+    messages = await world.send("a", "b", "c")
+    counts = PostgresCounts(world.pool)
+    ticks = [MinuteCount(world.room, m.seq, m.created_at[:16] + ":00.000Z") for m in messages]
+    right = await counts.add(ticks[:2])
+    await world.run("UPDATE analytics_minutes SET messages = 40 WHERE conversation_id = %s", world.room)
+    assert await counts.add(ticks[:1]) == right[:1]
+    await world.run("DELETE FROM analytics_minutes WHERE conversation_id = %s", world.room)
+    assert sum(total.messages for total in await counts.add(ticks)) == 3
+
+
 async def test_counts_are_compared_up_to_the_cursor_and_counted_anew(world: World):
     messages = await world.send("a", "b", "c")
     minute = messages[0].created_at[:16] + ":00.000Z"

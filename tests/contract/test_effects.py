@@ -358,3 +358,34 @@ async def test_an_attachment_is_told_once_under_a_seq_of_its_own(world, look):
         (3, second.media_id, look.error),
     ]
     assert told[0].thumbnail is (look.error is None)
+
+
+async def test_an_event_of_a_notification_is_written_until_the_log_has_it_and_told_once(world):
+    message = await world.send()
+    ids, notices = [message.message_id], world.notifications
+    first = NotificationDraft(new_id(), message.message_id, world.room, 1, "bob")
+    await notices.add([first])
+    assert await notices.told(ids) == set()
+    assert await notices.unpublished(ids) == {first.notification_id}  # a crash before the mark: it is written again
+    await notices.note_published(ids)
+    assert await notices.unpublished(ids) == set()
+    assert await notices.told(ids) == {f"{message.message_id}:bob:in_app"}
+    later = NotificationDraft(new_id(), message.message_id, world.room, 1, "carol")
+    await notices.add([later])
+    assert await notices.unpublished(ids) == {later.notification_id}
+    assert await notices.told(ids) == {f"{message.message_id}:bob:in_app"}
+    await notices.note_published(ids)
+    assert await notices.unpublished(ids) == set()
+
+
+async def test_what_people_were_told_of_is_known_from_the_store(world):
+    message = await world.send()
+    assert await world.statuses.sent([message.message_id]) == set()
+    assert await world.statuses.watermarks([(world.room, "bob")]) == {}
+    await world.statuses.mark_sent([message])
+    await world.fold("bob", 1)
+    assert await world.statuses.sent([message.message_id, new_id()]) == {message.message_id}
+    assert await world.statuses.watermarks([(world.room, "bob"), (world.room, "carol")]) == {
+        (world.room, "bob"): (1, 0)
+    }
+    assert await world.media.told([message.message_id]) == set()

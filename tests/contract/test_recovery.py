@@ -12,7 +12,7 @@ from adapters.postgres.outbox import open_outbox
 from adapters.postgres.parking import PostgresParking
 from adapters.postgres.pool import Pool, open_pool
 from domain.log_position import Position
-from domain.parking import Parked, Parking, SetAside
+from domain.parking import Closed, Outcome, Parked, Parking, SetAside
 from schemas.ids import new_id
 
 
@@ -37,16 +37,26 @@ async def test_what_is_set_aside_is_counted_and_only_who_saw_all_of_it_ends_the_
     assert await parking.parked([one, two]) == {two: Parked(0, 1)}
 
 
-async def test_stages_park_apart_and_replays_are_remembered(pool: Pool):
+async def test_closed_letters_keep_their_first_end_and_their_reason(parking):
+    room, (handled, given_up) = new_id(), (new_id(), new_id())
+    await parking.park([SetAside(room, "KeyError", 1, 1)])
+    assert (await parking.all())[room] == Parked(1, 1)
+    discarded = Closed(Outcome.DISCARDED, "forged")
+    await parking.close([handled], Closed(Outcome.HANDLED))
+    await parking.close([given_up, handled], discarded)
+    await parking.close([], discarded)
+    closed = await parking.closed()
+    assert {id_: closed[id_] for id_ in (handled, given_up)} == {handled: Closed(Outcome.HANDLED), given_up: discarded}
+
+
+async def test_stages_park_apart_and_close_their_own_letters(pool: Pool):
     analytics, other = PostgresParking(pool, "analytics"), PostgresParking(pool, "search")
     room, letter = new_id(), new_id()
     await analytics.park([SetAside(room, "KeyError", 1, 1)])
+    await analytics.close([letter], Closed(Outcome.HANDLED))
     assert await other.parked([room]) == {}
-    assert (await analytics.all())[room] == Parked(1, 1)
-    await analytics.note_replayed([letter])
-    await analytics.note_replayed([letter])
-    assert await analytics.replayed() == {letter}
-    assert await other.replayed() == frozenset()
+    assert letter in await analytics.closed()
+    assert letter not in await other.closed()
 
 
 async def test_a_loss_begins_an_epoch_and_positions_keep_theirs(pool: Pool, pg_dsn: str):

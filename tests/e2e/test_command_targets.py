@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psycopg
 import pytest
 import typer.main
 
@@ -17,6 +19,7 @@ from adapters.kafka.producer import open_log
 from cli.main import app
 from schemas.codec import Record
 from stack.running import RunningStack
+from tests.fault import topics
 
 from .conftest import Person, errors, millrace, until
 from .targets import environment, variables
@@ -87,6 +90,36 @@ async def case_agents_list(shell: Shell) -> None:
     assert {row["agent"]: row["members"] for row in shell.json("agents", "list")}["search"] == 1
 
 
+async def first_since(shell: Shell, ends: dict[int, int]) -> Any:
+    """Return the first record of message.created behind these ends, once there is one."""
+    async with asyncio.timeout(30):
+        while not (found := await topics.records(shell.stack.kafka, "message.created", ends)):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return found[0]
+
+
+async def case_agents_skip(shell: Shell) -> None:
+    """The search stage waits for a lock, so it does not get past the record."""
+    alice = shell.person("alice")
+    room = alice.create()
+    ends = await topics.ends(shell.stack.kafka, "message.created")
+    with psycopg.connect(shell.stack.pg_dsn) as conn:
+        conn.execute("LOCK TABLE search_documents")
+        message = alice.send(room)
+        found = await first_since(shell, ends)
+        words = ("agents", "skip", "search", "message.created", str(found.partition), str(found.offset))
+        asked = shell.run(*words)
+        assert (asked.returncode, asked.stdout) == (1, "")
+        assert "add --yes" in asked.stderr
+        outcome = shell.json(*words, "--yes")
+        assert (outcome["id"], outcome["state"]) == (message["messageId"], "passed")
+    assert "has passed" in shell.run(*words, "--yes").stderr
+    [letter] = shell.json("dlq", "list", "search", "--conversation", room)
+    assert letter["cause"] == "skipped"
+    assert shell.json("dlq", "replay", "search", "--conversation", room)["handled"] == 1
+    assert len(alice.http.get("/search", params={"q": "hi"}).json()["hits"]) == 1
+
+
 async def case_connections_list(shell: Shell) -> None:
     alice = shell.person("alice")
     async with alice.live():
@@ -146,7 +179,15 @@ async def case_dlq_show(shell: Shell) -> None:
 
 async def case_dlq_replay(shell: Shell) -> None:
     room, _ = await letter(shell)
-    assert shell.json("dlq", "replay", "search", "--conversation", room) == {"replayed": 1, "failing": []}
+    done = shell.run("dlq", "replay", "search", "--conversation", room, "--json")
+    assert (done.returncode, json.loads(done.stdout)["failed"]) == (1, 1)
+
+
+async def case_dlq_discard(shell: Shell) -> None:
+    room, _ = await letter(shell)
+    assert shell.json("dlq", "discard", "search", "--reason", "a test", "--conversation", room)["discarded"] == 1
+    [row] = shell.json("dlq", "list", "search", "--conversation", room)
+    assert row["state"] == "discarded"
 
 
 async def case_users_revoke(shell: Shell) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import os
 import secrets
@@ -12,13 +13,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from adapters.kafka.producer import open_log
 from schemas.codec import Record, record
 from schemas.ids import new_id
+from schemas.topics import stages
 from stack.running import RunningStack
 from tests import make
+from tests.fault import topics
 
 from .conftest import ROOT, Person, errors, millrace, until
 
@@ -68,15 +72,80 @@ def test_a_failure_parks_its_conversation_until_it_is_replayed(stack: RunningSta
     whole = millrace("dlq", "show", "analytics", letters[0]["letter"], "--bytes", "--data", str(stack.data)).stdout
     assert json.loads(whole)["message"]["content"] == "secret 0"
 
-    said = dlq(stack, "replay", "analytics", "--conversation", bad)
-    assert said == {"replayed": 4, "failing": []}
+    dry = dlq(stack, "replay", "analytics", "--conversation", bad, "--dry-run")
+    assert [one["letter"] for one in dry] == [one["letter"] for one in letters]
+    verdict = dlq(stack, "replay", "analytics", "--conversation", bad)
+    assert (verdict["replayed"], verdict["handled"], verdict["failed"], verdict["failing"]) == (4, 4, 0, [])
     assert counted(alice, bad) == 4
     alice.send(bad)
     until(lambda: counted(alice, bad) == 5)
-    assert {one["state"] for one in dlq(stack, "list", "analytics", "--conversation", bad)} == {"replayed"}
-    assert dlq(stack, "replay", "analytics", "--conversation", bad) == {"replayed": 0, "failing": []}
-    page = alice.http.get(f"/conversations/{bad}/messages").json()["messages"]
-    assert {message["status"] for message in page} == {"sent"}  # the other stages saw the records again
+    assert {one["state"] for one in dlq(stack, "list", "analytics", "--conversation", bad)} == {"handled"}
+    assert dlq(stack, "list", "analytics", "--conversation", bad, "--open") == []
+    assert dlq(stack, "replay", "analytics", "--conversation", bad)["replayed"] == 0
+    actions = operator_actions(stack, bad)
+    assert [(command, result["handled"]) for command, result in actions] == [("dlq replay", 4), ("dlq replay", 0)]
+
+
+def operator_actions(stack: RunningStack, room: str) -> list[tuple[str, dict[str, Any]]]:
+    """The recorded actions on a conversation: command and result."""
+    query = (
+        "SELECT command, result FROM operator_actions"
+        " WHERE scope ->> 'conversationId' = %s AND operator = %s ORDER BY action_id"
+    )
+    with psycopg.connect(stack.pg_dsn) as conn:
+        return conn.execute(query, (room, getpass.getuser())).fetchall()
+
+
+def test_a_discarded_record_is_passed_over_and_its_conversation_goes_on_in_order(stack: RunningStack, person):
+    alice = person("alice")
+    room = alice.create()
+    with uncountable(stack, room):
+        for _ in range(3):
+            alice.send(room)
+        until(lambda: len(dlq(stack, "list", "analytics", "--conversation", room)) == 3)
+    assert len(dlq(stack, "discard", "analytics", "--reason", "forged", "--conversation", room, "--dry-run")) == 1
+    outcome = dlq(stack, "discard", "analytics", "--reason", "forged", "--conversation", room)
+    assert (outcome["discarded"], outcome["handled"], outcome["failed"]) == (1, 2, 0)
+    alice.send(room)
+    until(lambda: counted(alice, room) >= 3)
+    letters = dlq(stack, "list", "analytics", "--conversation", room)
+    assert [one["state"] for one in letters] == ["discarded", "handled", "handled"]
+    shown = json.loads(millrace("dlq", "show", "analytics", letters[0]["letter"], "--data", str(stack.data)).stdout)
+    assert (shown["reason"], shown["detail"]) == (
+        "forged",
+        "sqlstate 23514, constraint refused, table analytics_minutes",
+    )
+    assert shown["stack"][-1].startswith("psycopg.")
+    assert any(line.startswith("adapters.postgres.analytics:") for line in shown["stack"])
+    assert [command for command, _ in operator_actions(stack, room)] == ["dlq discard"]
+
+
+async def test_what_fails_again_is_told_and_multiplies_nowhere(stack: RunningStack, person):
+    alice, count = person("alice"), 3_000
+    room = alice.create()
+    since = {name: await topics.ends(stack.kafka, f"{name}.dlq") for name in stages()}
+    async with open_log(stack.kafka) as log:
+        await log.append([Record("message.created", room.encode(), b"garbage %d" % n) for n in range(count)])
+
+    def open_letters(name: str) -> list[dict[str, Any]]:
+        return dlq(stack, "list", name, "--conversation", room, "--open")
+
+    until(lambda: all(len(open_letters(name)) == count for name in stages()), 90)
+    for attempts in (2, 3):
+        done = millrace(
+            "dlq", "replay", "search", "--conversation", room, "--rate", "2000", "--data", str(stack.data), "--json"
+        )
+        verdict = json.loads(done.stdout)
+        assert (done.returncode, verdict["handled"], verdict["failed"]) == (1, 0, count)
+        assert "3000 records failed again" in done.stderr
+        letters = open_letters("search")
+        assert (len(letters), {one["attempts"] for one in letters}) == (count, {attempts})
+    for name in stages():
+        written = [r for r in await topics.records(stack.kafka, f"{name}.dlq", since[name]) if r.key == room.encode()]
+        assert len(written) == (3 * count if name == "search" else count)
+    outcome = dlq(stack, "discard", "search", "--reason", "a test", "--conversation", room)
+    assert outcome["discarded"] == count
+    assert open_letters("search") == []
 
 
 async def test_malformed_bytes_park_nothing_and_come_back_to_the_dead_letters(stack: RunningStack, person):
@@ -84,15 +153,31 @@ async def test_malformed_bytes_park_nothing_and_come_back_to_the_dead_letters(st
     room = alice.create()
     async with open_log(stack.kafka) as log:
         await log.append([Record("message.created", room.encode(), b"\x00garbage")])
-    until(lambda: len(dlq(stack, "list", "search", "--conversation", room)) == 1)
+    [first] = until(lambda: dlq(stack, "list", "search", "--conversation", room))
     alice.send(room)
     until(lambda: counted(alice, room) == 1)
-    assert dlq(stack, "replay", "search", "--conversation", room) == {"replayed": 1, "failing": []}
-    until(lambda: len(dlq(stack, "list", "search", "--conversation", room)) == 2)
-    assert [one["state"] for one in dlq(stack, "list", "search", "--conversation", room)] == ["replayed", "open"]
-    for arguments in (("list", "nonsense"), ("show", "search", "99/99"), ("replay", "search")):
-        done = millrace("dlq", *arguments, "--data", str(stack.data))
-        assert (done.returncode, errors(done)[0][:10]) == (1, "millrace: ")
+    done = millrace("dlq", "replay", "search", "--conversation", room, "--data", str(stack.data))
+    assert (done.returncode, done.stdout) == (1, f"0 handled, 1 failed again: {first['cause']}\n")
+    [again] = dlq(stack, "list", "search", "--conversation", room)
+    assert (again["origin"], again["state"], again["attempts"]) == (first["origin"], "open", first["attempts"] + 1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list", "nonsense"),
+        ("show", "search", "99/99"),
+        ("replay", "search"),
+        ("replay", "search", "--all", "--cause", "KeyError"),
+        ("replay", "search", "--since", "yesterday"),
+        ("replay", "search", "--until", "2026-01-31T12:00:00"),
+        ("discard", "search", "--reason", " "),
+        ("discard", "nonsense", "--reason", "x"),
+    ],
+)
+def test_a_wrong_call_changes_nothing_and_says_what_is_wrong(stack: RunningStack, arguments):
+    done = millrace("dlq", *arguments, "--data", str(stack.data))
+    assert (done.returncode, done.stdout, errors(done)[0][:10]) == (1, "", "millrace: ")
 
 
 async def test_a_worker_that_cannot_write_dead_letters_ends_without_a_commit(stack: RunningStack, tmp_path):
@@ -101,7 +186,10 @@ async def test_a_worker_that_cannot_write_dead_letters_ends_without_a_commit(sta
     await admin.start()
     try:
         # So small that the broker refuses every letter.
-        await admin.create_topics([NewTopic(f"{name}.dlq", 12, 1, topic_configs={"max.message.bytes": "20"})])
+        small = {"max.message.bytes": "20"}
+        await admin.create_topics(
+            [NewTopic(f"{name}.dlq", 12, 1, topic_configs=small), NewTopic(f"{name}.retry", 12, 1)]
+        )
         async with open_log(stack.kafka) as log:
             room = new_id()
             await log.append([record(make.created(conversation_id=room), producer="test")])

@@ -17,8 +17,8 @@ from starlette.applications import Starlette
 from adapters.auth import Verifier, issue
 from adapters.auth.keys import Secret
 from adapters.memory.analytics import MemoryMinuteCounts
+from adapters.memory.blobs import MemoryBlobs
 from adapters.memory.effects import (
-    MemoryBlobs,
     MemoryCounts,
     MemoryIndex,
     MemoryMedia,

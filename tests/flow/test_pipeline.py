@@ -9,18 +9,19 @@ import orjson
 from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
 from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
 from adapters.memory.log import MemoryLog
-from adapters.memory.messages import MemoryMessages
+from adapters.memory.messages import MemoryMessages, MemoryReceipts
 from adapters.memory.parking import MemoryParking
 from adapters.memory.redis import MemoryRegistry
 from adapters.memory.tables import Tables
 from gateway import channels
+from gateway.channels import Envelope
 from gateway.channels import opened as envelope_of
 from gateway.hub import Hub, Socket
 from gateway.publications import publications_of
 from ingest.accept import Accept
 from ingest.loss_detection import LossDetector
 from ingest.relay import Relay
-from schemas.codec import decode, record
+from schemas.codec import REPLAY, decode, record
 from schemas.events import ReceiptRecorded
 from streams.batch import process
 from streams.dead_letters import ConsumerRecord
@@ -73,12 +74,25 @@ class Mill:
 
     async def turn(self) -> None:
         """Relay, stages, dispatch: until nothing is left to do."""
-        outbox = MemoryOutbox(self.tables)
-        await outbox.claim()
-        await Relay(lambda: None, self.log, LossDetector(self.log)).publish(outbox)
+        await self.relay()
         for stage in self.stages:
             await self._work(stage)
         self._dispatch()
+
+    async def relay(self) -> None:
+        outbox = MemoryOutbox(self.tables)
+        await outbox.claim()
+        await Relay(lambda: None, self.log, LossDetector(self.log)).publish(outbox)
+
+    async def read_by(self, user: str, seq: int) -> None:
+        """A receipt by POST, which goes through the outbox, and all that follows from it."""
+        receipt = ReceiptRecorded(conversation_id=make.ROOM, user_id=user, delivered_seq=seq, read_seq=seq, at=make.AT)
+        await MemoryReceipts(self.tables).record(receipt)
+        await self.turn()
+
+    def to_users(self) -> list[Envelope]:
+        """What was published to users, and not to a room."""
+        return [envelope_of(data) for channel, data in self.published if channel.startswith("user:")]
 
     async def _work(self, stage: Stage) -> None:
         topics = {kind.TOPIC for kind in stage.reads}
@@ -92,7 +106,11 @@ class Mill:
     def _dispatch(self) -> None:
         for made in self.log.records[self.read.get("gateway", 0) :]:
             event = decode(made.topic, made.key, made.value)
-            published = publications_of(event).certain
+            publications = publications_of(event, is_replay=REPLAY in made.headers)
+            published = publications.certain
+            if publications.hint is not None:
+                members = self.tables.members[publications.hint.conversation_id]
+                published += tuple((channels.user_messages(user), publications.hint.envelope) for user in members)
             room = self.hub.rooms.get(make.ROOM)
             for channel, data in published:
                 if room is not None and channel == channels.messages(make.ROOM):
@@ -136,6 +154,47 @@ async def test_a_receipt_tells_the_sender_that_it_was_read():
     assert mill.tables.messages[accepted.message.message_id].status == "read"
     to_alice = [orjson.loads(envelope_of(data).frame) for ch, data in mill.published if ch == "user:alice:messages"]
     assert [f["status"] for f in to_alice if f["type"] == "message_status"] == ["delivered", "read"]
+
+
+async def test_nobody_is_told_twice_of_what_is_published_again():
+    """alice is connected and sees hints only, bob has joined, carol is away and has a notification."""
+    mill = await opened()
+    mill.registry.put("alice", "alice")
+    bob = mill.connect("bob")
+    await mill.accept(make.draft("one"))
+    await mill.turn()
+    await mill.read_by("bob", 1)
+    users = [channel for channel, _ in mill.published if channel.startswith("user:")]
+    assert {"user:carol:notifications", "user:alice:messages"} <= set(users)
+    notified = len(mill.log.events("notification.sent"))
+    for row in mill.tables.outbox.values():
+        row.published, row.replay = False, True
+    mill.published.clear()
+    await mill.accept(make.draft("two"))
+    await mill.turn()
+    assert {(envelope.kind, envelope.seq) for envelope in mill.to_users()} == {("message", 2), ("notification", 2)}
+    assert [f["seq"] for f in bob.got] == [1, 2]
+    assert len(mill.log.events("notification.sent")) == notified + 1
+    assert [r.topic for r in mill.log.records if REPLAY in r.headers].count("message.sent") == 1
+
+
+async def test_a_log_that_lost_its_records_is_filled_again_and_tells_only_what_was_never_told():
+    mill = await opened()
+    mill.registry.put("alice", "alice")
+    await mill.accept(make.draft("one"))
+    await mill.turn()
+    await mill.accept(make.draft("two"))
+    await mill.relay()  # and no stage gets it before the log is lost
+    mill.log.records.clear()
+    mill.read.clear()
+    mill.tables.epoch += 1
+    for row in mill.tables.outbox.values():
+        row.published, row.replay = False, True
+    mill.published.clear()
+    await mill.turn()
+    assert [e.message.seq for e in mill.log.events("message.sent")] == [1, 2]
+    assert [e.seq for e in mill.log.events("notification.sent")] == [1, 1, 2, 2]
+    assert {envelope.seq for envelope in mill.to_users()} == {2}
 
 
 async def test_the_same_events_again_change_nothing_on_a_screen():

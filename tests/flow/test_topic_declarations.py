@@ -14,6 +14,7 @@ import yaml
 
 import adapters.memory
 import streams.stages
+from adapters.kafka.consumer import Received
 from adapters.memory.effects import MemoryMedia
 from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
 from adapters.memory.log import MemoryLog
@@ -24,10 +25,13 @@ from gateway.dispatcher import GROUP, READS
 from gateway.receipts import Receipts
 from ingest.loss_detection import LossDetector
 from ingest.relay import Relay
+from schemas.codec import Record
 from schemas.events import ReceiptRecorded
 from schemas.topics import OUTSIDE, Topic, groups, load, stages
 from streams.batch import process
 from streams.dead_letters import ConsumerRecord
+from streams.letters import newest
+from streams.replay import Part, records
 from streams.retry import RetryPolicy
 from streams.stage import Stage
 from streams.stages.media import Probe
@@ -83,7 +87,7 @@ def test_each_file_of_streams_stages_is_a_stage_of_its_name(every_stage):
 
 @pytest.mark.parametrize("topic", load(), ids=lambda topic: topic.name)
 def test_a_topic_names_exactly_the_groups_that_consume_it(topic: Topic, every_stage):
-    consumers = {stage.name for stage in every_stage if topic.name in {kind.TOPIC for kind in stage.reads}}
+    consumers = {stage.name for stage in every_stage if topic.name in stage.topics}
     if topic.name in {kind.TOPIC for kind in READS}:
         consumers.add(GROUP)
     assert set(topic.readers) - OUTSIDE == consumers
@@ -119,12 +123,24 @@ async def test_a_topic_names_exactly_those_that_write_it():
         ]
         malformed = ConsumerRecord(stage.reads[0].TOPIC, 0, 1_000, b"key", b"no event")
         await process(stage, [*batch, malformed], log, RetryPolicy(), make.done)
+        await log.append([_retry(stage, log)])
     assert set(_written(log)) == {(topic.name, writer) for topic in load() for writer in topic.writers}
+
+
+def _retry(stage: Stage, log: MemoryLog) -> Record:
+    """Return the dead letter of the stage as an operator replays it."""
+    found = [record for record in log.records if record.topic == stage.dead_letters]
+    [letter] = newest((Received(r.topic, 0, n, r.key, r.value, r.headers) for n, r in enumerate(found)), {})
+    [again] = records(stage.name, Part(letter.conversation_id, [letter], None))
+    return again
 
 
 def _written(log: MemoryLog) -> Iterator[tuple[str, str]]:
     for record in log.records:
         headers = dict(record.headers)
+        if "replay" in headers:
+            yield record.topic, "operators"
+            continue
         source = headers.get("dlq-stage") or headers["ce_source"].removeprefix(b"millrace/")
         yield record.topic, source.decode()
 

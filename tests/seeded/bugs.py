@@ -194,11 +194,11 @@ def acknowledge_on_exception() -> None:
 
     process, now = worker.process, every(25)
 
-    async def swallowing(stage: Any, batch: Any, log: Any, retry: Any, done: Any) -> None:
+    async def swallowing(stage: Any, batch: Any, log: Any, retry: Any, done: Any, skips: Any) -> None:
         if now():
             done(batch, Result())
         else:
-            await process(stage, batch, log, retry, done)
+            await process(stage, batch, log, retry, done, skips)
 
     worker.process = swallowing
 

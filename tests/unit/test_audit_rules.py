@@ -194,9 +194,14 @@ def test_what_a_row_lacks_is_named(damage, check, remedy):
 def test_a_status_without_a_receipt_and_a_document_that_says_something_else_are_named():
     found = history(4)
     found.change_row(1, status=3, ahead=True)
-    assert only(found.audit(), "messages", Kind.DIFFERENT).seq == 2
-    found.change_row(1, status=1, ahead=False, document=Found.DIFFERENT)
-    assert only(found.audit(), "search", Kind.DIFFERENT).seq == 2
+    finding = only(found.audit(), "messages", Kind.DIFFERENT)
+    assert (finding.seq, finding.remedy) == (2, Remedy.REFRESH)
+    found.change_row(1, status=1, ahead=False, behind=True)
+    finding = only(found.audit(), "messages", Kind.DIFFERENT)
+    assert (finding.seq, finding.remedy) == (2, Remedy.REFRESH)
+    found.change_row(1, behind=False, document=Found.DIFFERENT)
+    finding = only(found.audit(), "search", Kind.DIFFERENT)
+    assert (finding.seq, finding.remedy) == (2, Remedy.REFRESH)
 
 
 @pytest.mark.parametrize(
@@ -369,8 +374,10 @@ def test_the_plan_names_each_message_and_conversation_once():
     found.change_row(1, status=0, document=Found.MISSING)
     found.facts = replace(found.facts, tallies=[Tally("room0", 0, 4, 5), Tally("room0", 60_000, 4, 5)])
     report = found.audit()
-    assert plan(report) == {Remedy.REPUBLISH: ["m0-2"], Remedy.RECOUNT: ["room0"]}
+    assert plan(report) == {Remedy.REPUBLISH: ["m0-2"], Remedy.REFRESH: [], Remedy.RECOUNT: ["room0"]}
     assert len(advice(report)) == 2
+    found.change_row(2, ahead=True, document=Found.DIFFERENT)
+    assert plan(found.audit())[Remedy.REFRESH] == ["m0-3"]
 
 
 def test_the_json_has_a_line_for_each_check_and_the_total():

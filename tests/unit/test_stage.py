@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import pytest
 import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from adapters.memory.log import MemoryLog
 from domain.errors import Rejected, Unavailable
-from schemas.codec import record
+from schemas.codec import REPLAY, record
 from schemas.events import AnyEvent, MessageCreated, MessageSent
 from streams import batch as stages
 from streams.batch import process
 from streams.dead_letters import ConsumerRecord
+from streams.failures import Failure, failure_of
 from streams.retry import PartitionRevoked, RetriesExhausted, RetryPolicy
 from streams.stage import Refused, Stage, Unfinished
 from tests import make
@@ -117,6 +120,92 @@ async def test_our_own_refusals_are_named():
     log = MemoryLog()
     await process(stage(handle), [taken(make.created())], log, QUICK, make.done)
     assert b"no such conversation" in dict(log.records[0].headers)["dlq-cause"]
+    assert "dlq-stack" not in dict(log.records[0].headers)
+
+
+async def test_a_completion_that_people_were_told_of_carries_the_replay_header_and_no_other():
+    """Message 1 is published again and sent already, 2 is published again and was never sent, 3 is new."""
+    asked: list[int] = []
+
+    async def told(events: Sequence[AnyEvent]) -> Collection[str]:
+        asked.extend(e.message.seq for e in events)
+        return {f"{e.message.message_id}:sent" for e in events if e.message.seq == 1}
+
+    async def handle(events):
+        return [make.sent(message_id=e.message.message_id, seq=e.message.seq) for e in events]
+
+    batch = [taken(make.created(seq=n), n) for n in (1, 2, 3)]
+    batch = [replace(c, headers=(*c.headers, REPLAY)) if c.offset < 3 else c for c in batch]
+    log = MemoryLog()
+    await process(replace(stage(handle), told=told), batch, log, QUICK, make.done)
+    assert asked == [1, 2]
+    assert [REPLAY in written.headers for written in log.records] == [True, False, False]
+
+
+async def test_completions_that_the_log_has_are_not_written_again():
+    class Once:
+        """Has published nothing at first; a crash comes before ``done``."""
+
+        def __init__(self) -> None:
+            self.ids: set[str] = set()
+
+        async def missing(self, completions: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
+            return [event for event in completions if event.event_id not in self.ids]
+
+        async def done(self, completions: Sequence[AnyEvent]) -> None:
+            self.ids |= {event.event_id for event in completions}
+
+    log, once = MemoryLog(), Once()
+    batch = [taken(make.created(seq=n), n) for n in (1, 2)]
+    log.down = True
+    with pytest.raises(RetriesExhausted):
+        await process(replace(stage(echo), publication=once), batch, log, QUICK, make.done)
+    log.down = False
+    for _ in range(2):
+        await process(replace(stage(echo), publication=once), batch, log, QUICK, make.done)
+    assert seqs(log) == [1, 2]
+
+
+async def test_a_bug_leaves_its_stack_in_the_letter_and_once_in_the_log_without_a_value():
+    async def handle(events):
+        secret = events[0].message.content
+        if "poison" in secret:
+            int(secret)
+        return []
+
+    log = MemoryLog()
+    batch = [taken(make.created(seq=n, content=f"poison {n}"), n) for n in range(1, 4)]
+    with capture_logs() as logged:
+        await process(stage(handle), batch, log, QUICK, make.done)
+    letters = [dict(letter.headers) for letter in log.records]
+    assert [h["dlq-cause"] for h in letters] == [b"ValueError"] * 3
+    innermost = letters[0]["dlq-stack"].decode().splitlines()[-1]
+    assert re.fullmatch(r"\S*test_stage:\d+ test_a_bug_leaves_\S+handle", innermost)
+    assert not any(b"poison" in value for h in letters for value in h.values())
+    [failed] = [entry for entry in logged if entry["event"] == "record_failed"]
+    assert (failed["log_level"], failed["records"], failed["offset"], failed["reason"]) == (
+        "warning",
+        3,
+        1,
+        "ValueError",
+    )
+    assert failed["stack"].endswith(innermost)
+    assert "poison" not in str(failed)
+
+
+def test_a_store_that_refuses_a_value_is_named_by_its_constraint():
+    @dataclass
+    class Diagnosis:
+        sqlstate: str = "23514"
+        constraint_name: str = "refused"
+        message_detail: str = "Failing row contains (secret)."
+
+    class CheckViolation(Exception):
+        diag = Diagnosis()
+
+    failure = failure_of(CheckViolation("secret"))
+    assert failure == Failure("CheckViolation", "", "sqlstate 23514, constraint refused")
+    assert failure.about == {"detail": "sqlstate 23514, constraint refused"}
 
 
 async def test_transient_trouble_is_waited_out():

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from adapters.memory.effects import MemoryBlobs, MemoryMedia, MemoryNotifications
+from adapters.memory.blobs import MemoryBlobs
+from adapters.memory.effects import MemoryMedia, MemoryNotifications
 from adapters.memory.intake import MemoryConversations
 from adapters.memory.notifications import MemoryInbox
 from adapters.memory.tables import ConversationRow, Tables

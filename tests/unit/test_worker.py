@@ -63,7 +63,7 @@ async def test_a_batch_that_ends_in_a_later_generation_is_not_acknowledged(monke
     consumer = SimpleNamespace(forget=forgotten.append)
     app = SimpleNamespace(should_stop=False, rebalancing=False, consumer_generation_id=3, consumer=consumer)
 
-    async def process(_stage, part, _log, _retry, done):
+    async def process(_stage, part, _log, _retry, done, _skips):
         app.consumer_generation_id += rebalanced
         done(part, Result())
 
@@ -89,7 +89,7 @@ async def test_what_is_done_is_acknowledged_though_the_rest_is_not(monkeypatch, 
     consumer = SimpleNamespace(forget=lambda message: forgotten.append(message.offset))
     app = SimpleNamespace(should_stop=False, rebalancing=False, consumer_generation_id=3, consumer=consumer)
 
-    async def process(_stage, part, _log, _retry, done):
+    async def process(_stage, part, _log, _retry, done, _skips):
         if revoked and part[0].key == b"large":
             raise PartitionRevoked("the partition went elsewhere")
         done(part, Result())
