@@ -8,23 +8,64 @@ ON CONFLICT (message_id) DO UPDATE SET
 WHERE (d.conversation_id, d.seq, d.sender_id, d.content, d.created_at)
       IS DISTINCT FROM (excluded.conversation_id, excluded.seq, excluded.sender_id, excluded.content, excluded.created_at);
 
+-- name: bounds
+-- For the transaction of a search: without statistics, or with those of a smaller table, the planner would take it for
+-- cheap to read the whole table, or to sort a whole conversation for its newest documents.
+SELECT set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true),
+       set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true);
+
 -- name: search
--- Words with prefixes first; trigrams find typing errors and languages without spaces. Members only.
-WITH asked AS (
-    SELECT to_tsquery('simple', %(words)s) AS words
+-- Every part starts from the caller's conversations, each of which is looked up by itself (OFFSET 0 keeps the planner
+-- from joining the other way round), so a search reads nothing that others have said elsewhere.
+-- Words with prefixes first. Only when none is found: trigrams, for typing errors, and parts of words, for languages
+-- without spaces, in the newest documents.
+WITH mine AS MATERIALIZED (
+    SELECT c.conversation_id, c.last_at,
+           sum(c.last_seq) OVER (ORDER BY c.last_seq, c.conversation_id) <= %(read)s AS is_read
+    FROM members JOIN conversations c USING (conversation_id)
+    WHERE members.user_id = %(user_id)s
+      AND (%(conversation_id)s::uuid IS NULL OR c.conversation_id = %(conversation_id)s::uuid)
+), with_words AS MATERIALIZED (
+    SELECT d.message_id, d.created_at, d.words
+    FROM mine CROSS JOIN LATERAL (
+        -- The index of words holds those of all conversations side by side, and a prefix goes through all that begin
+        -- with it. So short conversations are read whole; the index is for the longest ones of a caller who has much.
+        SELECT * FROM (
+            SELECT * FROM search_documents WHERE conversation_id = mine.conversation_id AND is_read OFFSET 0) AS read
+        WHERE words @@ to_tsquery('simple', %(words)s)
+        UNION ALL
+        SELECT * FROM search_documents
+        WHERE conversation_id = mine.conversation_id AND NOT is_read AND words @@ to_tsquery('simple', %(words)s)
+        OFFSET 0) AS d
+    WHERE (%(sender)s::text IS NULL OR d.sender_id = %(sender)s)
+      AND (%(after)s::timestamptz IS NULL OR d.created_at >= %(after)s::timestamptz)
+      AND (%(before)s::timestamptz IS NULL OR d.created_at < %(before)s::timestamptz)
+    ORDER BY d.created_at DESC, d.message_id
+    LIMIT %(ranked)s
+), newest AS (
+    SELECT d.*, sum(length(d.content)) OVER (ROWS UNBOUNDED PRECEDING) <= %(compared)s AS is_compared
+    FROM (SELECT * FROM mine WHERE NOT EXISTS (SELECT FROM with_words) ORDER BY last_at DESC) AS mine
+    CROSS JOIN LATERAL (
+        SELECT message_id, created_at, content FROM search_documents
+        WHERE conversation_id = mine.conversation_id
+          AND (%(sender)s::text IS NULL OR sender_id = %(sender)s)
+          AND (%(after)s::timestamptz IS NULL OR created_at >= %(after)s::timestamptz)
+          AND (%(before)s::timestamptz IS NULL OR created_at < %(before)s::timestamptz)
+        ORDER BY seq DESC LIMIT %(scanned)s) AS d
+    LIMIT %(scanned)s
+), page AS (
+    SELECT message_id, created_at, score FROM (
+        SELECT message_id, created_at, ts_rank(words, to_tsquery('simple', %(words)s))::float8 AS score FROM with_words
+        UNION ALL
+        SELECT message_id, created_at, CASE WHEN is_compared THEN word_similarity(%(q)s, content) ELSE 0 END
+        FROM newest WHERE content ILIKE %(like)s OR (is_compared AND %(q)s <%% content)) AS hits
+    ORDER BY score DESC, created_at DESC, message_id
+    LIMIT %(limit)s OFFSET %(offset)s
 )
 SELECT {message_columns},
        ts_headline('simple', replace(replace(replace(m.content, '&', '&amp;'), '<', '&lt;'), '>', '&gt;'),
-                   asked.words, 'StartSel=<mark>, StopSel=</mark>, MaxWords=40, MinWords=15') AS highlight,
-       (ts_rank(d.words, asked.words) + word_similarity(%(q)s, d.content))::float8 AS score
-FROM search_documents d
-CROSS JOIN asked
-JOIN members ON members.conversation_id = d.conversation_id AND members.user_id = %(user_id)s
-JOIN messages m ON m.message_id = d.message_id
-WHERE (d.words @@ asked.words OR %(q)s <%% d.content OR d.content ILIKE %(like)s)
-  AND (%(conversation_id)s::uuid IS NULL OR d.conversation_id = %(conversation_id)s::uuid)
-  AND (%(sender)s::text IS NULL OR d.sender_id = %(sender)s)
-  AND (%(after)s::timestamptz IS NULL OR d.created_at >= %(after)s::timestamptz)
-  AND (%(before)s::timestamptz IS NULL OR d.created_at < %(before)s::timestamptz)
-ORDER BY score DESC, d.created_at DESC, d.message_id
-LIMIT %(limit)s OFFSET %(offset)s;
+                   to_tsquery('simple', %(words)s), 'StartSel=<mark>, StopSel=</mark>, MaxWords=40, MinWords=15')
+           AS highlight,
+       page.score
+FROM page JOIN messages m USING (message_id)
+ORDER BY page.score DESC, page.created_at DESC, page.message_id;
