@@ -14,6 +14,8 @@ from typing import Protocol
 from domain.identity import Identity
 
 TTL_S = 30.0
+MOST = 20
+"""Tickets that a user has at a time; a new one ends the oldest."""
 _BYTES = 16
 _FORM = re.compile(r"[A-Za-z0-9_-]{22}\Z")
 
@@ -30,7 +32,10 @@ class Tickets(Protocol):
     """Store of tickets."""
 
     async def issue(self, identity: Identity, origin: str | None) -> Ticket:
-        """Issue a ticket to the bearer of a token; only for pages of ``origin``, if given. Raises Unavailable."""
+        """Issue a ticket to the bearer of a token; only for pages of ``origin``, if given. Raises Unavailable.
+
+        Tickets that have ended are removed, and the user's oldest ones beyond MOST.
+        """
 
     async def redeem(self, text: str, origin: str | None) -> Identity | None:
         """Return the identity to which a ticket was issued; None when it is not valid, or not any more.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from domain.errors import Unavailable
 from domain.identity import LONGEST_S, Identity
 from domain.revocations import Revocation
-from domain.tickets import TTL_S, Ticket, hash_of, new_ticket
+from domain.tickets import MOST, TTL_S, Ticket, hash_of, new_ticket
 
 
 @dataclass(slots=True)
@@ -56,8 +56,14 @@ class MemoryTickets:
         text, now = new_ticket(), self.clock()
         ends = min(now + TTL_S, identity.expires_at)
         self.rows = {key: row for key, row in self.rows.items() if row[2] > now}
+        mine = sorted((key for key, row in self.rows.items() if row[0].user_id == identity.user_id), key=self._ends)
+        for key in mine[: max(0, len(mine) - MOST + 1)]:
+            del self.rows[key]
         self.rows[hash_of(text)] = (identity, origin, ends)
         return Ticket(text, ends)
+
+    def _ends(self, key: bytes | None) -> float:
+        return self.rows[key][2]
 
     async def redeem(self, text: str, origin: str | None) -> Identity | None:
         if self.down:

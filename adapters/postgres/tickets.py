@@ -9,7 +9,7 @@ from typing import Any
 from adapters.postgres.pool import Pool, connection
 from adapters.postgres.statements import load
 from domain.identity import Identity
-from domain.tickets import TTL_S, Ticket, hash_of, new_ticket
+from domain.tickets import MOST, TTL_S, Ticket, hash_of, new_ticket
 
 _SQL = load("tickets")
 
@@ -32,6 +32,7 @@ class PostgresTickets:
                 "token_expires_at": identity.expires_at,
                 "origin": origin,
                 "ttl_s": TTL_S,
+                "most": MOST,
             },
         )
         assert row is not None

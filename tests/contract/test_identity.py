@@ -16,7 +16,7 @@ from adapters.postgres.revocations import PostgresRevocations
 from adapters.postgres.tickets import PostgresTickets
 from domain.identity import Identity
 from domain.revocations import Revocations, RevokedTokens
-from domain.tickets import TTL_S, Tickets
+from domain.tickets import MOST, TTL_S, Tickets
 from schemas.ids import new_id
 
 PAGE = "https://chat.example"
@@ -34,6 +34,15 @@ async def revocations(request: pytest.FixtureRequest) -> AsyncIterator[Revocatio
         return
     async with open_pool(request.getfixturevalue("pg_dsn"), size=2) as pool:
         yield PostgresRevocations(pool)
+
+
+async def test_a_user_has_few_tickets_and_the_newest_hold(tickets):
+    alice, bob = identity(), identity()
+    other = await tickets.issue(bob, None)
+    issued = [await tickets.issue(alice, None) for _ in range(MOST + 5)]
+    found = [await tickets.redeem(ticket.text, None) for ticket in issued]
+    assert found == [None] * 5 + [alice] * MOST
+    assert await tickets.redeem(other.text, None) == bob
 
 
 @pytest.fixture(params=["memory", "postgres"])

@@ -1,8 +1,12 @@
 -- name: issue
--- What has ended goes on the way.
+-- Tickets that have ended are removed on the way, and those of the user that are one too many.
 WITH ended AS (
     DELETE FROM tickets WHERE ticket_hash IN (
         SELECT ticket_hash FROM tickets WHERE ends < now() ORDER BY ends LIMIT 100 FOR UPDATE SKIP LOCKED)
+), too_many AS (
+    DELETE FROM tickets WHERE ticket_hash IN (
+        SELECT ticket_hash FROM tickets WHERE user_id = %(user_id)s AND ends >= now()
+        ORDER BY ends DESC, ticket_hash OFFSET %(most)s - 1)
 )
 INSERT INTO tickets (ticket_hash, user_id, jti, issued_at, token_expires_at, origin, ends)
 VALUES (%(hash)s, %(user_id)s, %(jti)s, %(issued_at)s, %(token_expires_at)s, %(origin)s,
