@@ -113,8 +113,7 @@ async def measure(_: World, pairs: int, seconds: float) -> list[Result]:
 
 @asynccontextmanager
 async def _stack() -> AsyncIterator[RunningStack]:
-    limits = {"MILLRACE_LIMITS__MESSAGES_PER_MINUTE": "0", "MILLRACE_LIMITS__REQUESTS_PER_MINUTE": "0"}
-    env = {**limits, "MILLRACE_AUDIT__INTERVAL_S": "0"}
+    env = {"MILLRACE_LIMITS__FACTORS": "*=0", "MILLRACE_AUDIT__INTERVAL_S": "0"}
     with open_folder() as data:
         argv = [sys.executable, "-m", "cli.main", "up", "--data", str(data), "--with-parent", "--json"]
         async with running("millrace up", argv, env=env) as process:

@@ -31,14 +31,15 @@ from adapters.postgres.receipts import PostgresReceipts
 from adapters.postgres.revocations import PostgresRevocations
 from adapters.postgres.search import PostgresSearch
 from adapters.postgres.tickets import PostgresTickets
-from adapters.redis.rates import open_rate_limiter
+from adapters.redis.rates import open_rates
 from adapters.redis.subscriptions import open_subscriptions
 from domain.identity import Verify
 from domain.outbox import Loss
+from domain.rates import Budgets, Limit
 from domain.revocations import RevokedTokens
 from ingest.accept import Accept
 from ingest.http.app import Dependencies, create_app
-from ingest.http.auth import CallerAuth
+from ingest.http.auth import CallerAuth, Strangers
 from ingest.http.concurrency import CallSlots
 from ingest.http.media import MediaEndpoints
 from ingest.loss_detection import LossDetector
@@ -53,8 +54,9 @@ from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
 from runtime.metrics import ACCEPTED, LOG_LOSSES, OLDEST_UNPUBLISHED, RELAYED, REPUBLISHED
 from runtime.revocation_watch import Watch
-from runtime.settings import HttpServer, Settings
+from runtime.settings import HttpServer, RateLimits, Settings, factors_of
 from runtime.tasks import Tasks
+from schemas.fields import ACTIONS
 from schemas.topics import load
 
 _log = structlog.get_logger()
@@ -108,14 +110,27 @@ async def open_revoked(settings: Settings, pool: Pool, revoked: RevokedTokens) -
                 task.cancel()
 
 
+def budgets(given: RateLimits) -> Budgets:
+    """Return the limits of the settings."""
+    values = given.model_dump()
+    limits = {action: Limit.per_minute(values[f"{action}_per_minute"], values[f"{action}_burst"]) for action in ACTIONS}
+    return Budgets(limits, factors_of(given.factors))
+
+
+def strangers(given: RateLimits) -> Strangers:
+    """Return the bound of callers without a valid token."""
+    return Strangers(Limit.per_minute(given.strangers_per_minute, given.strangers_burst))
+
+
 @asynccontextmanager
 async def open_app(
     settings: Settings, pool: Pool, messages: Pool, relay: Relay, verify: Verify
 ) -> AsyncIterator[Starlette]:
     """Yield the application with all calls, wired to their adapters; ``messages`` is the pool that stores messages."""
     notifier = RelayNotifier(relay, partial(announce, pool))
-    async with open_rate_limiter(settings.redis.url.get_secret_value()) as rates:
-        auth = CallerAuth(verify, rates, settings.limits.messages_per_minute, settings.limits.requests_per_minute)
+    async with open_rates(settings.redis.url.get_secret_value(), settings.node) as rates:
+        limits = budgets(settings.limits)
+        auth = CallerAuth(verify, rates, limits, strangers(settings.limits))
         slots = CallSlots(settings.http.calls_per_user, settings.http.messages_per_user)
         folder = settings.data_dir / "media"
         dependencies = Dependencies(
@@ -129,6 +144,8 @@ async def open_app(
             inbox=PostgresNotifications(pool),
             counts=PostgresCounts(pool),
             tickets=PostgresTickets(pool),
+            rates=rates,
+            budgets=limits,
             media=MediaEndpoints(PostgresMedia(pool), open_blobs(folder), folder),
         )
         age = OutboxAge(partial(oldest_unpublished, pool))

@@ -38,7 +38,9 @@ BATCH_SECONDS = Histogram(
 CONNECTIONS = Gauge("millrace_connections", "Live WebSocket connections")
 REFUSED = Counter("millrace_refused_connections_total", "WebSocket connections refused by a limit or a token", ["code"])
 REFUSED_REQUESTS = Counter(
-    "millrace_refused_requests_total", "HTTP requests and connections ended by the server itself", ["code"]
+    "millrace_refused_requests_total",
+    "HTTP calls answered with an error, and connections that the server has ended",
+    ["code"],
 )
 SLOW = Counter("millrace_slow_sockets_total", "Sockets closed because their client read too slowly")
 SENT_AWAY = Counter("millrace_sent_away_connections_total", "Connections closed by the drain of a node")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, TypeAlias, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -18,6 +18,22 @@ T = TypeVar("T")
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Rate: TypeAlias = Annotated[float, Field(ge=0)]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
+
+
+def factors_of(text: str) -> dict[str, float]:
+    """Parse ``USER=FACTOR,USER=FACTOR``. Raises ValueError."""
+    pairs = (part.rpartition("=") for part in map(str.strip, text.split(",")) if part)
+    factors = {user.strip(): float(factor) for user, _, factor in pairs}
+    if not all(user and 0 <= factor < float("inf") for user, factor in factors.items()):
+        raise ValueError("must be USER=FACTOR,USER=FACTOR with factors from 0")
+    return factors
+
+
+def _checked_factors(text: str) -> str:
+    factors_of(text)
+    return text
+
+
 _PREFIX, _DELIMITER = "MILLRACE_", "__"
 
 
@@ -97,10 +113,38 @@ class HttpServer(Listen):
 
 
 class RateLimits(BaseModel):
-    """Limits of ingest for each user, over all nodes; 0 turns one off."""
+    """Limits of ingest for each user, over all nodes; a rate of 0 turns one off.
 
-    messages_per_minute: int = setting(6000, "New messages of one user.", "1/min")
-    requests_per_minute: int = setting(12000, "Requests of one user.", "1/min")
+    As many calls as the burst says may come at once, and no more than a minute's worth.
+    """
+
+    messages_per_minute: Rate = setting(600.0, "New messages of one user.", "1/min")
+    messages_burst: Count = setting(50, "The same, at once.", "calls")
+    requests_per_minute: Rate = setting(1800.0, "Calls of one user that have no limit of their own.", "1/min")
+    requests_burst: Count = setting(120, "The same, at once.", "calls")
+    conversations_per_minute: Rate = setting(60.0, "New conversations of one user.", "1/min")
+    conversations_burst: Count = setting(30, "The same, at once.", "calls")
+    members_per_minute: Rate = setting(
+        600.0, "Members that one user adds or removes, those of new conversations too.", "1/min"
+    )
+    members_burst: Count = setting(600, "The same, at once.", "calls")
+    uploads_per_minute: Rate = setting(60.0, "Uploads that one user begins.", "1/min")
+    uploads_burst: Count = setting(30, "The same, at once.", "calls")
+    search_per_minute: Rate = setting(120.0, "Searches of one user.", "1/min")
+    search_burst: Count = setting(120, "The same, at once.", "calls")
+    tickets_per_minute: Rate = setting(60.0, "Tickets for sockets of one user.", "1/min")
+    tickets_burst: Count = setting(20, "The same, at once.", "calls")
+    receipts_per_minute: Rate = setting(300.0, "Receipts of one user over HTTP.", "1/min")
+    receipts_burst: Count = setting(100, "The same, at once.", "calls")
+    strangers_per_minute: Rate = setting(
+        300.0, "Calls without a valid token from one IPv4 address or IPv6 /64, on each node.", "1/min"
+    )
+    strangers_burst: Count = setting(100, "The same, at once.", "calls")
+    factors: Annotated[str, AfterValidator(_checked_factors)] = setting(
+        "",
+        "Users with other limits, as `USER=FACTOR,USER=FACTOR`: `importer=20` raises all limits of the user `importer`"
+        " twentyfold, 0 turns them off, and the user `*` stands for all who are not named.",
+    )
 
 
 class Gateway(BaseModel):
@@ -122,7 +166,8 @@ class Gateway(BaseModel):
         "s",
     )
     trusted_proxies: str = setting(
-        "127.0.0.1,::1", "Addresses or networks, separated by commas, whose `X-Forwarded-For` names the client."
+        "127.0.0.1,::1",
+        "Addresses or networks, separated by commas, whose `X-Forwarded-For` names the client.",
     )
     max_connections: Count = setting(20_000, "Connections of the node.", "connections")
     connections_per_user: Count = setting(50, "Connections of one user.", "connections")

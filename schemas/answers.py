@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from schemas.fields import CodeText, Count, RoleText, Seq, StatusText, Time, UserId, Uuid
+from schemas.fields import ActionText, CodeText, Count, RoleText, Seq, StatusText, Time, UserId, Uuid
 from schemas.messages import Message
 
 
@@ -140,6 +140,22 @@ class TicketIssued(Struct, frozen=True, kw_only=True, rename="camel"):
 
     ticket: str
     expires_at: Time
+
+
+class Budget(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the caller may do of one kind. All but `action` and `resetSeconds` are null when it has no limit."""
+
+    action: ActionText
+    limit: Annotated[Count | None, Meta(description="calls at once, when nothing was taken for a while")]
+    per_minute: Annotated[float | None, Meta(description="calls that come back")]
+    remaining: Annotated[Count | None, Meta(description="calls that are left now")]
+    reset_seconds: Annotated[Count, Meta(description="until all are back, if nothing is taken meanwhile")]
+
+
+class BudgetList(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The caller's budgets."""
+
+    limits: tuple[Budget, ...]
 
 
 class FieldError(Struct, frozen=True, kw_only=True, rename="camel"):

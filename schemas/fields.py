@@ -41,6 +41,11 @@ _TIME_PATTERN = (
 MessageType: TypeAlias = Literal["text", "image", "video", "audio", "file"]
 StatusName: TypeAlias = Literal["pending", "sent", "delivered", "read"]
 Role: TypeAlias = Literal["owner", "member"]
+Action: TypeAlias = Literal[
+    "messages", "requests", "conversations", "members", "uploads", "search", "tickets", "receipts"
+]
+ACTIONS: tuple[Action, ...] = get_args(Action)
+"""Budgets of a user, each with a rate of its own."""
 ErrorCode: TypeAlias = Literal[
     "unauthenticated",
     "forbidden",
@@ -90,6 +95,7 @@ StatusText: TypeAlias = Annotated[str, _kind(*get_args(StatusName))]
 RoleText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(Role))})]
 ChangeText: TypeAlias = Annotated[str, _kind("created", "member_added", "member_removed")]
 CodeText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(ErrorCode))})]
+ActionText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(Action))})]
 RecordText: TypeAlias = Annotated[str, Meta(max_length=MAX_RECORD_TEXT)]
 RecordWords: TypeAlias = Annotated[str, Meta(max_length=MAX_RECORD_WORDS)]
 

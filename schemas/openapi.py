@@ -10,7 +10,7 @@ from msgspec import Struct
 from schemas.answers import Problem
 from schemas.json_schema import Schema, components, inline
 from schemas.operations import PROBLEM, Header, Operation, Reply
-from schemas.routes import ALWAYS, OPERATIONS, PATH_PARAMETERS
+from schemas.routes import ALWAYS, OPERATIONS, PATH_PARAMETERS, RATE_FIELDS
 
 VERSION = "1"
 _TEMPLATE = "#/components/schemas/{name}"
@@ -21,10 +21,11 @@ _TAGS = {
     "search": "Search",
     "notifications": "Notifications of the caller",
     "analytics": "Counts of messages",
+    "limits": "Budgets of the caller",
     "tickets": "Tickets that open a WebSocket",
     "media": "Uploads by tus 1.0, and files",
 }
-_PROBLEM_HEADERS = {
+_PROBLEM_HEADERS: dict[int, Schema] = {
     401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
     429: {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}},
     503: {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}},
@@ -129,7 +130,7 @@ def _reply(reply: Reply) -> Schema:
         content["application/json"] = {"schema": _ref(reply.body)}
     return {
         "description": reply.doc,
-        **({"headers": {header.name: _header(header) for header in reply.headers}} if reply.headers else {}),
+        "headers": {header.name: _header(header) for header in (*reply.headers, *RATE_FIELDS)},
         **({"content": content} if content else {}),
     }
 
@@ -141,7 +142,7 @@ def _header(header: Header) -> Schema:
 def _problem(status: int) -> Schema:
     return {
         "description": HTTPStatus(status).phrase,
-        **({"headers": _PROBLEM_HEADERS[status]} if status in _PROBLEM_HEADERS else {}),
+        "headers": {**_PROBLEM_HEADERS.get(status, {}), **{field.name: _header(field) for field in RATE_FIELDS}},
         "content": {PROBLEM: {"schema": _ref(Problem)}},
     }
 

@@ -8,6 +8,8 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from schemas.fields import Action
+
 Method: TypeAlias = Literal["GET", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 
 JSON = "application/json"
@@ -50,6 +52,7 @@ class Operation:
     headers: tuple[Header, ...] = ()
     replies: Mapping[int, Reply]
     problems: tuple[int, ...] = ()
-    rate: Literal["requests", "messages"] = "requests"
+    rate: Action = "requests"
+    """The budget that a call takes from."""
     raw: bool = False
     """The endpoint reads and answers HTTP itself; its body is bytes."""

@@ -31,6 +31,11 @@ _SPOKEN = (
     Header("Tus-Max-Size", int, "the most bytes of a file", required=True),
 )
 _OFFSET = Header("Upload-Offset", int, "bytes that have arrived", required=True)
+RATE_FIELDS = (
+    Header("RateLimit-Policy", str, "the size of each budget that the call took from: `q` calls in `w` seconds"),
+    Header("RateLimit", str, "what is left of it: `r` calls; all are back after `t` seconds"),
+)
+"""Header fields of every answer to a caller with a valid token, unless the limit is off."""
 _NO_CONTENT = Reply("done")
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -43,6 +48,7 @@ OPERATIONS: tuple[Operation, ...] = (
         body=calls.NewConversation,
         replies={201: Reply("created", answers.ConversationCreated, headers=(_LOCATION,))},
         problems=(409, *_BODY),
+        rate="conversations",
     ),
     Operation(
         id="listConversations",
@@ -72,6 +78,7 @@ OPERATIONS: tuple[Operation, ...] = (
         body=calls.NewMember,
         replies={204: _NO_CONTENT},
         problems=(403, 404, 409, *_BODY),
+        rate="members",
     ),
     Operation(
         id="removeMember",
@@ -81,6 +88,7 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="conversations",
         replies={204: _NO_CONTENT},
         problems=(403, 404, 409, 422),
+        rate="members",
     ),
     Operation(
         id="sendMessage",
@@ -134,6 +142,7 @@ OPERATIONS: tuple[Operation, ...] = (
         body=calls.NewReceipt,
         replies={204: _NO_CONTENT},
         problems=(404, *_BODY),
+        rate="receipts",
     ),
     Operation(
         id="searchMessages",
@@ -144,6 +153,7 @@ OPERATIONS: tuple[Operation, ...] = (
         query=calls.SearchQuery,
         replies={200: Reply("a page", answers.SearchPage)},
         problems=(422,),
+        rate="search",
     ),
     Operation(
         id="listNotifications",
@@ -184,6 +194,15 @@ OPERATIONS: tuple[Operation, ...] = (
         headers=(Header("Origin", str, "the page that will connect"),),
         replies={201: Reply("the ticket", answers.TicketIssued)},
         problems=(422,),
+        rate="tickets",
+    ),
+    Operation(
+        id="getLimits",
+        method="GET",
+        path="/limits",
+        summary="Read what is left of each of the caller's budgets.",
+        tag="limits",
+        replies={200: Reply("the budgets", answers.BudgetList)},
     ),
     Operation(
         id="describeUploads",
@@ -211,6 +230,7 @@ OPERATIONS: tuple[Operation, ...] = (
         },
         problems=(400, 412, 413, 507),
         raw=True,
+        rate="uploads",
     ),
     # Before GET: HEAD belongs to the upload, it tells how far it has come.
     Operation(

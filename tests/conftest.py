@@ -44,6 +44,7 @@ def stack() -> Iterator[RunningStack]:
         command = [sys.executable, "-m", "cli.main", "up", "--data", str(data), "--with-parent", "--json"]
         with (data / "up.log").open("wb") as log:
             env = {**os.environ, "MILLRACE_LOG_LEVEL": "debug"}  # what no log may hold is in none of these
+            env["MILLRACE_LIMITS__FACTORS"] = "*=10"  # a test is faster than a person
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=env)
         try:
             assert process.stdout is not None

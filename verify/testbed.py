@@ -23,6 +23,8 @@ from verify.fault_proxy import FaultProxy, open_proxy
 EDGES = ("postgres", "valkey", "kafka")
 CLUSTER_EDGES = ("postgres", "kafka-1", "kafka-2", "kafka-3")
 _END_S = 90.0
+_LIMITS = {"MILLRACE_LIMITS__FACTORS": "*=10"}
+"""Users of a workload send more than people do."""
 
 
 @dataclass(slots=True)
@@ -80,7 +82,7 @@ async def _start(testbed: Testbed, cluster: bool, environment: Mapping[str, str]
             *(["--cluster"] if cluster else []),
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
-            env={**os.environ, **environment},
+            env={**_LIMITS, **os.environ, **environment},
             start_new_session=True,
         )
     assert testbed.process.stdout is not None

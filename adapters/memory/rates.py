@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from domain.errors import RateLimited
-
-_WINDOW_S = 60.0
+from domain.rates import Bucket, Limit, Standing
+from schemas.fields import Action
 
 
 @dataclass(slots=True)
 class MemoryRates:
-    """Rates over a window of a minute, by a clock that can be set."""
+    """Token buckets by a clock that can be set. Nodes that share this have their buckets in common."""
 
     clock: Callable[[], float] = time.monotonic
-    hits: defaultdict[tuple[str, str], deque[float]] = field(default_factory=lambda: defaultdict(deque))
+    buckets: dict[tuple[Action, str], Bucket] = field(default_factory=dict)
 
-    async def hit(self, what: str, who: str, per_minute: int) -> None:
-        if per_minute <= 0:
-            return
-        times, now = self.hits[what, who], self.clock()
-        while times and times[0] <= now - _WINDOW_S:
-            times.popleft()
-        if len(times) >= per_minute:
-            raise RateLimited(f"more than {per_minute} a minute; slow down", times[0] + _WINDOW_S - now)
-        times.append(now)
+    async def take(self, action: Action, user_id: str, limit: Limit, cost: float = 1.0) -> Standing:
+        if limit.is_off:
+            return Standing(action, limit, 0.0)
+        bucket, now = self.buckets.setdefault((action, user_id), Bucket(limit)), self.clock()
+        wait_s = 0.0 if bucket.take(cost, now) else bucket.wait_s(cost, now)
+        return Standing(action, limit, max(0.0, bucket.refill(now)), wait_s)
+
+    async def look(self, action: Action, user_id: str, limit: Limit) -> Standing:
+        bucket = self.buckets.get((action, user_id), Bucket(limit))
+        return Standing(action, limit, max(0.0, bucket.refill(self.clock())))

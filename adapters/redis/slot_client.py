@@ -32,7 +32,7 @@ _ATTEMPTS = 2
 _NEVER = float("-inf")
 
 Command: TypeAlias = tuple[str, str, *tuple[Any, ...]]
-"""(name, key, arguments …)."""
+"""(name, key, arguments …), or ("EVAL", script, 1, key, arguments …)."""
 
 
 def tagged(name: str) -> str:
@@ -165,7 +165,7 @@ class SlotClient:
         await self._ensure_owners()
         groups: defaultdict[Address | None, list[int]] = defaultdict(list)
         for n in todo:
-            groups[self.owner(commands[n][1])].append(n)
+            groups[self.owner(_key_of(commands[n]))].append(n)
         return groups
 
     async def _pipeline(self, address: Address | None, commands: Sequence[Command]) -> list[Any] | BaseException:
@@ -230,6 +230,10 @@ class SlotClient:
             pipelined.connection.close()
         for client in self._clients.values():
             await client.aclose()
+
+
+def _key_of(command: Command) -> str:
+    return str(command[3]) if command[0] == "EVAL" else command[1]
 
 
 def _retrieve_failure(opening: asyncio.Task[PipelinedConnection]) -> None:

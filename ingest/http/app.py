@@ -16,6 +16,7 @@ from domain.errors import MillraceError
 from domain.history import History
 from domain.messages import Messages
 from domain.notifications import Inbox
+from domain.rates import Budgets, Rates
 from domain.receipts import Receipts
 from domain.search import Search
 from domain.tickets import Tickets
@@ -24,11 +25,13 @@ from ingest.http.analytics import AnalyticsEndpoints
 from ingest.http.auth import CallerAuth
 from ingest.http.concurrency import CallSlots
 from ingest.http.conversations import ConversationEndpoints
+from ingest.http.limits import LimitEndpoints
 from ingest.http.media import MediaEndpoints
 from ingest.http.messages import MessageEndpoints
 from ingest.http.middleware import Deadline, DeclaredLength
 from ingest.http.notifications import NotificationEndpoints
 from ingest.http.problems import on_bug, on_error, on_gone, on_http_exception
+from ingest.http.rate_fields import RateFields
 from ingest.http.receipts import ReceiptEndpoints
 from ingest.http.routing import Endpoints, routes
 from ingest.http.search import SearchEndpoints
@@ -51,6 +54,8 @@ class Dependencies:
     inbox: Inbox
     counts: MinuteCounts
     tickets: Tickets
+    rates: Rates
+    budgets: Budgets
     media: MediaEndpoints
 
     def endpoints(self) -> Endpoints:
@@ -63,6 +68,7 @@ class Dependencies:
             **NotificationEndpoints(self.inbox).endpoints(),
             **AnalyticsEndpoints(self.history, self.counts).endpoints(),
             **TicketEndpoints(self.tickets).endpoints(),
+            **LimitEndpoints(self.rates, self.budgets).endpoints(),
             **self.media.endpoints(),
         }
 
@@ -71,7 +77,7 @@ def create_app(auth: CallerAuth, slots: CallSlots, endpoints: Endpoints) -> Star
     """Return the public HTTP application with these endpoints."""
     app = Starlette(
         routes=routes(auth, slots, endpoints),
-        middleware=[Middleware(Deadline), Middleware(DeclaredLength, unlimited=_UPLOADS)],
+        middleware=[Middleware(RateFields), Middleware(Deadline), Middleware(DeclaredLength, unlimited=_UPLOADS)],
         exception_handlers={
             MillraceError: on_error,
             HTTPException: on_http_exception,

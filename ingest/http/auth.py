@@ -1,32 +1,74 @@
-"""Authentication and rates: who calls, and how often."""
+"""Authentication and budgets: who calls, and how much is left to them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
+from starlette.types import Scope
 
-from domain.errors import Unauthenticated
+from domain.errors import RateLimited, Unauthenticated
 from domain.identity import Identity, Verify
-from domain.rates import Rates
+from domain.rates import UNLIMITED, Bucket, Budgets, Limit, Rates
+from ingest.http.rate_fields import note
+from runtime.addresses import key, parsed
+from schemas.fields import Action
+
+_ADDRESSES = 10_000
+
+
+@dataclass(slots=True)
+class Strangers:
+    """Bounds callers without a valid token, by their address; counted by each node for itself.
+
+    A valid token passes whatever others have sent from the same address, since a company has one address.
+    """
+
+    limit: Limit = UNLIMITED
+    clock: Callable[[], float] = time.monotonic
+    _buckets: dict[str, Bucket] = field(default_factory=dict)
+    _prune_at: int = _ADDRESSES
+
+    def count(self, request: Request) -> None:
+        """Count a caller without a valid token. Raises RateLimited."""
+        now = self.clock()
+        if len(self._buckets) >= self._prune_at:
+            self._buckets = {address: bucket for address, bucket in self._buckets.items() if not bucket.is_full(now)}
+            self._prune_at = max(_ADDRESSES, 2 * len(self._buckets))
+        address = parsed(request.client.host) if request.client is not None else None
+        bucket = self._buckets.setdefault("" if address is None else key(address), Bucket(self.limit))
+        if not bucket.take(1.0, now):
+            raise RateLimited("too many calls without a valid token from this address", bucket.wait_s(1.0, now))
 
 
 @dataclass(frozen=True, slots=True)
 class CallerAuth:
-    """Finds the caller of a request by its token, and counts the call. Limits are per user and minute."""
+    """Finds the caller of a request by its token, and takes the call from the caller's budget."""
 
     verify: Verify
     rates: Rates
-    messages_per_minute: int
-    requests_per_minute: int
+    budgets: Budgets
+    strangers: Strangers = field(default_factory=Strangers)
 
-    async def caller(self, request: Request, rate: Literal["requests", "messages"]) -> Identity:
+    async def caller(self, request: Request, action: Action) -> Identity:
         """Return the identity of the token. Raises Unauthenticated, RateLimited, Unavailable."""
-        identity = await self.verify(_bearer(request))
-        limit = self.messages_per_minute if rate == "messages" else self.requests_per_minute
-        await self.rates.hit(rate, identity.user_id, limit)
+        try:
+            identity = await self.verify(_bearer(request))
+        except Unauthenticated:
+            self.strangers.count(request)
+            raise
+        await self.charge(request.scope, identity.user_id, action)
         return identity
+
+    async def charge(self, scope: Scope, user_id: str, action: Action, cost: float = 1.0) -> None:
+        """Take tokens from a budget of the user, and note what is left for the answer's fields. Raises RateLimited."""
+        standing = await self.rates.take(action, user_id, self.budgets.of(user_id, action), cost)
+        note(scope, standing)
+        if standing.wait_s > 0:
+            per_minute = standing.limit.per_s * 60
+            raise RateLimited(f"more than {per_minute:g} {action} a minute; slow down", standing.wait_s)
 
 
 def _bearer(request: Request) -> str:

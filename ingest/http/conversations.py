@@ -41,6 +41,7 @@ class ConversationEndpoints:
 
     async def create(self, call: Call[None, NewConversation]) -> Answer[ConversationCreated]:
         title = None if call.body.title is None else clean(call.body.title, "$.title")
+        await call.charge("members", len(call.body.members))
         conversation_id = call.body.conversation_id or new_id()
         await self.conversations.create(conversation_id, title, call.user, call.body.members)
         self.changed(conversation_id)

@@ -11,6 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from domain.errors import Invalid, MillraceError, OutcomeUnknown, RateLimited, Unauthenticated, Unavailable
+from ingest.http.rate_fields import fields
+from runtime.metrics import REFUSED_REQUESTS
 from runtime.problems import HEADERS, problem_body
 from schemas.answers import FieldError
 from schemas.operations import PROBLEM
@@ -60,6 +62,7 @@ def _answer(
     *,
     unknown: bool = False,
 ) -> Response:
+    REFUSED_REQUESTS.labels(code).inc()
     body = problem_body(status, code, detail, errors, unknown=unknown)
     return Response(body, status, {**HEADERS, **headers}, media_type=PROBLEM)
 
@@ -84,4 +87,5 @@ async def on_gone(_: Request, __: Exception) -> Response:
 async def on_bug(request: Request, exc: Exception) -> Response:
     """Answer anything else, which is our fault, without its cause; the log has its type and place."""
     _log.error("request_failed", path=request.scope["path"], reason=type(exc).__name__, exc_info=exc)
-    return problem(500, "internal", "an unexpected error; it has been logged")
+    # Answered outside all middleware, so the fields are added here.
+    return problem(500, "internal", "an unexpected error; it has been logged", fields(request.scope))

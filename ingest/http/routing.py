@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from domain.identity import Identity
 from ingest.http.auth import CallerAuth
 from ingest.http.concurrency import CallSlots, kind_of
 from ingest.http.params import parse, parse_query, read_body
+from schemas.fields import Action
 from schemas.operations import JSON, Operation
 from schemas.routes import OPERATIONS
 
@@ -34,6 +36,8 @@ class Call(Generic[Q, B]):
     headers: Headers
     query: Q
     body: B
+    charge: Callable[[Action, float], Awaitable[None]]
+    """Takes tokens from another budget of the caller, for what the body costs. Raises RateLimited."""
 
     @property
     def user(self) -> str:
@@ -71,11 +75,11 @@ def routes(auth: CallerAuth, slots: CallSlots, endpoints: Endpoints) -> list[Rou
 
 
 def _route(auth: CallerAuth, slots: CallSlots, operation: Operation, endpoint: Any) -> Route:
-    raw: RawEndpoint = endpoint if operation.raw else _answering(operation, endpoint)
+    raw: RawEndpoint = endpoint if operation.raw else _answering(auth, operation, endpoint)
     return Route(operation.path, _Handler(auth, slots, operation, raw), methods=[operation.method], name=operation.id)
 
 
-def _answering(operation: Operation, endpoint: Endpoint) -> RawEndpoint:
+def _answering(auth: CallerAuth, operation: Operation, endpoint: Endpoint) -> RawEndpoint:
     """Return the endpoint with the request read for it, and its answer written."""
     query, body = operation.query, operation.body
 
@@ -87,6 +91,7 @@ def _answering(operation: Operation, endpoint: Endpoint) -> RawEndpoint:
             headers=request.headers,
             query=None if query is None else parse_query(query, request.query_params),
             body=None if body is None else parse(body, await read_body(request)),
+            charge=partial(auth.charge, request.scope, identity.user_id),
         )
         answer = await endpoint(call)
         response = answer if isinstance(answer, Response) else _response(answer)

@@ -10,17 +10,14 @@ from contextlib import AsyncExitStack
 import pytest
 import uvloop
 
-from adapters.memory.rates import MemoryRates
 from adapters.memory.redis import MemoryBus
 from adapters.redis.client import connect, target
 from adapters.redis.publisher import open_fanout
-from adapters.redis.rates import open_rate_limiter
 from adapters.redis.registry import open_registry
 from adapters.redis.subscriptions import open_subscriptions
-from domain.errors import RateLimited, Unavailable
+from domain.errors import Unavailable
 from domain.presence import Entry
 from domain.pubsub import Fanout, Hint
-from domain.rates import Rates
 from schemas.ids import new_id
 from tests.contract.conftest import Node, listen, real_url
 
@@ -161,28 +158,6 @@ async def test_a_server_that_takes_connections_and_says_nothing_holds_nobody_up_
                     await registry.connected(["later"])
     finally:
         silent.close()
-
-
-@pytest.fixture(params=["memory", "valkey", "cluster", *NOBODY])
-async def rates(request: pytest.FixtureRequest) -> AsyncIterator[Rates]:
-    if request.param == "memory":
-        yield MemoryRates()
-        return
-    async with open_rate_limiter(request.param if request.param in NOBODY else real_url(request)) as opened:
-        yield opened
-
-
-async def test_a_rate_holds_with_redis_and_without(rates: Rates):
-    async with asyncio.timeout(10):
-        user = new_id()
-        for _ in range(3):
-            await rates.hit("messages", user, 3)
-        with pytest.raises(RateLimited) as caught:
-            await rates.hit("messages", user, 3)
-        assert 0 < caught.value.retry_after_s <= 60
-        await rates.hit("messages", new_id(), 3)
-        await rates.hit("other", user, 3)
-        await rates.hit("other", user, 0)
 
 
 def test_a_connection_that_dies_under_a_question_is_an_outage_under_uvloop_too(redis_url: str):

@@ -33,13 +33,15 @@ from adapters.memory.notifications import MemoryInbox
 from adapters.memory.rates import MemoryRates
 from adapters.memory.search import MemorySearch
 from adapters.memory.tables import Tables
+from domain.rates import Budgets, Limit
 from domain.revocations import RevokedTokens
 from ingest.accept import Accept
 from ingest.http.app import Dependencies, create_app
-from ingest.http.auth import CallerAuth
+from ingest.http.auth import CallerAuth, Strangers
 from ingest.http.concurrency import CallSlots
 from ingest.http.media import MediaEndpoints
 from schemas.export import FOLDER
+from schemas.fields import ACTIONS, Action
 from schemas.routes import BY_ID
 from tests import make
 
@@ -93,7 +95,14 @@ class Api:
 
 
 @asynccontextmanager
-async def open_api(folder: Path, *, requests: int = 0, messages: int = 0, **instead: Any) -> AsyncIterator[Api]:
+async def open_api(
+    folder: Path,
+    *,
+    limits: Mapping[Action, Limit] | None = None,
+    factors: Mapping[str, float] | None = None,
+    strangers: Strangers | None = None,
+    **instead: Any,
+) -> AsyncIterator[Api]:
     """The API with alice, bob and carol in ROOM. ``instead`` replaces dependencies, or ``verify``."""
     tables = Tables()
     await MemoryConversations(tables).create(make.ROOM, "Room", "alice", ["bob", "carol"])
@@ -102,6 +111,7 @@ async def open_api(folder: Path, *, requests: int = 0, messages: int = 0, **inst
     changed: list[str] = []
     slots = CallSlots(instead.pop("calls_per_user", 0), instead.pop("messages_per_user", 0))
     verify = instead.pop("verify", Verifier(Secret(SECRET), "millrace", "millrace", RevokedTokens()).verify)
+    budgets = Budgets({**dict.fromkeys(ACTIONS, Limit(0.0, 0.0)), **(limits or {})}, factors or {})
     usual = {
         "accept": Accept(intake, lambda drafts: changed.extend(draft.conversation_id for draft in drafts)),
         "changed": changed.append,
@@ -113,10 +123,12 @@ async def open_api(folder: Path, *, requests: int = 0, messages: int = 0, **inst
         "inbox": MemoryInbox(notifications),
         "counts": MemoryMinuteCounts(counts),
         "tickets": MemoryTickets(),
+        "rates": rates,
+        "budgets": budgets,
         "media": MediaEndpoints(media, blobs, folder),
     }
     dependencies = Dependencies(**{**usual, **instead})
-    app = create_app(CallerAuth(verify, rates, messages, requests), slots, dependencies.endpoints())
+    app = create_app(CallerAuth(verify, rates, budgets, strangers or Strangers()), slots, dependencies.endpoints())
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://api") as http:
         yield Api(

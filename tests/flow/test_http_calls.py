@@ -14,6 +14,7 @@ from domain.media import MediaInfo
 from domain.notifications import NotificationDraft
 from domain.watermarks import Watermark
 from schemas.clock import now
+from schemas.fields import ACTIONS
 from schemas.ids import is_uuid, new_id
 from schemas.routes import OPERATIONS
 from tests import make
@@ -225,6 +226,12 @@ async def test_a_file_is_uploaded_in_parts_attached_and_read_by_members(api):
     small = await api.call("getThumbnail", 200, user="bob", path={"id": media_id})
     assert (small.content, small.headers["content-type"]) == (b"small", "image/webp")
     await api.problem("getThumbnail", 404, user="eve", path={"id": media_id})
+
+
+async def test_the_budgets_of_a_caller_are_read(api):
+    budgets = (await api.call("getLimits", 200)).json()["limits"]
+    assert {budget["action"] for budget in budgets} == set(ACTIONS)
+    assert {budget["limit"] for budget in budgets} == {None}
 
 
 async def test_an_upload_belongs_to_who_began_it(api):

@@ -49,19 +49,6 @@ async def test_a_call_without_a_token_that_holds_is_refused(api, operation):
 
 
 @ALL
-async def test_a_call_beyond_the_rate_is_refused_until_the_minute_is_over(tmp_path, operation):
-    async with open_api(tmp_path, requests=3, messages=2) as api:
-        for _ in range(2 if operation.rate == "messages" else 3):
-            await api.rates.hit(operation.rate, "alice", 9)
-        answer = await api.call(operation.id, 429)
-        assert 0 < int(answer.headers["retry-after"]) <= 60
-        assert code(operation, answer) in ("rate_limited", "")
-        other = "requests" if operation.rate == "messages" else "messages"
-        assert (other, "alice") not in api.rates.hits
-        await api.call("getConversation", 200, user="bob")
-
-
-@ALL
 async def test_a_call_whose_token_cannot_be_checked_now_may_be_repeated(tmp_path, operation):
     async def verify(_: str) -> Identity:
         raise Unavailable("the issuer does not answer; try again")

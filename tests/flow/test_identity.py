@@ -23,6 +23,8 @@ from adapters.auth.jwks import FetchedKeys
 from adapters.auth.keys import Secret
 from adapters.memory.history import MemoryHistory
 from adapters.memory.intake import MemoryConversations
+from adapters.memory.rates import MemoryRates
+from domain.rates import Budgets, Limit
 from domain.revocations import RevokedTokens
 from gateway import channels
 from ingest.http.app import create_app
@@ -35,11 +37,6 @@ from tests.flow.conftest import Client, World, open_world
 from tests.issuers import SECRET, Issuer, attacks, open_key_server
 
 HS, RS, ES = Issuer(), Issuer("RS256", "k1"), Issuer("ES256", "k1")
-
-
-class NoRates:
-    async def hit(self, what: str, who: str, per_minute: int) -> None:
-        """Any rate will do."""
 
 
 @dataclass
@@ -77,7 +74,7 @@ class Doors:
 @asynccontextmanager
 async def open_doors(verifier: Verifier) -> AsyncIterator[Doors]:
     async with open_world(verifier) as world:
-        auth = CallerAuth(verifier.verify, NoRates(), 0, 0)
+        auth = CallerAuth(verifier.verify, MemoryRates(), Budgets({"tickets": Limit(0.0, 0.0)}))
         app = httpx2.ASGITransport(create_app(auth, CallSlots(), TicketEndpoints(world.tickets).endpoints()))
         async with httpx2.AsyncClient(transport=app, base_url="http://ingest") as client:
             yield Doors(world, client)

@@ -97,6 +97,7 @@ CALLS: dict[str, Callable[[HttpClient], Awaitable[Any]]] = {
     "getMessage": lambda http: http.message(make.ROOM),
     "listReceipts": lambda http: http.message_receipts(make.ROOM),
     "search": lambda http: http.search("mill", conversation_id=make.ROOM, limit=3, cursor="1"),
+    "getLimits": lambda http: http.limits(),
     "listNotifications": lambda http: http.notifications(unseen=True, limit=3, cursor=make.ROOM),
     "markNotificationsSeen": lambda http: http.mark_notifications_seen(make.ROOM),
     "getAnalytics": lambda http: http.analytics(make.ROOM, start=make.AT, end=make.AT, limit=5),

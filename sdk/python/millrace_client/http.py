@@ -15,6 +15,8 @@ from millrace_client.ids import new_id
 from millrace_client.retries import Answer, RetryingTransport, open_http
 from millrace_client.tokens import Token, TokenSource
 from millrace_client.types import (
+    Budget,
+    BudgetList,
     ConversationAnalytics,
     ConversationDetails,
     ConversationPage,
@@ -173,6 +175,10 @@ class HttpClient:
         return (await self._get(f"/conversations/{_part(conversation_id)}/analytics", query)).as_type(
             ConversationAnalytics
         )
+
+    async def limits(self) -> tuple[Budget, ...]:
+        """Return what is left of each budget of the user."""
+        return (await self._get("/limits")).as_type(BudgetList).limits
 
     async def ticket(self) -> TicketIssued:
         """Return a ticket that opens one WebSocket."""

@@ -149,6 +149,22 @@ class TicketIssued(Struct, frozen=True, rename="camel"):
     expires_at: str
 
 
+class Budget(Struct, frozen=True, rename="camel"):
+    """What the user may do of one kind: ``limit`` calls at once, of which ``per_minute`` come back. None: no limit."""
+
+    action: str
+    limit: int | None = None
+    per_minute: float | None = None
+    remaining: int | None = None
+    reset_seconds: int = 0
+
+
+class BudgetList(Struct, frozen=True):
+    """The budgets of the user."""
+
+    limits: tuple[Budget, ...]
+
+
 class MinuteMessages(Struct, frozen=True):
     """Number of messages of a minute."""
 
