@@ -15,12 +15,12 @@ from schemas.messages import Message
 
 _SQL = load("search")
 _WORD = re.compile(r"\w+")
-_COSTS = {"read": 50_000, "ranked": 1000, "scanned": 10_000, "compared": 200_000}
+_COSTS = {"read": 50_000, "ranked": 1000, "scanned": 5000, "compared": 200_000}
 """Bounds of the work for one search.
 
 ``read``: messages of the caller's shortest conversations, which are read without the index of words; ``ranked``: the
-newest hits, of which the best come first; ``scanned``: the newest documents that are looked through when no words are
-found, and of these ``compared``: the characters whose trigrams are compared.
+newest hits, of which the best come first; ``scanned``: the newest documents that are looked through for parts of words,
+and of these ``compared``: the characters whose trigrams are compared when no words are found.
 """
 
 

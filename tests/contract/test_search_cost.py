@@ -151,3 +151,22 @@ async def test_pages_beyond_the_hits_of_words_are_empty(pool: Pool):
     hits = await PostgresSearch(pool).search("newcomer", Query(text="meeting"), limit=50, offset=0)
     assert hits
     assert await PostgresSearch(pool).search("newcomer", Query(text="meeting"), limit=50, offset=len(hits)) == []
+
+
+@pytest.mark.parametrize("text", ["eeting", "MÉÉTING"])
+async def test_parts_of_words_and_letters_with_accents_find_what_the_words_find(pool: Pool, text: str):
+    async def ids(asked: str) -> set[str]:
+        hits = await PostgresSearch(pool).search("newcomer", Query(text=asked), limit=50, offset=0)
+        return {hit.message.message_id for hit in hits}
+
+    assert len(await ids("meeting")) > 10
+    assert await ids(text) == await ids("meeting")
+
+
+async def test_words_come_before_parts_of_words(pool: Pool):
+    search = PostgresSearch(pool)
+    hits = await search.search("newcomer", Query(text="the"), limit=50, offset=0)
+    is_word = ["the" in hit.message.content.split() for hit in hits]
+    assert is_word == sorted(is_word, reverse=True)
+    hits = await search.search("newcomer", Query(text="or"), limit=50, offset=0)
+    assert hits, "report and tomorrow have it within"

@@ -17,8 +17,8 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off
 -- name: search
 -- Every part starts from the caller's conversations, each of which is looked up by itself (OFFSET 0 keeps the planner
 -- from joining the other way round), so a search reads nothing that others have said elsewhere.
--- Words with prefixes first. Only when none is found: trigrams, for typing errors, and parts of words, for languages
--- without spaces, in the newest documents.
+-- Words with prefixes come first. Then parts of words, for languages without spaces, and only when no words are found
+-- trigrams, for typing errors: both in the newest documents.
 WITH mine AS MATERIALIZED (
     SELECT c.conversation_id, c.last_at,
            sum(c.last_seq) OVER (ORDER BY c.last_seq, c.conversation_id) <= %(read)s AS is_read
@@ -32,10 +32,11 @@ WITH mine AS MATERIALIZED (
         -- with it. So short conversations are read whole; the index is for the longest ones of a caller who has much.
         SELECT * FROM (
             SELECT * FROM search_documents WHERE conversation_id = mine.conversation_id AND is_read OFFSET 0) AS read
-        WHERE words @@ to_tsquery('simple', %(words)s)
+        WHERE words @@ to_tsquery('simple', public.unaccent(%(words)s))
         UNION ALL
         SELECT * FROM search_documents
-        WHERE conversation_id = mine.conversation_id AND NOT is_read AND words @@ to_tsquery('simple', %(words)s)
+        WHERE conversation_id = mine.conversation_id AND NOT is_read
+          AND words @@ to_tsquery('simple', public.unaccent(%(words)s))
         OFFSET 0) AS d
     WHERE (%(sender)s::text IS NULL OR d.sender_id = %(sender)s)
       AND (%(after)s::timestamptz IS NULL OR d.created_at >= %(after)s::timestamptz)
@@ -44,9 +45,9 @@ WITH mine AS MATERIALIZED (
     LIMIT %(ranked)s
 ), newest AS (
     SELECT d.*, sum(length(d.content)) OVER (ROWS UNBOUNDED PRECEDING) <= %(compared)s AS is_compared
-    FROM (SELECT * FROM mine WHERE NOT EXISTS (SELECT FROM with_words) ORDER BY last_at DESC) AS mine
+    FROM (SELECT * FROM mine ORDER BY last_at DESC) AS mine
     CROSS JOIN LATERAL (
-        SELECT message_id, created_at, content FROM search_documents
+        SELECT message_id, created_at, content, words FROM search_documents
         WHERE conversation_id = mine.conversation_id
           AND (%(sender)s::text IS NULL OR sender_id = %(sender)s)
           AND (%(after)s::timestamptz IS NULL OR created_at >= %(after)s::timestamptz)
@@ -55,17 +56,22 @@ WITH mine AS MATERIALIZED (
     LIMIT %(scanned)s
 ), page AS (
     SELECT message_id, created_at, score FROM (
-        SELECT message_id, created_at, ts_rank(words, to_tsquery('simple', %(words)s))::float8 AS score FROM with_words
+        SELECT message_id, created_at,
+               ts_rank(words, to_tsquery('simple', public.unaccent(%(words)s)))::float8 AS score
+        FROM with_words
         UNION ALL
         SELECT message_id, created_at, CASE WHEN is_compared THEN word_similarity(%(q)s, content) ELSE 0 END
-        FROM newest WHERE content ILIKE %(like)s OR (is_compared AND %(q)s <%% content)) AS hits
+                                       * CASE WHEN EXISTS (SELECT FROM with_words) THEN 0.01 ELSE 1 END
+        FROM newest
+        WHERE (content ILIKE %(like)s AND NOT words @@ to_tsquery('simple', public.unaccent(%(words)s)))
+           OR (NOT EXISTS (SELECT FROM with_words) AND is_compared AND %(q)s <%% content)) AS hits
     ORDER BY score DESC, created_at DESC, message_id
     LIMIT %(limit)s OFFSET %(offset)s
 )
 SELECT {message_columns},
        ts_headline('simple', replace(replace(replace(m.content, '&', '&amp;'), '<', '&lt;'), '>', '&gt;'),
-                   to_tsquery('simple', %(words)s), 'StartSel=<mark>, StopSel=</mark>, MaxWords=40, MinWords=15')
-           AS highlight,
+                   to_tsquery('simple', public.unaccent(%(words)s)),
+                   'StartSel=<mark>, StopSel=</mark>, MaxWords=40, MinWords=15') AS highlight,
        page.score
 FROM page JOIN messages m USING (message_id)
 ORDER BY page.score DESC, page.created_at DESC, page.message_id;
