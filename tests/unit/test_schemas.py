@@ -21,6 +21,7 @@ from schemas.topics import BadTopics, load
 from tests import make
 
 TOPICS_DOC = (Path(__file__).parents[2] / "docs" / "topics.md").read_text()
+OTHER = "01900000-0000-7000-8000-0000000000aa"
 TOPICS = {topic.name: topic for topic in load()}
 
 
@@ -86,7 +87,7 @@ def test_bytes_that_are_no_event_are_malformed(raw):
 
 GROWN = (
     {"type": "poll", "status": "archived", "senderId": "auth0|zoe", "content": "x" * 20_000},
-    {"attachments": [new_id()] * 40, "seq": MAX_SEQ, "senderId": "a" * 128, "later": {"deep": [1]}},
+    {"attachments": [OTHER] * 40, "seq": MAX_SEQ, "senderId": "a" * 128, "later": {"deep": [1]}},
 )
 
 
@@ -114,13 +115,13 @@ def test_an_entry_of_an_unknown_kind_passes_and_moves_the_cursor():
 
 
 BAD: dict[str, list[Any]] = {
-    "messageId": ["", "7", new_id().upper(), new_id() + "\n", "{" + new_id() + "}", None, 5],
-    "conversationId": ["staging-42", "\0", "*", new_id()],
+    "messageId": ["", "7", OTHER.upper(), OTHER + "\n", "{" + OTHER + "}", None, 5],
+    "conversationId": ["staging-42", "\0", "*", OTHER],
     "seq": [0, -1, MAX_SEQ + 1, 2**64, 1.5, "1", True, None],
     "senderId": ["", " ", "a b", "a\n", "a\0", "zoë", "x" * 256, None],
     "type": ["", "T", "text ", "x" * 65, None],
     "content": [None, "x" * (MAX_RECORD_TEXT + 1)],
-    "attachments": [None, "x", ["x"], [new_id()] * (MAX_RECORD_LIST + 1)],
+    "attachments": [None, "x", ["x"], [OTHER] * (MAX_RECORD_LIST + 1)],
     "replyTo": ["", "x", 1],
     "createdAt": ["", "now", "2026-13-01T00:00:00.000Z", "2026-01-01T24:00:00.000Z", "2026-01-01T00:00:00.000Z\n"],
     "status": ["", "\x1b[31m", None],
@@ -135,7 +136,7 @@ def test_what_no_release_writes_is_malformed_and_its_value_is_not_told(field, va
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("key", [None, b"", b"\xff", new_id().encode(), make.ROOM.upper().encode() + b" "])
+@pytest.mark.parametrize("key", [None, b"", b"\xff", OTHER.encode(), make.ROOM.upper().encode() + b" "])
 def test_the_key_is_that_of_the_conversation(key):
     with pytest.raises(Malformed, match="key"):
         decode("message.created", key, record(make.created(), producer="t").value)

@@ -26,7 +26,7 @@ async def attempts(monkeypatch: pytest.MonkeyPatch, pids: list[int], seen: Activ
     async def sleep(_: float) -> None:
         pass
 
-    monkeypatch.setattr("adapters.kafka.admin.apply", apply)
+    monkeypatch.setattr("adapters.kafka.topics.apply", apply)
     monkeypatch.setattr("stack.setup.asyncio.sleep", sleep)
     monkeypatch.setattr(setup, "Standstill", partial(Standstill, clock=lambda: now, look=lambda _: seen))
     try:
