@@ -14,14 +14,15 @@ from datetime import datetime
 from typing import TypeAlias
 
 from adapters.kafka.consumer import Received
-from adapters.kafka.reader import KafkaReader, partition_of
+from adapters.kafka.partitions import partition_of
+from adapters.kafka.reader import KafkaReader
 from audit.findings import Report
 from audit.records import seen, set_aside
 from audit.rules import Judge, settle
-from audit.topic_checks import CREATED, TOPICS, Trail, checks
+from audit.topic_checks import TOPICS, Trail, checks
 from audit.topic_checks import trails as trails_of
 from domain.audit import AuditStore, Begins, Span
-from schemas.topics import dead_letter_topic, stages
+from schemas.topics import dead_letter_topic, partition_count, stages
 
 _CLOCKS_MS = 60_000
 """Tolerance for clocks that differ: the first records of the window may be dated so long before it."""
@@ -52,36 +53,47 @@ class Audit:
         begins = await self.reader.begins(topics, int(self.since.timestamp() * 1000) - _CLOCKS_MS)
         committed = await self.committed()
         letters = await self._letters(begins)
-        partitions = len(begins.topics[CREATED])
+        partitions = self._partition_count(begins)
         spans: defaultdict[int, list[Span]] = defaultdict(list)
         for span in await self.store.spans(self.since, self.only):
             spans[partition_of(span.conversation_id.encode(), partitions)].append(span)
-        for number in self._partitions(partitions):
+        for number in self._partitions(partitions, max(len(begins.topics[topic]) for topic in TOPICS)):
             offsets = {stage: committed[stage].get(number, 0) for stage in stages()}
-            await self._partition(number, spans[number], begins, offsets, letters)
+            await self._partition(number, partitions, spans[number], begins, offsets, letters)
         settle(await self.store.loose(self.since, self.grace_s, self.only), self.report)
         return self.report
 
-    def _partitions(self, count: int) -> Sequence[int]:
+    def _partition_count(self, begins: Begins) -> int:
+        """Return the number of partitions that have records; note topics that have more, or fewer."""
+        declared = partition_count()
+        for topic in TOPICS:
+            if (found := len(begins.topics[topic])) != declared:
+                self.report.remarks.append(f"{topic}: {found} partitions, {declared} are declared")
+        return min(declared, *(len(begins.topics[topic]) for topic in TOPICS))
+
+    def _partitions(self, count: int, existing: int) -> Sequence[int]:
+        """Return the partitions to read: also those that must be empty, unless few conversations are audited."""
         if self.only is None:
-            return range(count)
+            return range(existing)
         return sorted({partition_of(id_.encode(), count) for id_ in self.only})
 
     async def _partition(
         self,
         number: int,
+        partitions: int,
         spans: Sequence[Span],
         begins: Begins,
         committed: Mapping[str, int],
         letters: Mapping[str, Collection[str]],
     ) -> None:
         facts = await self.store.facts(spans)
-        first_ms = {topic: begins.of(topic, number).first_ms - _PUBLISHED_WITHIN_MS for topic in TOPICS}
+        at = {topic: begins.of(topic, number) for topic in TOPICS}
+        first_ms = {topic: begin.first_ms - _PUBLISHED_WITHIN_MS if begin else 0.0 for topic, begin in at.items()}
         trails = trails_of(facts, letters, first_ms)
-        offsets = {(topic, number): begins.of(topic, number).offset for topic in TOPICS}
+        offsets = {(topic, number): begin.offset for topic, begin in at.items() if begin}
         async for batch in self.reader.read(offsets):
             for record in batch:
-                self._follow(trails[record.topic], record, len(begins.topics[record.topic]))
+                self._follow(trails[record.topic], record, partitions)
         judge = Judge(
             facts=facts,
             trails=trails,

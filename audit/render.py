@@ -72,6 +72,7 @@ def _place(finding: Finding) -> str:
 def notes(report: Report) -> list[str]:
     """Return lines on what is worth knowing and is no finding."""
     lines = [line for check in report.checks.values() for line in _notes(check)]
+    lines += report.remarks
     for stage, count in report.letters.items():
         lines.append(f"{stage}.dlq: {count} dead letter{_s(count)} in this window")
     return lines

@@ -157,9 +157,10 @@ class Begins:
 
     topics: Mapping[str, Sequence[LogBegin]] = field(default_factory=dict)
 
-    def of(self, topic: str, partition: int) -> LogBegin:
-        """Return the begin of one partition."""
-        return self.topics[topic][partition]
+    def of(self, topic: str, partition: int) -> LogBegin | None:
+        """Return the begin of one partition; None when the topic has fewer."""
+        begins = self.topics[topic]
+        return begins[partition] if partition < len(begins) else None
 
 
 class AuditStore(Protocol):

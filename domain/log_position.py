@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -18,6 +18,8 @@ class Position:
     """Topic/partition → the offset that the next record gets."""
     missing: tuple[str, ...] = ()
     """Topics that are declared and do not exist."""
+    partitions: Mapping[str, int] = field(default_factory=dict)
+    """Topics that are declared → the number of partitions that they have."""
 
 
 class Positions(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import fields
 from functools import partial
@@ -52,7 +52,7 @@ from runtime.http.limits import Connections, HttpLimits
 from runtime.http.server import http_server
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
-from runtime.metrics import ACCEPTED, LOG_LOSSES, OLDEST_UNPUBLISHED, RELAYED, REPUBLISHED
+from runtime.metrics import ACCEPTED, LOG_LOSSES, OLDEST_UNPUBLISHED, PARTITIONS_DIFFER, RELAYED, REPUBLISHED
 from runtime.revocation_watch import Watch
 from runtime.settings import HttpServer, RateLimits, Settings, factors_of
 from runtime.tasks import Tasks
@@ -74,6 +74,12 @@ def _count_loss(loss: Loss) -> None:
     REPUBLISHED.inc(loss.rows)
 
 
+def _show_partitions(declared: Mapping[str, int], differing: Mapping[str, int]) -> None:
+    PARTITIONS_DIFFER.clear()
+    for topic, found in differing.items():
+        PARTITIONS_DIFFER.labels(topic).set(found - declared[topic])
+
+
 @asynccontextmanager
 async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
     """Run a relay while the block runs."""
@@ -82,7 +88,11 @@ async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
         open_log(settings.kafka.bootstrap, client_id="millrace-relay") as log,
         open_positions(settings.kafka.bootstrap, load(), "relay") as positions,
     ):
-        relay = Relay(partial(open_outbox, dsn), log, LossDetector(positions, _count_loss), count=RELAYED.inc)
+        declared = {topic.name: topic.partitions for topic in load()}
+        detector = LossDetector(
+            positions, _count_loss, partitions=declared, on_partitions=partial(_show_partitions, declared)
+        )
+        relay = Relay(partial(open_outbox, dsn), log, detector, count=RELAYED.inc)
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(relay.run()),
@@ -180,8 +190,13 @@ def _bounds(given: HttpServer) -> Connections:
 async def run(settings: Settings) -> None:
     """Serve until told to stop."""
     ready, revoked = False, RevokedTokens()
+    relay: Relay | None = None
+
+    def warnings() -> Sequence[str]:
+        return () if relay is None else relay.loss_detector.warnings
+
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(operator_server(settings.ops, "ingest", lambda: ready))
+        await stack.enter_async_context(operator_server(settings.ops, "ingest", lambda: ready, warnings))
         verifier = await stack.enter_async_context(open_verifier(settings.auth, revoked, wait_s=_WAIT_S))
         pool, messages = [
             await stack.enter_async_context(_open_pool(settings, name, size))

@@ -1,5 +1,8 @@
 """Detection of a log that has lost records: the relay publishes only to the log that took all that was published.
 
+It compares partition counts too. Producers keep to the declared count, so that a count that somebody raised moves no
+conversation; still that is an error of the broker's operator, and reported.
+
 A broker may come back empty, or with less than it acknowledged. What it lost is owed again before anything newer is
 published, so that in the new log, too, the first occurrences of a conversation's events are in seq order.
 
@@ -17,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -45,14 +48,29 @@ def _now() -> float:
 
 @dataclass(slots=True)
 class LossDetector:
-    """Compares the log with its noted position, as seldom as is safe. ``on_loss`` is called with each loss."""
+    """Compares the log with its noted position, as seldom as is safe.
+
+    ``on_loss`` is called with each loss; ``on_partitions`` with the topics that have another number of partitions than
+    ``partitions`` declares, and that number, whenever these change.
+    """
 
     positions: Positions
     on_loss: Callable[[Loss], None] = lambda _: None
     clock: Callable[[], float] = _now
     confirm_s: float = CONFIRM_S
+    partitions: Mapping[str, int] = field(default_factory=dict)
+    on_partitions: Callable[[Mapping[str, int]], None] = lambda _: None
     _proved_at: float = field(default=-math.inf)
     _compared_at: float = field(default=-math.inf)
+    _differing: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return a sentence for each topic whose number of partitions is not the declared one."""
+        return [
+            f"{topic} has {found} partitions, {self.partitions[topic]} are declared"
+            for topic, found in sorted(self._differing.items())
+        ]
 
     def reset(self) -> None:
         """Forget all proofs, since the store or the broker was away."""
@@ -85,6 +103,7 @@ class LossDetector:
         current = await self.positions.read()
         lost = await outbox.compare(current, self._read_again)
         _log.debug("log_compared", cluster_id=current.cluster_id, partitions=len(current.ends), intact=lost is None)
+        self._compare_partitions(current)
         if lost is not None:
             _log.error("log_lost_records", cluster_id=current.cluster_id, reason=lost.what, rows_owed_again=lost.rows)
             self.on_loss(lost)
@@ -92,6 +111,24 @@ class LossDetector:
             await self._restore(outbox, current.missing)
         self._proved_at = self._compared_at = now
         return lost is None
+
+    def _compare_partitions(self, current: Position) -> None:
+        """Report topics with another number of partitions than declared, once for each change."""
+        differing = {
+            topic: found for topic, found in current.partitions.items() if self.partitions.get(topic, found) != found
+        }
+        if differing == self._differing:
+            return
+        for topic, found in differing.items():
+            _log.error(
+                "partitions_differ",
+                topic=topic,
+                partitions=found,
+                declared=self.partitions[topic],
+                reason="somebody changed the number; records stay on the declared partitions",
+            )
+        self._differing = differing
+        self.on_partitions(differing)
 
     async def _read_again(self, noted: Position) -> Position:
         """Return the position once more, for ``compare``.

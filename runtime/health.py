@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -16,20 +16,28 @@ from runtime.http.server import http_server
 from runtime.metrics import registry_of
 from runtime.settings import Listen
 
+WARNING = "warning: "
 _LIMITS = HttpLimits(max_connections=256, connections_per_address=0)
 """Its clients are few, and may share an address: monitoring, load balancers."""
 
 
 @asynccontextmanager
-async def operator_server(listen: Listen, role: str, ready: Callable[[], bool]) -> AsyncIterator[None]:
-    """Serve the operator port of a process with this role while the block runs."""
+async def operator_server(
+    listen: Listen, role: str, ready: Callable[[], bool], warnings: Callable[[], Sequence[str]] = tuple
+) -> AsyncIterator[None]:
+    """Serve the operator port of a process with this role while the block runs.
+
+    ``warnings``: sentences on what is wrong although the process works; each is a line of ``/readyz``.
+    """
     registry = registry_of(role)
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def readyz(_: Request) -> Response:
-        return PlainTextResponse("ready\n") if ready() else PlainTextResponse("not ready\n", 503)
+        is_ready = ready()
+        lines = ["ready" if is_ready else "not ready", *(f"{WARNING}{warning}" for warning in warnings())]
+        return PlainTextResponse("\n".join(lines) + "\n", 200 if is_ready else 503)
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -25,6 +25,11 @@ OLDEST_UNPUBLISHED = Gauge(
 )
 LOG_LOSSES = Counter("millrace_log_losses_total", "Losses of log records that the relay has detected")
 REPUBLISHED = Counter("millrace_republished_events_total", "Outbox rows owed again after a loss of log records")
+PARTITIONS_DIFFER = Gauge(
+    "millrace_topic_undeclared_partitions",
+    "Partitions beyond the declared number, where a topic has another",
+    ["topic"],
+)
 RECORDS = Counter("millrace_stage_records_total", "Records finished", ["stage"])
 DEAD_LETTERS = Counter("millrace_stage_dead_letters_total", "Records set aside as dead letters", ["stage"])
 DROPPED = Counter(

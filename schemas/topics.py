@@ -82,6 +82,18 @@ def stages() -> tuple[str, ...]:
 
 
 @cache
+def partition_count() -> int:
+    """Return the one partition count of all topics, so that a conversation has one partition number everywhere.
+
+    Raises BadTopics.
+    """
+    counts = {topic.partitions for topic in load()}
+    if len(counts) != 1:
+        raise BadTopics(f"all topics must declare the same number of partitions, not {sorted(counts)}")
+    return counts.pop()
+
+
+@cache
 def groups() -> tuple[str, ...]:
     """Return the consumer groups of Millrace itself: the stages, then the other readers. Raises BadTopics."""
     others = {reader: None for topic in load() for reader in topic.readers if reader not in (*stages(), *OUTSIDE)}

@@ -139,9 +139,28 @@ async def answers(port: int, path: str | None = None, host: str = "127.0.0.1") -
             try:
                 if path is None:
                     return True
-                writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+                writer.write(_get(path))
                 return b" 200 " in await reader.readline()
             finally:
                 writer.close()
     except (OSError, TimeoutError):
         return False
+
+
+async def body_of(port: int, path: str) -> str | None:
+    """Return the body with which a process on this machine answers a GET; None when it does not, or not with 200."""
+    try:
+        async with asyncio.timeout(2):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(_get(path))
+                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return None
+    return body.decode(errors="replace") if b" 200 " in head.partition(b"\r\n")[0] else None
+
+
+def _get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()

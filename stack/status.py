@@ -8,8 +8,9 @@ import signal
 import time
 from typing import Any
 
+from runtime.health import WARNING
 from runtime.terminal import print_table, visible
-from stack.child import answers
+from stack.child import answers, body_of
 from stack.errors import OperatorError
 from stack.running import STATE
 from stack.servers.data_dir import DataDir
@@ -25,10 +26,12 @@ async def inspect(folder: DataDir) -> dict[str, Any]:
     if state.get("pid") != holder:
         state = {}  # this supervisor has not written its own yet
     processes = await asyncio.gather(*(_process(p) for p in state.get("processes", [])))
-    up = bool(state.get("ready")) and all(p["state"] == "ready" for p in processes)
+    warnings = sorted({warning for p in processes for warning in p["warnings"]})
+    up = bool(state.get("ready")) and all(p["state"] == "ready" for p in processes) and not warnings
     name = "ready" if up else "degraded" if state.get("ready") else "starting"
     return {
         "state": name,
+        "warnings": warnings,
         "urls": state.get("urls", {}),
         "processes": [*processes, *await asyncio.gather(*(_left_out(p) for p in state.get("leftOut", [])))],
         "dataDir": str(folder.path),
@@ -38,14 +41,17 @@ async def inspect(folder: DataDir) -> dict[str, Any]:
 
 
 async def _process(process: dict[str, Any]) -> dict[str, Any]:
+    warnings: list[str] = []
     if process["pid"] is None and process["kind"] != "given":
         found = "down"
     elif process["opsPort"] is not None:
-        found = "ready" if await answers(process["opsPort"], "/readyz") else "not ready"
+        body = await body_of(process["opsPort"], "/readyz")
+        found = "ready" if body is not None else "not ready"
+        warnings = [line.removeprefix(WARNING) for line in (body or "").splitlines() if line.startswith(WARNING)]
     else:
         listens = await answers(process["port"], host=process.get("host", "127.0.0.1"))
         found = "ready" if listens else "not ready"
-    return {**process, "state": found}
+    return {**process, "state": found, "warnings": warnings}
 
 
 async def _left_out(process: dict[str, Any]) -> dict[str, Any]:
@@ -57,6 +63,8 @@ async def _left_out(process: dict[str, Any]) -> dict[str, Any]:
 def show(found: dict[str, Any]) -> None:
     """Print the state as a table."""
     print(f"{found['state']}  {visible(found['dataDir'])}")
+    for warning in found.get("warnings", ()):
+        print(f"  warning: {visible(warning)}")
     for name, url in found["urls"].items():
         print(f"  {name:5}{visible(url)}")
     if not found["processes"]:

@@ -69,6 +69,7 @@ class KafkaPositions:
             replication=min((len(p["replicas"]) for found in mine.values() for p in found), default=0),
             ends=await self._ends(mine),
             missing=tuple(topic.name for topic in self.topics if topic.name not in existing),
+            partitions={topic.name: len(existing[topic.name]) for topic in self.topics if topic.name in existing},
         )
 
     async def _ends(self, topics: dict[str, Any]) -> dict[str, int]:

@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.structs import RecordMetadata
 
+from adapters.kafka.partitions import declared_partition
 from adapters.kafka.uvloop_patch import patch_connections
 from domain.errors import Unavailable
 from schemas.codec import Record
@@ -66,6 +67,7 @@ class KafkaLog:
                     client_id=self.client_id,
                     acks="all",
                     enable_idempotence=True,
+                    partitioner=declared_partition,
                     linger_ms=0,
                     max_batch_size=262_144,
                     max_request_size=_MAX_REQUEST_BYTES,

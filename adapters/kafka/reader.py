@@ -6,13 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from math import inf
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import murmur2
 
 from adapters.kafka.consumer import Received
 from domain.audit import Begins, LogBegin
@@ -20,12 +18,6 @@ from domain.errors import Unavailable
 
 _BATCH = 2_000
 _STALLED_S = 20.0
-
-
-@lru_cache(maxsize=65_536)
-def partition_of(key: bytes, partitions: int) -> int:
-    """Return the partition that the producers' partitioner gives a key; the same as the Java client's."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 @dataclass(slots=True)

@@ -20,6 +20,8 @@ class MemoryLog:
     down: bool = False
     life: int = 1
     topics: bool = True
+    partitions: dict[str, int] = field(default_factory=dict)
+    """Topic → its number of partitions, for ``read``; all records are in the first."""
 
     async def append(self, records: Sequence[Record]) -> Mapping[str, int]:
         if self.down or not self.topics:
@@ -31,7 +33,13 @@ class MemoryLog:
         if self.down:
             raise Unavailable("the broker does not answer")
         missing = () if self.topics else ("message.created",)
-        return Position(cluster_id=f"life {self.life}", replication=1, ends=self._ends(), missing=missing)
+        return Position(
+            cluster_id=f"life {self.life}",
+            replication=1,
+            ends=self._ends(),
+            missing=missing,
+            partitions=dict(self.partitions),
+        )
 
     def _ends(self) -> dict[str, int]:
         return dict(Counter(f"{record.topic}/0" for record in self.records))

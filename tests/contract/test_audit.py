@@ -11,8 +11,9 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from adapters.kafka.partitions import partition_of
 from adapters.kafka.producer import open_log
-from adapters.kafka.reader import open_reader, partition_of
+from adapters.kafka.reader import open_reader
 from adapters.kafka.topics import apply
 from adapters.memory.log import MemoryLog
 from adapters.postgres.analytics import PostgresCounts

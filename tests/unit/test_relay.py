@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 
 from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
 from adapters.memory.log import MemoryLog
@@ -125,3 +126,35 @@ async def test_a_broker_without_topics_that_was_never_whole_is_waited_for(tables
     await outbox.claim()
     with pytest.raises(Unavailable, match="topics apply"):
         await Relay(_never, log, LossDetector(log)).publish(outbox)
+
+
+async def test_another_number_of_partitions_is_reported_once_and_publishing_goes_on(tables):
+    log, outbox = MemoryLog(), MemoryOutbox(tables)
+    now, seen = [0.0], list[dict[str, int]]()
+    detector = LossDetector(
+        log,
+        clock=lambda: now[0],
+        confirm_s=0,
+        partitions={"message.created": 12, "message.sent": 12},
+        on_partitions=lambda differing: seen.append(dict(differing)),
+    )
+    relay = Relay(_never, log, detector)
+    await outbox.claim()
+    log.partitions = {"message.created": 12, "message.sent": 12}
+    await relay.publish(outbox)
+    assert (seen, detector.warnings) == ([], [])
+    log.partitions["message.created"] = 18
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            now[0] += 10
+            await MemoryIntake(tables).accept([make.draft("newer")])
+            assert await relay.publish(outbox) == 1
+    assert detector.warnings == ["message.created has 18 partitions, 12 are declared"]
+    errors = [line for line in lines if line["log_level"] == "error"]
+    assert [(line["event"], line["topic"], line["partitions"]) for line in errors] == [
+        ("partitions_differ", "message.created", 18)
+    ]
+    log.partitions["message.created"] = 12
+    now[0] += 10
+    await relay.publish(outbox)
+    assert (seen, detector.warnings) == ([{"message.created": 18}, {}], [])
