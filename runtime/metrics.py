@@ -68,7 +68,16 @@ PG_WAITING = Gauge("millrace_pg_waiting_requests", "Requests waiting for a conne
 
 _COMMON = (PG_CONNECTIONS, PG_IDLE, PG_WAITING, REFUSED_REQUESTS)
 BY_ROLE: Mapping[str, tuple[Collector, ...]] = {
-    "ingest": (ACCEPTED, RELAYED, OLDEST_UNPUBLISHED, LOG_LOSSES, REPUBLISHED, KEYS_FETCHED, *_COMMON),
+    "ingest": (
+        ACCEPTED,
+        RELAYED,
+        OLDEST_UNPUBLISHED,
+        LOG_LOSSES,
+        REPUBLISHED,
+        PARTITIONS_DIFFER,
+        KEYS_FETCHED,
+        *_COMMON,
+    ),
     "stage": (RECORDS, DEAD_LETTERS, DROPPED, RETRIES, LAG, BATCH_SECONDS, *_COMMON),
     "gateway": (
         CONNECTIONS,

@@ -26,6 +26,8 @@ class BatchPolicy:
 
 
 LOW_LATENCY = BatchPolicy(keys=64)
+FEW_LANES = 4
+"""Lanes of events that must not hold up others: they leave most connections of the pool to these."""
 THROUGHPUT = BatchPolicy(lanes=4, batch=500, gather_s=0.2, keys=500)
 """For work that nobody waits for on a screen: it costs less in few batches. The other lanes work only while a batch
 takes longer than the next fetch."""

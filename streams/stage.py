@@ -78,6 +78,9 @@ class Stage:
     """Set where people are told of completions: a repeat must not tell them again."""
     publication: Publication | None = None
     """Set where completions are written once only, not at each repeat."""
+    apart: tuple[type[AnyEvent], ...] = ()
+    """Events with lanes of their own, so that they never hold up the others. Without ``parking`` only: no order holds
+    between them."""
 
     @property
     def dead_letters(self) -> str:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from runtime.metrics import BATCH_SECONDS, DEAD_LETTERS, DROPPED, LAG, RECORDS, 
 from streams import faust_consumer
 from streams.batch import Result, process, turn_of
 from streams.dead_letters import ConsumerRecord
-from streams.lanes import Lanes
+from streams.lanes import FEW_LANES, Lanes
 from streams.retry import PartitionRevoked, RetriesExhausted, RetryPolicy
 from streams.stage import Stage
 from streams.watchdog import Watchdog
@@ -95,11 +95,16 @@ class Worker:
     retry_s: float = 40.0
     skips: SkipList | None = None
     app: Any = None
-    _lanes: Lanes[Any] = field(init=False)
+    _lanes: dict[str, Lanes[Any]] = field(init=False)
+    """By topic."""
     _watchdog: Watchdog = field(default_factory=Watchdog)
 
     def __post_init__(self) -> None:
-        self._lanes = Lanes(self._work, self.stage.policy)
+        stage, policy = self.stage, self.stage.policy
+        together = Lanes[Any](self._work, policy)
+        apart = Lanes[Any](self._work, replace(policy, lanes=min(FEW_LANES, policy.lanes)))
+        of_their_own = {kind.TOPIC for kind in stage.apart}
+        self._lanes = {topic: apart if topic in of_their_own else together for topic in stage.topics}
 
     @property
     def ready(self) -> bool:
@@ -114,11 +119,11 @@ class Worker:
         """Work until ``stop`` returns; then finish what is under way, commit, and leave the group."""
         stopped = asyncio.ensure_future(stop())  # before the start, during which a signal may come too
         self.app = build_app(self.stage, self.bootstrap, self.data_dir, self.epochs)
-        self._declare_agent()
+        self._declare_agents()
         self.app.finalize()
         if self.skips is not None:
             await self.skips.read()
-        lanes = asyncio.create_task(self._lanes.run())
+        lanes = asyncio.create_task(self._run_lanes())
         watch = asyncio.create_task(self._watch())
         for each in (lanes, watch):
             each.add_done_callback(_ended)
@@ -133,9 +138,22 @@ class Worker:
         lanes.remove_done_callback(_ended)
         lanes.cancel()
 
-    def _declare_agent(self) -> None:
+    async def _run_lanes(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for lanes in {id(lanes): lanes for lanes in self._lanes.values()}.values():
+                group.create_task(lanes.run())
+
+    def _declare_agents(self) -> None:
+        """Declare an agent for each set of lanes: full lanes then hold back only their own topics."""
+        topics: dict[int, list[str]] = {}
+        for topic, lanes in self._lanes.items():
+            topics.setdefault(id(lanes), []).append(topic)
+        for names in topics.values():
+            self._declare_agent(names, self._lanes[names[0]])
+
+    def _declare_agent(self, topics: Sequence[str], lanes: Lanes[Any]) -> None:
         topic = self.app.topic(
-            *self.stage.topics,
+            *topics,
             key_type=bytes,
             value_type=bytes,
             key_serializer="raw",
@@ -145,9 +163,9 @@ class Worker:
         async def consume(stream: Any) -> None:
             async for event in stream.noack().events():
                 self._watchdog.delivered()
-                await self._lanes.put(event.message.key, event)
+                await lanes.put(event.message.key, event)
 
-        agent = self.app.agent(topic, name=self.stage.name, concurrency=1)(consume)
+        agent = self.app.agent(topic, name=f"{self.stage.name}:{topics[0]}", concurrency=1)(consume)
         assert agent.concurrency == 1  # more would break the order of a conversation
 
     def _stale(self, event: Any) -> bool:

@@ -98,9 +98,9 @@ async def apply(bootstrap: str, topics: Sequence[Topic], *, replication: int | N
     """Bring the topics of the broker to their declarations; return one line for each thing done. Idempotent.
 
     ``replication`` overrides the declared one (and the replicas that an acknowledgement needs) where a broker is alone.
-    Only settings that differ are set. A topic with more partitions than declared is left as it is: no record goes to the
-    others. Raises Conflict when one has too few, since adding some would move conversations to other partitions, and
-    when the broker refuses; Unavailable when it does not answer.
+    Only settings that differ are set. A topic with more partitions than declared is left as it is: no record goes to
+    the others. Raises Conflict when one has too few, since adding some would move conversations to other partitions,
+    and when the broker refuses; Unavailable when it does not answer.
     """
     async with admin(bootstrap) as client:
         found = await _inspect(client, topics)
