@@ -8,6 +8,7 @@ import msgspec
 
 from schemas.clock import now
 from schemas.events import BY_TOPIC, AnyEvent
+from schemas.fields import PATTERN_TEXTS
 
 Headers = tuple[tuple[str, bytes], ...]
 REPLAY = ("replay", b"true")
@@ -28,6 +29,7 @@ class Record:
     headers: Headers = ()
 
 
+_PATTERNS = {f"`str` matching regex {pattern!r}": text for pattern, text in PATTERN_TEXTS.items()}
 _encoder = msgspec.json.Encoder()
 _decoders = {topic: msgspec.json.Decoder(kind) for topic, kind in BY_TOPIC.items()}
 
@@ -82,4 +84,6 @@ def decode(topic: str, key: bytes | None, value: bytes | None) -> AnyEvent:
 def _without_values(exc: Exception) -> str:
     # msgspec quotes the place and the expected type; only a wrong enum value is quoted itself.
     text = str(exc).split("value '")[0]
+    for pattern, words in _PATTERNS.items():
+        text = text.replace(pattern, words)
     return f"{type(exc).__name__}: {text[:200]}"

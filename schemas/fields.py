@@ -111,5 +111,8 @@ PATTERN_TEXTS = {
     UUID_PATTERN: "a UUID in lower case",
     USER_ID_PATTERN: "1-64 characters of A-Z a-z 0-9 _ . : -",
     r"^[\x21-\x7e]+\Z": "1-128 visible ASCII characters",
+    _ANY_USER_PATTERN: "1-255 visible ASCII characters",
+    KIND_PATTERN: "a name in lower case",
+    _TIME_PATTERN: "a time in UTC with milliseconds",
 }
 """Patterns in words, for errors."""

@@ -113,7 +113,9 @@ async def test_damage_in_a_topic_is_named(stack: RunningStack, person):
     }
     said: dict[str, Any] = until(lambda: named <= (look := audit(stack, room))["found"] and look)
     assert said["by"]["message.created"]["repeats"] == 2
-    assert {check for check, kind, _ in said["found"] if kind == "phantom"} == {"message.created"}  # no stage believed it
+    assert {check for check, kind, _ in said["found"] if kind == "phantom"} == {
+        "message.created"
+    }  # no stage believed it
     ids = {f["messageId"] for f in said["findings"] if f["kind"] == "phantom" and f["messageId"]}
     assert ids == {phantom.message_id}
     audit(stack, room, "--heal")

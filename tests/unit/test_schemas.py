@@ -134,6 +134,7 @@ def test_what_no_release_writes_is_malformed_and_its_value_is_not_told(field, va
     with pytest.raises(Malformed) as caught:
         decode("message.created", make.ROOM.encode(), msgspec.json.encode({"message": fields}))
     assert str(caught.value).isprintable()
+    assert "regex" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", [None, b"", b"\xff", OTHER.encode(), make.ROOM.upper().encode() + b" "])

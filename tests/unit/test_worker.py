@@ -12,6 +12,7 @@ from streams.batch import Result
 from streams.lanes import LOW_LATENCY, THROUGHPUT, BatchPolicy
 from streams.retry import PartitionRevoked, RetriesExhausted
 from streams.stage import Stage
+from streams.stages import status
 
 
 @pytest.mark.parametrize(
@@ -113,3 +114,35 @@ async def test_what_is_done_is_acknowledged_though_the_rest_is_not(monkeypatch, 
         assert forgotten == [0, *range(3, 11)]
     else:
         assert (acknowledged, list(left), made._watchdog.unfinished) == ([1, 2, 0], list(range(3, 11)), 8)
+
+
+async def test_receipts_that_are_stuck_hold_up_no_message(monkeypatch, tmp_path):
+    handled: list[str] = []
+
+    async def work(self, events) -> tuple[int, ...]:
+        if any(topic == "receipt.recorded" for topic in events):
+            await asyncio.Event().wait()
+        handled.extend(events)
+        return ()
+
+    monkeypatch.setattr(worker.Worker, "_work", work)
+    made = worker.Worker(status.create(None), None, "", tmp_path, None)
+    lanes = asyncio.create_task(made._run_lanes())
+    for number in range(40):  # the same conversations, and more of them than there are lanes
+        for topic in ("receipt.recorded", "message.created"):
+            await made._lanes[topic].put(b"%d" % number, topic)
+    async with asyncio.timeout(5):
+        while len(handled) < 40:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert set(handled) == {"message.created"}
+    lanes.cancel()
+
+
+def test_each_set_of_lanes_reads_topics_of_its_own(tmp_path):
+    made = worker.Worker(status.create(None), None, "127.0.0.1:9", tmp_path, None)
+    made.app = worker.build_app(made.stage, "127.0.0.1:9", tmp_path, object())
+    made._declare_agents()
+    assert sorted(agent.channel.topics for agent in made.app.agents.values()) == [
+        ("message.created",),
+        ("receipt.recorded",),
+    ]
