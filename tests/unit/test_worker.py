@@ -9,6 +9,7 @@ import pytest
 
 from streams import worker
 from streams.batch import Result
+from streams.faust_app import build_app
 from streams.lanes import LOW_LATENCY, THROUGHPUT, BatchPolicy
 from streams.retry import PartitionRevoked, RetriesExhausted
 from streams.stage import Stage
@@ -42,7 +43,7 @@ async def test_a_watch_or_lane_that_fails_ends_the_process(monkeypatch, cause, c
 
 async def test_the_broker_gathers_for_a_stage_in_the_background_and_answers_others_at_once(tmp_path):
     def asks(policy: BatchPolicy) -> tuple[int, int]:
-        app = worker.build_app(Stage("s", (), (), _nothing, policy=policy), "127.0.0.1:9", tmp_path, object())
+        app = build_app(Stage("s", (), (), _nothing, policy=policy), "127.0.0.1:9", tmp_path, object())
         thread = app.consumer._new_consumer_thread()
         client = thread._create_worker_consumer(app.transport)
         return client._fetch_min_bytes, client._fetch_max_wait_ms
@@ -140,9 +141,9 @@ async def test_receipts_that_are_stuck_hold_up_no_message(monkeypatch, tmp_path)
 
 def test_each_set_of_lanes_reads_topics_of_its_own(tmp_path):
     made = worker.Worker(status.create(None), None, "127.0.0.1:9", tmp_path, None)
-    made.app = worker.build_app(made.stage, "127.0.0.1:9", tmp_path, object())
+    made.app = build_app(made.stage, "127.0.0.1:9", tmp_path, object())
     made._declare_agents()
     assert sorted(agent.channel.topics for agent in made.app.agents.values()) == [
-        ("message.created",),
+        ("message.created", "status.retry"),
         ("receipt.recorded",),
     ]

@@ -1,0 +1,52 @@
+"""The Faust app of a stage. Only this file and ``faust_consumer.py`` import Faust."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.tables.manager import TableManager
+
+from domain.log_position import Epochs
+from streams import faust_consumer
+from streams.stage import Stage
+
+
+class _NoTables(TableManager):  # type: ignore[misc]
+    """No tables: the app starts without the second that Faust waits for them."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
+
+
+def build_app(stage: Stage, bootstrap: str, data_dir: Path, epochs: Epochs) -> Any:
+    """Return the app of a stage: its id is the consumer group, so stages lag, fail and scale alone."""
+    folder = data_dir / "faust" / stage.name
+    folder.mkdir(parents=True, exist_ok=True)
+    app = faust.App(
+        stage.name,
+        broker=";".join(f"kafka://{address}" for address in bootstrap.split(",")),
+        store="memory://",
+        datadir=str(folder),
+        autodiscover=False,
+        TableManager=_NoTables,
+        processing_guarantee="at_least_once",
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=4 * 1024 * 1024,
+        # Topics that are made anew are noticed within seconds: a broker may come back without them.
+        consumer_metadata_max_age_ms=5_000,
+        broker_session_timeout=6,  # a killed worker's partitions wait so long
+        broker_heartbeat_interval=1.5,
+        broker_rebalance_timeout=30,
+        broker_commit_interval=1.0,
+        stream_buffer_maxsize=16_384,
+        table_standby_replicas=0,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        producer_request_timeout=20,
+        web_enabled=False,
+    )
+    faust_consumer.install(app, epochs, stage=stage.name, gather_s=stage.policy.gather_s)
+    return app
