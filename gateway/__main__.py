@@ -16,6 +16,7 @@ from adapters.auth.keys import BadKeys
 from adapters.kafka.admin import wait_for_topics
 from adapters.kafka.consumer import open_consumer
 from adapters.kafka.producer import open_log
+from adapters.postgres.facts import PostgresFacts
 from adapters.postgres.history import PostgresHistory
 from adapters.postgres.pool import open_pool
 from adapters.postgres.revocations import PostgresRevocations
@@ -82,7 +83,7 @@ async def run(settings: Settings) -> int:
         node = assemble(dependencies, config)
         await node.revocations.read()
         skips = SkipList(PostgresSkips(pool), GROUP)
-        services = [Dispatcher(consumer, fanout, history, skips).run, *node.services]
+        services = [Dispatcher(consumer, fanout, PostgresFacts(pool), history, skips).run, *node.services]
         tasks = [asyncio.create_task(service()) for service in services]
         stop = asyncio.create_task(until_told_to_stop())
         drain = asyncio.create_task(node.control.until_drained())

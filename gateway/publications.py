@@ -1,4 +1,4 @@
-"""Events to publications: each completion event becomes messages on Redis channels, in one call. Pure."""
+"""Facts to publications: each fact of the store becomes messages on Redis channels. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 from msgspec.structs import replace
 
-from domain.changes import change_of
 from gateway import channels
 from gateway.channels import NOBODY, Envelope, Kind
+from gateway.confirmation import Fact
 from schemas import frames
 from schemas.events import (
     AnyEvent,
@@ -21,7 +21,7 @@ from schemas.events import (
     MessageStatus,
     NotificationSent,
 )
-from schemas.messages import Change
+from schemas.messages import Change, ChangeKind
 
 READS: tuple[type[AnyEvent], ...] = (
     MessageSent,
@@ -58,29 +58,24 @@ class Publications:
         return (*self.users, *self.room)
 
 
-def publications_of(event: AnyEvent, *, is_replay: bool = False) -> Publications:
-    """Return what is published for an event; nothing for an event of another kind.
-
-    An event that was told before goes to its room only, which drops by seq what it has.
-    """
-    publications = _publications(event)
+def publications_of(fact: Fact, *, is_replay: bool = False) -> Publications:
+    """Return what is published for a fact. One that was told before goes to its room only, which drops it by seq."""
+    publications = _publications(fact)
     return Publications(room=publications.room) if is_replay else publications
 
 
-def _publications(event: AnyEvent) -> Publications:
-    match event:
-        case MessageSent() | MediaProcessed():
-            return _content(event)
+def _publications(fact: Fact) -> Publications:
+    match fact:
+        case Change():
+            return _entry(fact)
         case ConversationChanged():
-            return _membership(event)
+            created = Envelope(ConversationChange.CREATED, 0, fact.conversation_id, frames.conversation_created(fact))
+            return Publications(tuple(to_users(created, fact.members)))
         case MessageStatus():
-            return Publications(tuple(_status(event)))
+            return Publications(tuple(_status(fact)))
         case NotificationSent():
-            about = event.conversation_id
-            envelope = Envelope(Kind.NOTIFICATION, event.seq, about, frames.notification(event))
-            return Publications(((channels.user_notifications(event.user_id), envelope.packed()),))
-        case _:
-            return Publications()
+            envelope = Envelope(Kind.NOTIFICATION, fact.seq, fact.conversation_id, frames.notification(fact))
+            return Publications(((channels.user_notifications(fact.user_id), envelope.packed()),))
 
 
 def room_envelope(change: Change) -> Envelope:
@@ -99,20 +94,12 @@ def to_users(envelope: Envelope, users: Iterable[str]) -> list[Publication]:
     return [(channels.user_messages(user), packed) for user in users]
 
 
-def _content(event: MessageSent | MediaProcessed) -> Publications:
-    change = change_of(event)
-    assert change is not None
+def _entry(change: Change) -> Publications:
     id_, room = change.conversation_id, room_envelope(change)
-    return Publications(room=(to_room(id_, room),), hint=Hint(id_, replace(room, about=id_).packed()))
-
-
-def _membership(event: ConversationChanged) -> Publications:
-    change = change_of(event)
-    if change is None:
-        created = Envelope(ConversationChange.CREATED, 0, event.conversation_id, frames.conversation_created(event))
-        return Publications(tuple(to_users(created, event.members)))
-    id_, room = change.conversation_id, room_envelope(change)
-    return Publications(tuple(to_users(replace(room, about=id_), [event.user_id])), (to_room(id_, room),))
+    hint = replace(room, about=id_)
+    if change.kind in (ChangeKind.MEMBER_ADDED, ChangeKind.MEMBER_REMOVED):  # to the user concerned, wherever that is
+        return Publications(tuple(to_users(hint, [room.about])), (to_room(id_, room),))
+    return Publications(room=(to_room(id_, room),), hint=Hint(id_, hint.packed()))
 
 
 def _status(event: MessageStatus) -> list[Publication]:

@@ -57,6 +57,11 @@ REPLAYED = Counter("millrace_replayed_frames_total", "Content frames sent from t
 GAPS = Counter("millrace_holes_total", "Gaps of reorder buffers that were filled from the store")
 LAGGING = Counter("millrace_lagging_total", "Sockets that fell behind because they read slowly")
 HINTS_LOST = Counter("millrace_hints_lost_total", "Hints that could not be published to Redis")
+RECORDS_PASSED_OVER = Counter(
+    "millrace_passed_over_records_total",
+    "Records that a gateway showed to nobody: malformed, refused by the store for its values, unknown to it",
+    ["topic", "cause"],
+)
 AUDIT_FINDINGS = Gauge("millrace_audit_findings", "Findings of the last audit", ["check"])
 AUDIT_SECONDS = Gauge("millrace_audit_duration_seconds", "Duration of the last audit in seconds")
 AUDIT_SUCCESS = Gauge(

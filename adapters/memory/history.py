@@ -31,17 +31,7 @@ class MemoryHistory:
 
     async def changes(self, conversation_id: str, after: int, up_to: int, limit: int) -> Sequence[Change]:
         log = self.tables.changes.get(conversation_id, [])  # dense from 1
-        return [self._current(change) for change in log[after : min(up_to, after + limit)]]
-
-    def _current(self, change: Change) -> Change:
-        if change.message is None:
-            return change
-        return Change(
-            conversation_id=change.conversation_id,
-            seq=change.seq,
-            kind=change.kind,
-            message=self.tables.messages[change.message.message_id],
-        )
+        return [self.tables.current(change) for change in log[after : min(up_to, after + limit)]]
 
     async def place_of(self, message_id: str) -> tuple[str, int] | None:
         message = self.tables.messages.get(message_id)

@@ -6,6 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import msgspec
+
 from domain.changes import Entry
 from domain.log_position import Position
 from domain.media import Media
@@ -22,6 +24,7 @@ class ConversationRow:
     created_by: str
     last_seq: int = 0
     last_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass(slots=True)
@@ -70,6 +73,12 @@ class Tables:
         self.changes[change.conversation_id].append(change)
         if entry.event is not None:
             self.owe(change.conversation_id, change.seq, entry.event)
+
+    def current(self, change: Change) -> Change:
+        """Return an entry with its message as it is now: the log holds no content."""
+        if change.message is None:
+            return change
+        return msgspec.structs.replace(change, message=self.messages[change.message.message_id])
 
     def owe(self, conversation_id: str, seq: int, event: AnyEvent, part: str = "") -> None:
         """Owe an event to Kafka under its conversation, seq and part; the same place again is owed again."""

@@ -41,8 +41,8 @@ class PostgresHistory:
 
     async def _read_since(self, wanted: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], int | None]:
         conversations, users = zip(*wanted, strict=True)
-        rows = await self._all("since", {"conversations": list(conversations), "users": list(users)})
-        found = {(conversation, user): seq for conversation, user, seq in rows}
+        joined = await self._all("since", {"conversations": list(conversations), "users": list(users)})
+        found = {(conversation, user): seq for conversation, user, seq in joined}
         return {pair: found.get(pair) for pair in wanted}
 
     async def members(self, conversation_id: str, limit: int | None = None) -> Sequence[str]:
@@ -61,8 +61,8 @@ class PostgresHistory:
         return {} if head is None else {one: head}
 
     async def _read_heads(self, conversation_ids: Sequence[str]) -> Mapping[str, int | None]:
-        rows = await self._all("heads", {"ids": list(conversation_ids)}) if conversation_ids else ()
-        return {**dict.fromkeys(conversation_ids), **dict(rows)}
+        heads = await self._all("heads", {"ids": list(conversation_ids)}) if conversation_ids else ()
+        return {**dict.fromkeys(conversation_ids), **dict(heads)}
 
     async def changes(self, conversation_id: str, after: int, up_to: int, limit: int) -> Sequence[Change]:
         return await self._pages.get((conversation_id, after, up_to, limit))
@@ -72,7 +72,7 @@ class PostgresHistory:
         async with connection(self.pool) as conn, conn.pipeline():
             cursors = [await conn.execute(_SQL["changes"], dict(zip(names, page, strict=True))) for page in wanted]
             return {
-                page: [_change(row) for row in await cursor.fetchall()]
+                page: [rows.change(row) for row in await cursor.fetchall()]
                 for page, cursor in zip(wanted, cursors, strict=True)
             }
 
@@ -99,14 +99,3 @@ class PostgresHistory:
         async with connection(self.pool) as conn:
             cursor = await conn.execute(_SQL[name], params)
             return await cursor.fetchall()
-
-
-def _change(row: tuple[Any, ...]) -> Change:
-    conversation_id, seq, kind, data, message_id, *rest = row
-    return Change(
-        conversation_id=conversation_id,
-        seq=seq,
-        kind=kind,
-        message=rows.message((message_id, conversation_id, seq, *rest)) if message_id else None,
-        data=data or {},
-    )

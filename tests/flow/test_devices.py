@@ -9,9 +9,11 @@ from contextlib import AsyncExitStack
 import pytest
 
 from adapters.memory.effects import MemoryStatuses
+from adapters.memory.facts import MemoryFacts
 from adapters.memory.history import MemoryHistory
 from gateway import channels
 from gateway.channels import Envelope, Kind
+from gateway.confirmation import fact_of, wanted_by
 from gateway.publications import publications_of, room_envelope, to_room, to_users
 from schemas import frames
 from schemas.events import ReceiptRecorded
@@ -37,9 +39,10 @@ async def fold(world: World) -> None:
     receipts = [one for one in world.log.records if one.topic == ReceiptRecorded.TOPIC]
     batch = [ConsumerRecord(r.topic, 0, n, r.key, r.value, r.headers) for n, r in enumerate(receipts)]
     await process(status.create(MemoryStatuses(world.tables)), batch, world.log, RetryPolicy(), make.done)
-    await world.bus.publish(
-        [one for event in world.log.events("message.status") for one in publications_of(event).certain]
-    )
+    events = world.log.events("message.status")
+    found = await MemoryFacts(world.tables).find(wanted_by(events))
+    facts = [fact for event in events if (fact := fact_of(event, found)) is not None]
+    await world.bus.publish([one for fact in facts for one in publications_of(fact).certain])
 
 
 async def test_what_one_device_sends_the_users_other_devices_get_on_any_node(world, other):

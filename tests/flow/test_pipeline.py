@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
+from adapters.memory.facts import MemoryFacts
 from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
 from adapters.memory.log import MemoryLog
 from adapters.memory.messages import MemoryMessages, MemoryReceipts
@@ -16,8 +17,9 @@ from adapters.memory.tables import Tables
 from gateway import channels
 from gateway.channels import Envelope
 from gateway.channels import opened as envelope_of
+from gateway.confirmation import fact_of, wanted_by
 from gateway.hub import Hub, Socket
-from gateway.publications import publications_of
+from gateway.publications import READS, publications_of
 from ingest.accept import Accept
 from ingest.loss_detection import LossDetector
 from ingest.relay import Relay
@@ -55,10 +57,11 @@ class Mill:
 
     def __post_init__(self) -> None:
         self.accept = Accept(MemoryIntake(self.tables), lambda _: None)
+        self.notifications = MemoryNotifications(self.tables)
         messages = MemoryMessages(self.tables)
         self.stages = [
             status.create(MemoryStatuses(self.tables)),
-            notification.create(MemoryNotifications(self.tables), self.registry, messages),
+            notification.create(self.notifications, self.registry, messages),
             analytics.create(MemoryCounts(), MemoryParking(), messages),
             search.create(MemoryIndex(), messages),
         ]
@@ -77,7 +80,7 @@ class Mill:
         await self.relay()
         for stage in self.stages:
             await self._work(stage)
-        self._dispatch()
+        await self._dispatch()
 
     async def relay(self) -> None:
         outbox = MemoryOutbox(self.tables)
@@ -103,10 +106,15 @@ class Mill:
         ]
         await process(stage, batch, self.log, RetryPolicy(), make.done)
 
-    def _dispatch(self) -> None:
-        for made in self.log.records[self.read.get("gateway", 0) :]:
-            event = decode(made.topic, made.key, made.value)
-            publications = publications_of(event, is_replay=REPLAY in made.headers)
+    async def _dispatch(self) -> None:
+        topics = {kind.TOPIC for kind in READS}
+        fresh = [r for r in self.log.records[self.read.get("gateway", 0) :] if r.topic in topics]
+        events = [decode(made.topic, made.key, made.value) for made in fresh]
+        found = await MemoryFacts(self.tables, self.notifications).find(wanted_by(events))
+        for made, event in zip(fresh, events, strict=True):
+            fact = fact_of(event, found)
+            assert fact is not None, event
+            publications = publications_of(fact, is_replay=REPLAY in made.headers)
             published = publications.certain
             if publications.hint is not None:
                 members = self.tables.members[publications.hint.conversation_id]

@@ -124,14 +124,14 @@ def test_bytes_that_hold_no_envelope_are_refused(data):
 
 
 def test_content_goes_to_its_room_by_seq():
-    [(channel, data)] = publications_of(make.sent(seq=7)).certain
+    [(channel, data)] = publications_of(change_of(make.sent(seq=7))).certain
     envelope = opened(data)
     assert (channel, envelope.kind, envelope.seq) == (channels.messages(make.ROOM), "message", 7)
     assert orjson.loads(envelope.frame)["message"]["content"] == "hi"
 
 
 def test_content_is_a_hint_for_members_who_have_not_joined():
-    hint = publications_of(make.sent(seq=7)).hint
+    hint = publications_of(change_of(make.sent(seq=7))).hint
     envelope = opened(hint.envelope)
     assert (hint.conversation_id, envelope.about, envelope.seq) == (make.ROOM, make.ROOM, 7)
 
@@ -162,6 +162,6 @@ def test_a_new_conversation_is_told_to_its_members():
 
 
 def test_who_was_added_or_removed_is_told_wherever_he_is():
-    publications = publications_of(make.member_added(4, "carol"))
+    publications = publications_of(change_of(make.member_added(4, "carol")))
     assert [channel for channel, _ in publications.certain] == ["user:carol:messages", channels.messages(make.ROOM)]
     assert [opened(data).about for _, data in publications.certain] == [make.ROOM, "carol"]
