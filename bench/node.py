@@ -36,6 +36,7 @@ FROM_ONE_MACHINE = Limits(
     connections_per_address=0,
     connects_per_s_user=0,
     connects_per_s_address=0,
+    replay_bytes_per_s=0,
 )
 """Limits for a load whose clients share one address and few users."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from domain.errors import Invalid, MillraceError, NotFound, Unauthenticated
+from domain.errors import Invalid, MillraceError, NotFound, RateLimited, Unauthenticated
 from domain.identity import Verify
 from gateway.connection import Connection
 from gateway.framing import encode
@@ -16,8 +17,11 @@ from gateway.room_sync import RoomSync
 from gateway.session import Close, Effect, Reply, error
 from gateway.typing import TypingTracker
 from schemas.clock import wire_seconds
-from schemas.commands import Ack, JoinConversation, LeaveConversation, Read, RefreshToken, Typing
-from schemas.frames import Joined, Left, TokenRefreshed, answering
+from schemas.commands import Ack, JoinConversation, LeaveConversation, Read, Ref, RefreshToken, Typing
+from schemas.frames import Frame, Joined, Left, TokenRefreshed, answering
+
+UNANSWERED_MAX = 16
+"""Joins of one conversation on one socket that may wait for the same replay."""
 
 
 @dataclass(slots=True)
@@ -56,31 +60,44 @@ class Commands:
             connection.reply(error(exc, ref))
 
     def _start_join(self, connection: Connection, command: JoinConversation) -> None:
+        """Start to join; a repeated join waits for the replay under way, if that sends all that it asks for."""
         before = connection.socket.subscriptions.get(command.id)
         if before is not None:
+            if before.covers(command.after):
+                if len(before.unanswered) >= UNANSWERED_MAX:
+                    raise RateLimited("this conversation is being joined already", 1.0)
+                before.unanswered.append(command.ref)
+                return
             self.hub.unsubscribe(before)
         subscription = self.hub.subscribe(connection.socket, command.id)
-        connection.spawn(self._join(connection, subscription, command))
+        subscription.start = command.after
+        subscription.unanswered.append(command.ref)
+        connection.spawn(self._join(connection, subscription))
 
-    async def _join(self, connection: Connection, subscription: Subscription, command: JoinConversation) -> None:
-        log = connection.log.bind(conversation_id=command.id)
-        log.debug("join_started", after=command.after)
+    async def _join(self, connection: Connection, subscription: Subscription) -> None:
+        id_ = subscription.room.conversation_id
+        log = connection.log.bind(conversation_id=id_)
+        log.debug("join_started", after=subscription.start)
+        answer: Callable[[Ref], Frame]
         try:
-            seq = await self.rooms.join(subscription, command.after)
+            seq = await self.rooms.join(subscription, subscription.start)
             if subscription.gone:
                 raise NotFound("you were removed from this conversation, or joined it again meanwhile")
+            log.debug("joined", seq=seq)
+            answer = partial(_joined, id_, seq)
         except MillraceError as exc:
-            if connection.socket.subscriptions.get(command.id) is subscription:
+            if connection.socket.subscriptions.get(id_) is subscription:
                 room = self.hub.unsubscribe(subscription)
                 if room is not None:
                     await self.rooms.close(room)
             log.debug("join_refused", code=exc.code)
-            connection.reply(error(exc, command.ref))
-            return
-        log.debug("joined", seq=seq)
-        connection.reply(Joined(id=command.id, seq=seq, ref=answering(command.ref)))
-        for frame in await self.presence.others(command.id, connection.socket.user_id):
-            connection.queue.send_ephemeral(encode(frame))
+            answer = partial(error, exc)
+        refs, subscription.unanswered = subscription.unanswered, []
+        for ref in refs:
+            connection.reply(answer(ref))
+        if not subscription.gone:
+            for frame in await self.presence.others(id_, connection.socket.user_id):
+                connection.queue.send_ephemeral(encode(frame))
 
     async def _leave(self, connection: Connection, command: LeaveConversation) -> None:
         subscription = connection.socket.subscriptions.get(command.id)
@@ -99,12 +116,12 @@ class Commands:
         self.receipts.note(conversation_id, user, connection.device, delivered=seq, read=read)
 
     async def _pointed_at(self, connection: Connection, command: Ack | Read) -> tuple[Subscription, int]:
-        subscriptions = connection.socket.subscriptions
-        if command.seq is not None and command.conversation_id in subscriptions:
-            return subscriptions[command.conversation_id], command.seq
+        socket = connection.socket
+        if command.seq is not None and command.conversation_id in socket.joined:
+            return socket.subscriptions[command.conversation_id], command.seq
         found = await self.rooms.history.place_of(command.message_id) if command.message_id is not None else None
-        if found is not None and found[0] in subscriptions and command.conversation_id in (None, found[0]):
-            return subscriptions[found[0]], found[1]
+        if found is not None and found[0] in socket.joined and command.conversation_id in (None, found[0]):
+            return socket.subscriptions[found[0]], found[1]
         raise NotFound("no such message in a conversation that is joined")
 
     async def _refresh(self, connection: Connection, command: RefreshToken) -> None:
@@ -115,3 +132,7 @@ class Commands:
         expires_at = wire_seconds(connection.identity.expires_at)
         connection.log.debug("token_refreshed", expires_at=expires_at)
         connection.reply(TokenRefreshed(expires_at=expires_at, ref=answering(command.ref)))
+
+
+def _joined(conversation_id: str, seq: int, ref: Ref) -> Joined:
+    return Joined(id=conversation_id, seq=seq, ref=answering(ref))

@@ -107,10 +107,11 @@ class Control:
 
 
 def _state(connection: Connection) -> ConnectionState:
-    subscriptions = connection.socket.subscriptions.values()
+    socket = connection.socket
+    joined = [subscription for id_, subscription in socket.subscriptions.items() if id_ in socket.joined]
     return ConnectionState(
         expires_at=wire_seconds(connection.identity.expires_at),
         waiting_bytes=connection.queue.waiting,
         leaving=connection.leaving,
-        joined=tuple(JoinedConversation(each.room.conversation_id, each.has) for each in subscriptions),
+        joined=tuple(JoinedConversation(each.room.conversation_id, each.has) for each in joined),
     )

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from gateway.channels import Envelope
 from gateway.reorder_buffer import ReorderBuffer
+from schemas.commands import Ref
 
 
 class Outbound(Protocol):
@@ -38,27 +39,47 @@ class Outbound(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Socket:
-    """A connection of a user, with its subscriptions by conversation id."""
+    """A connection of a user, with its subscriptions by conversation id.
+
+    ``joined``: the conversations of those whose membership is confirmed.
+    """
 
     connection_id: str
     user_id: str
     outbound: Outbound
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    joined: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False)
 class Subscription:
     """A socket's subscription to a room.
 
-    ``cursor``: the seq up to which the socket was sent everything, while the subscription is not live. ``since``: the
-    seq at which its user became a member.
+    ``cursor``: the seq up to which the socket was sent everything, while the subscription is not live. ``start``: the
+    cursor that it was given; None for the head. ``since``: the seq at which its user became a member.
+    ``unanswered``: the refs of joins that wait until the subscription is live.
     """
 
     socket: Socket
     room: Room
     cursor: int = 0
+    start: int | None = None
     since: int = 0
     gone: bool = False
+    unanswered: list[Ref] = field(default_factory=list)
+
+    def confirm(self, since: int) -> None:
+        """Note that the user is a member, since that seq: the socket has joined the conversation now."""
+        self.since = since
+        if not self.gone:
+            self.socket.joined.add(self.room.conversation_id)
+
+    def covers(self, after: int | None) -> bool:
+        """Return whether the replay under way sends, or has sent, everything that a join with this cursor asks for."""
+        if not self.unanswered:
+            return False
+        between = self.start is not None and after is not None and self.start <= after <= self.cursor
+        return between or after == self.start
 
     @property
     def has(self) -> int:
@@ -77,6 +98,7 @@ class Room:
     ahead: dict[Socket, Subscription] = field(default_factory=dict)
     behind: dict[Socket, Subscription] = field(default_factory=dict)
     fetching: bool = False
+    settling: bool = False
 
     @property
     def empty(self) -> bool:
@@ -85,15 +107,20 @@ class Room:
 
     def release(self, seq: int, frame: bytes) -> list[Subscription]:
         """Send an encoded frame that was released; return the subscriptions that could not take it, now behind."""
+        lagging = self.send_again(seq, frame)
+        if self.ahead:
+            for subscription in [p for p in self.ahead.values() if p.cursor <= seq]:
+                del self.ahead[subscription.socket]
+                self.live[subscription.socket] = subscription
+        return lagging
+
+    def send_again(self, seq: int, frame: bytes) -> list[Subscription]:
+        """Send an encoded frame to the live sockets; return the subscriptions that could not take it, now behind."""
         lagging = [subscription for socket, subscription in self.live.items() if not socket.outbound.write(frame)]
         for subscription in lagging:
             del self.live[subscription.socket]
             subscription.cursor = seq - 1
             self.behind[subscription.socket] = subscription
-        if self.ahead:
-            for subscription in [p for p in self.ahead.values() if p.cursor <= seq]:
-                del self.ahead[subscription.socket]
-                self.live[subscription.socket] = subscription
         return lagging
 
     def go_live(self, subscription: Subscription) -> bool:
@@ -159,6 +186,7 @@ class Hub:
         """End a subscription; return its room when that is empty now."""
         subscription.room.drop(subscription)
         subscription.socket.subscriptions.pop(subscription.room.conversation_id, None)
+        subscription.socket.joined.discard(subscription.room.conversation_id)
         self.on_unsubscribe(subscription)
         if subscription.room.empty:
             self.rooms.pop(subscription.room.conversation_id, None)

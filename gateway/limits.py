@@ -26,6 +26,8 @@ class Limits:
     max_subscriptions: int = 200
     slow_client_timeout_s: float = 120.0
     handshake_timeout_s: float = 5.0
+    replay_bytes_per_s: float = 4 * 1024 * 1024
+    replay_burst_bytes: float = 64 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -47,8 +49,23 @@ class Bucket:
         self._credit -= 1
         return True
 
+    def spend(self, amount: float, now: float) -> None:
+        """Take as many tokens as that, even more than there are: the bucket owes the rest."""
+        if self.rate > 0:
+            self._refill(now)
+            self._credit -= amount
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until there is a token again; 0 when there is one."""
+        if self.rate <= 0:
+            return 0.0
+        self._refill(now)
+        return 0.0 if self._credit >= 1 else (1 - self._credit) / self.rate
+
     def full(self, now: float) -> bool:
         """Return whether the bucket is like a new one."""
+        if self.rate <= 0:
+            return True
         self._refill(now)
         return self._credit >= self.burst
 

@@ -26,6 +26,7 @@ from gateway.origins import Origin
 from gateway.presence import PresenceTracker
 from gateway.pubsub_router import PubSubRouter
 from gateway.receipts import Receipts
+from gateway.replay_budget import ReplayBudget
 from gateway.revocations import RevocationEnforcer
 from gateway.room_sync import RoomSync
 from gateway.server import Gateway
@@ -81,7 +82,8 @@ def assemble(deps: Dependencies, config: GatewayConfig) -> Node:
     connections: Connections = {}
     typing = TypingTracker(deps.fanout, deps.throttle)
     hub = Hub(on_unsubscribe=typing.on_unsubscribe)
-    rooms = RoomSync(hub, deps.history, deps.pubsub, config.gap_check_interval_s)
+    budget = ReplayBudget(config.limits.replay_bytes_per_s, config.limits.replay_burst_bytes)
+    rooms = RoomSync(hub, deps.history, deps.pubsub, config.gap_check_interval_s, budget)
     receipts = Receipts(deps.log)
     presence = PresenceTracker(
         deps.fanout,

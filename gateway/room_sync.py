@@ -1,12 +1,10 @@
-"""Keeping rooms whole: subscribing, catching up from the store, filling gaps, comparing heads."""
+"""Keeping rooms whole: subscribing, filling gaps, comparing heads."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import structlog
 
@@ -16,16 +14,16 @@ from domain.pubsub import PubSub
 from gateway import channels
 from gateway.channels import Envelope, Kind
 from gateway.framing import encode
-from gateway.hub import Hub, Room, Socket, Subscription
+from gateway.hub import Hub, Room, Subscription
 from gateway.publications import room_envelope
-from runtime.metrics import DELIVERIES, GAPS, LAGGING, REPLAYED
+from gateway.replay import PAGE, Replay
+from gateway.replay_budget import ReplayBudget
+from runtime.metrics import CLAIMS_DENIED, DELIVERIES, GAPS
 from runtime.tasks import Tasks
-from schemas.frames import Left, encoded, of_change
+from schemas.frames import Left, encoded
 
 _log = structlog.get_logger()
 
-PAGE = 200
-REPLAYS = 32
 TICK_S = 0.05
 
 
@@ -37,10 +35,13 @@ class RoomSync:
     history: History
     pubsub: PubSub
     gap_check_interval_s: float = 2.0
-    _replays: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REPLAYS))
-    _lagging: dict[Socket, deque[Subscription]] = field(default_factory=dict)
+    budget: ReplayBudget = field(default_factory=ReplayBudget)
+    replay: Replay = field(init=False)
     _tasks: Tasks = field(default_factory=Tasks)
     _compare: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.replay = Replay(self.history, self._bound, self.budget, self.gap_check_interval_s)
 
     # joining and leaving
 
@@ -63,14 +64,14 @@ class RoomSync:
                 raise Invalid(f"after must not exceed the last seq, which is {head}")
             after = head if after is None else after
         subscription.cursor = after
-        await self.catch_up(subscription)
+        await self.replay.catch_up(subscription)
         return subscription.has
 
     async def _check_member(self, subscription: Subscription) -> None:
         since = await self.history.member_since(subscription.room.conversation_id, subscription.socket.user_id)
         if since is None:
             raise NotFound("no such conversation, or you are not a member of it")
-        subscription.since = since
+        subscription.confirm(since)
 
     async def _open(self, room: Room) -> None:
         """Subscribe, wait for the confirmation, and only then read the head: what comes after it is live."""
@@ -92,30 +93,6 @@ class RoomSync:
             self._release(room, room.buffer.start(head, _now()))
         _log.debug("room_opened", conversation_id=room.conversation_id, head=head)
 
-    async def catch_up(self, subscription: Subscription) -> None:
-        """Send what the subscription lacks, from the store, until it is in step with the buffer. Raises Unavailable."""
-        while not await self._step(subscription):
-            pass
-
-    async def _step(self, subscription: Subscription) -> bool:
-        """Send a page, as far as the socket takes it; return True once it is in step, or gone. Raises Unavailable.
-
-        Nothing waits for a socket here but itself: the page is dropped, not kept, when the socket is full.
-        """
-        await subscription.socket.outbound.drained()
-        room = subscription.room
-        if room.go_live(subscription):
-            return True
-        async with self._replays:
-            target = room.buffer.cursor or 0
-            changes = await self.history.changes(room.conversation_id, subscription.cursor, target, PAGE)
-        for change in changes:
-            if subscription.gone or not subscription.socket.outbound.write(encode(of_change(change))):
-                break
-            subscription.cursor = change.seq
-            REPLAYED.inc()
-        return room.go_live(subscription)
-
     async def close(self, room: Room) -> None:
         """Unsubscribe from the channels of a room that no socket is in."""
         _log.debug("room_closed", conversation_id=room.conversation_id)
@@ -128,8 +105,12 @@ class RoomSync:
     def on_message(self, conversation_id: str, envelope: Envelope) -> None:
         """Take an entry of the conversation's change log, if a socket has joined it."""
         room = self.hub.rooms.get(conversation_id)
-        if room is not None:
-            self._release(room, room.buffer.push(envelope.seq, envelope, _now()))
+        if room is None:
+            return
+        self._release(room, room.buffer.push(envelope.seq, envelope, _now()))
+        if room.buffer.disputed and not room.settling:
+            room.settling = True
+            self._tasks.spawn(self._settle(room))
 
     def compare_soon(self) -> None:
         """Compare heads at once: something may have been lost."""
@@ -139,7 +120,7 @@ class RoomSync:
         for seq, envelope in released:
             DELIVERIES.inc(len(room.live))
             for subscription in room.release(seq, encode(envelope.frame)):
-                self._start_catch_up(subscription)
+                self.replay.start(subscription)
             if envelope.kind == Kind.MEMBER_REMOVED:
                 self._remove(room, seq, envelope.about)
 
@@ -168,37 +149,19 @@ class RoomSync:
         while not subscription.socket.outbound.write(left):
             await subscription.socket.outbound.drained()
 
-    def _start_catch_up(self, subscription: Subscription) -> None:
-        """Catch it up once the socket can be written to. One task for each socket, however many rooms it lags in."""
-        LAGGING.inc()
-        socket = subscription.socket
-        _log.debug(
-            "subscription_lagging",
-            conversation_id=subscription.room.conversation_id,
-            connection_id=socket.connection_id,
-            cursor=subscription.cursor,
-        )
-        if socket in self._lagging:
-            self._lagging[socket].append(subscription)
-        else:
-            self._lagging[socket] = deque([subscription])
-            self._tasks.spawn(self._catch_up_later(socket), partial(socket.outbound.abort, "task_failed"))
-
-    async def _catch_up_later(self, socket: Socket) -> None:
-        """Page by page in turn, so that no busy room keeps the others waiting."""
-        subscriptions = self._lagging[socket]
+    async def _settle(self, room: Room) -> None:
+        """Send the sockets the store's entry of each seq for which a second, different frame came."""
         try:
-            while subscriptions:
-                subscription = subscriptions.popleft()
-                try:
-                    live = await self._step(subscription)
-                except Unavailable:
-                    live = False
-                    await asyncio.sleep(self.gap_check_interval_s)
-                if not live:
-                    subscriptions.append(subscription)
+            while room.buffer.disputed:
+                seq = min(room.buffer.disputed)
+                for change in await self.history.changes(room.conversation_id, seq - 1, seq, 1):
+                    for subscription in room.send_again(seq, encode(room_envelope(change).frame)):
+                        self.replay.start(subscription)
+                room.buffer.disputed.discard(seq)
+        except Unavailable:
+            await asyncio.sleep(self.gap_check_interval_s)
         finally:
-            del self._lagging[socket]
+            room.settling = False
 
     # gaps and heads
 
@@ -218,11 +181,18 @@ class RoomSync:
                     self._tasks.spawn(self._fetch(room, *gap))
 
     async def _fetch(self, room: Room, after: int, up_to: int) -> None:
+        """Fill a gap, as far as the store's head: what is claimed beyond it is none."""
         GAPS.inc()
         _log.debug("gap_found", conversation_id=room.conversation_id, after=after, up_to=up_to)
         try:
-            for change in await self.history.changes(room.conversation_id, after, up_to, PAGE):
-                self._release(room, room.buffer.push(change.seq, room_envelope(change), _now()))
+            up_to = min(up_to, await self._bound(room))
+            if up_to <= after:
+                return
+            changes = await self.history.changes(room.conversation_id, after, up_to, PAGE)
+            for change in changes:
+                self._release(room, room.buffer.fill(change.seq, room_envelope(change), _now()))
+            if not changes:
+                await asyncio.sleep(self.gap_check_interval_s)
         except Unavailable:
             await asyncio.sleep(self.gap_check_interval_s)
         finally:
@@ -236,16 +206,33 @@ class RoomSync:
             except TimeoutError:
                 pass
             self._compare.clear()
-            rooms = [room for room in self.hub.rooms.values() if room.buffer.cursor is not None]
-            if not rooms:
-                continue
             try:
-                heads = await self.history.heads([room.conversation_id for room in rooms])
+                await self._read_heads([room for room in self.hub.rooms.values() if room.buffer.cursor is not None])
             except Unavailable:
                 continue
-            now = _now()
-            for room in rooms:
-                room.buffer.observe_head(heads.get(room.conversation_id, 0), now)
+
+    async def _bound(self, room: Room) -> int:
+        """Compare a room with the store; return the store's head. Raises Unavailable."""
+        return (await self._read_heads([room]))[room.conversation_id]
+
+    async def _read_heads(self, rooms: Sequence[Room]) -> Mapping[str, int]:
+        seen = [room.buffer.head for room in rooms]
+        found = await self.history.heads([room.conversation_id for room in rooms]) if rooms else {}
+        heads, now = {room.conversation_id: found.get(room.conversation_id, 0) for room in rooms}, _now()
+        for room, claimed in zip(rooms, seen, strict=True):
+            head = heads[room.conversation_id]
+            rewound = room.buffer.observe_head(head, now, claimed)
+            if claimed > head:
+                CLAIMS_DENIED.inc()
+                _log.warning(
+                    "claims_denied",
+                    conversation_id=room.conversation_id,
+                    head=head,
+                    claimed=claimed,
+                    rewound=rewound,
+                    reason="a publication in Redis names a seq that the store does not have",
+                )
+        return heads
 
 
 def _now() -> float:

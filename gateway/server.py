@@ -82,7 +82,7 @@ class Gateway:
             await self._refuse(transport, exc, session.UNAVAILABLE)
             return
         except RateLimited as exc:
-            await self._refuse(transport, exc, session.TOO_MANY)
+            await self._refuse(transport, exc, session.TOO_MANY_CONNECTIONS)
             return
         if self.draining:  # since its handshake
             await transport.close(session.RESTART.code, session.RESTART.reason)
@@ -115,7 +115,7 @@ class Gateway:
         transport.log = log
         queue = SendQueue(transport, self.batcher, limits.slow_client_timeout_s, log)
         socket = Socket(id_, user, queue)
-        protocol = Session(user, socket.subscriptions.keys(), limits)
+        protocol = Session(user, socket.joined, socket.subscriptions.keys(), limits)
         connection = Connection(transport, socket, queue, protocol, device, identity, log)
         self.connections[id_] = connection
         CONNECTIONS.inc()

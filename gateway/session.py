@@ -26,9 +26,13 @@ from schemas.commands import (
     RefreshToken,
     Typing,
 )
+from schemas.fields import PATTERN_TEXTS
 from schemas.frames import Error, Frame, Pong, answering
 
 BAD_FRAMES, BAD_FRAMES_PER_S = 10, 1 / 60
+UNCONFIRMED_MAX = 256
+"""Joins of a socket whose membership is not confirmed yet, whatever the limit of joined conversations."""
+_PATTERNS = {f"`str` matching regex {pattern!r}": text for pattern, text in PATTERN_TEXTS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ REVOKED = Close(4401, "the token was revoked")
 UNAVAILABLE = Close(1013, "try again later")
 TOO_SLOW = Close(4408, "the client takes nothing")
 TOO_MANY = Close(4429, "too many frames")
+TOO_MANY_CONNECTIONS = Close(4429, "too many connections")
 RESTART = Close(1012, "the server restarts")
 BY_OPERATOR = Close(4410, "closed by an operator")
 
@@ -62,10 +67,15 @@ _decoder = msgspec.json.Decoder(Command)
 
 @dataclass(slots=True)
 class Session:
-    """The state of one connection. ``joined``: a view of the conversations that it is subscribed to now."""
+    """The state of one connection.
+
+    ``joined`` and ``subscribed`` are views of its conversations now: those in which its user's membership is confirmed,
+    and beside them those of joins under way. Only a ``leave_conversation`` counts the latter in.
+    """
 
     user_id: str
     joined: Collection[str]
+    subscribed: Collection[str]
     limits: Limits = field(default_factory=Limits)
     _bad: Bucket = field(init=False)
     _frames: Bucket = field(init=False)
@@ -102,7 +112,7 @@ class Session:
                 return Reply(Pong(ref=answering(ref)))
             case JoinConversation():
                 return self._join(command, now)
-            case LeaveConversation(id=id_) if id_ not in self.joined:
+            case LeaveConversation(id=id_) if id_ not in self.subscribed:
                 raise NotFound("this conversation is not joined")
             case Ack() | Read():
                 return self._receipt(command)
@@ -113,8 +123,11 @@ class Session:
 
     def _join(self, command: JoinConversation, now: float) -> JoinConversation:
         most = self.limits.max_subscriptions
-        if most and command.id not in self.joined and len(self.joined) >= most:
-            raise RateLimited(f"a socket joins at most {most} conversations; leave one first", 0)
+        if command.id not in self.subscribed:
+            if most and len(self.subscribed) >= most:
+                raise RateLimited(f"a socket joins at most {most} conversations; leave one first", 0)
+            if len(self.subscribed) - len(self.joined) >= UNCONFIRMED_MAX:
+                raise RateLimited(f"at most {UNCONFIRMED_MAX} joins may be under way on a socket", 1.0)
         if not self._joins.take(now):
             raise RateLimited(f"join at most {self.limits.joins_per_s:g} conversations a second", 1.0)
         return command
@@ -153,6 +166,8 @@ def _described(exc: Exception) -> str:
     if not isinstance(exc, msgspec.ValidationError):
         return "the frame is not a JSON object"
     text = str(exc).split(" value '")[0].split(", got")[0].split("Invalid value")[0] or "unknown type"
+    for pattern, words in _PATTERNS.items():
+        text = text.replace(pattern, words)
     return f"the frame is not of this protocol: {text[:150]}"
 
 

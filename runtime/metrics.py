@@ -54,6 +54,10 @@ KEYS_FETCHED = Gauge("millrace_keys_last_fetched_timestamp_seconds", "Last fetch
 REVOKED = Counter("millrace_revoked_connections_total", "Connections closed because their token was revoked")
 DELIVERIES = Counter("millrace_deliveries_total", "Content frames handed to sockets live")
 REPLAYED = Counter("millrace_replayed_frames_total", "Content frames sent from the store")
+REPLAYED_BYTES = Counter("millrace_replayed_bytes_total", "Bytes of content frames sent from the store")
+CLAIMS_DENIED = Counter(
+    "millrace_denied_claims_total", "Times at which Redis carried a seq beyond the head that the store has"
+)
 GAPS = Counter("millrace_holes_total", "Gaps of reorder buffers that were filled from the store")
 LAGGING = Counter("millrace_lagging_total", "Sockets that fell behind because they read slowly")
 HINTS_LOST = Counter("millrace_hints_lost_total", "Hints that could not be published to Redis")

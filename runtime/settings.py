@@ -182,6 +182,12 @@ class Gateway(BaseModel):
     slow_client_timeout_s: Rate = setting(
         120.0, "Time for which a client may be behind before its socket is closed (4408).", "s"
     )
+    replay_bytes_per_s: Rate = setting(
+        4.0 * 1024 * 1024,
+        "Bytes of the store that are replayed to the sockets of one user; beyond it replays wait.",
+        "1/s",
+    )
+    replay_burst_bytes: Rate = setting(64.0 * 1024 * 1024, "Bytes of these that may come at once.", "bytes")
     handshake_timeout_s: Rate = setting(5.0, "Time for the WebSocket handshake; 0 waits without end.", "s")
 
 

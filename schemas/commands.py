@@ -6,19 +6,22 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
-from schemas.fields import CheckedSeq, Uuid
+from schemas.fields import MAX_SEQ, CheckedSeq, CheckedUuid
 
 MAX_FRAME = 64 * 1024
 """Bytes of one frame."""
 
-Ref = Annotated[str, Meta(max_length=128)] | int | None
+Ref = Annotated[str, Meta(max_length=128)] | Annotated[int, Meta(ge=-MAX_SEQ, le=MAX_SEQ)] | None
 """Chosen by the client; whatever answers the command carries it."""
+
+ReachedSeq = Annotated[int, Meta(ge=1, le=MAX_SEQ)]
+"""The seq of an entry: 0 is none."""
 
 
 class JoinConversation(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="join_conversation"):
     """Subscribe to a conversation: replay everything after ``after``, or only follow what comes from now on."""
 
-    id: Uuid
+    id: CheckedUuid
     after: CheckedSeq | None = None
     ref: Ref = None
 
@@ -26,25 +29,25 @@ class JoinConversation(Struct, frozen=True, rename="camel", forbid_unknown_field
 class LeaveConversation(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="leave_conversation"):
     """Unsubscribe from a conversation."""
 
-    id: Uuid
+    id: CheckedUuid
     ref: Ref = None
 
 
 class Ack(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="ack"):
     """Record that this device has everything up to a seq, or up to a message."""
 
-    conversation_id: Uuid | None = None
-    seq: CheckedSeq | None = None
-    message_id: Uuid | None = None
+    conversation_id: CheckedUuid | None = None
+    seq: ReachedSeq | None = None
+    message_id: CheckedUuid | None = None
     ref: Ref = None
 
 
 class Read(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="read"):
     """Record that the user has read everything up to a seq, or up to a message."""
 
-    conversation_id: Uuid | None = None
-    seq: CheckedSeq | None = None
-    message_id: Uuid | None = None
+    conversation_id: CheckedUuid | None = None
+    seq: ReachedSeq | None = None
+    message_id: CheckedUuid | None = None
     ref: Ref = None
 
 
@@ -52,7 +55,7 @@ class Typing(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, ta
     """Tell the others that the user types, or has stopped."""
 
     is_typing: bool
-    conversation_id: Uuid | None = None
+    conversation_id: CheckedUuid | None = None
     ref: Ref = None
 
 

@@ -12,7 +12,7 @@ from adapters.memory.intake import MemoryConversations
 from gateway import channels
 from gateway.channels import Envelope, Kind
 from gateway.limits import Limits
-from gateway.room_sync import REPLAYS
+from gateway.replay_budget import TURNS
 from gateway.send_queue import CONTENT_MAX, EPHEMERAL_MAX, HARD_MAX
 from schemas.frames import StatusUpdated, TypingUpdated, encoded
 from tests import make
@@ -98,7 +98,7 @@ async def test_more_stalled_readers_than_replay_slots_hold_up_nobody():
     async with open_world(limits=MANY) as world, AsyncExitStack() as stack:
         for _ in range(400):
             await world.send(FAT)
-        for _ in range(REPLAYS + 8):
+        for _ in range(TURNS + 8):
             await stack.enter_async_context(deaf(world, after=0))
         await until(lambda: min(wires(world)) > CONTENT_MAX // 2)
         async with world.client("carol") as carol:

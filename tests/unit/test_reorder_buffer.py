@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import reorder_buffer as feed_module
-from gateway.reorder_buffer import REORDER_S, ReorderBuffer
+from gateway.reorder_buffer import REMEMBER_S, REORDER_S, ReorderBuffer
 
 
 def frame(seq: int) -> bytes:
@@ -77,6 +77,127 @@ def test_a_head_that_is_already_there_is_no_hole():
     buffer.start(6, 0)
     buffer.observe_head(6, 1)
     assert buffer.gap(100) is None
+
+
+def test_a_claim_beyond_the_store_is_no_gap_once_the_store_was_read():
+    buffer = ReorderBuffer()
+    buffer.start(4, 0)
+    buffer.push(10**15, b"forged", 0)
+    buffer.push(6, b"6", 0)
+    assert not buffer.observe_head(6, 1, seen=buffer.head)
+    assert (buffer.head, buffer.gap(1 + REORDER_S)) == (6, (4, 5))
+    assert buffer.fill(5, b"5", 1) == [(5, b"5"), (6, b"6")]
+    assert buffer.gap(100) is None
+    assert buffer.push(7, b"7", 2) == [(7, b"7")]
+
+
+def test_a_forged_frame_that_was_released_gives_its_seq_back():
+    buffer = ReorderBuffer()
+    buffer.start(4, 0)
+    assert buffer.push(5, b"forged", 0) == [(5, b"forged")]
+    assert buffer.observe_head(4, 1, seen=buffer.head)
+    assert (buffer.cursor, buffer.gap(100)) == (4, None)
+    assert buffer.push(5, b"5", 2) == [(5, b"5")]
+
+
+def test_what_comes_while_the_head_is_read_is_not_denied():
+    buffer = ReorderBuffer()
+    buffer.start(4, 0)
+    seen = buffer.head
+    assert buffer.push(5, b"5", 0) == [(5, b"5")]
+    buffer.push(7, b"7", 0)
+    assert not buffer.observe_head(4, 1, seen)
+    assert (buffer.cursor, buffer.gap(1 + REORDER_S)) == (5, (5, 6))
+
+
+def test_of_two_frames_for_a_seq_that_waits_neither_is_believed():
+    buffer = ReorderBuffer()
+    buffer.start(4, 0)
+    buffer.push(6, b"forged", 0)
+    buffer.push(6, b"6", 0)
+    assert buffer.push(5, b"5", 0) == [(5, b"5")]
+    assert buffer.gap(REORDER_S) == (5, 6)
+    assert buffer.fill(6, b"6", 1) == [(6, b"6")]
+
+
+def test_a_second_frame_for_a_seq_that_was_released_disputes_it_for_some_time():
+    buffer = ReorderBuffer()
+    buffer.start(4, 0)
+    buffer.push(5, b"forged", 0)
+    buffer.push(5, b"forged", 0)
+    assert buffer.disputed == set()
+    buffer.observe_head(5, 1, seen=buffer.head)
+    buffer.push(5, b"5", 1)
+    assert buffer.disputed == {5}
+    buffer.disputed.clear()
+    buffer.observe_head(5, REMEMBER_S, seen=buffer.head)
+    buffer.push(5, b"5", REMEMBER_S)
+    assert buffer.disputed == set()
+
+
+def test_nothing_disputes_what_the_store_gave():
+    buffer = ReorderBuffer()
+    buffer.start(4, 0)
+    assert buffer.fill(5, b"5", 0) == [(5, b"5")]
+    buffer.push(5, b"forged", 0)
+    assert buffer.disputed == set()
+
+
+class _Node:
+    """A buffer beside a store, with the rules of ``RoomSync``. ``sent``: the last frame that was sent for each seq."""
+
+    def __init__(self) -> None:
+        self.buffer, self.head, self.now, self.sent = ReorderBuffer(), 0, 0.0, dict[int, bytes]()
+        self.buffer.start(0, 0)
+
+    def push(self, seq: int, payload: bytes) -> None:
+        self.sent.update(self.buffer.push(seq, payload, self.now))
+        for disputed in self.buffer.disputed & set(range(1, self.head + 1)):
+            self.sent[disputed] = frame(disputed)
+            self.buffer.disputed.discard(disputed)
+
+    def read_head(self) -> None:
+        self.buffer.observe_head(self.head, self.now, self.buffer.head)
+
+    def fill(self) -> None:
+        self.now += REORDER_S
+        while (gap := self.buffer.gap(self.now)) is not None:
+            self.read_head()
+            for seq in range(gap[0] + 1, min(gap[1], self.head) + 1):
+                self.sent.update(self.buffer.fill(seq, frame(seq), self.now))
+            self.now += REORDER_S
+
+
+STEPS = st.sampled_from(["commit", "forge", "tell", "compare", "fill"])
+
+
+@given(st.lists(st.tuples(STEPS, st.integers(1, 12)), max_size=20))
+def test_whatever_is_forged_the_true_entry_is_sent_in_the_end(script):
+    """A forger claims seqs that the store does not have yet; each entry is told within REMEMBER_S."""
+    node, untold = _Node(), list[int]()
+    for step, number in script:
+        match step:
+            case "commit":
+                node.head += 1
+                untold.append(node.head)
+            case "forge":
+                node.push(node.head + number, b"forged")
+            case "tell" if untold:
+                seq = untold.pop(number % len(untold))
+                node.push(seq, frame(seq))
+            case "compare":
+                node.read_head()
+            case "fill":
+                node.fill()
+    for seq in untold:
+        node.push(seq, frame(seq))
+    node.read_head()
+    node.fill()
+    assert {seq: payload for seq, payload in node.sent.items() if seq <= node.head} == {
+        seq: frame(seq) for seq in range(1, node.head + 1)
+    }
+    assert node.buffer.cursor == node.head
+    assert node.buffer.gap(node.now + 100) is None
 
 
 @given(

@@ -1,0 +1,117 @@
+"""Replays: sockets that lack frames get them from the store, page by page, until they are in step with their rooms."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import structlog
+
+from domain.errors import Unavailable
+from domain.history import History
+from gateway.framing import encode
+from gateway.hub import Room, Socket, Subscription
+from gateway.replay_budget import ReplayBudget
+from runtime.metrics import LAGGING, REPLAYED, REPLAYED_BYTES
+from runtime.tasks import Tasks
+from schemas.frames import of_change
+from schemas.messages import Change
+
+_log = structlog.get_logger()
+
+PAGE = 200
+_YIELD_EVERY = 25
+"""Frames that are written in one turn of the event loop: live frames of others go in between."""
+
+
+@dataclass(slots=True)
+class Replay:
+    """Catches subscriptions up, in fair turns of their users.
+
+    ``bound`` compares a room's buffer with the head of the store, which it returns. ``retry_s``: the pause after an
+    outage.
+    """
+
+    history: History
+    bound: Callable[[Room], Awaitable[int]]
+    budget: ReplayBudget = field(default_factory=ReplayBudget)
+    retry_s: float = 2.0
+    _lagging: dict[Socket, deque[Subscription]] = field(default_factory=dict)
+    _tasks: Tasks = field(default_factory=Tasks)
+
+    async def catch_up(self, subscription: Subscription) -> None:
+        """Send what the subscription lacks, from the store, until it is in step with the buffer. Raises Unavailable."""
+        while not await self._step(subscription):
+            pass
+
+    def start(self, subscription: Subscription) -> None:
+        """Catch it up once the socket can be written to. One task for each socket, however many rooms it lags in."""
+        LAGGING.inc()
+        socket = subscription.socket
+        _log.debug(
+            "subscription_lagging",
+            conversation_id=subscription.room.conversation_id,
+            connection_id=socket.connection_id,
+            cursor=subscription.cursor,
+        )
+        if socket in self._lagging:
+            self._lagging[socket].append(subscription)
+        else:
+            self._lagging[socket] = deque([subscription])
+            self._tasks.spawn(self._catch_up_later(socket), partial(socket.outbound.abort, "task_failed"))
+
+    async def _step(self, subscription: Subscription) -> bool:
+        """Send a page, as far as the socket takes it; return True once it is in step, or gone. Raises Unavailable.
+
+        Nothing waits for a socket here but itself: the page is dropped, not kept, when the socket is full.
+        """
+        await subscription.socket.outbound.drained()
+        room = subscription.room
+        if room.go_live(subscription):
+            return True
+        async with self.budget.turn(subscription.socket.user_id) as account:
+            target = room.buffer.cursor or 0
+            if subscription.gone or target <= subscription.cursor:
+                return room.go_live(subscription)
+            changes = await self.history.changes(room.conversation_id, subscription.cursor, target, PAGE)
+            account.spend(await _write(subscription, changes))
+        if not changes:  # the store lacks what the buffer has released
+            await self.bound(room)
+            if not room.go_live(subscription):
+                await asyncio.sleep(self.retry_s)
+        return room.go_live(subscription)
+
+    async def _catch_up_later(self, socket: Socket) -> None:
+        """Page by page in turn, so that no busy room keeps the others waiting."""
+        subscriptions = self._lagging[socket]
+        try:
+            while subscriptions:
+                subscription = subscriptions.popleft()
+                try:
+                    live = await self._step(subscription)
+                except Unavailable:
+                    live = False
+                    await asyncio.sleep(self.retry_s)
+                if not live:
+                    subscriptions.append(subscription)
+        finally:
+            del self._lagging[socket]
+
+
+async def _write(subscription: Subscription, changes: Sequence[Change]) -> int:
+    """Write the frames of a page until the socket is full or the subscription gone; return their bytes."""
+    size = 0
+    for number, change in enumerate(changes, 1):
+        frame = encode(of_change(change))
+        if subscription.gone or not subscription.socket.outbound.write(frame):
+            break
+        subscription.cursor = change.seq
+        size += len(frame)
+        REPLAYED.inc()
+        if number % _YIELD_EVERY == 0:
+            await asyncio.sleep(0)
+    REPLAYED_BYTES.inc(size)
+    return size
