@@ -213,7 +213,6 @@ def processed(**changes: object) -> MediaProcessed:
         notified(),
         notified(user_id="mallory"),
     ],
-    ids=repr,
 )
 async def test_what_the_store_does_not_have_is_shown_to_nobody(event):
     async with standing() as stand:
@@ -246,7 +245,6 @@ async def test_what_the_store_does_not_have_is_shown_to_nobody(event):
         received(make.sent(), sentAt=5),
         received(make.member_added(1), seq="1"),
     ],
-    ids=repr,
 )
 async def test_a_malformed_record_is_counted_and_passed_over_and_its_neighbours_are_not(record):
     async with standing() as stand:
