@@ -6,16 +6,13 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
-from schemas.fields import MAX_SEQ, CheckedSeq, CheckedUuid
+from schemas.fields import MAX_SEQ, ChangeSeq, CheckedSeq, CheckedUuid
 
 MAX_FRAME = 64 * 1024
 """Bytes of one frame."""
 
 Ref = Annotated[str, Meta(max_length=128)] | Annotated[int, Meta(ge=-MAX_SEQ, le=MAX_SEQ)] | None
 """Chosen by the client; whatever answers the command carries it."""
-
-ReachedSeq = Annotated[int, Meta(ge=1, le=MAX_SEQ)]
-"""The seq of an entry: 0 is none."""
 
 
 class JoinConversation(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="join_conversation"):
@@ -37,7 +34,7 @@ class Ack(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="
     """Record that this device has everything up to a seq, or up to a message."""
 
     conversation_id: CheckedUuid | None = None
-    seq: ReachedSeq | None = None
+    seq: ChangeSeq | None = None
     message_id: CheckedUuid | None = None
     ref: Ref = None
 
@@ -46,7 +43,7 @@ class Read(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag=
     """Record that the user has read everything up to a seq, or up to a message."""
 
     conversation_id: CheckedUuid | None = None
-    seq: ReachedSeq | None = None
+    seq: ChangeSeq | None = None
     message_id: CheckedUuid | None = None
     ref: Ref = None
 

@@ -313,7 +313,7 @@ async def test_a_watermark_is_told_to_members_only_and_as_it_was_stored():
         other = new_id()
         stand.tables.receipts[make.ROOM, "bob"] = (1, 1)
         stand.tables.receipt_times[make.ROOM, "bob"] = (make.AT, make.AT)
-        lie = status(at="yesterday", notify=("alice", "victim"), message_ids=(other,))
+        lie = status(at="1999-01-01T00:00:00.000Z", notify=("alice", "victim"), message_ids=(other,))
         await stand.dispatch(received(lie))
         assert {name for name, _ in stand.bus.published} == {"user:alice:messages", "user:bob:messages"}
         [frame] = stand.bus.frames("user:alice:messages")
