@@ -9,6 +9,9 @@ from typing import Protocol
 from schemas.ids import NO_DEVICE
 from schemas.messages import Message, Status
 
+DEVICES_PER_MEMBER = 32
+"""Devices of a member in a conversation whose watermarks are kept, unless a setting says otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
@@ -102,6 +105,8 @@ class Statuses(Protocol):
     async def advance(self, marks: Sequence[Watermark], everybody_up_to: int) -> Advances:
         """Raise the watermarks of devices, and those of members to their maximum, and the statuses of others' messages.
 
+        Of each member the latest devices are kept, as many as the store is made for; the member's own watermarks do not
+        depend on those that are forgotten.
         Watermarks never fall. A mark of no member or beyond the head moves nothing. One that equals the current
         watermark is returned again, so that a crash before its event was published costs nothing; an older one is not.
         A call does a bounded part of the work, in one transaction. Raises Unavailable.

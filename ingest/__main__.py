@@ -149,7 +149,7 @@ async def open_app(
             history=PostgresHistory(pool),
             messages=PostgresMessages(pool),
             conversations=PostgresConversations(pool),
-            receipts=PostgresReceipts(pool),
+            receipts=PostgresReceipts(pool, settings.devices_per_member),
             search=PostgresSearch(pool),
             inbox=PostgresNotifications(pool),
             counts=PostgresCounts(pool),

@@ -217,6 +217,12 @@ class Settings(BaseSettings):
     node: str = setting("local", "Name of the process in logs and in Redis; unique for each gateway.")
     data_dir: Path = setting(Path(".millrace"), "Folder for uploads and for the state of a stack on one machine.")
     log_level: str = setting("info", "`debug`, `info`, `warning` or `error`.")
+    devices_per_member: Annotated[int, Field(ge=1)] = setting(
+        32,
+        "Devices of a member in a conversation whose watermarks are kept; the one that has been silent for longest is"
+        " forgotten. The same for ingests and for workers of `status`.",
+        "devices",
+    )
     kafka: Kafka = Field(default_factory=Kafka)
     pg: Postgres = Field(default_factory=Postgres)
     redis: RedisServer = Field(default_factory=RedisServer)

@@ -34,11 +34,11 @@ Open = Callable[[Settings, Pool], AbstractAsyncContextManager[Stage]]
 
 
 @asynccontextmanager
-async def _status(_: Settings, pool: Pool) -> AsyncIterator[Stage]:
+async def _status(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
     from adapters.postgres.statuses import PostgresStatuses
     from streams.stages.status import create
 
-    yield create(PostgresStatuses(pool))
+    yield create(PostgresStatuses(pool, settings.devices_per_member))
 
 
 @asynccontextmanager

@@ -154,7 +154,8 @@ class MemoryOutbox:
                 further = {place: max(end, noted.ends.get(place, 0)) for place, end in ends.items()}
                 self.tables.noted = replace(noted, ends={**noted.ends, **further})
             for row in rows:
-                self.tables.outbox[row.conversation_id, row.seq, row.part].published = True
+                stored = self.tables.outbox[row.conversation_id, row.seq, row.part]
+                stored.published |= stored.event.event_id == row.event_id  # another may be owed in its place by now
 
     async def compare(self, found: Position, again: ReadAgain | None = None) -> Loss | None:
         tables = self.tables

@@ -9,6 +9,8 @@ from adapters.memory.tables import Tables
 from domain.conversations import NO_CONVERSATION
 from domain.errors import Invalid, NotFound
 from domain.messages import MemberReceipt
+from domain.receipts import fold, place_of
+from domain.watermarks import DEVICES_PER_MEMBER
 from schemas.events import ReceiptRecorded
 from schemas.messages import Message
 
@@ -59,9 +61,10 @@ class MemoryMessages:
 
 @dataclass(frozen=True, slots=True)
 class MemoryReceipts:
-    """Receipts, owed to Kafka behind the change whose seq they name."""
+    """Receipts, owed to Kafka in the places of their members."""
 
     tables: Tables
+    devices: int = DEVICES_PER_MEMBER
 
     async def record(self, receipt: ReceiptRecorded) -> None:
         if receipt.user_id not in self.tables.members.get(receipt.conversation_id, {}):
@@ -71,5 +74,9 @@ class MemoryReceipts:
             raise Invalid(
                 f"deliveredSeq and readSeq must be at most {head}, the head", [("$", "must not be beyond the head")]
             )
-        part = f"{receipt.user_id}:{receipt.device}:{receipt.read_seq}"
-        self.tables.owe(receipt.conversation_id, receipt.delivered_seq, receipt, part)
+        part = place_of(receipt, self.devices)
+        row = self.tables.outbox.get((receipt.conversation_id, 0, part))
+        before = row.event if row is not None else None
+        assert before is None or isinstance(before, ReceiptRecorded)
+        owed = fold(receipt, before, pending=row is not None and not row.published)
+        self.tables.owe(receipt.conversation_id, 0, owed, part)

@@ -57,6 +57,7 @@ class PostgresOutbox:
                 "conversations": [r.conversation_id for r in rows],
                 "seqs": [r.seq for r in rows],
                 "parts": [r.part for r in rows],
+                "event_ids": [r.event_id for r in rows],
                 "epoch": self.epoch,
                 "places": list(ends),
                 "ends": list(ends.values()),

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from adapters.postgres import rows
 from adapters.postgres.pool import Connection, Pool, connection, transaction
 from adapters.postgres.statements import load
-from domain.watermarks import Advances, Watermark, WatermarkAdvance, of_members, split, step
+from domain.watermarks import (
+    DEVICES_PER_MEMBER,
+    Advances,
+    Watermark,
+    WatermarkAdvance,
+    of_members,
+    split,
+    step,
+)
 from schemas.messages import Message, Status
 
 _SQL = load("statuses")
@@ -38,6 +46,7 @@ class PostgresStatuses:
     """Statuses in PostgreSQL. A batch is one transaction."""
 
     pool: Pool
+    devices: int = DEVICES_PER_MEMBER
 
     async def mark_sent(self, claimed: Sequence[Message]) -> Mapping[str, Message]:
         columns = {
@@ -66,7 +75,7 @@ class PostgresStatuses:
 
     async def advance(self, marks: Sequence[Watermark], everybody_up_to: int) -> Advances:
         async with transaction(self.pool) as conn:
-            possible, refused = split(marks, await _raise_devices(conn, marks))
+            possible, refused = split(marks, await _raise_devices(conn, marks, self.devices))
             ranges, unfinished = await _raise_watermarks(conn, of_members(possible))
             advances: list[WatermarkAdvance] = []
             for status in (Status.DELIVERED, Status.READ):
@@ -85,10 +94,15 @@ def _given(marks: Sequence[Watermark]) -> dict[str, list[str] | list[int]]:
     }
 
 
-async def _raise_devices(conn: Connection, marks: Sequence[Watermark]) -> dict[tuple[str, str], int]:
+async def _raise_devices(conn: Connection, marks: Sequence[Watermark], kept: int) -> dict[tuple[str, str], int]:
     """Raise the watermarks of devices; return the heads of the members' conversations, for the rest."""
     cursor = await conn.execute(_SQL["raise_devices"], {**_given(marks), "devices": [m.device for m in marks]})
-    return {(conversation, user): head for conversation, user, head in await cursor.fetchall()}
+    members = await cursor.fetchall()
+    if grown := [(conversation, user) for conversation, user, _, is_new in members if is_new]:
+        conversations, users = zip(*grown, strict=True)
+        ids = {"conversations": list(conversations), "users": list(users)}
+        await conn.execute(_SQL["forget_devices"], {**ids, "devices": kept})
+    return {(conversation, user): head for conversation, user, head, _ in members}
 
 
 async def _raise_watermarks(conn: Connection, marks: Sequence[Watermark]) -> tuple[list[_Range], set[tuple[str, str]]]:

@@ -27,7 +27,7 @@ from domain.analytics import Counts, MinuteCount
 from domain.media import Media, MediaInfo
 from domain.notifications import Audience, Inbox, NotificationDraft, Notifications
 from domain.search import Index
-from domain.watermarks import Statuses, Watermark, WatermarkAdvance
+from domain.watermarks import DEVICES_PER_MEMBER, Statuses, Watermark, WatermarkAdvance
 from schemas.fields import MAX_SEQ
 from schemas.ids import new_id
 from schemas.messages import Message, Status
@@ -223,6 +223,27 @@ async def test_a_mark_far_beyond_is_reached_in_steps_of_which_each_is_whole(worl
     assert await call(both[0]) == ([("bob", Status.READ, 10, 2)], set())
     assert await call(both[0]) == ([("bob", Status.DELIVERED, 10, 0), ("bob", Status.READ, 10, 0)], set())
     assert await statuses() == "r" * 10
+
+
+async def test_of_invented_devices_the_latest_are_kept_and_the_member_loses_nothing(world):
+    for _ in range(5):
+        await world.send()
+
+    async def fold(*marks: tuple[str, int]) -> None:
+        await world.statuses.advance([Watermark(world.room, "bob", seq, 0, device) for device, seq in marks], 32)
+
+    await fold(("phone", 5))
+    await fold(*((f"invented-{number}", 1) for number in range(100)))
+    devices = await world.devices()
+    assert len(devices) == DEVICES_PER_MEMBER
+    assert "phone" not in devices
+    await fold(("phone", 4), ("desk", 3))
+    devices = await world.devices()
+    assert len(devices) == DEVICES_PER_MEMBER
+    assert (devices["phone"], devices["desk"]) == ((4, 0), (3, 0))
+    [moved] = await world.fold("bob", 5)
+    assert moved.delivered_seq == 5
+    assert await world.fold("bob", 4) == []
 
 
 async def test_reading_implies_delivery(world):

@@ -39,4 +39,4 @@ FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(parts)s::text[], %(
             %(topics)s::text[], %(values)s::bytea[], %(ids)s::text[])
     AS owed (conversation_id, seq, part, shard, topic, value, event_id)
 ON CONFLICT (conversation_id, seq, part) DO UPDATE
-    SET published_at = NULL, replay = false, topic = excluded.topic, value = excluded.value, event_id = excluded.event_id;
+    SET published_at = NULL, created_at = now(), topic = excluded.topic, value = excluded.value, event_id = excluded.event_id;

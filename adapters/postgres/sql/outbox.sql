@@ -30,8 +30,11 @@ WITH noted AS (
     RETURNING epoch
 )
 UPDATE outbox o SET published_at = now()
-FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(parts)s::text[]) AS done (conversation_id, seq, part)
-WHERE o.conversation_id = done.conversation_id AND o.seq = done.seq AND o.part = done.part AND o.published_at IS NULL
+FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(parts)s::text[], %(event_ids)s::text[])
+    AS done (conversation_id, seq, part, event_id)
+WHERE o.conversation_id = done.conversation_id AND o.seq = done.seq AND o.part = done.part
+  AND o.event_id = done.event_id  -- a later receipt may be owed in its place by now
+  AND o.published_at IS NULL
   AND (EXISTS (SELECT FROM noted) OR NOT EXISTS (SELECT FROM log_state));
 
 -- name: state

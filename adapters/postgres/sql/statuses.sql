@@ -8,7 +8,8 @@ WITH raised AS (
 SELECT {message_columns} FROM messages m WHERE m.message_id = ANY(%(ids)s::uuid[]);
 
 -- name: raise_devices
--- Members only, and nothing beyond the head: what lies beyond it is not merged with what does not. Returns the heads.
+-- Members only, and nothing beyond the head: what lies beyond it is not merged with what does not. Returns the heads,
+-- and whether a device of the member is new.
 WITH given AS (
     SELECT g.conversation_id, g.user_id, g.device, GREATEST(g.delivered, g.read) AS delivered, g.read, c.last_seq
     FROM unnest(%(conversations)s::uuid[], %(users)s::text[], %(devices)s::text[], %(delivered)s::bigint[],
@@ -26,8 +27,23 @@ WITH given AS (
         read_seq = GREATEST(d.read_seq, excluded.read_seq),
         at = now()
     WHERE d.delivered_seq < excluded.delivered_seq OR d.read_seq < excluded.read_seq
+    RETURNING d.conversation_id, d.user_id, d.xmax = 0 AS is_new
 )
-SELECT DISTINCT conversation_id::text, user_id, last_seq FROM given;
+SELECT g.conversation_id::text, g.user_id, g.last_seq, coalesce(bool_or(r.is_new), false)
+FROM given g LEFT JOIN raised r USING (conversation_id, user_id)
+GROUP BY g.conversation_id, g.user_id, g.last_seq;
+
+-- name: forget_devices
+-- Names of devices are the client's to choose: of each member the latest are kept.
+DELETE FROM device_receipts d
+USING (
+    SELECT conversation_id, user_id, device,
+           row_number() OVER (PARTITION BY conversation_id, user_id ORDER BY at DESC, device) AS nth
+    FROM unnest(%(conversations)s::uuid[], %(users)s::text[]) AS g (conversation_id, user_id)
+    JOIN device_receipts USING (conversation_id, user_id)
+) AS ranked
+WHERE ranked.nth > %(devices)s AND d.conversation_id = ranked.conversation_id AND d.user_id = ranked.user_id
+  AND d.device = ranked.device;
 
 -- name: raise_watermarks
 -- Members only; returns what was before and what is now. A mark below what is stored is late news and returns nothing.
