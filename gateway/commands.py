@@ -14,7 +14,7 @@ from gateway.hub import Hub, Subscription
 from gateway.presence import PresenceTracker
 from gateway.receipts import Receipts
 from gateway.room_sync import RoomSync
-from gateway.session import Close, Effect, Reply, error
+from gateway.session import NO_MESSAGE, Close, Effect, Reply, error
 from gateway.typing import TypingTracker
 from schemas.clock import wire_seconds
 from schemas.commands import Ack, JoinConversation, LeaveConversation, Read, Ref, RefreshToken, Typing
@@ -122,7 +122,7 @@ class Commands:
         found = await self.rooms.history.place_of(command.message_id) if command.message_id is not None else None
         if found is not None and found[0] in socket.joined and command.conversation_id in (None, found[0]):
             return socket.subscriptions[found[0]], found[1]
-        raise NotFound("no such message in a conversation that is joined")
+        raise NotFound(NO_MESSAGE)
 
     async def _refresh(self, connection: Connection, command: RefreshToken) -> None:
         identity = await self.verify(command.token)

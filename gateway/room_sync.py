@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from domain.conversations import NO_CONVERSATION
 from domain.errors import Invalid, NotFound, Unavailable
 from domain.history import History
 from domain.pubsub import PubSub
@@ -70,7 +71,7 @@ class RoomSync:
     async def _check_member(self, subscription: Subscription) -> None:
         since = await self.history.member_since(subscription.room.conversation_id, subscription.socket.user_id)
         if since is None:
-            raise NotFound("no such conversation, or you are not a member of it")
+            raise NotFound(NO_CONVERSATION)
         subscription.confirm(since)
 
     async def _open(self, room: Room) -> None:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import UNSET, Struct
 
+from domain.conversations import NO_CONVERSATION
 from domain.errors import Invalid, MillraceError, NotFound, RateLimited
 from gateway.limits import BURST_S, Bucket, Limits
 from schemas.commands import (
@@ -26,13 +27,13 @@ from schemas.commands import (
     RefreshToken,
     Typing,
 )
-from schemas.fields import PATTERN_TEXTS
 from schemas.frames import Error, Frame, Pong, answering
+from schemas.ids import is_uuid
 
 BAD_FRAMES, BAD_FRAMES_PER_S = 10, 1 / 60
 UNCONFIRMED_MAX = 256
 """Joins of a socket whose membership is not confirmed yet, whatever the limit of joined conversations."""
-_PATTERNS = {f"`str` matching regex {pattern!r}": text for pattern, text in PATTERN_TEXTS.items()}
+NO_MESSAGE = "no such message in a conversation that is joined"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,8 @@ class Session:
         match command:
             case Ping(ref=ref):
                 return Reply(Pong(ref=answering(ref)))
+            case JoinConversation(id=id_) if not is_uuid(id_):
+                raise NotFound(NO_CONVERSATION)
             case JoinConversation():
                 return self._join(command, now)
             case LeaveConversation(id=id_) if id_ not in self.subscribed:
@@ -137,6 +140,10 @@ class Session:
             raise Invalid("either conversationId with seq, or messageId, must be given")
         if command.seq is not None and command.conversation_id is None:
             raise Invalid("conversationId must be given with seq")
+        if command.seq == 0:
+            raise Invalid("seq must be that of an entry, so at least 1")
+        if command.message_id is not None and not is_uuid(command.message_id):
+            raise NotFound(NO_MESSAGE)
         if command.conversation_id is not None:
             self._must_be_joined(command.conversation_id)
         elif not self.joined:
@@ -166,8 +173,6 @@ def _described(exc: Exception) -> str:
     if not isinstance(exc, msgspec.ValidationError):
         return "the frame is not a JSON object"
     text = str(exc).split(" value '")[0].split(", got")[0].split("Invalid value")[0] or "unknown type"
-    for pattern, words in _PATTERNS.items():
-        text = text.replace(pattern, words)
     return f"the frame is not of this protocol: {text[:150]}"
 
 

@@ -1,4 +1,7 @@
-"""Frames that a client sends on its socket: each a command with its fields, checked strictly."""
+"""Frames that a client sends on its socket: each a command with its fields, checked strictly.
+
+An id that is no UUID is not malformed: it names nothing, and is answered like any other unknown one.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
-from schemas.fields import MAX_SEQ, ChangeSeq, CheckedSeq, CheckedUuid
+from schemas.fields import MAX_SEQ, CheckedSeq, Uuid
 
 MAX_FRAME = 64 * 1024
 """Bytes of one frame."""
@@ -18,7 +21,7 @@ Ref = Annotated[str, Meta(max_length=128)] | Annotated[int, Meta(ge=-MAX_SEQ, le
 class JoinConversation(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="join_conversation"):
     """Subscribe to a conversation: replay everything after ``after``, or only follow what comes from now on."""
 
-    id: CheckedUuid
+    id: Uuid
     after: CheckedSeq | None = None
     ref: Ref = None
 
@@ -26,25 +29,25 @@ class JoinConversation(Struct, frozen=True, rename="camel", forbid_unknown_field
 class LeaveConversation(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="leave_conversation"):
     """Unsubscribe from a conversation."""
 
-    id: CheckedUuid
+    id: Uuid
     ref: Ref = None
 
 
 class Ack(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="ack"):
     """Record that this device has everything up to a seq, or up to a message."""
 
-    conversation_id: CheckedUuid | None = None
-    seq: ChangeSeq | None = None
-    message_id: CheckedUuid | None = None
+    conversation_id: Uuid | None = None
+    seq: CheckedSeq | None = None
+    message_id: Uuid | None = None
     ref: Ref = None
 
 
 class Read(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="read"):
     """Record that the user has read everything up to a seq, or up to a message."""
 
-    conversation_id: CheckedUuid | None = None
-    seq: ChangeSeq | None = None
-    message_id: CheckedUuid | None = None
+    conversation_id: Uuid | None = None
+    seq: CheckedSeq | None = None
+    message_id: Uuid | None = None
     ref: Ref = None
 
 
@@ -52,7 +55,7 @@ class Typing(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, ta
     """Tell the others that the user types, or has stopped."""
 
     is_typing: bool
-    conversation_id: CheckedUuid | None = None
+    conversation_id: Uuid | None = None
     ref: Ref = None
 
 

@@ -85,6 +85,15 @@ async def owe_again(conn: Connection, entries: Sequence[OutboxEntry]) -> None:
     await conn.execute(_SQL["owe_again"], {**_columns(entries), "parts": [entry.part for entry in entries]})
 
 
+async def owe_instead(conn: Connection, entry: OutboxEntry, before: str | None) -> bool:
+    """Owe an event in place of one with the event id ``before``, published or not, or where there is none.
+
+    Return False, and change nothing, when another stands there by now.
+    """
+    place = {**_columns([entry]), "parts": [entry.part], "before": before}
+    return (await conn.execute(_SQL["owe_instead"], place)).rowcount == 1
+
+
 def _columns(entries: Sequence[OutboxEntry]) -> dict[str, Any]:
     events = [entry.event for entry in entries]
     return {

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from adapters.postgres import change_log
-from adapters.postgres.pool import Connection, Pool, transaction
+from adapters.postgres.pool import Connection, Pool, connection
 from adapters.postgres.statements import load
 from domain.changes import OutboxEntry
 from domain.conversations import NO_CONVERSATION
-from domain.errors import Invalid, NotFound
+from domain.errors import Invalid, NotFound, Unavailable
 from domain.receipts import fold, place_of
 from domain.watermarks import DEVICES_PER_MEMBER
 from schemas.codec import decode
@@ -17,7 +17,7 @@ from schemas.events import ReceiptRecorded
 from schemas.ids import is_uuid
 
 _SQL = load("receipts")
-_LOCK_SPACE = 0x7265  # "re"
+_ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +31,37 @@ class PostgresReceipts:
         id_ = receipt.conversation_id
         if not is_uuid(id_):
             raise NotFound(NO_CONVERSATION)
-        async with transaction(self.pool) as conn:
-            member = {"conversation_id": id_, "user_id": receipt.user_id}
-            head = await (await conn.execute(_SQL["head"], member)).fetchone()
-            if head is None:
-                raise NotFound(NO_CONVERSATION)
-            if receipt.delivered_seq > head[0]:
-                raise Invalid(
-                    f"deliveredSeq and readSeq must be at most {head[0]}, the head",
-                    [("$", "must not be beyond the head")],
-                )
-            await change_log.owe_again(conn, [await self._folded(conn, receipt)])
+        async with connection(self.pool) as conn:
+            await self._check(conn, receipt)
+            for _ in range(_ATTEMPTS):
+                if await self._owe(conn, receipt):
+                    return
+        raise Unavailable("another receipt of this device is stored at the same time; try again")
 
-    async def _folded(self, conn: Connection, receipt: ReceiptRecorded) -> OutboxEntry:
-        part = place_of(receipt, self.devices)
+    async def _check(self, conn: Connection, receipt: ReceiptRecorded) -> None:
         member = {"conversation_id": receipt.conversation_id, "user_id": receipt.user_id}
-        await conn.execute(_SQL["lock"], {**member, "space": _LOCK_SPACE})
-        found = await (await conn.execute(_SQL["owed"], {**member, "part": part})).fetchone()
+        head = await (await conn.execute(_SQL["head"], member)).fetchone()
+        if head is None:
+            raise NotFound(NO_CONVERSATION)
+        if receipt.delivered_seq > head[0]:
+            raise Invalid(
+                f"deliveredSeq and readSeq must be at most {head[0]}, the head",
+                [("$", "must not be beyond the head")],
+            )
+
+    async def _owe(self, conn: Connection, receipt: ReceiptRecorded) -> bool:
+        """Owe the receipt together with what stands in its place; return False when that has changed meanwhile.
+
+        No lock is held between the two statements: a call never waits for another longer than for its commit.
+        """
+        part = place_of(receipt, self.devices)
+        place = {"conversation_id": receipt.conversation_id, "part": part}
+        found = await (await conn.execute(_SQL["owed"], place)).fetchone()
         if found is None:
-            return OutboxEntry(0, receipt, part)
-        value, pending = found
+            return await change_log.owe_instead(conn, OutboxEntry(0, receipt, part), None)
+        value, event_id, pending = found
         before = decode(ReceiptRecorded.TOPIC, receipt.conversation_id.encode(), value)
         assert isinstance(before, ReceiptRecorded)
-        return OutboxEntry(0, fold(receipt, before, pending=pending), part)
+        return await change_log.owe_instead(
+            conn, OutboxEntry(0, fold(receipt, before, pending=pending), part), event_id
+        )

@@ -39,4 +39,16 @@ FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(parts)s::text[], %(
             %(topics)s::text[], %(values)s::bytea[], %(ids)s::text[])
     AS owed (conversation_id, seq, part, shard, topic, value, event_id)
 ON CONFLICT (conversation_id, seq, part) DO UPDATE
-    SET published_at = NULL, created_at = now(), topic = excluded.topic, value = excluded.value, event_id = excluded.event_id;
+    SET published_at = NULL, topic = excluded.topic, value = excluded.value, event_id = excluded.event_id;
+
+-- name: owe_instead
+-- Only in place of the event that the caller has found there.
+INSERT INTO outbox (conversation_id, seq, part, shard, topic, value, event_id)
+SELECT conversation_id, seq, part, shard, topic, value, event_id
+FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(parts)s::text[], %(shards)s::smallint[],
+            %(topics)s::text[], %(values)s::bytea[], %(ids)s::text[])
+    AS owed (conversation_id, seq, part, shard, topic, value, event_id)
+ON CONFLICT (conversation_id, seq, part) DO UPDATE
+    SET published_at = NULL, created_at = now(), topic = excluded.topic, value = excluded.value,
+        event_id = excluded.event_id
+    WHERE outbox.event_id = %(before)s;

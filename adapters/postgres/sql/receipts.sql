@@ -2,10 +2,6 @@
 SELECT c.last_seq FROM conversations c JOIN members m USING (conversation_id)
 WHERE c.conversation_id = %(conversation_id)s::uuid AND m.user_id = %(user_id)s;
 
--- name: lock
--- Calls of one member take turns: what is owed in a place is read, and written again.
-SELECT pg_advisory_xact_lock(%(space)s, hashtext(%(conversation_id)s || %(user_id)s));
-
 -- name: owed
-SELECT value, published_at IS NULL FROM outbox
+SELECT value, event_id, published_at IS NULL FROM outbox
 WHERE conversation_id = %(conversation_id)s::uuid AND seq = 0 AND part = %(part)s;
