@@ -61,7 +61,7 @@ class MemoryFacts:
         return Progress(*self.tables.receipts.get(key, (0, 0)), *self.tables.receipt_times.get(key, (None, None)))
 
     def _sent(self) -> Iterator[NotificationSent]:
-        for draft in self.notifications.stored.values() if self.notifications else ():
+        for draft in self.notifications.drafts.values() if self.notifications else ():
             if draft.user_id in self.tables.members.get(draft.conversation_id, {}):
                 yield NotificationSent(
                     notification_id=draft.notification_id,

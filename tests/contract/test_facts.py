@@ -115,7 +115,7 @@ async def test_the_progress_of_members_and_of_nobody_else(world):
 async def test_a_notification_as_long_as_its_recipient_is_a_member(world):
     message = await world.send()
     stored = NotificationDraft(new_id(), message.message_id, world.room, 1, "bob")
-    await world.notifications.add([message.message_id], [stored])
+    await world.notifications.add([stored])
     wanted = Wanted(notifications={stored.notification_id, new_id()})
     [found] = (await world.facts.find(wanted)).notifications.values()
     assert (found.user_id, found.message_id, found.seq, found.channel) == ("bob", message.message_id, 1, "in_app")

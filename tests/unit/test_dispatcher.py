@@ -327,7 +327,7 @@ async def test_a_notification_is_told_to_its_recipient_as_it_was_stored():
     async with standing() as stand:
         sent = await stand.send()
         stored = NotificationDraft(new_id(), sent.message.message_id, make.ROOM, 1, "carol")
-        await stand.notifications.add([sent.message.message_id], [stored])
+        await stand.notifications.add([stored])
         await stand.dispatch(received(notified(notification_id=stored.notification_id, seq=7, message_id=new_id())))
         [frame] = stand.bus.frames("user:carol:notifications")
         assert (frame["seq"], frame["messageId"]) == (1, sent.message.message_id)
