@@ -14,16 +14,7 @@ from domain.analytics import MinuteCount, Total
 from domain.changes import media_entry
 from domain.media import Media, MediaInfo
 from domain.notifications import Audience, NotificationDraft
-from domain.watermarks import (
-    DEVICES_PER_MEMBER,
-    Advances,
-    Watermark,
-    WatermarkAdvance,
-    merge,
-    of_members,
-    split,
-    step,
-)
+from domain.watermarks import Advances, Watermark, WatermarkAdvance, merge, of_members, split, step
 from schemas.clock import now
 from schemas.events import MediaProcessed
 from schemas.messages import Message, Status
@@ -36,7 +27,6 @@ class MemoryStatuses:
     """Statuses on dictionaries."""
 
     tables: Tables
-    devices: int = DEVICES_PER_MEMBER
 
     async def mark_sent(self, claimed: Sequence[Message]) -> Mapping[str, Message]:
         found = {
@@ -91,14 +81,8 @@ class MemoryStatuses:
         key = (mark.conversation_id, mark.user_id, mark.device)
         delivered, read = self.tables.device_receipts.get(key, (0, 0))
         raised = max(delivered, mark.delivered_seq), max(read, mark.read_seq)
-        if raised == (delivered, read):
-            return
-        stored = self.tables.device_receipts
-        stored.pop(key, None)  # the latest is the last
-        stored[key] = raised
-        mine = [each for each in stored if each[:2] == key[:2]]
-        for oldest in mine[: -self.devices]:
-            del stored[oldest]
+        if raised != (delivered, read):
+            self.tables.raise_device(key, raised)
 
     def _fold_one(self, mark: Watermark, everybody_up_to: int) -> list[WatermarkAdvance]:
         key = (mark.conversation_id, mark.user_id)

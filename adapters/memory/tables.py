@@ -11,6 +11,7 @@ import msgspec
 from domain.changes import Entry
 from domain.log_position import Position
 from domain.media import Media
+from domain.watermarks import DEVICES_PER_MEMBER
 from schemas.events import AnyEvent
 from schemas.messages import Change, Message
 
@@ -73,6 +74,14 @@ class Tables:
         self.changes[change.conversation_id].append(change)
         if entry.event is not None:
             self.owe(change.conversation_id, change.seq, entry.event)
+
+    def raise_device(self, key: tuple[str, str, str], raised: tuple[int, int]) -> None:
+        """Store a device's watermarks, and forget those of the member's oldest devices."""
+        self.device_receipts.pop(key, None)  # the latest is the last
+        self.device_receipts[key] = raised
+        mine = [each for each in self.device_receipts if each[:2] == key[:2]]
+        for oldest in mine[:-DEVICES_PER_MEMBER]:
+            del self.device_receipts[oldest]
 
     def current(self, change: Change) -> Change:
         """Return an entry with its message as it is now: the log holds no content."""

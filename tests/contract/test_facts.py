@@ -79,7 +79,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
 async def test_an_entry_is_what_a_replay_would_give(world):
     await world.send()
     await world.conversations.add(world.room, "dora", "alice")
-    await world.statuses.mark_sent([(await world.send()).message_id])
+    await world.statuses.mark_sent([await world.send()])
     found = await world.facts.find(Wanted(entries={(world.room, seq) for seq in range(6)}))
     replayed = await world.history.changes(world.room, 0, 9, 9)
     assert sorted(found.entries.values(), key=lambda change: change.seq) == replayed

@@ -39,7 +39,7 @@ FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(parts)s::text[], %(
             %(topics)s::text[], %(values)s::bytea[], %(ids)s::text[])
     AS owed (conversation_id, seq, part, shard, topic, value, event_id)
 ON CONFLICT (conversation_id, seq, part) DO UPDATE
-    SET published_at = NULL, topic = excluded.topic, value = excluded.value, event_id = excluded.event_id;
+    SET published_at = NULL, replay = false, topic = excluded.topic, value = excluded.value, event_id = excluded.event_id;
 
 -- name: owe_instead
 -- Only in place of the event that the caller has found there.
@@ -49,6 +49,6 @@ FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(parts)s::text[], %(
             %(topics)s::text[], %(values)s::bytea[], %(ids)s::text[])
     AS owed (conversation_id, seq, part, shard, topic, value, event_id)
 ON CONFLICT (conversation_id, seq, part) DO UPDATE
-    SET published_at = NULL, created_at = now(), topic = excluded.topic, value = excluded.value,
+    SET published_at = NULL, replay = false, created_at = now(), topic = excluded.topic, value = excluded.value,
         event_id = excluded.event_id
     WHERE outbox.event_id = %(before)s;
