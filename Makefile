@@ -71,7 +71,7 @@ upgrade: ## write the lock files anew, with the newest versions that pyproject.t
 	@$(CHOOSE); "$$python" -m stack.lock --upgrade
 
 settings: setup ## write docs/settings.md anew, after a change of runtime/settings.py
-	@$(BIN)/python -m runtime.settings > docs/settings.tmp && mv docs/settings.tmp docs/settings.md
+	@$(BIN)/python -m runtime.settings_page > docs/settings.tmp && mv docs/settings.tmp docs/settings.md
 
 hooks: setup ## check format, rules and layers before each commit
 	@$(BIN)/pre-commit install

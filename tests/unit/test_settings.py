@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from runtime.settings import Documented, Settings, documented, markdown
+from runtime.settings import Settings
+from runtime.settings_page import Documented, documented, markdown
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 from adapters.kafka.consumer import Received
+from adapters.memory.effects import MemoryNotifications
+from adapters.memory.facts import MemoryFacts
 from adapters.memory.history import MemoryHistory
+from adapters.memory.intake import MemoryConversations, MemoryIntake
 from adapters.memory.log import MemoryLog
 from adapters.memory.parking import MemoryParking
 from adapters.memory.skips import MemorySkips
@@ -138,12 +141,18 @@ class Published(list):
 
 
 async def test_the_gateways_step_over_a_record():
-    bad, good = (record(make.sent(seq=seq), producer="test") for seq in (1, 2))
+    tables = Tables()
+    await MemoryConversations(tables).create(make.ROOM, None, "alice", ["bob"])
+    stored = await MemoryIntake(tables).accept([make.draft("bad"), make.draft("good")])
+    bad, good = (record(MessageSent(message=one.message, sent_at=make.AT), producer="test") for one in stored)
     records = [Received(r.topic, 0, n, r.key, r.value, r.headers) for n, r in enumerate((bad, good))]
     skips = SkipList(MemorySkips(), "gateway")
     await skips.skips.add("gateway", records[0])
     published = Published()
-    dispatcher = asyncio.create_task(Dispatcher(Group(records), published, MemoryHistory(Tables()), skips).run())
+    made = Dispatcher(
+        Group(records), published, MemoryFacts(tables, MemoryNotifications(tables)), MemoryHistory(tables), skips
+    )
+    dispatcher = asyncio.create_task(made.run())
     async with asyncio.timeout(10):
         while not published:  # noqa: ASYNC110
             await asyncio.sleep(0)
