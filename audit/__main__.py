@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Collection
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -16,15 +17,17 @@ import uvloop
 from adapters.kafka.admin import committed
 from adapters.kafka.reader import open_reader
 from adapters.postgres.audit import PostgresAudit, open_leadership
-from adapters.postgres.pool import open_pool
+from adapters.postgres.parking import PostgresParking
+from adapters.postgres.pool import Pool, open_pool
 from audit.auditor import Audit
 from audit.findings import Kind, Report
+from audit.open_letters import OpenLetters
 from audit.topic_checks import CREATED, checks
 from domain.errors import Unavailable
 from runtime.health import operator_server
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
-from runtime.metrics import AUDIT_FINDINGS, AUDIT_SECONDS, AUDIT_SUCCESS
+from runtime.metrics import AUDIT_FINDINGS, AUDIT_SECONDS, AUDIT_SUCCESS, OPEN_LETTERS
 from runtime.settings import Settings
 from schemas.topics import stages
 
@@ -46,6 +49,7 @@ class Service:
     settings: Settings
     began: bool = False
     judged: datetime | None = None
+    letters: OpenLetters = field(default_factory=OpenLetters)
 
     async def run(self) -> None:
         """Audit until cancelled. Waits while another process holds the lock, and while a server does not answer."""
@@ -74,6 +78,8 @@ class Service:
         async with open_pool(dsn, size=1) as pool, open_reader(bootstrap) as reader:
             commits = partial(committed, bootstrap, stages(), CREATED)
             report = await Audit(PostgresAudit(pool), reader, commits, since, grace_s).run()
+            for stage, count in (await self.letters.count(reader, partial(_closed, pool))).items():
+                OPEN_LETTERS.labels(stage).set(count)
         self.began = True
         if not any(finding.kind is Kind.LATE for finding in report.findings):
             self.judged = now
@@ -85,6 +91,10 @@ class Service:
             return now - _FIRST
         grace = timedelta(seconds=self.settings.audit.grace_s)
         return max(self.judged - grace - _OVERLAP, now - _MOST)
+
+
+async def _closed(pool: Pool, stage: str) -> Collection[str]:
+    return (await PostgresParking(pool, stage).closed()).keys()
 
 
 def _publish(report: Report, seconds: float) -> None:

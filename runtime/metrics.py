@@ -67,6 +67,7 @@ RECORDS_PASSED_OVER = Counter(
     ["topic", "cause"],
 )
 AUDIT_FINDINGS = Gauge("millrace_audit_findings", "Findings of the last audit", ["check"])
+OPEN_LETTERS = Gauge("millrace_open_dead_letters", "Dead letters that nobody has closed, at the last audit", ["stage"])
 AUDIT_SECONDS = Gauge("millrace_audit_duration_seconds", "Duration of the last audit in seconds")
 AUDIT_SUCCESS = Gauge(
     "millrace_audit_last_success_timestamp_seconds", "End of the last complete audit, in Unix seconds"
@@ -106,7 +107,7 @@ BY_ROLE: Mapping[str, tuple[Collector, ...]] = {
         HINTS_LOST,
         *_COMMON,
     ),
-    "audit": (AUDIT_FINDINGS, AUDIT_SECONDS, AUDIT_SUCCESS, *_COMMON),
+    "audit": (AUDIT_FINDINGS, AUDIT_SECONDS, AUDIT_SUCCESS, OPEN_LETTERS, *_COMMON),
 }
 
 
