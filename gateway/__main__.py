@@ -27,6 +27,7 @@ from adapters.redis.presence_throttle import RedisEphemeralThrottle
 from adapters.redis.publisher import open_fanout
 from adapters.redis.registry import open_registry
 from adapters.redis.subscriptions import open_subscriptions
+from domain.addresses import Proxies
 from domain.errors import Invalid
 from domain.revocations import RevokedTokens
 from domain.skips import SkipList
@@ -36,7 +37,6 @@ from gateway.limits import Limits
 from gateway.node import Dependencies, GatewayConfig, assemble
 from gateway.origins import allowed
 from gateway.server import start_server
-from runtime.addresses import Proxies
 from runtime.health import operator_server
 from runtime.lifecycle import freeze_gc, until_told_to_stop
 from runtime.logs import configure

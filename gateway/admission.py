@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from domain.addresses import Proxies, key, parsed
 from domain.errors import RateLimited, Unavailable
 from gateway.limits import Limits, Rates
-from runtime.addresses import Counts, Proxies, key, parsed
+from runtime.counts import Counts
 
 _SPARE = 100
 _BURST_S = 10.0

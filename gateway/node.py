@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from domain.addresses import Proxies
 from domain.event_log import EventLog
 from domain.history import History
 from domain.identity import Verify
@@ -31,7 +32,6 @@ from gateway.revocations import RevocationEnforcer
 from gateway.room_sync import RoomSync
 from gateway.server import Gateway
 from gateway.typing import RemoteTyping, TypingTracker
-from runtime.addresses import Proxies
 from runtime.revocation_watch import Watch
 
 

@@ -33,6 +33,7 @@ from adapters.postgres.search import PostgresSearch
 from adapters.postgres.tickets import PostgresTickets
 from adapters.redis.rates import open_rates
 from adapters.redis.subscriptions import open_subscriptions
+from domain.addresses import Proxies
 from domain.identity import Verify
 from domain.outbox import Loss
 from domain.rates import Budgets, Limit
@@ -46,7 +47,6 @@ from ingest.loss_detection import LossDetector
 from ingest.outbox_age import OutboxAge
 from ingest.relay import Relay, wake_on_announcements
 from ingest.relay_wakeup import RelayNotifier
-from runtime.addresses import Proxies
 from runtime.health import operator_server
 from runtime.http.limits import Connections, HttpLimits
 from runtime.http.server import http_server
@@ -54,7 +54,7 @@ from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
 from runtime.metrics import ACCEPTED, LOG_LOSSES, OLDEST_UNPUBLISHED, PARTITIONS_DIFFER, RELAYED, REPUBLISHED
 from runtime.revocation_watch import Watch
-from runtime.settings import HttpServer, RateLimits, Settings, factors_of
+from runtime.settings import RateLimits, Settings, factors_of
 from runtime.tasks import Tasks
 from schemas.fields import ACTIONS
 from schemas.topics import load
@@ -182,9 +182,9 @@ def _open_pool(settings: Settings, name: str, size: int) -> AbstractAsyncContext
     )
 
 
-def _bounds(given: HttpServer) -> Connections:
-    limits = HttpLimits(**{limit.name: getattr(given, limit.name) for limit in fields(HttpLimits)})
-    return Connections(limits, Proxies.of(given.trusted_proxies))
+def _bounds(settings: Settings) -> Connections:
+    limits = HttpLimits(**{limit.name: getattr(settings.http, limit.name) for limit in fields(HttpLimits)})
+    return Connections(limits, Proxies.of(settings.gateway.trusted_proxies))
 
 
 async def run(settings: Settings) -> None:
@@ -206,7 +206,7 @@ async def run(settings: Settings) -> None:
         relay = await stack.enter_async_context(open_relay(settings))
         app = await stack.enter_async_context(open_app(settings, pool, messages, relay, verifier.verify))
         http = settings.http
-        await stack.enter_async_context(http_server(app, http.host, http.port, _bounds(http)))
+        await stack.enter_async_context(http_server(app, http.host, http.port, _bounds(settings)))
         ready = True
         _log.info("node_ready", http_port=http.port)
         await until_told_to_stop()

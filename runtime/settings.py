@@ -86,9 +86,6 @@ class Listen(BaseModel):
 class HttpServer(Listen):
     """HTTP server of ingest. Its limits hold for the node alone; 0 turns a limit of a number off."""
 
-    trusted_proxies: str = setting(
-        "127.0.0.1,::1", "Addresses or networks, separated by commas, whose `X-Forwarded-For` names the client."
-    )
     max_connections: Count = setting(
         4000, "Connections of the node; beyond them, those without a call are closed for new ones.", "connections"
     )
@@ -161,7 +158,7 @@ class Gateway(BaseModel):
     )
     trusted_proxies: str = setting(
         "127.0.0.1,::1",
-        "Addresses or networks, separated by commas, whose `X-Forwarded-For` names the client.",
+        "Addresses or networks, separated by commas, whose `X-Forwarded-For` names the client; ingest uses them too.",
     )
     max_connections: Count = setting(20_000, "Connections of the node.", "connections")
     connections_per_user: Count = setting(50, "Connections of one user.", "connections")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from runtime.addresses import Counts, Proxies, key, parsed
+from domain.addresses import Proxies, key, parsed
+from runtime.counts import Counts
 from runtime.http.refusals import Refusal
 
 _SPARE = 100

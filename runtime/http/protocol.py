@@ -20,7 +20,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from runtime.addresses import parsed
+from domain.addresses import parsed
 from runtime.http.body_parser import body_parser, has_body
 from runtime.http.deadline import Deadline
 from runtime.http.flow import Flow

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import uvloop
 
-from runtime.addresses import Proxies
+from domain.addresses import Proxies
 from runtime.http.limits import Connections, HttpLimits
 from runtime.http.server import http_server
 from runtime.logs import configure

@@ -10,9 +10,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from adapters.auth import issue
+from domain.addresses import Proxies
 from gateway.limits import Limits
 from gateway.send_queue import HARD_MAX
-from runtime.addresses import Proxies
 from runtime.http.refusals import MAX_HEAD
 from tests import make
 

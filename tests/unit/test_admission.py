@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from domain.addresses import Proxies, key, parsed
 from domain.errors import RateLimited, Unavailable
 from gateway.admission import Admission
 from gateway.limits import Limits
-from runtime.addresses import Proxies, key, parsed
 
 NO_RATES = {"connects_per_s_user": 0, "connects_per_s_address": 0}
 PROXY = Proxies.of("10.0.0.0/8, ::1")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.limits import Bucket, Rates
-from runtime.addresses import Counts
+from runtime.counts import Counts
 
 
 def test_a_bucket_gives_its_burst_at_once_and_its_rate_afterwards():
