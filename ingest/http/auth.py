@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.types import Scope
 
+from domain.addresses import key, parsed
 from domain.errors import RateLimited, Unauthenticated
 from domain.identity import Identity, Verify
 from domain.rates import UNLIMITED, Bucket, Budgets, Limit, Rates
 from ingest.http.rate_fields import note
-from runtime.addresses import key, parsed
 from schemas.fields import Action
 
 _ADDRESSES = 10_000
