@@ -17,6 +17,7 @@ import structlog
 from domain.errors import Conflict, MillraceError, NotFound, Unavailable
 from gateway.connection import Connection, Connections
 from gateway.session import BY_OPERATOR
+from runtime.security_log import SecurityEvent, security_log
 from runtime.tasks import Tasks
 from schemas.clock import wire_seconds
 from schemas.control import (
@@ -91,6 +92,9 @@ class Control:
             case CloseConnection(id=id_):
                 connection = self._connection(id_)
                 self._tasks.spawn(connection.end(BY_OPERATOR))
+                security_log.done(
+                    SecurityEvent.CONNECTION_CLOSED, connection_id=id_, user_id=connection.identity.user_id
+                )
                 return ConnectionClosed(BY_OPERATOR.code)
             case DrainNode(over_s=over_s):
                 if self._drain.is_set():
@@ -98,6 +102,7 @@ class Control:
                 self._over_s = over_s
                 self._drain.set()
                 _log.info("node_draining", over_s=over_s, connections=len(self.connections))
+                security_log.done(SecurityEvent.NODE_DRAINED, connections=len(self.connections))
                 return NodeDraining(len(self.connections))
 
     def _connection(self, id_: str) -> Connection:

@@ -8,6 +8,7 @@ from domain.revocations import Revocation, Revocations
 from gateway.connection import Connections
 from gateway.session import REVOKED
 from runtime.metrics import REVOKED as REVOKED_CONNECTIONS
+from runtime.security_log import SecurityEvent, security_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,4 +25,11 @@ class RevocationEnforcer:
             connection.spawn(connection.end(REVOKED))
         if covered:
             REVOKED_CONNECTIONS.inc(len(covered))
+            security_log.done(
+                SecurityEvent.CONNECTIONS_REVOKED,
+                user_id=revocation.user_id,
+                jti=revocation.jti,
+                revocation=revocation.number,
+                connections=len(covered),
+            )
             await self.store.note_closed(revocation.number, len(covered))

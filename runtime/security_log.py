@@ -27,10 +27,9 @@ class SecurityEvent(StrEnum):
     LIMIT_REACHED = "limit_reached"
     MEMBER_ADDED = "member_added"
     MEMBER_REMOVED = "member_removed"
-    TOKENS_REVOKED = "tokens_revoked"
     CONNECTIONS_REVOKED = "connections_revoked"
+    CONNECTION_CLOSED = "connection_closed"
     NODE_DRAINED = "node_drained"
-    OPERATOR_ACTION = "operator_action"
 
 
 @dataclass(slots=True)

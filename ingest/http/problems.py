@@ -11,13 +11,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from domain.errors import Invalid, MillraceError, OutcomeUnknown, RateLimited, Unauthenticated, Unavailable
+from domain.identity import Identity
 from ingest.http.rate_fields import fields
 from runtime.metrics import REFUSED_REQUESTS
 from runtime.problems import HEADERS, problem_body
+from runtime.security_log import SecurityEvent, security_log
 from schemas.answers import FieldError
 from schemas.operations import PROBLEM
 
 _log = structlog.get_logger()
+CALLER = "millrace.caller"
+"""Key of a request's scope: the identity of its caller, once its token is verified."""
+_SECURITY = {
+    "unauthenticated": SecurityEvent.TOKEN_REFUSED,
+    "forbidden": SecurityEvent.PERMISSION_REFUSED,
+    "rate_limited": SecurityEvent.LIMIT_REACHED,
+}
 _CODES = {
     400: "bad_request",
     404: "not_found",
@@ -67,9 +76,21 @@ def _answer(
     return Response(body, status, {**HEADERS, **headers}, media_type=PROBLEM)
 
 
-async def on_error(_: Request, exc: Exception) -> Response:
-    """Answer one of our errors."""
+async def on_error(request: Request, exc: Exception) -> Response:
+    """Answer one of our errors; refusals of a token, a right or a budget are security events."""
     assert isinstance(exc, MillraceError)
+    event = _SECURITY.get(exc.code)
+    if event is not None:
+        identity: Identity | None = request.scope.get(CALLER)
+        security_log.refused(
+            event,
+            exc.code,
+            address=request.client.host if request.client else None,
+            user_id=identity.user_id if identity else None,
+            jti=identity.jti if identity else None,
+            method=request.method,
+            operation=getattr(request.scope.get("endpoint"), "name", None),
+        )
     return problem_of(exc)
 
 

@@ -18,6 +18,7 @@ from domain.identity import Identity
 from ingest.http.auth import CallerAuth
 from ingest.http.concurrency import CallSlots, kind_of
 from ingest.http.params import parse, parse_query, read_body
+from ingest.http.problems import CALLER
 from schemas.fields import Action
 from schemas.operations import JSON, Operation
 from schemas.routes import OPERATIONS
@@ -118,5 +119,6 @@ class _Handler:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         identity = await self.auth.caller(Request(scope, receive), self.operation.rate)
+        scope[CALLER] = identity
         async with self.slots.slot(kind_of(self.operation), identity.user_id):
             await self.endpoint(identity, scope, receive, send)

@@ -1,0 +1,56 @@
+"""Security events of both doors: who was refused what, and no token or title in any line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from websockets.asyncio.client import connect
+
+from domain.rates import Limit
+from runtime import security_log as module
+from runtime.security_log import SecurityLog
+from tests.flow.api import open_api
+from tests.flow.conftest import Client, World
+
+WRONG = "eyJhbGciOiJIUzI1NiJ9.e30.c2VjcmV0"
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """Whatever is logged, under a bound of its own."""
+    fresh = SecurityLog()
+    for name in ("_tokens", "_at", "_left_out"):
+        monkeypatch.setattr(module.security_log, name, getattr(fresh, name))
+    with structlog.testing.capture_logs() as captured:
+        yield captured
+
+
+def events(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in lines if line["event"] == "security_event"]
+
+
+async def test_a_refused_token_a_refused_right_and_a_spent_budget_are_noted(tmp_path: Path, lines):
+    async with open_api(tmp_path, limits={"requests": Limit(0.01, 1.0)}) as api:
+        await api.call("listConversations", 401, user=None, headers={"authorization": f"Bearer {WRONG}"})
+        await api.call("addMember", 403, user="bob", json={"userId": "dave"})
+        await api.call("listConversations", 200, user="bob")
+        await api.call("listConversations", 429, user="bob")
+    token, right, budget = events(lines)
+    assert (token["kind"], token["code"], token["address"]) == ("token_refused", "unauthenticated", "127.0.0.1")
+    assert "user_id" not in token
+    assert (right["kind"], right["user_id"], right["method"]) == ("permission_refused", "bob", "POST")
+    assert right["jti"] and right["stream"] == "security"
+    assert (budget["kind"], budget["code"]) == ("limit_reached", "rate_limited")
+    assert WRONG not in str(lines)
+
+
+async def test_a_refused_socket_is_noted(world: World, lines):
+    async with connect(f"ws://127.0.0.1:{world.port}/ws?token={WRONG}", compression=None) as socket:
+        assert await Client(socket).closed() == 4401
+    [refused] = events(lines)
+    assert (refused["kind"], refused["result"]) == ("token_refused", "refused")
+    assert WRONG not in str(lines)
