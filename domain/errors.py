@@ -2,9 +2,10 @@
 
 * MillraceError
     * Rejected: wrong input; a retry fails again. HTTP 4xx, dead letter, ``error`` frame.
-        * Unauthenticated, Forbidden, NotFound, Conflict, TooLarge, UnsupportedType, Invalid,
-          IdempotencyMismatch, RateLimited
+        * Unauthenticated, Forbidden, NotFound, Conflict, TooLarge, UnsupportedType, UnsupportedVersion,
+          Invalid (BadUpload), RequestTimeout, IdempotencyMismatch, RateLimited, QuotaExceeded
     * Unavailable: a system did not answer; a retry may work. HTTP 503, retry, reconnect.
+        * InsufficientStorage: no space is left for uploads. HTTP 507.
         * OutcomeUnknown: the change may have been made; a retry with the same idempotency key tells.
 
 ``code`` is stable and the same over HTTP and WebSocket; ``str(error)`` says what to do and holds no content.
@@ -80,6 +81,25 @@ class Invalid(Rejected):
         self.errors = tuple(errors)
 
 
+class BadUpload(Invalid):
+    """Headers of an upload are wrong: tus has 400 for that."""
+
+    status = 400
+
+
+class UnsupportedVersion(Rejected):
+    """The client speaks another version of tus."""
+
+    status = 412
+
+
+class RequestTimeout(Rejected):
+    """The client did not send its body in time."""
+
+    code = "request_timeout"
+    status = 408
+
+
 class IdempotencyMismatch(Rejected):
     """The idempotency key was used before with other content."""
 
@@ -97,6 +117,18 @@ class RateLimited(Rejected):
         self.retry_after_s = retry_after_s
 
 
+class QuotaExceeded(Rejected):
+    """The caller has used up a quota; ``retry_after_s`` says when some of it is free again, None that time alone
+    does not help."""
+
+    code = "quota_exceeded"
+    status = 429
+
+    def __init__(self, detail: str, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
 class Unavailable(MillraceError):
     """A system did not answer, or not in time. The cause, if any, is in ``__cause__``.
 
@@ -109,6 +141,13 @@ class Unavailable(MillraceError):
     def __init__(self, detail: str, driver: str = "") -> None:
         super().__init__(detail)
         self.driver = driver
+
+
+class InsufficientStorage(Unavailable):
+    """The disk has no space left for this."""
+
+    code = "insufficient_storage"
+    status = 507
 
 
 class OutcomeUnknown(Unavailable):

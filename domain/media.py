@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from domain.errors import Unavailable
+from domain.quotas import Usage
 from schemas.events import MediaProcessed
 from schemas.messages import Message
 
@@ -38,6 +41,13 @@ class MediaInfo:
     error: str | None = None
 
 
+class ProbeInterrupted(Unavailable):
+    """The inspection of a file came to no verdict: the machine was too busy, or had no memory left.
+
+    That says nothing about the file, so it is never saved.
+    """
+
+
 class MediaFiles(Protocol):
     """Store of uploads and of their seqs in conversations."""
 
@@ -64,7 +74,10 @@ class Uploads(Protocol):
     """Uploads, and who may read them."""
 
     async def add(self, media: Media) -> None:
-        """Store a complete upload. Idempotent. Raises Unavailable."""
+        """Store a complete upload, and count it as its owner's. Idempotent. Raises Unavailable."""
+
+    async def usage(self, owner_id: str) -> Usage:
+        """Return how many bytes of files the user has stored. Raises Unavailable."""
 
     async def get(self, media_id: str) -> Media | None:
         """Return the upload. Raises Unavailable."""
@@ -73,11 +86,31 @@ class Uploads(Protocol):
         """Return whether the user uploaded it, or is a member where it is attached. Raises Unavailable."""
 
 
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A stored file: its size in bytes, and its content in parts, which are read as they are taken."""
+
+    size: int
+    parts: AsyncIterator[bytes]
+
+
 class Blobs(Protocol):
     """Store of files by name."""
 
     async def put(self, name: str, content: bytes) -> None:
         """Store a file; a name always has the same content. Raises Unavailable."""
+
+    async def put_file(self, name: str, path: Path) -> None:
+        """Store a local file durably under this name; the file itself stays. Idempotent.
+
+        Raises InsufficientStorage, Unavailable.
+        """
+
+    async def open(self, name: str) -> Blob | None:
+        """Return the file, to be read in parts; None when there is no such file. Raises Unavailable.
+
+        ``parts`` raises Unavailable, too.
+        """
 
     async def get(self, name: str) -> bytes | None:
         """Return the content; None when there is no such file. Raises Unavailable."""

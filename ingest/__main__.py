@@ -36,17 +36,19 @@ from adapters.redis.subscriptions import open_subscriptions
 from domain.addresses import Proxies
 from domain.identity import Verify
 from domain.outbox import Loss
+from domain.quotas import Quota
 from domain.rates import Budgets, Limit
 from domain.revocations import RevokedTokens
 from ingest.accept import Accept
 from ingest.http.app import Dependencies, create_app
 from ingest.http.auth import CallerAuth, Strangers
 from ingest.http.concurrency import CallSlots
-from ingest.http.media import MediaEndpoints
+from ingest.http.media import MediaEndpoints, MediaLimits
 from ingest.loss_detection import LossDetector
 from ingest.outbox_age import OutboxAge
 from ingest.relay import Relay, wake_on_announcements
 from ingest.relay_wakeup import RelayNotifier
+from ingest.upload_folder import DiskFloor
 from runtime.health import operator_server
 from runtime.http.limits import Connections, HttpLimits
 from runtime.http.server import http_server
@@ -54,7 +56,7 @@ from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
 from runtime.metrics import ACCEPTED, LOG_LOSSES, OLDEST_UNPUBLISHED, PARTITIONS_DIFFER, RELAYED, REPUBLISHED
 from runtime.revocation_watch import Watch
-from runtime.settings import RateLimits, Settings, factors_of
+from runtime.settings import Media, RateLimits, Settings, factors_of
 from runtime.tasks import Tasks
 from schemas.fields import ACTIONS
 from schemas.topics import load
@@ -132,6 +134,15 @@ def strangers(given: RateLimits) -> Strangers:
     return Strangers(Limit.per_minute(given.strangers_per_minute, given.strangers_burst))
 
 
+def media_limits(media: Media) -> MediaLimits:
+    """Return the limits of files that the settings ask for."""
+    return MediaLimits(
+        quota=Quota(media.daily_bytes, media.stored_bytes, media.uploads_per_user),
+        floor=DiskFloor(media.min_free_bytes, media.min_free_percent),
+        abandoned_s=media.abandoned_after_s,
+    )
+
+
 @asynccontextmanager
 async def open_app(
     settings: Settings, pool: Pool, messages: Pool, relay: Relay, verify: Verify
@@ -156,7 +167,7 @@ async def open_app(
             tickets=PostgresTickets(pool),
             rates=rates,
             budgets=limits,
-            media=MediaEndpoints(PostgresMedia(pool), open_blobs(folder), folder),
+            media=MediaEndpoints(PostgresMedia(pool), open_blobs(folder), folder, media_limits(settings.media)),
         )
         age = OutboxAge(partial(oldest_unpublished, pool))
         OLDEST_UNPUBLISHED.set_function(age.seconds)

@@ -138,6 +138,28 @@ class RateLimits(BaseModel):
     )
 
 
+class Media(BaseModel):
+    """Limits of files. Quotas are of one user, over all ingests; 0 turns a limit off."""
+
+    daily_bytes: Count = setting(
+        2**30, "Bytes of new files of one user a day, which begins at 00:00 UTC. A file counts as at least 16 KiB.", "B"
+    )
+    stored_bytes: Count = setting(10 * 2**30, "Bytes of all files of one user.", "B")
+    uploads_per_user: Count = setting(5, "Uploads of one user that are under way.", "uploads")
+    abandoned_after_s: Annotated[float, Field(ge=1)] = setting(
+        3600.0, "Time without a new byte after which an upload is deleted.", "s"
+    )
+    min_free_bytes: Count = setting(
+        2**30, "Free space that uploads leave on the disk of `DATA_DIR`; below it they get 507.", "B"
+    )
+    min_free_percent: Annotated[float, Field(ge=0, le=100)] = setting(
+        5.0, "The same in percent of the disk; the smaller of the two holds.", "%"
+    )
+    decoders: Annotated[int, Field(ge=1)] = setting(
+        2, "Pictures that one media worker decodes at the same time; each may take 1 GiB of memory.", "processes"
+    )
+
+
 class Gateway(BaseModel):
     """Settings of a gateway node. Its limits hold for the node alone; 0 turns a limit off."""
 
@@ -224,6 +246,7 @@ class Settings(BaseSettings):
         default_factory=Listen, description="Operator port of any process: `/healthz`, `/readyz`, `/metrics`."
     )
     limits: RateLimits = Field(default_factory=RateLimits)
+    media: Media = Field(default_factory=Media)
     gateway: Gateway = Field(default_factory=Gateway)
     notifications: Notifications = Field(default_factory=Notifications)
     audit: Audit = Field(default_factory=Audit)

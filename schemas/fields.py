@@ -57,6 +57,8 @@ ErrorCode: TypeAlias = Literal[
     "invalid",
     "idempotency_mismatch",
     "rate_limited",
+    "quota_exceeded",
+    "insufficient_storage",
     "unavailable",
     "internal",
     "bad_request",

@@ -36,6 +36,7 @@ RATE_FIELDS = (
     Header("RateLimit", str, "what is left of it: `r` calls; all are back after `t` seconds"),
 )
 """Header fields of every answer to a caller with a valid token, unless the limit is off."""
+_LENGTH = Header("Upload-Length", int, "bytes of the whole file", required=True)
 _NO_CONTENT = Reply("done")
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -240,8 +241,8 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Tell how many bytes of an upload have arrived.",
         tag="media",
         headers=(_VERSION,),
-        replies={204: Reply("the offset in a header", headers=(_VERSION, _OFFSET))},
-        problems=(404, 412),
+        replies={204: Reply("the offset in a header", headers=(_VERSION, _OFFSET, _LENGTH))},
+        problems=(404, 409, 412, 507),
         raw=True,
     ),
     Operation(
@@ -253,7 +254,7 @@ OPERATIONS: tuple[Operation, ...] = (
         content=TUS,
         headers=(_VERSION, _OFFSET),
         replies={204: Reply("taken", headers=(_VERSION, _OFFSET))},
-        problems=(400, 404, 409, 412, 413, 415, 507),
+        problems=(400, 404, 408, 409, 412, 413, 415, 507),
         raw=True,
     ),
     Operation(

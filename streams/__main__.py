@@ -69,7 +69,8 @@ async def _media(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
     from streams.media.probe import probe
     from streams.stages.media import create
 
-    yield create(PostgresMedia(pool), open_blobs(settings.data_dir / "media"), probe, PostgresMessages(pool))
+    files, blobs = PostgresMedia(pool), open_blobs(settings.data_dir / "media")
+    yield create(files, blobs, probe, PostgresMessages(pool), settings.media.decoders)
 
 
 @asynccontextmanager

@@ -23,9 +23,9 @@ from schemas.ids import is_uuid
 from streams.dead_letters import ConsumerRecord, at_origin
 from streams.failures import Failure, failure_of
 from streams.result import BEHIND, Item, Result, log_failures
-from streams.retry import NotWanted, PartitionRevoked, RetriesExhausted, RetryPolicy
+from streams.retry import NotWanted, PartitionRevoked, RetriesExhausted, RetryPolicy, TurnEnded
 from streams.stage import Stage
-from streams.turns import Turn, turn
+from streams.turns import Turn, lane_key, turn
 
 __all__ = ["Result", "process", "turn_of"]
 
@@ -47,6 +47,8 @@ class _TooMany(Unavailable):
 async def turn_of(stage: Stage, batch: Sequence[ConsumerRecord], retry: RetryPolicy) -> Turn:
     """Return which records of the batch are handled now, and in which parts. Raises as ``process`` does."""
     weigh, keys = stage.weigh, [consumed.key for consumed in batch]
+    if stage.owner_of is not None and lane_key(at_origin(stage.name, batch[0]), stage.owner_of):
+        return Turn([range(1)], range(1, len(batch)))
     if weigh is None or len(batch) == 1:
         return Turn([range(len(batch))])
     conversations = [(key or b"").decode(errors="replace") for key in keys]
@@ -64,8 +66,8 @@ async def process(
     """Call ``done`` for each part of the batch, in order, once its records may be acknowledged.
 
     Then their effect is in, and their completions or their dead letters are durable. ``skips`` is True for records that
-    an operator lets the stage step over: they become dead letters without being handled. Raises RetriesExhausted and
-    PartitionRevoked; then no other record may be acknowledged.
+    an operator lets the stage step over: they become dead letters without being handled. Raises RetriesExhausted,
+    PartitionRevoked and TurnEnded; then no other record may be acknowledged.
     """
     placed = [at_origin(stage.name, consumed) for consumed in batch]
     read = {id(consumed): was for consumed, was in zip(placed, batch, strict=True)}
@@ -217,7 +219,7 @@ async def _handle(
             # One record is retried for long. Of several it may be that they are too many for the time that they have.
             outcome = await (retry.call if len(items) == 1 else retry.attempt)(partial(stage.handle, events))
             items = result.take(stage, items, outcome)
-        except (RetriesExhausted, PartitionRevoked, NotWanted):
+        except (RetriesExhausted, PartitionRevoked, NotWanted, TurnEnded):
             raise
         except Unavailable as exc:
             raise _TooMany(str(exc)) from exc

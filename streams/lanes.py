@@ -23,6 +23,8 @@ class BatchPolicy:
     batch: int = 200
     gather_s: float = 0.0
     keys: int = 1
+    most: int = 0
+    """Items that may be queued; 0 for two batches of each lane. One key may fill them, and then holds back others."""
 
 
 LOW_LATENCY = BatchPolicy(keys=64)
@@ -54,7 +56,7 @@ class Lanes(Generic[T]):
 
     async def put(self, key: bytes | None, item: T) -> None:
         """Queue an item behind all others with its key."""
-        while self._queued >= 2 * self.policy.lanes * self.policy.batch:
+        while self._queued >= (self.policy.most or 2 * self.policy.lanes * self.policy.batch):
             self._room.clear()
             await self._room.wait()
         self._queued += 1

@@ -28,6 +28,13 @@ class NotWanted(MillraceError):
     """An operator lets the stage step over one of the records: the others are handled without it."""
 
 
+class TurnEnded(MillraceError):
+    """The work takes longer than a turn: it has got on, and goes on at the next call. Nothing is wrong.
+
+    Others may have their turns before that call.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """Bounds of retries, in seconds.

@@ -10,6 +10,7 @@ from domain.parking import Parking
 from schemas.events import AnyEvent
 from schemas.topics import dead_letter_topic, retry_topic
 from streams.lanes import LOW_LATENCY, BatchPolicy
+from streams.turns import OwnerOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,9 @@ class Stage:
     weigh: Weigh | None = None
     """Conversation ids, one for each record of a batch → rows that each record may write; raises Unavailable. Set where
     one record may write thousands. None: each record writes one."""
+    owner_of: OwnerOf | None = None
+    """Whose work an event is; None for next to no work. Set where one record may take long: owners then take turns of a
+    record each, and ``handle`` may raise TurnEnded to go on in a later turn."""
     told: Told | None = None
     """Set where people are told of completions: a repeat must not tell them again."""
     publication: Publication | None = None

@@ -7,13 +7,15 @@ earlier hour. A record about a message that the store does not have, or has in a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from domain.messages import Messages
 from schemas.events import AnyEvent, MessageCreated
 from schemas.messages import Message
-from streams.stage import Handle, Outcome, Refused
+from streams.stage import Handle, Outcome, Refused, Unfinished
 
+T = TypeVar("T")
 NO_MESSAGE = "no such message"
 
 
@@ -44,6 +46,14 @@ class WithStoredMessages:
     rule: Handle
 
     async def __call__(self, events: Sequence[AnyEvent]) -> Outcome:
-        claimed = [event.message.message_id for event in events if isinstance(event, MessageCreated)]
-        resolved, refused = resolve(events, await self.messages.find(claimed))
-        return [*(await self.rule(resolved) if resolved else ()), *refused]
+        claimed = {event.message.message_id: event for event in events if isinstance(event, MessageCreated)}
+        resolved, refused = resolve(events, await self.messages.find(list(claimed)))
+        outcome = await self.rule(resolved) if resolved else ()
+        return [*(_of_record(each, claimed) for each in outcome), *refused]
+
+
+def _of_record(outcome: T, claimed: Mapping[str, MessageCreated]) -> T | Refused | Unfinished:
+    """Return what a rule says; of a message that it refuses or has not finished, by the event of its record."""
+    if isinstance(outcome, Refused | Unfinished) and isinstance(outcome.event, MessageCreated):
+        return replace(outcome, event=claimed[outcome.event.message.message_id])
+    return outcome

@@ -8,8 +8,16 @@ takes to handle one of its messages, and each turn gets one such conversation fu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeAlias
+
+from schemas.codec import Malformed, decode
+from schemas.events import AnyEvent
+from streams.dead_letters import ConsumerRecord
+
+OwnerOf: TypeAlias = Callable[[AnyEvent], str | None]
 
 PART_MAX = 2_000
 """Rows of a part. A single record may weigh more; it is a part of its own."""
@@ -21,6 +29,18 @@ class Turn:
 
     parts: Sequence[Sequence[int]]
     left: Sequence[int] = ()
+
+
+def lane_key(consumed: ConsumerRecord, owner_of: OwnerOf | None) -> bytes | None:
+    """Return by what a record has its turns: by its key, or by its owner where a stage has owners.
+
+    Records that are nobody's work have their turns together, as b"".
+    """
+    if owner_of is None:
+        return consumed.key
+    with suppress(Malformed):
+        return (owner_of(decode(consumed.topic, consumed.key, consumed.value)) or "").encode()
+    return b""
 
 
 def turn(keys: Sequence[bytes | None], weights: Sequence[int], limit: int = PART_MAX) -> Turn:

@@ -24,11 +24,12 @@ from domain.log_position import Epochs
 from domain.skips import SkipList
 from runtime.metrics import BATCH_SECONDS, DEAD_LETTERS, DROPPED, LAG, RECORDS, RETRIES
 from streams.batch import Result, process, turn_of
-from streams.dead_letters import ConsumerRecord
+from streams.dead_letters import ConsumerRecord, at_origin
 from streams.faust_app import build_app
 from streams.lanes import FEW_LANES, Lanes
-from streams.retry import PartitionRevoked, RetriesExhausted, RetryPolicy
+from streams.retry import PartitionRevoked, RetriesExhausted, RetryPolicy, TurnEnded
 from streams.stage import Stage
+from streams.turns import lane_key
 from streams.watchdog import Watchdog
 
 _log = structlog.get_logger()
@@ -121,11 +122,15 @@ class Worker:
 
         async def consume(stream: Any) -> None:
             async for event in stream.noack().events():
-                self._watchdog.delivered()
-                await lanes.put(event.message.key, event)
+                await self._enqueue(lanes, event)
 
         agent = self.app.agent(topic, name=f"{self.stage.name}:{topics[0]}", concurrency=1)(consume)
         assert agent.concurrency == 1  # more would break the order of a conversation
+
+    async def _enqueue(self, lanes: Lanes[Any], event: Any) -> None:
+        self._watchdog.delivered()
+        consumed = at_origin(self.stage.name, _consumed(event.message))
+        await lanes.put(lane_key(consumed, self.stage.owner_of), event)
 
     def _stale(self, event: Any) -> bool:
         return bool(self.app.should_stop or self.app.rebalancing or self._is_late(event))
@@ -163,6 +168,9 @@ class Worker:
         except PartitionRevoked as exc:
             self._drop(list(pending.values()), str(exc))
             return ()
+        except TurnEnded:
+            self._watchdog.progressed()
+            return [position for position, record in zip(fresh, records, strict=True) if id(record) in pending]
         return [fresh[position] for position in turn.left]
 
     def _acknowledge(self, events: Sequence[Any], result: Result, seconds: float) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from domain.media import Blob
 
 
 @dataclass(slots=True)
@@ -14,5 +19,16 @@ class MemoryBlobs:
     async def put(self, name: str, content: bytes) -> None:
         self.files[name] = content
 
+    async def put_file(self, name: str, path: Path) -> None:
+        self.files[name] = await asyncio.to_thread(path.read_bytes)
+
+    async def open(self, name: str) -> Blob | None:
+        content = self.files.get(name)
+        return None if content is None else Blob(len(content), _whole(content))
+
     async def get(self, name: str) -> bytes | None:
         return self.files.get(name)
+
+
+async def _whole(content: bytes) -> AsyncIterator[bytes]:
+    yield content

@@ -14,6 +14,7 @@ from adapters.postgres.pool import Pool, connection, transaction
 from adapters.postgres.statements import load
 from domain.changes import media_entry
 from domain.media import Media, MediaInfo
+from domain.quotas import Usage, charge
 from schemas.clock import wire_time
 from schemas.events import MediaProcessed
 from schemas.ids import is_uuid
@@ -38,8 +39,13 @@ class PostgresMedia:
                 "declared_type": media.declared_type,
                 "size": media.size,
                 "sha256": media.sha256,
+                "charge": charge(media.size),
             },
         )
+
+    async def usage(self, owner_id: str) -> Usage:
+        stored, today = await self._one("usage", {"owner_id": owner_id}) or (0, 0)
+        return Usage(stored, today)
 
     async def get(self, media_id: str) -> Media | None:
         row = await self._one("get", {"media_id": media_id}) if is_uuid(media_id) else None

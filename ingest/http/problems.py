@@ -10,7 +10,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from domain.errors import Invalid, MillraceError, OutcomeUnknown, RateLimited, Unauthenticated, Unavailable
+from domain.errors import (
+    InsufficientStorage,
+    Invalid,
+    MillraceError,
+    OutcomeUnknown,
+    QuotaExceeded,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+)
 from domain.identity import Identity
 from ingest.http.rate_fields import fields
 from runtime.metrics import REFUSED_REQUESTS
@@ -20,6 +29,7 @@ from schemas.answers import FieldError
 from schemas.operations import PROBLEM
 
 _log = structlog.get_logger()
+_DISK_RETRY_S = "60"
 CALLER = "millrace.caller"
 """Key of a request's scope: the identity of its caller, once its token is verified."""
 _SECURITY = {
@@ -55,8 +65,10 @@ def code_of(status: int) -> str:
 
 
 def _headers(exc: MillraceError) -> dict[str, str]:
-    if isinstance(exc, RateLimited):
-        return {"retry-after": str(math.ceil(exc.retry_after_s))}
+    if isinstance(exc, RateLimited | QuotaExceeded):
+        return {} if exc.retry_after_s is None else {"retry-after": str(math.ceil(exc.retry_after_s))}
+    if isinstance(exc, InsufficientStorage):
+        return {"retry-after": _DISK_RETRY_S}
     if isinstance(exc, Unavailable):
         return {"retry-after": "1"}
     return {"www-authenticate": "Bearer"} if isinstance(exc, Unauthenticated) else {}

@@ -1,6 +1,8 @@
 """Sandbox ``python -m streams.media.sandbox FOLDER PARENT``: makes ``clean`` and ``thumbnail`` of ``original``.
 
-Runs in a process of its own, with limits on memory and time, and prints one JSON object. Only this file knows Pillow.
+Runs in a process of its own, with limits on memory and time and few rights, and prints one JSON object: fields of the
+picture or an ``error``, which holds for these bytes for good. Without a verdict it prints nothing. Only this file knows
+Pillow.
 """
 
 from __future__ import annotations
@@ -15,15 +17,46 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageOps,
+    ImageSequence,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from streams.media.confinement import confine
 
 MAX_PIXELS = 24_000_000
 THUMBNAIL = 320
-_MEMORY = 1024 * 1024 * 1024
-_CPU_S = 8
+MEMORY = 1024 * 1024 * 1024
+"""Address space of the process, in bytes."""
+CPU_S = 6
+"""Seconds of the processor that a picture is worth. The wall clock is no measure: it depends on what else runs."""
+_FILE = 128 * 1024 * 1024
+_FILES = 64
+_READ = [
+    AvifImagePlugin.AvifImageFile,
+    BmpImagePlugin.BmpImageFile,
+    GifImagePlugin.GifImageFile,
+    JpegImagePlugin.JpegImageFile,
+    PngImagePlugin.PngImageFile,
+    TiffImagePlugin.TiffImageFile,
+    WebPImagePlugin.WebPImageFile,
+]
+"""Decoders of the formats that are served. A picture of any other format is not opened."""
+_FORMATS = [str(decoder.format) for decoder in _READ]
+_LIBRARIES = [Path(str(os.__file__)).parent, Path(str(Image.__file__)).parents[1]]
 _TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 _SAVED = {"JPEG": {"quality": 90}, "WEBP": {"quality": 90}, "PNG": {"compress_level": 3}}
-_KEPT_AS = {**{kind: kind for kind in _TYPES}, "MPO": "JPEG"}
+_KEPT_AS = {**{kind: kind for kind in _TYPES}, MpoImagePlugin.MpoImageFile.format: "JPEG"}
 _PLAIN = {  # modes that a kind can hold as they are; not P, whose palette would be lost
     "JPEG": {"L", "RGB", "CMYK"},
     "PNG": {"1", "L", "LA", "RGB", "RGBA", "I;16"},
@@ -34,25 +67,50 @@ _PLAIN = {  # modes that a kind can hold as they are; not P, whose palette would
 
 def limit(parent: int) -> None:
     """Limit memory and time of this process to what a picture is worth, and end it with its parent."""
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S + 1))  # at the first it gets SIGXCPU, by which it is known
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE, _FILE))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit(1)
 
 
+def run(folder: Path) -> dict[str, str | int | list[str]]:
+    """Confine this process to the folder, and convert the picture in it.
+
+    Raises MemoryError when it is the machine, and not our limit, that has no memory left.
+    """
+    with Path("/proc/self/status").open("rb", buffering=0) as status:
+        # The interpreter may load more of itself later on: its own files may be read.
+        layers = confine(_LIBRARIES, folder)
+        try:
+            result = convert(folder)
+        except MemoryError:
+            if not _has_reached_limit(status.read().decode()):
+                raise
+            result = {"error": "the picture needs too much memory"}
+    return {**result, "confinedBy": layers}
+
+
+def _has_reached_limit(status: str) -> bool:
+    """Return whether this process has had so much address space that the limit may be what refused more."""
+    [peak] = [line.split()[1] for line in status.splitlines() if line.startswith("VmPeak:")]
+    return int(peak) * 1024 > MEMORY // 2
+
+
 def convert(folder: Path) -> dict[str, str | int]:
-    """Write both files; return media type and size of the picture, or an error."""
+    """Write both files; return media type and size of the picture, or an error. Raises MemoryError."""
     try:
-        with Image.open(folder / "original") as picture:
+        with Image.open(folder / "original", formats=_FORMATS) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 return {"error": f"the picture has more than {MAX_PIXELS // 1_000_000} megapixels"}
             kind = _KEPT_AS.get(picture.format or "", "PNG")
             frames = [_bare(frame, kind) for frame in _frames(picture, kind)]
             times = picture.info.get("duration", 100)
             return _save(frames, times, kind, folder)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, MemoryError, EOFError):
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError):
         return {"error": "the picture is damaged or of an unknown kind"}
     except Image.DecompressionBombError:
         return {"error": "the picture is too large"}
@@ -88,4 +146,4 @@ def _save(frames: Sequence[Image.Image], times: int, kind: str, folder: Path) ->
 
 if __name__ == "__main__":
     limit(int(sys.argv[2]))
-    print(json.dumps(convert(Path(sys.argv[1]))))  # noqa: T201
+    print(json.dumps(run(Path(sys.argv[1]))))  # noqa: T201

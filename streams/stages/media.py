@@ -6,20 +6,37 @@ writes  media.processed
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias
 
-from domain.media import Blobs, Media, MediaFiles, MediaInfo
+import structlog
+
+from domain.media import Blobs, Media, MediaFiles, MediaInfo, ProbeInterrupted
 from domain.messages import Messages
 from schemas.events import AnyEvent, MediaProcessed, MessageCreated
-from schemas.messages import Message
 from streams.lanes import BatchPolicy
-from streams.stage import Stage
+from streams.retry import TurnEnded
+from streams.stage import Outcome, Refused, Stage
 from streams.stored_messages import WithStoredMessages
 
+_log = structlog.get_logger()
+
 Probe: TypeAlias = Callable[[bytes, str], Awaitable[MediaInfo]]
-"""Probe of bytes under a file's name. It never fails on bad files: ``error`` says what is wrong with them."""
+"""Probe of bytes under a file's name. It never fails on bad files: ``error`` says what is wrong with them.
+
+Raises ProbeInterrupted when it comes to no verdict.
+"""
+
+TURN_S = 4.0
+"""Time of a turn, below a stage's attempt. A probe that takes longer goes on; its message waits for another turn."""
+DECODERS = 2
+"""Probes at the same time; each may take the memory that the sandbox allows, 1 GiB."""
+_PROBES_MAX = 3
+_NO_VERDICT = "the picture could not be inspected: the machine was too busy, or ended the decoder; replay it later"
 
 ORIGINAL, CLEAN, THUMBNAIL = "original", "clean", "thumbnail"
 
@@ -31,20 +48,32 @@ def blob(sha256: str, part: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class HandleMedia:
-    """Rule of the stage: the bytes of an attachment are probed once, however often and wherever they come."""
+    """Rule of the stage: the bytes of an attachment are probed once, however often and wherever they come.
+
+    A message whose probes take longer than a turn raises TurnEnded; they go on meanwhile, and their results are kept.
+    So a message gets on by at least one attachment in a few turns, whatever the attachments cost.
+    """
 
     files: MediaFiles
     blobs: Blobs
     probe: Probe
+    decoders: int = DECODERS
+    turn_s: float = TURN_S
+    _probes: dict[str, asyncio.Task[MediaInfo]] = field(default_factory=dict)
+    """Probes that go on, by the hash of their bytes."""
+    _interrupted: Counter[str] = field(default_factory=Counter)
+    _slots: asyncio.Semaphore = field(init=False)
 
-    async def __call__(self, events: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
-        return [
-            event
-            for created in events
-            if isinstance(created, MessageCreated)
-            for media_id in created.message.attachments
-            for event in await self._attachment(created.message, media_id)
-        ]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_slots", asyncio.Semaphore(self.decoders))
+
+    async def __call__(self, events: Sequence[AnyEvent]) -> Outcome:
+        end = asyncio.get_running_loop().time() + self.turn_s
+        outcome: list[AnyEvent | Refused] = []
+        for created in events:
+            if isinstance(created, MessageCreated):
+                outcome += await self._message(created, end)
+        return outcome
 
     async def told(self, events: Sequence[AnyEvent]) -> Collection[str]:
         """Return the ids of media.processed of these messages that were made before."""
@@ -52,31 +81,73 @@ class HandleMedia:
             [event.message.message_id for event in events if isinstance(event, MessageCreated)]
         )
 
-    async def _attachment(self, message: Message, media_id: str) -> Sequence[AnyEvent]:
-        media = await self.files.get(media_id)
-        if media is None:
-            return []  # ingest checks that it exists; it was deleted since
-        return [await self.files.ready(message, media, await self._probe(media))]
+    async def _message(self, created: MessageCreated, end: float) -> Sequence[AnyEvent | Refused]:
+        told: list[AnyEvent | Refused] = []
+        for media_id in created.message.attachments:
+            media = await self.files.get(media_id)
+            if media is None:
+                continue  # ingest checks that it exists; it was deleted since
+            info = await self._find_or_probe(media, end)
+            if info is None:
+                return [*told, Refused(created, _NO_VERDICT)]
+            told.append(await self.files.ready(created.message, media, info))
+        return told
 
-    async def _probe(self, media: Media) -> MediaInfo:
+    async def _find_or_probe(self, media: Media, end: float) -> MediaInfo | None:
+        """Return what the bytes are; None when that cannot be found out. Raises TurnEnded, Unavailable."""
         known = await self.files.find_probe(media.sha256)
         if known is not None:
             return known
-        content = await self.blobs.get(blob(media.sha256, ORIGINAL))
-        if content is None:
-            return MediaInfo(media_type="application/octet-stream", error="the file is gone")
-        info = await self.probe(content, media.file_name)
-        for part, made in ((CLEAN, info.clean), (THUMBNAIL, info.thumbnail)):
-            if made is not None:
-                await self.blobs.put(blob(media.sha256, part), made)
-        await self.files.save_probe(media.sha256, info)
-        return info
+        task = self._probes.get(media.sha256) or self._begin(media)
+        done, _ = await asyncio.wait({task}, timeout=max(0.0, end - asyncio.get_running_loop().time()))
+        if not done:
+            raise TurnEnded("the probe goes on")
+        try:
+            return task.result()
+        except ProbeInterrupted as exc:
+            self._interrupted[media.sha256] += 1
+            _log.debug("probe_interrupted", media_id=media.media_id, reason=str(exc))
+            if self._interrupted[media.sha256] < _PROBES_MAX:
+                raise TurnEnded(str(exc)) from exc
+            del self._interrupted[media.sha256]
+            return None
+
+    def _begin(self, media: Media) -> asyncio.Task[MediaInfo]:
+        task = asyncio.create_task(self._probe(media))
+        self._probes[media.sha256] = task
+        task.add_done_callback(partial(self._ended, media.sha256))
+        return task
+
+    def _ended(self, sha256: str, task: asyncio.Task[MediaInfo]) -> None:
+        del self._probes[sha256]
+        if not task.cancelled():
+            task.exception()  # nobody may be waiting for it just now; whoever is gets it too
+
+    async def _probe(self, media: Media) -> MediaInfo:
+        async with self._slots:
+            content = await self.blobs.get(blob(media.sha256, ORIGINAL))
+            if content is None:
+                return MediaInfo(media_type="application/octet-stream", error="the file is gone")
+            info = await self.probe(content, media.file_name)
+            for part, made in ((CLEAN, info.clean), (THUMBNAIL, info.thumbnail)):
+                if made is not None:
+                    await self.blobs.put(blob(media.sha256, part), made)
+            await self.files.save_probe(media.sha256, info)
+            self._interrupted.pop(media.sha256, None)
+            return info
 
 
-def create(files: MediaFiles, blobs: Blobs, probe: Probe, messages: Messages) -> Stage:
+def owner(event: AnyEvent) -> str | None:
+    """Return whose turn a record takes: the sender's, if there is anything to inspect."""
+    if isinstance(event, MessageCreated) and event.message.attachments:
+        return event.message.sender_id
+    return None
+
+
+def create(files: MediaFiles, blobs: Blobs, probe: Probe, messages: Messages, decoders: int = DECODERS) -> Stage:
     """Return the stage ``media``."""
-    # Pictures are dear: few at a time. A batch that takes too long is tried in parts, and what was seen is remembered.
-    policy = BatchPolicy(lanes=4, batch=10, gather_s=0.2)
-    rule = HandleMedia(files, blobs, probe)
+    rule = HandleMedia(files, blobs, probe, decoders)
     stored = WithStoredMessages(messages, rule)
-    return Stage("media", (MessageCreated,), (MediaProcessed,), stored, policy=policy, told=rule.told)
+    # More lanes than decoders: a lane waits for a probe a turn long, and files that are no pictures need none.
+    policy = BatchPolicy(lanes=decoders + 6, batch=50, gather_s=0.2, most=10_000)
+    return Stage("media", (MessageCreated,), (MediaProcessed,), stored, policy=policy, owner_of=owner, told=rule.told)

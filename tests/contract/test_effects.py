@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 import pytest
 
-from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryMedia, MemoryNotifications, MemoryStatuses
+from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
 from adapters.memory.intake import MemoryConversations, MemoryIntake
+from adapters.memory.media import MemoryMedia
 from adapters.memory.notifications import MemoryInbox
 from adapters.memory.tables import Tables
 from adapters.postgres.analytics import PostgresCounts
@@ -26,6 +27,7 @@ from domain import watermarks
 from domain.analytics import Counts, MinuteCount
 from domain.media import Media, MediaInfo
 from domain.notifications import Audience, Inbox, NotificationDraft, Notifications
+from domain.quotas import MIN_CHARGE, Usage
 from domain.search import Index
 from domain.watermarks import DEVICES_PER_MEMBER, Statuses, Watermark, WatermarkAdvance
 from schemas.fields import MAX_SEQ
@@ -343,6 +345,18 @@ async def test_indexing_twice_changes_nothing(world):
 def upload(**changes: Any) -> Media:
     fields = {"owner_id": "alice", "file_name": "a.png", "declared_type": "image/png", "size": 3}
     return Media(**{"media_id": new_id(), "sha256": new_id(), **fields, **changes})
+
+
+async def test_the_files_of_a_user_are_counted_once_each(world):
+    owner, small, large = f"owner-{new_id()}", upload(size=1), upload(size=2**20)
+    assert await world.media.usage(owner) == Usage(0, 0)
+    for media in (small, large):
+        for _ in range(2):
+            await world.media.add(replace(media, owner_id=owner))
+    total = MIN_CHARGE + 2**20
+    assert await world.media.usage(owner) == Usage(total, total)
+    await world.media.add(upload(owner_id="somebody-else"))
+    assert await world.media.usage(owner) == Usage(total, total)
 
 
 async def test_an_upload_is_found_as_it_was_added(world):

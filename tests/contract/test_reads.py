@@ -13,8 +13,9 @@ import msgspec
 import pytest
 
 from adapters.memory.analytics import MemoryMinuteCounts
-from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryMedia, MemoryNotifications, MemoryStatuses
+from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
 from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
+from adapters.memory.media import MemoryMedia
 from adapters.memory.messages import MemoryMessages, MemoryReceipts
 from adapters.memory.notifications import MemoryInbox
 from adapters.memory.search import MemorySearch

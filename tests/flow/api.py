@@ -18,16 +18,11 @@ from adapters.auth import Verifier, issue
 from adapters.auth.keys import Secret
 from adapters.memory.analytics import MemoryMinuteCounts
 from adapters.memory.blobs import MemoryBlobs
-from adapters.memory.effects import (
-    MemoryCounts,
-    MemoryIndex,
-    MemoryMedia,
-    MemoryNotifications,
-    MemoryStatuses,
-)
+from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
 from adapters.memory.history import MemoryHistory
 from adapters.memory.identity import MemoryTickets
 from adapters.memory.intake import MemoryConversations, MemoryIntake
+from adapters.memory.media import MemoryMedia
 from adapters.memory.messages import MemoryMessages, MemoryReceipts
 from adapters.memory.notifications import MemoryInbox
 from adapters.memory.rates import MemoryRates

@@ -15,9 +15,9 @@ import yaml
 import adapters.memory
 import streams.stages
 from adapters.kafka.consumer import Received
-from adapters.memory.effects import MemoryMedia
 from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
 from adapters.memory.log import MemoryLog
+from adapters.memory.media import MemoryMedia
 from adapters.memory.messages import MemoryReceipts
 from adapters.memory.tables import Tables
 from domain.media import Media, MediaFiles, MediaInfo

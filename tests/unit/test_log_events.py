@@ -24,6 +24,7 @@ IDS = {
     "conversations",
     "gateway",
     "group",
+    "media_id",
     "media_type",
     "message_id",
     "node",

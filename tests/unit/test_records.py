@@ -14,9 +14,9 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.memory.effects import MemoryMedia
 from adapters.memory.intake import MemoryConversations, MemoryIntake
 from adapters.memory.log import MemoryLog
+from adapters.memory.media import MemoryMedia
 from adapters.memory.tables import Tables
 from domain.analytics import Counts
 from domain.media import Media, MediaFiles

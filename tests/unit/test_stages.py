@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from adapters.memory.blobs import MemoryBlobs
-from adapters.memory.effects import MemoryMedia, MemoryNotifications
+from adapters.memory.effects import MemoryNotifications
 from adapters.memory.intake import MemoryConversations
+from adapters.memory.media import MemoryMedia
 from adapters.memory.notifications import MemoryInbox
 from adapters.memory.tables import ConversationRow, Tables
 from domain.media import Media, MediaInfo

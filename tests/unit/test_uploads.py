@@ -15,7 +15,7 @@ from ingest.http.media import ABANDONED_S, MediaEndpoints
 async def test_what_was_given_up_is_deleted_and_what_goes_on_is_not(tmp_path: Path):
     media = MediaEndpoints(None, None, tmp_path)
     ages = {"old": ABANDONED_S + 60, "old.meta": ABANDONED_S + 90, "new": 60, "new.meta": ABANDONED_S + 90}
-    files = {tmp_path / part / name: age for part in ("uploads", "complete") for name, age in ages.items()}
+    files = {tmp_path / "uploads" / name: age for name, age in ages.items()}
     for file, age_s in files.items():
         file.write_bytes(b"x")
         os.utime(file, (time.time() - age_s, time.time() - age_s))

@@ -1,7 +1,20 @@
 -- name: add
-INSERT INTO media (media_id, owner_id, file_name, declared_type, size, sha256)
-VALUES (%(media_id)s::uuid, %(owner_id)s, %(file_name)s, %(declared_type)s, %(size)s, %(sha256)s)
-ON CONFLICT DO NOTHING;
+WITH added AS (
+    INSERT INTO media (media_id, owner_id, file_name, declared_type, size, sha256)
+    VALUES (%(media_id)s::uuid, %(owner_id)s, %(file_name)s, %(declared_type)s, %(size)s, %(sha256)s)
+    ON CONFLICT DO NOTHING
+    RETURNING owner_id
+)
+INSERT INTO media_usage AS u (owner_id, stored, day, today)
+SELECT owner_id, %(charge)s, (now() AT TIME ZONE 'UTC')::date, %(charge)s FROM added
+ON CONFLICT (owner_id) DO UPDATE SET
+    stored = u.stored + excluded.stored,
+    today = excluded.today + CASE WHEN u.day = excluded.day THEN u.today ELSE 0 END,
+    day = excluded.day;
+
+-- name: usage
+SELECT stored, CASE WHEN day = (now() AT TIME ZONE 'UTC')::date THEN today ELSE 0 END
+FROM media_usage WHERE owner_id = %(owner_id)s;
 
 -- name: get
 SELECT m.media_id::text, m.owner_id, m.file_name, m.declared_type, m.size, m.sha256,
