@@ -17,6 +17,7 @@ class ConversationCreated(Struct, frozen=True, kw_only=True, rename="camel"):
     title: str | None
     members: tuple[UserId, ...]
     head_seq: Seq
+    invited: Annotated[tuple[UserId, ...], Meta(description="users who must accept first")] = ()
 
 
 class ConversationSummary(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -54,6 +55,24 @@ class ConversationDetails(Struct, frozen=True, kw_only=True, rename="camel"):
     title: str | None
     head_seq: Seq
     members: tuple[ConversationMember, ...]
+    invited: Annotated[tuple[UserId, ...], Meta(description="users whose invitations are open")] = ()
+
+
+class InvitationEntry(Struct, frozen=True, kw_only=True, rename="camel"):
+    """An open invitation of the caller: all that a user learns of a conversation before accepting."""
+
+    conversation_id: Uuid
+    title: str | None
+    invited_by: UserId
+    member_count: Count
+    at: Time
+
+
+class InvitationPage(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The caller's open invitations, newest first."""
+
+    invitations: tuple[InvitationEntry, ...]
+    next: str | None
 
 
 class MessageAccepted(Struct, frozen=True, kw_only=True, rename="camel"):

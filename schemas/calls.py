@@ -37,6 +37,12 @@ class NewConversation(Struct, frozen=True, rename="camel", forbid_unknown_fields
     members: Annotated[tuple[CheckedUserId, ...], Meta(max_length=MAX_MEMBERS)] = ()
 
 
+class NewInvitation(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A user to invite."""
+
+    user_id: CheckedUserId
+
+
 class NewMember(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """A user to make a member."""
 
@@ -73,6 +79,13 @@ class SeenUpTo(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 
 class ConversationsQuery(Struct, frozen=True, rename="camel"):
     """Parameters of the list of one's conversations."""
+
+    limit: PageSize = 50
+    cursor: Cursor | None = None
+
+
+class InvitationsQuery(Struct, frozen=True, rename="camel"):
+    """Parameters of the list of one's open invitations."""
 
     limit: PageSize = 50
     cursor: Cursor | None = None

@@ -94,10 +94,12 @@ class ConversationChange(StrEnum):
     CREATED = "created"
     MEMBER_ADDED = ChangeKind.MEMBER_ADDED
     MEMBER_REMOVED = ChangeKind.MEMBER_REMOVED
+    MEMBER_INVITED = ChangeKind.MEMBER_INVITED
+    INVITATION_ENDED = ChangeKind.INVITATION_ENDED
 
 
 class ConversationChanged(Struct, frozen=True, kw_only=True, rename="camel"):
-    """A conversation was created (``seq`` 0, ``change`` "created") or its membership changed."""
+    """A conversation was created (``seq`` 0, ``change`` "created"), or its members or invitations changed."""
 
     TOPIC: ClassVar[str] = "conversation.changed"
     VERSION: ClassVar[int] = 1
@@ -105,13 +107,16 @@ class ConversationChanged(Struct, frozen=True, kw_only=True, rename="camel"):
     conversation_id: CheckedUuid
     seq: CheckedSeq
     change: ChangeText
+    """A ConversationChange, or the name of one that a later release has added."""
     user_id: UserId
-    """The user who was added or removed; for ``created`` the owner."""
+    """The user who was added, removed or invited; for ``created`` the owner."""
     by: UserId
     at: Time
     title: RecordWords | None = None
     members: _Users = ()
     """The first members, for ``created`` only."""
+    invited: _Users = ()
+    """Users who were invited when the conversation was created."""
 
     def __post_init__(self) -> None:
         if (self.seq == 0) != (self.change == ConversationChange.CREATED):

@@ -41,6 +41,8 @@ _TIME_PATTERN = (
 MessageType: TypeAlias = Literal["text", "image", "video", "audio", "file"]
 StatusName: TypeAlias = Literal["pending", "sent", "delivered", "read"]
 Role: TypeAlias = Literal["owner", "member"]
+ChangeName: TypeAlias = Literal["created", "member_added", "member_removed", "member_invited", "invitation_ended"]
+ListName: TypeAlias = Literal["conversations", "invitations"]
 Action: TypeAlias = Literal[
     "messages", "requests", "conversations", "members", "uploads", "search", "tickets", "receipts"
 ]
@@ -95,7 +97,8 @@ Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 TypeText: TypeAlias = Annotated[str, _kind(*get_args(MessageType))]
 StatusText: TypeAlias = Annotated[str, _kind(*get_args(StatusName))]
 RoleText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(Role))})]
-ChangeText: TypeAlias = Annotated[str, _kind("created", "member_added", "member_removed")]
+ChangeText: TypeAlias = Annotated[str, _kind(*get_args(ChangeName))]
+ListText: TypeAlias = Annotated[str, _kind(*get_args(ListName))]
 CodeText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(ErrorCode))})]
 ActionText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(Action))})]
 RecordText: TypeAlias = Annotated[str, Meta(max_length=MAX_RECORD_TEXT)]

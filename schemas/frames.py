@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, field
 
 from schemas.commands import Ref
 from schemas.events import ConversationChanged, MessageStatus, NotificationSent
-from schemas.fields import ChangeText, CodeText, Count, Seq, StatusText, Time, UserId, Uuid
+from schemas.fields import ChangeText, CodeText, Count, ListName, ListText, Seq, StatusText, Time, UserId, Uuid
 from schemas.messages import Change, ChangeKind, Message
 
 OptionalRef = Ref | UnsetType
@@ -54,7 +54,7 @@ class NewMessage(Struct, frozen=True, kw_only=True, rename="camel", tag="new_mes
 
 
 class ConversationUpdated(Struct, frozen=True, kw_only=True, rename="camel", tag="conversation_changed"):
-    """A member came or went (``member_added``, ``member_removed``); ``created`` (seq 0) to the first members."""
+    """A member came, went, or was invited; ``created`` (seq 0) to the first members."""
 
     conversation_id: Uuid
     seq: Seq
@@ -64,6 +64,20 @@ class ConversationUpdated(Struct, frozen=True, kw_only=True, rename="camel", tag
     at: Time
     title: str | UnsetType | None = UNSET
     """With ``created`` only."""
+
+
+class HistoryHidden(Struct, frozen=True, kw_only=True, rename="camel", tag="history_hidden"):
+    """Stands for the entries after ``from`` up to ``seq``, which are older than the membership and not for its user."""
+
+    conversation_id: Uuid
+    seq: Seq
+    start: Seq = field(name="from")
+
+
+class ListChanged(Struct, frozen=True, kw_only=True, rename="camel", tag="list_changed"):
+    """A list of the user has changed, perhaps more than once: read it again over HTTP."""
+
+    list: ListText
 
 
 class MediaReady(Struct, frozen=True, kw_only=True, rename="camel", tag="media_ready"):
@@ -155,6 +169,8 @@ Frame: TypeAlias = (
     | Left
     | NewMessage
     | ConversationUpdated
+    | HistoryHidden
+    | ListChanged
     | MediaReady
     | StatusUpdated
     | NotificationAdded
@@ -172,6 +188,8 @@ FRAMES: tuple[type[Frame], ...] = (
     Left,
     NewMessage,
     ConversationUpdated,
+    HistoryHidden,
+    ListChanged,
     MediaReady,
     StatusUpdated,
     NotificationAdded,
@@ -184,6 +202,12 @@ FRAMES: tuple[type[Frame], ...] = (
 )
 
 _encoder = msgspec.json.Encoder()
+_MEMBERSHIP = (
+    ChangeKind.MEMBER_ADDED,
+    ChangeKind.MEMBER_REMOVED,
+    ChangeKind.MEMBER_INVITED,
+    ChangeKind.INVITATION_ENDED,
+)
 
 
 def encoded(frame: Frame) -> bytes:
@@ -212,9 +236,20 @@ def of_change(change: Change) -> bytes:
     if change.kind == ChangeKind.MEDIA_READY:
         return encoded(msgspec.convert(fields, MediaReady))
     fields["change"] = change.kind
-    if change.kind in (ChangeKind.MEMBER_ADDED, ChangeKind.MEMBER_REMOVED):
+    if change.kind in _MEMBERSHIP:
         return encoded(msgspec.convert(fields, ConversationUpdated))
-    return _encoder.encode({"type": "conversation_changed", **fields})
+    placed = {"conversationId": change.conversation_id, "seq": change.seq}  # in front, as in every frame with a place
+    return _encoder.encode({"type": "conversation_changed", **placed, **fields})
+
+
+def history_hidden(conversation_id: str, after: int, up_to: int) -> bytes:
+    """Return the encoded ``history_hidden`` in place of the entries with ``after < seq <= up_to``."""
+    return encoded(HistoryHidden(conversation_id=conversation_id, start=after, seq=up_to))
+
+
+def list_changed(name: ListName) -> bytes:
+    """Return the encoded ``list_changed`` of one of the user's lists."""
+    return encoded(ListChanged(list=name))
 
 
 def conversation_created(event: ConversationChanged) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -25,6 +26,14 @@ def new_id() -> str:
     millis = time.time_ns() // 1_000_000
     value = (millis << 80) | int.from_bytes(os.urandom(10), "big")
     value = (value & ~(0xF << 76)) | (0x7 << 76)
+    value = (value & ~(0x3 << 62)) | (0x2 << 62)
+    return str(uuid.UUID(int=value))
+
+
+def id_for(owner: str, key: str) -> str:
+    """Return the UUID (version 8, RFC 9562 §5.8) that stands for an idempotency key of this user, always the same."""
+    value = int.from_bytes(hashlib.sha256(f"{owner}\n{key}".encode()).digest()[:16], "big")
+    value = (value & ~(0xF << 76)) | (0x8 << 76)
     value = (value & ~(0x3 << 62)) | (0x2 << 62)
     return str(uuid.UUID(int=value))
 

@@ -56,12 +56,15 @@ class ChangeKind(StrEnum):
     MEMBER_ADDED = "member_added"
     MEMBER_REMOVED = "member_removed"
     MEDIA_READY = "media_ready"
+    MEMBER_INVITED = "member_invited"
+    INVITATION_ENDED = "invitation_ended"
 
 
 class Change(Struct, frozen=True, kw_only=True, rename="camel"):
     """Entry of a change log, keyed by ``(conversation_id, seq)``.
 
-    ``message`` is there for kind MESSAGE; ``data`` (wire names) for all others.
+    ``message`` is there for kind MESSAGE; ``data`` (wire names) for all others. ``kind`` is a ChangeKind, or the name
+    of one that a later release has added.
     """
 
     conversation_id: Uuid

@@ -56,3 +56,9 @@ class Operation:
     """The budget that a call takes from."""
     raw: bool = False
     """The endpoint reads and answers HTTP itself; its body is bytes."""
+
+
+BODY_PROBLEMS = (413, 415, 422)
+"""Error statuses of calls that read a body."""
+LOCATION = Header("Location", str, "where it is found", required=True)
+NO_CONTENT = Reply("done")

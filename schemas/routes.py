@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from schemas import answers, calls
+from schemas.conversation_routes import CONVERSATIONS
 from schemas.fields import MAX_UPLOAD, CheckedUserId, IdempotencyKey, Uuid
 from schemas.messages import Message
-from schemas.operations import Header, Operation, Reply
+from schemas.operations import BODY_PROBLEMS, LOCATION, NO_CONTENT, Header, Operation, Reply
 
 TUS = "application/offset+octet-stream"
 BINARY = "application/octet-stream"
@@ -17,9 +18,7 @@ PATH_PARAMETERS: Mapping[str, Any] = {"id": Uuid, "userId": CheckedUserId}
 
 ALWAYS = (401, 429, 500, 503)
 """Error statuses that every call may answer."""
-_BODY = (413, 415, 422)
 
-_LOCATION = Header("Location", str, "where it is found", required=True)
 _REPLAYED = Header(
     "Idempotent-Replayed", Literal["true"], "the message was stored before, under the same key", required=True
 )
@@ -37,60 +36,9 @@ RATE_FIELDS = (
 )
 """Header fields of every answer to a caller with a valid token, unless the limit is off."""
 _LENGTH = Header("Upload-Length", int, "bytes of the whole file", required=True)
-_NO_CONTENT = Reply("done")
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation(
-        id="createConversation",
-        method="POST",
-        path="/conversations",
-        summary="Create a conversation; the caller becomes owner and member.",
-        tag="conversations",
-        body=calls.NewConversation,
-        replies={201: Reply("created", answers.ConversationCreated, headers=(_LOCATION,))},
-        problems=(409, *_BODY),
-        rate="conversations",
-    ),
-    Operation(
-        id="listConversations",
-        method="GET",
-        path="/conversations",
-        summary="List the caller's conversations, newest activity first.",
-        tag="conversations",
-        query=calls.ConversationsQuery,
-        replies={200: Reply("a page", answers.ConversationPage)},
-        problems=(422,),
-    ),
-    Operation(
-        id="getConversation",
-        method="GET",
-        path="/conversations/{id}",
-        summary="Read a conversation with its members, their roles and watermarks.",
-        tag="conversations",
-        replies={200: Reply("the conversation", answers.ConversationDetails)},
-        problems=(404,),
-    ),
-    Operation(
-        id="addMember",
-        method="POST",
-        path="/conversations/{id}/members",
-        summary="Make a user a member; for the owner. Idempotent.",
-        tag="conversations",
-        body=calls.NewMember,
-        replies={204: _NO_CONTENT},
-        problems=(403, 404, 409, *_BODY),
-        rate="members",
-    ),
-    Operation(
-        id="removeMember",
-        method="DELETE",
-        path="/conversations/{id}/members/{userId}",
-        summary="End a membership; for the owner, or of oneself. Idempotent.",
-        tag="conversations",
-        replies={204: _NO_CONTENT},
-        problems=(403, 404, 409, 422),
-        rate="members",
-    ),
+    *CONVERSATIONS,
     Operation(
         id="sendMessage",
         method="POST",
@@ -103,7 +51,7 @@ OPERATIONS: tuple[Operation, ...] = (
             201: Reply("stored for good", answers.MessageAccepted),
             200: Reply("stored before, under the same key", answers.MessageAccepted, headers=(_REPLAYED,)),
         },
-        problems=(404, *_BODY),
+        problems=(403, 404, *BODY_PROBLEMS),
         rate="messages",
     ),
     Operation(
@@ -141,8 +89,8 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Record a watermark of the caller's device; for clients without a socket.",
         tag="receipts",
         body=calls.NewReceipt,
-        replies={204: _NO_CONTENT},
-        problems=(404, *_BODY),
+        replies={204: NO_CONTENT},
+        problems=(404, *BODY_PROBLEMS),
         rate="receipts",
     ),
     Operation(
@@ -173,8 +121,8 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Mark a notification and all older ones as seen. Idempotent.",
         tag="notifications",
         body=calls.SeenUpTo,
-        replies={204: _NO_CONTENT},
-        problems=_BODY,
+        replies={204: NO_CONTENT},
+        problems=BODY_PROBLEMS,
     ),
     Operation(
         id="getAnalytics",
@@ -227,7 +175,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Header("Upload-Metadata", str, "`filename` and `filetype`, each with its value in Base64"),
         ),
         replies={
-            201: Reply("begun; the media id is the last part of `Location`", headers=(_VERSION, _LOCATION)),
+            201: Reply("begun; the media id is the last part of `Location`", headers=(_VERSION, LOCATION)),
         },
         problems=(400, 412, 413, 507),
         raw=True,
