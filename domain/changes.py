@@ -66,7 +66,7 @@ def media_entry(event: MediaProcessed) -> Entry:
 
 
 def membership_entry(kind: ChangeKind, conversation_id: str, seq: int, *, user: str, by: str, at: str) -> Entry:
-    """Return the entry of USER, whom BY added or removed."""
+    """Return the entry of USER, whom BY added, removed or invited, or whose invitation BY ended."""
     event = ConversationChanged(
         conversation_id=conversation_id, seq=seq, change=ConversationChange(kind), user_id=user, by=by, at=at
     )
@@ -74,7 +74,12 @@ def membership_entry(kind: ChangeKind, conversation_id: str, seq: int, *, user: 
 
 
 def created_event(
-    conversation_id: str, title: str | None, owner: str, members: tuple[str, ...], at: str
+    conversation_id: str,
+    title: str | None,
+    owner: str,
+    members: tuple[str, ...],
+    at: str,
+    invited: tuple[str, ...] = (),
 ) -> ConversationChanged:
     """Return the event of a creation, which takes no seq."""
     return ConversationChanged(
@@ -86,6 +91,7 @@ def created_event(
         at=at,
         title=title,
         members=members,
+        invited=invited,
     )
 
 

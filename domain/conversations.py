@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from domain.errors import Conflict, Forbidden, NotFound
+from domain.errors import Conflict, Forbidden, NotFound, Unavailable
+from domain.policy import Standing
 from schemas.messages import ChangeKind, Message
 
 NO_CONVERSATION = "no such conversation, or you are not a member of it"
+ID_TAKEN = "this conversationId is taken; use another, or leave it out"
+"""The same for everybody but the owner who repeats the creation: it tells nothing about the conversation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,7 @@ class Conversation:
     title: str | None
     head_seq: int
     members: Sequence[Member]
+    invited: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +53,56 @@ class Summary:
 class Conversations(Protocol):
     """Store of conversations. Each change of membership takes one seq and writes one outbox row."""
 
-    async def create(self, conversation_id: str, title: str | None, owner: str, members: Sequence[str]) -> None:
-        """Create a conversation of the owner and these members. Raises Conflict (id taken), Unavailable."""
+    async def create(
+        self,
+        conversation_id: str,
+        title: str | None,
+        owner: str,
+        members: Sequence[str],
+        *,
+        invited: Sequence[str] = (),
+        most_invitations: int = 0,
+        request_hash: bytes = b"",
+    ) -> bool:
+        """Create a conversation of the owner and these members, and invite the others.
 
-    async def add(self, conversation_id: str, user_id: str, by: str) -> None:
-        """Add a member. Idempotent. Raises NotFound, Forbidden, Conflict (full), Unavailable."""
+        ``request_hash`` stands for the request: returns False, and changes nothing, when this owner has created the
+        conversation by the same request before; without a hash no request is the same. Raises Conflict (the id is
+        taken, or too many invitations of the owner are open), Unavailable.
+        """
+
+    async def add(
+        self,
+        conversation_id: str,
+        user_id: str,
+        by: str,
+        *,
+        seen: Standing | None = None,
+        reads_older: bool = True,
+    ) -> None:
+        """Add a member, who stands to the conversation as ``seen`` (None: however). Idempotent.
+
+        ``reads_older``: the member may read what was said before. Raises NotFound, Forbidden, Conflict (full),
+        Unavailable (also when the user stands otherwise meanwhile).
+        """
 
     async def remove(self, conversation_id: str, user_id: str, by: str) -> None:
-        """Remove a member. Idempotent. Raises NotFound, Forbidden, Conflict (the owner), Unavailable."""
+        """Remove a member, or withdraw an invitation. Idempotent.
+
+        Raises NotFound, Forbidden, Conflict (the owner), Unavailable.
+        """
 
     async def get(self, conversation_id: str, user_id: str) -> Conversation | None:
         """Return the conversation as this member sees it; None for others. Raises Unavailable."""
 
     async def mine(self, user_id: str, before: tuple[datetime, str] | None, limit: int) -> Sequence[Summary]:
         """Return the user's conversations, newest activity first, from behind ``before`` on. Raises Unavailable."""
+
+
+def check_seen(standing: Standing, seen: Standing | None) -> None:
+    """Check that a user still stands to a conversation as the policy was told. Raises Unavailable."""
+    if seen is not None and standing is not seen:
+        raise Unavailable("the membership has changed meanwhile; try again")
 
 
 def check_change(kind: ChangeKind, role: str | None, *, user_id: str, by: str) -> None:

@@ -55,6 +55,8 @@ class BatchContext:
     """Conversations of the batch that another transaction has locked and of which a sender is a member."""
     members: Collection[tuple[str, str]]
     """Pairs (conversation, user)."""
+    silent: Collection[tuple[str, str]] = ()
+    """Pairs of members who have not written in the conversation yet."""
     known: Mapping[Key, tuple[Message, bytes]]
     """Messages that were stored before under a key of the batch, with their body hashes."""
     replied: Mapping[str, str]
@@ -98,6 +100,11 @@ def decide(drafts: Sequence[Draft], context: BatchContext, at: datetime) -> list
             known[key] = (message, draft.body_hash)
         outcomes.append(Accepted(message))
     return outcomes
+
+
+def first_writers(new: Sequence[tuple[Draft, Message]], context: BatchContext) -> list[tuple[str, str]]:
+    """Return the pairs (conversation, user) of members who write there for the first time by these messages."""
+    return sorted({(draft.conversation_id, draft.sender_id) for draft, _ in new} & set(context.silent))
 
 
 def _replay(draft: Draft, message: Message, body_hash: bytes) -> Outcome:

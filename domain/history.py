@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from schemas.messages import Change
 
 
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A membership: the seq at which it began, and the seq up to which the change log is hidden from the member."""
+
+    since: int
+    hidden_up_to: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """A member of a conversation; ``has_written``: since the membership began."""
+
+    conversation_id: str
+    user_id: str
+    has_written: bool
+
+
 class History(Protocol):
     """Change log of conversations, and their members, who may read it."""
 
-    async def member_since(self, conversation_id: str, user_id: str) -> int | None:
-        """Return the seq at which a current member was added; None for others. Raises Unavailable."""
+    async def membership(self, conversation_id: str, user_id: str) -> Membership | None:
+        """Return the membership of a current member; None for others. Raises Unavailable."""
 
     async def members(self, conversation_id: str, limit: int | None = None) -> Sequence[str]:
         """Return the current members, the first ``limit`` of them by name. Raises Unavailable."""
@@ -29,5 +47,11 @@ class History(Protocol):
     async def place_of(self, message_id: str) -> tuple[str, int] | None:
         """Return the conversation and the seq of a message; None when there is none. Raises Unavailable."""
 
-    async def small_conversations(self, user_id: str, max_members: int) -> Sequence[str]:
-        """Return the user's conversations with at most ``max_members`` members. Raises Unavailable."""
+    async def participants(self, conversation_id: str, limit: int) -> Sequence[Participant]:
+        """Return the current members, the first ``limit`` of them by name. Raises Unavailable."""
+
+    async def small_conversations(self, user_id: str, max_members: int) -> Sequence[Participant]:
+        """Return the user as a participant of each conversation with at most ``max_members`` members.
+
+        Raises Unavailable.
+        """

@@ -22,10 +22,12 @@ class MemberReceipt:
 class Messages(Protocol):
     """Pages and single messages. Membership is checked by the caller, but for a single message by the store."""
 
-    async def page(self, conversation_id: str, after: int | None, before: int | None, limit: int) -> Sequence[Message]:
+    async def page(
+        self, conversation_id: str, after: int | None, before: int | None, limit: int, hidden_up_to: int = 0
+    ) -> Sequence[Message]:
         """Return messages between two seqs (exclusive), ascending: the oldest with ``after``, else the newest.
 
-        Raises Unavailable.
+        None is at or below ``hidden_up_to``. Raises Unavailable.
         """
 
     async def one(self, message_id: str, user_id: str) -> Message | None:
