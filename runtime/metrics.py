@@ -40,6 +40,9 @@ LAG = Gauge("millrace_stage_lag", "Records of this worker's partitions that are 
 BATCH_SECONDS = Histogram(
     "millrace_stage_batch_seconds", "Seconds from a batch's start to its acknowledgement", ["stage"]
 )
+POLICY_FAILURES = Counter(
+    "millrace_policy_failures_total", "Questions that the deployment's policy did not answer in time or at all"
+)
 CONNECTIONS = Gauge("millrace_connections", "Live WebSocket connections")
 REFUSED = Counter("millrace_refused_connections_total", "WebSocket connections refused by a limit or a token", ["code"])
 REFUSED_REQUESTS = Counter(

@@ -76,6 +76,23 @@ class Auth(BaseModel):
     )
 
 
+class Policies(BaseModel):
+    """What users may do to others. See *Policy* in [policy.md](policy.md)."""
+
+    kind: str = setting(
+        "company",
+        "`company`: members are added at once; `public`: only acquaintances are, others are invited; or"
+        " `module:factory`, a policy of your own.",
+    )
+    older_history: bool = setting(
+        True, "Whether new members read what was said before they joined; for `company` and `public`."
+    )
+    open_invitations: Count = setting(100, "Open invitations of one user to others; 0 sets no bound.", "invitations")
+    timeout_s: Annotated[float, Field(gt=0, le=2)] = setting(
+        1.0, "Time for an answer of a policy of your own; beyond it the call is answered 503.", "s"
+    )
+
+
 class Listen(BaseModel):
     """Address on which a server listens."""
 
@@ -247,6 +264,7 @@ class Settings(BaseSettings):
     )
     limits: RateLimits = Field(default_factory=RateLimits)
     media: Media = Field(default_factory=Media)
+    policy: Policies = Field(default_factory=Policies)
     gateway: Gateway = Field(default_factory=Gateway)
     notifications: Notifications = Field(default_factory=Notifications)
     audit: Audit = Field(default_factory=Audit)
