@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adapters.memory.tables import Tables
+from domain.history import Membership, Participant
 from schemas.messages import Change, ChangeKind
 
 
@@ -15,12 +16,12 @@ class MemoryHistory:
 
     tables: Tables
 
-    async def member_since(self, conversation_id: str, user_id: str) -> int | None:
+    async def membership(self, conversation_id: str, user_id: str) -> Membership | None:
         if user_id not in self.tables.members.get(conversation_id, {}):
             return None
         log = self.tables.changes.get(conversation_id, [])
         came = [c.seq for c in log if c.kind == ChangeKind.MEMBER_ADDED and (c.data or {}).get("userId") == user_id]
-        return max(came, default=0)
+        return Membership(max(came, default=0), self.tables.hidden_up_to.get((conversation_id, user_id), 0))
 
     async def members(self, conversation_id: str, limit: int | None = None) -> Sequence[str]:
         return sorted(self.tables.members.get(conversation_id, {}))[:limit]
@@ -37,7 +38,15 @@ class MemoryHistory:
         message = self.tables.messages.get(message_id)
         return (message.conversation_id, message.seq) if message else None
 
-    async def small_conversations(self, user_id: str, max_members: int) -> Sequence[str]:
+    async def participants(self, conversation_id: str, limit: int) -> Sequence[Participant]:
+        return [self._participant(conversation_id, user) for user in await self.members(conversation_id, limit)]
+
+    async def small_conversations(self, user_id: str, max_members: int) -> Sequence[Participant]:
         return [
-            id_ for id_, members in self.tables.members.items() if user_id in members and len(members) <= max_members
+            self._participant(id_, user_id)
+            for id_, members in self.tables.members.items()
+            if user_id in members and len(members) <= max_members
         ]
+
+    def _participant(self, conversation_id: str, user_id: str) -> Participant:
+        return Participant(conversation_id, user_id, (conversation_id, user_id) in self.tables.writers)

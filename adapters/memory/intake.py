@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from adapters.memory.invitations import invite, join, note, standing
 from adapters.memory.tables import ConversationRow, OutboxRow, Tables
-from domain.changes import created_event, membership_entry, message_entry
-from domain.conversations import Conversation, Member, Summary, check_change
+from domain.changes import created_event, message_entry
+from domain.conversations import ID_TAKEN, Conversation, Member, Summary, check_change, check_seen
 from domain.drafts import Accepted, BatchContext, Draft, Outcome, decide
 from domain.errors import Conflict, Unavailable
 from domain.log_position import Position, loss
 from domain.outbox import Loss, Owed, ReadAgain
+from domain.policy import Standing
 from schemas.clock import now
 from schemas.codec import record
-from schemas.fields import MAX_MEMBERS
 from schemas.ids import OUTBOX_SHARDS, outbox_shard
 from schemas.messages import ChangeKind
 
@@ -51,6 +52,7 @@ class MemoryIntake:
         tables.messages[message.message_id] = message
         if draft.client_message_id:
             tables.keys[draft.sender_id, draft.client_message_id] = (message.message_id, draft.body_hash)
+        tables.writers.add((message.conversation_id, message.sender_id))
         tables.append(message_entry(message))
 
 
@@ -60,34 +62,58 @@ class MemoryConversations:
 
     tables: Tables
 
-    async def create(self, conversation_id: str, title: str | None, owner: str, members: Sequence[str]) -> None:
+    async def create(
+        self,
+        conversation_id: str,
+        title: str | None,
+        owner: str,
+        members: Sequence[str],
+        *,
+        invited: Sequence[str] = (),
+        most_invitations: int = 0,
+        request_hash: bytes = b"",
+    ) -> bool:
         tables = self.tables
-        if conversation_id in tables.conversations:
-            raise Conflict("this conversationId is taken; use another, or leave it out")
+        if (taken := tables.conversations.get(conversation_id)) is not None:
+            if request_hash and (taken.created_by, taken.request_hash) == (owner, request_hash):
+                return False
+            raise Conflict(ID_TAKEN)
+        invite(tables, conversation_id, invited, owner, most_invitations)
         everybody = sorted({owner, *members})
-        tables.conversations[conversation_id] = ConversationRow(conversation_id, title, owner)
+        tables.conversations[conversation_id] = ConversationRow(conversation_id, title, owner, request_hash)
         tables.members[conversation_id] = {u: "owner" if u == owner else "member" for u in everybody}
-        tables.owe(conversation_id, 0, created_event(conversation_id, title, owner, tuple(everybody), now()))
+        event = created_event(conversation_id, title, owner, tuple(everybody), now(), tuple(invited))
+        tables.owe(conversation_id, 0, event)
+        return True
 
-    async def add(self, conversation_id: str, user_id: str, by: str) -> None:
-        members = self.tables.members.get(conversation_id, {})
+    async def add(
+        self,
+        conversation_id: str,
+        user_id: str,
+        by: str,
+        *,
+        seen: Standing | None = None,
+        reads_older: bool = True,
+    ) -> None:
+        tables = self.tables
+        members = tables.members.get(conversation_id, {})
         check_change(ChangeKind.MEMBER_ADDED, members.get(by), user_id=user_id, by=by)
         if user_id in members:
             return
-        if len(members) >= MAX_MEMBERS:
-            raise Conflict(f"the conversation is full: it has {MAX_MEMBERS} members")
-        members[user_id] = "member"
-        self._log(ChangeKind.MEMBER_ADDED, conversation_id, user_id, by)
+        check_seen(standing(tables, conversation_id, user_id), seen)
+        join(tables, conversation_id, user_id, by, reads_older=reads_older)
 
     async def remove(self, conversation_id: str, user_id: str, by: str) -> None:
-        members = self.tables.members.get(conversation_id, {})
+        tables = self.tables
+        members, pair = tables.members.get(conversation_id, {}), (conversation_id, user_id)
         check_change(ChangeKind.MEMBER_REMOVED, members.get(by), user_id=user_id, by=by)
-        if members.pop(user_id, None) is not None:
-            self._log(ChangeKind.MEMBER_REMOVED, conversation_id, user_id, by)
-
-    def _log(self, kind: ChangeKind, conversation_id: str, user_id: str, by: str) -> None:
-        seq = self.tables.conversations[conversation_id].last_seq + 1
-        self.tables.append(membership_entry(kind, conversation_id, seq, user=user_id, by=by, at=now()))
+        if tables.invitations.pop(pair, None) is not None:
+            note(tables, ChangeKind.INVITATION_ENDED, conversation_id, user_id, by)
+        elif members.pop(user_id, None) is not None:
+            tables.writers.discard(pair)
+            tables.hidden_up_to.pop(pair, None)
+            tables.former_members[pair] = by
+            note(tables, ChangeKind.MEMBER_REMOVED, conversation_id, user_id, by)
 
     async def get(self, conversation_id: str, user_id: str) -> Conversation | None:
         members = self.tables.members.get(conversation_id, {})
@@ -99,6 +125,7 @@ class MemoryConversations:
             title=row.title,
             head_seq=row.last_seq,
             members=[self._member(conversation_id, u, role) for u, role in sorted(members.items())],
+            invited=sorted(user for id_, user in self.tables.invitations if id_ == conversation_id),
         )
 
     def _member(self, conversation_id: str, user_id: str, role: str) -> Member:
@@ -113,7 +140,8 @@ class MemoryConversations:
     def _summary(self, conversation_id: str, user_id: str) -> Summary:
         row = self.tables.conversations[conversation_id]
         _, read = self.tables.receipts.get((conversation_id, user_id), (0, 0))
-        log = [c.message for c in self.tables.changes[conversation_id] if c.message]
+        hidden = self.tables.hidden_up_to.get((conversation_id, user_id), 0)
+        log = [c.message for c in self.tables.changes[conversation_id] if c.message and c.seq > hidden]
         return Summary(
             conversation_id=conversation_id,
             title=row.title,

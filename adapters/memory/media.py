@@ -56,9 +56,9 @@ class MemoryMedia:
 
     async def may_read(self, media_id: str, user_id: str) -> bool:
         media = self.uploads.get(media_id)
-        places = [event.conversation_id for (_, id_), event in self.processed.items() if id_ == media_id]
+        messages = [self.tables.messages[message] for (message, id_) in self.processed if id_ == media_id]
         owns = media is not None and media.owner_id == user_id
-        return owns or any(user_id in self.tables.members[place] for place in places)
+        return owns or any(self.tables.is_readable(m.conversation_id, m.seq, user_id) for m in messages)
 
     async def find_probe(self, sha256: str) -> MediaInfo | None:
         return self.probes.get(sha256)

@@ -21,13 +21,15 @@ class MemoryMessages:
 
     tables: Tables
 
-    async def page(self, conversation_id: str, after: int | None, before: int | None, limit: int) -> Sequence[Message]:
+    async def page(
+        self, conversation_id: str, after: int | None, before: int | None, limit: int, hidden_up_to: int = 0
+    ) -> Sequence[Message]:
         found = sorted(
             (
                 message
                 for message in self.tables.messages.values()
                 if message.conversation_id == conversation_id
-                and message.seq > (after or 0)
+                and message.seq > max(after or 0, hidden_up_to)
                 and (before is None or message.seq < before)
             ),
             key=lambda message: message.seq,
@@ -36,7 +38,7 @@ class MemoryMessages:
 
     async def one(self, message_id: str, user_id: str) -> Message | None:
         message = self.tables.messages.get(message_id)
-        if message is None or user_id not in self.tables.members[message.conversation_id]:
+        if message is None or not self.tables.is_readable(message.conversation_id, message.seq, user_id):
             return None
         return message
 

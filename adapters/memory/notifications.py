@@ -32,11 +32,11 @@ class MemoryInbox:
                 self.notifications.seen.setdefault(notice.notification_id, datetime.now(UTC))
 
     def _of(self, user_id: str) -> list[NotificationDraft]:
-        members = self.notifications.tables.members
+        is_readable = self.notifications.tables.is_readable
         return [
             notice
             for notice in self.notifications.drafts.values()
-            if notice.user_id == user_id and user_id in members[notice.conversation_id]
+            if notice.user_id == user_id and is_readable(notice.conversation_id, notice.seq, user_id)
         ]
 
     def _notification(self, notice: NotificationDraft) -> Notification:

@@ -28,7 +28,7 @@ class MemorySearch:
         hits = [
             Hit(self.tables.messages[document.message_id], _highlight(document.content, words), score)
             for document in self.index.documents.values()
-            if user_id in self.tables.members[document.conversation_id]
+            if self.tables.is_readable(document.conversation_id, document.seq, user_id)
             and _is_within(document, query)
             and (score := _score(document.content, words)) > 0
         ]

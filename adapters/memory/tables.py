@@ -23,9 +23,18 @@ class ConversationRow:
     conversation_id: str
     title: str | None
     created_by: str
+    request_hash: bytes = b""
     last_seq: int = 0
     last_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(slots=True)
+class InvitationRow:
+    """Row of ``invitations``."""
+
+    invited_by: str
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass(slots=True)
@@ -62,6 +71,21 @@ class Tables:
     receipt_times: dict[tuple[str, str], tuple[str | None, str | None]] = field(default_factory=dict)
     """(conversation, user) → (delivered at, read at)."""
     uploads: dict[str, Media] = field(default_factory=dict)
+    writers: set[tuple[str, str]] = field(default_factory=set)
+    """(conversation, user) of members who have written there."""
+    hidden_up_to: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(conversation, user) → seq up to which the change log is hidden from a member."""
+    former_members: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(conversation, user) → who ended the membership."""
+    invitations: dict[tuple[str, str], InvitationRow] = field(default_factory=dict)
+    """(conversation, user) → open invitation."""
+    declined: set[tuple[str, str]] = field(default_factory=set)
+    """(user, inviter)."""
+
+    def is_readable(self, conversation_id: str, seq: int, user_id: str) -> bool:
+        """Return whether the user is a member and may read the entry."""
+        is_member = user_id in self.members.get(conversation_id, {})
+        return is_member and seq > self.hidden_up_to.get((conversation_id, user_id), 0)
 
     def append(self, entry: Entry) -> None:
         """Append an entry under the next seq of its conversation, and owe its event to Kafka."""

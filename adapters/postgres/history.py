@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 from adapters.postgres import rows
 from adapters.postgres.pool import Pool, connection
 from adapters.postgres.statements import load
+from domain.history import Membership, Participant
 from runtime.dataloader import DataLoader
 from schemas.ids import is_uuid
 from schemas.messages import Change
@@ -30,19 +31,20 @@ class PostgresHistory:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self._since = DataLoader(self._read_since)
+        self._memberships = DataLoader(self._read_memberships)
         self._heads = DataLoader(self._read_heads)
         self._everybody = DataLoader(self._read_members)
+        self._participants = DataLoader(self._read_participants)
         self._small = DataLoader(self._read_small)
         self._pages = DataLoader(self._read_pages, _PAGES)
 
-    async def member_since(self, conversation_id: str, user_id: str) -> int | None:
-        return await self._since.get((conversation_id, user_id)) if is_uuid(conversation_id) else None
+    async def membership(self, conversation_id: str, user_id: str) -> Membership | None:
+        return await self._memberships.get((conversation_id, user_id)) if is_uuid(conversation_id) else None
 
-    async def _read_since(self, wanted: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], int | None]:
+    async def _read_memberships(self, wanted: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Membership | None]:
         conversations, users = zip(*wanted, strict=True)
-        joined = await self._all("since", {"conversations": list(conversations), "users": list(users)})
-        found = {(conversation, user): seq for conversation, user, seq in joined}
+        joined = await self._all("memberships", {"conversations": list(conversations), "users": list(users)})
+        found = {(conversation, user): Membership(*seqs) for conversation, user, *seqs in joined}
         return {pair: found.get(pair) for pair in wanted}
 
     async def members(self, conversation_id: str, limit: int | None = None) -> Sequence[str]:
@@ -51,7 +53,21 @@ class PostgresHistory:
     async def _read_members(
         self, wanted: Sequence[tuple[str, int | None]]
     ) -> Mapping[tuple[str, int | None], list[str]]:
-        return await self._listed("members", "conversations", wanted)
+        found: dict[tuple[str, int | None], list[str]] = {pair: [] for pair in wanted}
+        for id_, limit, user in await self._listed("members", "conversations", wanted):
+            found[id_, limit].append(user)
+        return found
+
+    async def participants(self, conversation_id: str, limit: int) -> Sequence[Participant]:
+        return await self._participants.get((conversation_id, limit))
+
+    async def _read_participants(
+        self, wanted: Sequence[tuple[str, int]]
+    ) -> Mapping[tuple[str, int], list[Participant]]:
+        found: dict[tuple[str, int], list[Participant]] = {pair: [] for pair in wanted}
+        for id_, limit, user, has_written in await self._listed("participants", "conversations", wanted):
+            found[id_, limit].append(Participant(id_, user, has_written))
+        return found
 
     async def heads(self, conversation_ids: Sequence[str]) -> Mapping[str, int]:
         if len(conversation_ids) != 1:
@@ -82,18 +98,19 @@ class PostgresHistory:
         found = await self._all("place_of", {"message_id": message_id})
         return (found[0][0], found[0][1]) if found else None
 
-    async def small_conversations(self, user_id: str, max_members: int) -> Sequence[str]:
+    async def small_conversations(self, user_id: str, max_members: int) -> Sequence[Participant]:
         return await self._small.get((user_id, max_members))
 
-    async def _read_small(self, wanted: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], list[str]]:
-        return await self._listed("small_conversations", "users", wanted)
-
-    async def _listed(self, name: str, about: str, wanted: Sequence[tuple[str, T]]) -> dict[tuple[str, T], list[str]]:
-        ids, limits = zip(*wanted, strict=True)
-        found: dict[tuple[str, T], list[str]] = {pair: [] for pair in wanted}
-        for id_, limit, one in await self._all(name, {about: list(ids), "limits": list(limits)}):
-            found[id_, limit].append(one)
+    async def _read_small(self, wanted: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], list[Participant]]:
+        found: dict[tuple[str, int], list[Participant]] = {pair: [] for pair in wanted}
+        for user, limit, id_, has_written in await self._listed("small_conversations", "users", wanted):
+            found[user, limit].append(Participant(id_, user, has_written))
         return found
+
+    async def _listed(self, name: str, about: str, wanted: Sequence[tuple[str, T]]) -> list[tuple[Any, ...]]:
+        """Return the rows of all these (id, limit); each row begins with its own."""
+        ids, limits = zip(*wanted, strict=True)
+        return await self._all(name, {about: list(ids), "limits": list(limits)})
 
     async def _all(self, name: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         async with connection(self.pool) as conn:

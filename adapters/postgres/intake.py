@@ -14,7 +14,7 @@ from adapters.postgres import change_log, rows
 from adapters.postgres.pool import Connection, Pool, unavailable_on_outage
 from adapters.postgres.statements import load
 from domain.changes import message_entry
-from domain.drafts import Accepted, BatchContext, Draft, Outcome, decide
+from domain.drafts import Accepted, BatchContext, Draft, Outcome, decide, first_writers
 from domain.errors import OutcomeUnknown, Unavailable
 from schemas.messages import Message
 
@@ -47,7 +47,8 @@ class PostgresIntake:
         try:
             # In a pipeline BEGIN goes out with the reads, and COMMIT with the writes.
             async with conn.pipeline(), conn.transaction():
-                outcomes = decide(drafts, await _context(conn, drafts, wait=wait), at)
+                context = await _context(conn, drafts, wait=wait)
+                outcomes = decide(drafts, context, at)
                 new = [
                     (draft, outcome.message)
                     for draft, outcome in zip(drafts, outcomes, strict=True)
@@ -55,6 +56,7 @@ class PostgresIntake:
                 ]
                 if new:
                     await _write(conn, new, at)
+                    await _note_writers(conn, first_writers(new, context))
                 committing = True
         except psycopg.OperationalError as exc:
             if committing and _may_have_happened(exc):
@@ -81,11 +83,13 @@ async def _context(conn: Connection, drafts: Sequence[Draft], *, wait: bool) -> 
     replied = await _maybe(conn, _SQL["replied"], replies, ids=replies)
     owners = await _maybe(conn, _SQL["media"], media, ids=media)
     heads: dict[str, int] = dict(await locked.fetchall())
-    membership = set(await members.fetchall())
+    written = {(conversation, user): has for conversation, user, has in await members.fetchall()}
+    membership = written.keys()
     return BatchContext(
         heads=heads,
         held={conversation for conversation, _ in membership} - heads.keys(),
         members=membership,
+        silent={pair for pair, has_written in written.items() if not has_written},
         known=_by_key(await known.fetchall() if known else []),
         replied=dict(await replied.fetchall() if replied else []),
         media=dict(await owners.fetchall() if owners else []),
@@ -101,6 +105,12 @@ async def _maybe(
 def _by_key(found: Sequence[tuple[Any, ...]]) -> Mapping[tuple[str, str], tuple[Message, bytes]]:
     messages = [(rows.message(row[:10]), row[10], row[11]) for row in found]
     return {(message.sender_id, key): (message, bytes(hash_)) for message, key, hash_ in messages}
+
+
+async def _note_writers(conn: Connection, writers: Sequence[tuple[str, str]]) -> None:
+    if writers:
+        fields = {"conversations": [id_ for id_, _ in writers], "users": [user for _, user in writers]}
+        await conn.execute(_SQL["note_writers"], fields)
 
 
 async def _write(conn: Connection, new: Sequence[tuple[Draft, Message]], at: datetime) -> None:

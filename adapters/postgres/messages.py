@@ -24,10 +24,12 @@ class PostgresMessages:
 
     pool: Pool
 
-    async def page(self, conversation_id: str, after: int | None, before: int | None, limit: int) -> Sequence[Message]:
+    async def page(
+        self, conversation_id: str, after: int | None, before: int | None, limit: int, hidden_up_to: int = 0
+    ) -> Sequence[Message]:
         params = {
             "conversation_id": conversation_id,
-            "after": after,
+            "after": max(after or 0, hidden_up_to),
             "before": _NO_LIMIT if before is None else before,
             "limit": limit,
         }

@@ -83,7 +83,7 @@ SELECT ch.conversation_id::text, ch.seq
 FROM unnest(%(ids)s::uuid[], %(starts)s::bigint[]) AS s (conversation_id, start)
 JOIN changes ch ON ch.conversation_id = s.conversation_id AND ch.seq >= s.start
 LEFT JOIN outbox o ON o.conversation_id = ch.conversation_id AND o.seq = ch.seq AND o.part = ''
-WHERE ch.kind IN ('member_added', 'member_removed') AND o.seq IS NULL
+WHERE ch.kind IN ('member_added', 'member_removed', 'member_invited', 'invitation_ended') AND o.seq IS NULL
   AND ch.at > now() - make_interval(hours => %(kept_h)s)
 ORDER BY 1, 2;
 

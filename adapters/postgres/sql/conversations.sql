@@ -1,7 +1,12 @@
 -- name: create
-INSERT INTO conversations (conversation_id, title, created_by, member_count)
-VALUES (%(conversation_id)s::uuid, %(title)s, %(owner)s, %(count)s)
+INSERT INTO conversations (conversation_id, title, created_by, member_count, request_hash)
+VALUES (%(conversation_id)s::uuid, %(title)s, %(owner)s, %(count)s, %(request_hash)s)
 ON CONFLICT DO NOTHING;
+
+-- name: created_by_the_same
+SELECT 1 FROM conversations
+WHERE conversation_id = %(conversation_id)s::uuid AND created_by = %(owner)s
+  AND request_hash <> '' AND request_hash = %(request_hash)s;
 
 -- name: create_members
 INSERT INTO members (conversation_id, user_id, role, joined_seq)
@@ -16,19 +21,28 @@ UPDATE conversations SET member_count = member_count + %(delta)s
 WHERE conversation_id = %(conversation_id)s::uuid AND (%(delta)s < 0 OR member_count < %(max)s);
 
 -- name: add_member
-INSERT INTO members (conversation_id, user_id, role, joined_seq)
-VALUES (%(conversation_id)s::uuid, %(user_id)s, 'member', %(seq)s)
+INSERT INTO members (conversation_id, user_id, role, joined_seq, hidden_up_to)
+VALUES (%(conversation_id)s::uuid, %(user_id)s, 'member', %(seq)s, %(hidden_up_to)s)
 ON CONFLICT DO NOTHING;
+
+-- name: forget_former
+DELETE FROM former_members WHERE conversation_id = %(conversation_id)s::uuid AND user_id = %(user_id)s;
 
 -- name: remove_member
 DELETE FROM members WHERE conversation_id = %(conversation_id)s::uuid AND user_id = %(user_id)s;
+
+-- name: remember_former
+INSERT INTO former_members (conversation_id, user_id, ended_by)
+VALUES (%(conversation_id)s::uuid, %(user_id)s, %(by)s)
+ON CONFLICT (conversation_id, user_id) DO UPDATE SET ended_by = excluded.ended_by, at = now();
 
 -- name: get
 SELECT c.conversation_id::text, c.title, c.last_seq,
        array_agg(m.user_id ORDER BY m.user_id),
        array_agg(m.role ORDER BY m.user_id),
        array_agg(coalesce(r.delivered_seq, 0) ORDER BY m.user_id),
-       array_agg(coalesce(r.read_seq, 0) ORDER BY m.user_id)
+       array_agg(coalesce(r.read_seq, 0) ORDER BY m.user_id),
+       ARRAY(SELECT i.user_id FROM invitations i WHERE i.conversation_id = c.conversation_id ORDER BY i.user_id)
 FROM conversations c
 JOIN members m USING (conversation_id)
 LEFT JOIN receipts r USING (conversation_id, user_id)
@@ -41,7 +55,8 @@ HAVING bool_or(m.user_id = %(user_id)s);
 SELECT c.conversation_id::text, c.title, c.last_seq, c.last_at, coalesce(r.read_seq, 0),
        (SELECT count(*) FROM (
             SELECT 1 FROM messages u
-            WHERE u.conversation_id = c.conversation_id AND u.seq > coalesce(r.read_seq, 0)
+            WHERE u.conversation_id = c.conversation_id
+              AND u.seq > greatest(coalesce(r.read_seq, 0), mine.hidden_up_to)
               AND u.sender_id <> mine.user_id
             LIMIT 1000) AS counted),
        {message_columns}
@@ -49,7 +64,8 @@ FROM members mine
 JOIN conversations c USING (conversation_id)
 LEFT JOIN receipts r ON r.conversation_id = c.conversation_id AND r.user_id = mine.user_id
 LEFT JOIN LATERAL (
-    SELECT * FROM messages l WHERE l.conversation_id = c.conversation_id ORDER BY l.seq DESC LIMIT 1
+    SELECT * FROM messages l WHERE l.conversation_id = c.conversation_id AND l.seq > mine.hidden_up_to
+    ORDER BY l.seq DESC LIMIT 1
 ) AS m ON true
 WHERE mine.user_id = %(user_id)s
   AND (%(before_at)s::timestamptz IS NULL

@@ -1,5 +1,5 @@
--- name: since
-SELECT conversation_id::text, user_id, joined_seq
+-- name: memberships
+SELECT conversation_id::text, user_id, joined_seq, hidden_up_to
 FROM members JOIN unnest(%(conversations)s::uuid[], %(users)s::text[]) AS asked (conversation_id, user_id)
   USING (conversation_id, user_id);
 
@@ -7,6 +7,12 @@ FROM members JOIN unnest(%(conversations)s::uuid[], %(users)s::text[]) AS asked 
 SELECT asked.conversation_id::text, asked.most, found.user_id
 FROM unnest(%(conversations)s::uuid[], %(limits)s::int[]) AS asked (conversation_id, most),
   LATERAL (SELECT user_id FROM members WHERE members.conversation_id = asked.conversation_id
+           ORDER BY user_id LIMIT asked.most) AS found;
+
+-- name: participants
+SELECT asked.conversation_id::text, asked.most, found.user_id, found.has_written
+FROM unnest(%(conversations)s::uuid[], %(limits)s::int[]) AS asked (conversation_id, most),
+  LATERAL (SELECT user_id, has_written FROM members WHERE members.conversation_id = asked.conversation_id
            ORDER BY user_id LIMIT asked.most) AS found;
 
 -- name: heads
@@ -27,8 +33,8 @@ LIMIT %(limit)s;
 SELECT conversation_id::text, seq FROM messages WHERE message_id = %(message_id)s::uuid;
 
 -- name: small_conversations
-SELECT asked.user_id, asked.most, found.conversation_id::text
+SELECT asked.user_id, asked.most, found.conversation_id::text, found.has_written
 FROM unnest(%(users)s::text[], %(limits)s::int[]) AS asked (user_id, most),
-  LATERAL (SELECT conversation_id FROM members JOIN conversations USING (conversation_id)
+  LATERAL (SELECT conversation_id, has_written FROM members JOIN conversations USING (conversation_id)
            WHERE members.user_id = asked.user_id AND member_count <= asked.most
            ORDER BY last_at DESC LIMIT 500) AS found;

@@ -1,8 +1,13 @@
 -- name: members
-SELECT conversation_id::text, user_id
+SELECT conversation_id::text, user_id, has_written
 FROM members
 JOIN unnest(%(conversations)s::uuid[], %(users)s::text[]) AS wanted (conversation_id, user_id)
     USING (conversation_id, user_id);
+
+-- name: note_writers
+UPDATE members SET has_written = true
+FROM unnest(%(conversations)s::uuid[], %(users)s::text[]) AS wrote (conversation_id, user_id)
+WHERE members.conversation_id = wrote.conversation_id AND members.user_id = wrote.user_id;
 
 -- name: known
 SELECT {message_columns}, m.client_message_id, m.body_hash

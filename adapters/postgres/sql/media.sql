@@ -26,8 +26,10 @@ WHERE m.media_id = %(media_id)s::uuid;
 -- name: may_read
 SELECT 1 FROM media WHERE media_id = %(media_id)s::uuid AND owner_id = %(user_id)s
 UNION ALL
-SELECT 1 FROM media_places JOIN members USING (conversation_id)
-WHERE media_id = %(media_id)s::uuid AND user_id = %(user_id)s
+SELECT 1 FROM media_places
+JOIN members USING (conversation_id)
+JOIN messages m USING (message_id)
+WHERE media_id = %(media_id)s::uuid AND user_id = %(user_id)s AND m.seq > members.hidden_up_to
 LIMIT 1;
 
 -- name: find_probe

@@ -1,6 +1,6 @@
 -- name: newest_first
 SELECT {message_columns} FROM messages m
-WHERE m.conversation_id = %(conversation_id)s::uuid AND m.seq < %(before)s
+WHERE m.conversation_id = %(conversation_id)s::uuid AND m.seq > %(after)s AND m.seq < %(before)s
 ORDER BY m.seq DESC LIMIT %(limit)s;
 
 -- name: oldest_first
@@ -11,7 +11,7 @@ ORDER BY m.seq LIMIT %(limit)s;
 -- name: one
 SELECT {message_columns} FROM messages m
 JOIN members USING (conversation_id)
-WHERE m.message_id = %(message_id)s::uuid AND members.user_id = %(user_id)s;
+WHERE m.message_id = %(message_id)s::uuid AND members.user_id = %(user_id)s AND m.seq > members.hidden_up_to;
 
 -- name: find
 SELECT {message_columns} FROM messages m WHERE m.message_id = ANY(%(ids)s::uuid[]);

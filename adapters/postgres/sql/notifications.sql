@@ -8,11 +8,12 @@ WITH given AS (
     FROM unnest(%(ids)s::uuid[], %(newest)s::bigint[]) AS g (conversation_id, newest)
     JOIN conversations c USING (conversation_id)
 ), missing AS (
-    SELECT g.conversation_id, g.collapsed, m.user_id, coalesce(r.delivered_seq, 0) AS delivered
+    SELECT g.conversation_id, g.collapsed, m.user_id,
+           greatest(coalesce(r.delivered_seq, 0), m.hidden_up_to) AS delivered
     FROM given g
     JOIN members m USING (conversation_id)
     LEFT JOIN receipts r USING (conversation_id, user_id)
-    WHERE coalesce(r.delivered_seq, 0) < g.newest
+    WHERE greatest(coalesce(r.delivered_seq, 0), m.hidden_up_to) < g.newest
 )
 SELECT conversation_id::text, collapsed,
        array_agg(user_id ORDER BY user_id), array_agg(delivered ORDER BY user_id)
@@ -66,6 +67,7 @@ SELECT n.notification_id::text, n.channel, n.created_at, n.seen_at, {message_col
 FROM notifications n
 JOIN messages m USING (message_id)
 JOIN members ON members.conversation_id = n.conversation_id AND members.user_id = n.user_id
+    AND n.seq > members.hidden_up_to
 WHERE n.user_id = %(user_id)s
   AND (NOT %(unseen)s OR n.seen_at IS NULL)
   AND (%(before)s::uuid IS NULL OR n.notification_id < %(before)s::uuid)

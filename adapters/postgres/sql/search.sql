@@ -20,7 +20,7 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off
 -- Words with prefixes come first. Then parts of words, for languages without spaces, and only when no words are found
 -- trigrams, for typing errors: both in the newest documents.
 WITH mine AS MATERIALIZED (
-    SELECT c.conversation_id, c.last_at,
+    SELECT c.conversation_id, c.last_at, members.hidden_up_to,
            sum(c.last_seq) OVER (ORDER BY c.last_seq, c.conversation_id) <= %(read)s AS is_read
     FROM members JOIN conversations c USING (conversation_id)
     WHERE members.user_id = %(user_id)s
@@ -31,11 +31,12 @@ WITH mine AS MATERIALIZED (
         -- The index of words holds those of all conversations side by side, and a prefix goes through all that begin
         -- with it. So short conversations are read whole; the index is for the longest ones of a caller who has much.
         SELECT * FROM (
-            SELECT * FROM search_documents WHERE conversation_id = mine.conversation_id AND is_read OFFSET 0) AS read
+            SELECT * FROM search_documents
+            WHERE conversation_id = mine.conversation_id AND seq > mine.hidden_up_to AND is_read OFFSET 0) AS read
         WHERE words @@ to_tsquery('simple', public.unaccent(%(words)s))
         UNION ALL
         SELECT * FROM search_documents
-        WHERE conversation_id = mine.conversation_id AND NOT is_read
+        WHERE conversation_id = mine.conversation_id AND seq > mine.hidden_up_to AND NOT is_read
           AND words @@ to_tsquery('simple', public.unaccent(%(words)s))
         OFFSET 0) AS d
     WHERE (%(sender)s::text IS NULL OR d.sender_id = %(sender)s)
@@ -48,7 +49,7 @@ WITH mine AS MATERIALIZED (
     FROM (SELECT * FROM mine ORDER BY last_at DESC) AS mine
     CROSS JOIN LATERAL (
         SELECT message_id, created_at, content, words FROM search_documents
-        WHERE conversation_id = mine.conversation_id
+        WHERE conversation_id = mine.conversation_id AND seq > mine.hidden_up_to
           AND (%(sender)s::text IS NULL OR sender_id = %(sender)s)
           AND (%(after)s::timestamptz IS NULL OR created_at >= %(after)s::timestamptz)
           AND (%(before)s::timestamptz IS NULL OR created_at < %(before)s::timestamptz)
