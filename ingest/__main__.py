@@ -22,6 +22,7 @@ from adapters.postgres.analytics import PostgresCounts
 from adapters.postgres.conversations import PostgresConversations
 from adapters.postgres.history import PostgresHistory
 from adapters.postgres.intake import PostgresIntake
+from adapters.postgres.invitations import PostgresInvitations
 from adapters.postgres.media import PostgresMedia
 from adapters.postgres.messages import PostgresMessages
 from adapters.postgres.notifications import PostgresNotifications
@@ -36,6 +37,7 @@ from adapters.redis.subscriptions import open_subscriptions
 from domain.addresses import Proxies
 from domain.identity import Verify
 from domain.outbox import Loss
+from domain.policy import Policy
 from domain.quotas import Quota
 from domain.rates import Budgets, Limit
 from domain.revocations import RevokedTokens
@@ -55,6 +57,7 @@ from runtime.http.server import http_server
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
 from runtime.metrics import ACCEPTED, LOG_LOSSES, OLDEST_UNPUBLISHED, PARTITIONS_DIFFER, RELAYED, REPUBLISHED
+from runtime.policy import BadPolicy, open_policy
 from runtime.revocation_watch import Watch
 from runtime.settings import Media, RateLimits, Settings, factors_of
 from runtime.tasks import Tasks
@@ -145,10 +148,11 @@ def media_limits(media: Media) -> MediaLimits:
 
 @asynccontextmanager
 async def open_app(
-    settings: Settings, pool: Pool, messages: Pool, relay: Relay, verify: Verify
+    settings: Settings, pool: Pool, messages: Pool, relay: Relay, verify: Verify, policy: Policy
 ) -> AsyncIterator[Starlette]:
     """Yield the application with all calls, wired to their adapters; ``messages`` is the pool that stores messages."""
     notifier = RelayNotifier(relay, partial(announce, pool))
+    invitations = PostgresInvitations(pool)
     async with open_rates(settings.redis.url.get_secret_value(), settings.node) as rates:
         limits = budgets(settings.limits)
         auth = CallerAuth(verify, rates, limits, strangers(settings.limits))
@@ -160,6 +164,10 @@ async def open_app(
             history=PostgresHistory(pool),
             messages=PostgresMessages(pool),
             conversations=PostgresConversations(pool),
+            invitations=invitations,
+            relations=invitations,
+            policy=policy,
+            most_invitations=settings.policy.open_invitations,
             receipts=PostgresReceipts(pool, settings.devices_per_member),
             search=PostgresSearch(pool),
             inbox=PostgresNotifications(pool),
@@ -208,6 +216,7 @@ async def run(settings: Settings) -> None:
 
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(operator_server(settings.ops, "ingest", lambda: ready, warnings))
+        policy = stack.enter_context(open_policy(settings.policy))
         verifier = await stack.enter_async_context(open_verifier(settings.auth, revoked, wait_s=_WAIT_S))
         pool, messages = [
             await stack.enter_async_context(_open_pool(settings, name, size))
@@ -215,7 +224,7 @@ async def run(settings: Settings) -> None:
         ]
         await stack.enter_async_context(open_revoked(settings, pool, revoked))
         relay = await stack.enter_async_context(open_relay(settings))
-        app = await stack.enter_async_context(open_app(settings, pool, messages, relay, verifier.verify))
+        app = await stack.enter_async_context(open_app(settings, pool, messages, relay, verifier.verify, policy))
         http = settings.http
         await stack.enter_async_context(http_server(app, http.host, http.port, _bounds(settings)))
         ready = True
@@ -231,7 +240,7 @@ def main() -> None:
     configure(settings.node, settings.log_level)
     try:
         uvloop.run(run(settings))
-    except BadKeys as exc:
+    except (BadKeys, BadPolicy) as exc:
         _log.error("settings_invalid", reason=str(exc))
         sys.exit(EX_CONFIG)
 

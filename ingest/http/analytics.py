@@ -27,7 +27,7 @@ class AnalyticsEndpoints:
 
     async def get(self, call: Call[AnalyticsQuery, None]) -> Answer[ConversationAnalytics]:
         conversation_id, query = call.path["id"], call.query
-        if await self.history.member_since(conversation_id, call.user) is None:
+        if await self.history.membership(conversation_id, call.user) is None:
             raise NotFound(NO_CONVERSATION)
         start, end = moment(query.start, "from"), moment(query.end, "to")
         rows = await self.counts.minutes(conversation_id, start, end, query.limit)

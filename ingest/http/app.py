@@ -14,8 +14,10 @@ from domain.analytics import MinuteCounts
 from domain.conversations import Conversations
 from domain.errors import MillraceError
 from domain.history import History
+from domain.invitations import Invitations
 from domain.messages import Messages
 from domain.notifications import Inbox
+from domain.policy import Policy, Relations
 from domain.rates import Budgets, Rates
 from domain.receipts import Receipts
 from domain.search import Search
@@ -25,6 +27,7 @@ from ingest.http.analytics import AnalyticsEndpoints
 from ingest.http.auth import CallerAuth
 from ingest.http.concurrency import CallSlots
 from ingest.http.conversations import ConversationEndpoints
+from ingest.http.invitations import InvitationEndpoints
 from ingest.http.limits import LimitEndpoints
 from ingest.http.media import MediaEndpoints
 from ingest.http.messages import MessageEndpoints
@@ -36,6 +39,7 @@ from ingest.http.receipts import ReceiptEndpoints
 from ingest.http.routing import Endpoints, routes
 from ingest.http.search import SearchEndpoints
 from ingest.http.tickets import TicketEndpoints
+from ingest.memberships import Memberships
 
 _UPLOADS = "/media"
 
@@ -49,6 +53,10 @@ class Dependencies:
     history: History
     messages: Messages
     conversations: Conversations
+    invitations: Invitations
+    relations: Relations
+    policy: Policy
+    most_invitations: int = 0
     receipts: Receipts
     search: Search
     inbox: Inbox
@@ -60,9 +68,13 @@ class Dependencies:
 
     def endpoints(self) -> Endpoints:
         """Return the endpoint of every operation."""
+        memberships = Memberships(
+            self.conversations, self.invitations, self.relations, self.policy, self.most_invitations
+        )
         return {
-            **MessageEndpoints(self.accept, self.messages, self.history).endpoints(),
-            **ConversationEndpoints(self.conversations, self.changed).endpoints(),
+            **MessageEndpoints(self.accept, self.messages, self.history, self.policy).endpoints(),
+            **ConversationEndpoints(self.conversations, memberships, self.changed).endpoints(),
+            **InvitationEndpoints(self.invitations, memberships, self.changed).endpoints(),
             **ReceiptEndpoints(self.receipts, self.changed).endpoints(),
             **SearchEndpoints(self.search).endpoints(),
             **NotificationEndpoints(self.inbox).endpoints(),

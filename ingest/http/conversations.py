@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from domain.conversations import NO_CONVERSATION, Conversations, Summary
 from domain.errors import NotFound
+from ingest.http.invitations import INVITED
 from ingest.http.params import place, place_cursor, wrong
 from ingest.http.routing import DONE, Answer, Call, Endpoints
-from ingest.http.validation import clean
+from ingest.http.validation import clean_title, idempotency_key
+from ingest.memberships import Memberships
 from schemas.answers import (
     ConversationCreated,
     ConversationDetails,
@@ -20,7 +22,7 @@ from schemas.answers import (
 from schemas.calls import ConversationsQuery, NewConversation, NewMember
 from schemas.clock import wire_time
 from schemas.fields import PATTERN_TEXTS
-from schemas.ids import USER_ID, USER_ID_PATTERN, new_id
+from schemas.ids import USER_ID, USER_ID_PATTERN, id_for, new_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class ConversationEndpoints:
     """Calls about conversations. ``changed`` tells the relay of a conversation's new event."""
 
     conversations: Conversations
+    memberships: Memberships
     changed: Callable[[str], None]
 
     def endpoints(self) -> Endpoints:
@@ -40,18 +43,28 @@ class ConversationEndpoints:
         }
 
     async def create(self, call: Call[None, NewConversation]) -> Answer[ConversationCreated]:
-        title = None if call.body.title is None else clean(call.body.title, "$.title")
+        """Create a conversation; the same call by the same user finds it, and answers 200."""
+        title = None if call.body.title is None else clean_title(call.body.title, "$.title")
         await call.charge("members", len(call.body.members))
-        conversation_id = call.body.conversation_id or new_id()
-        await self.conversations.create(conversation_id, title, call.user, call.body.members)
+        conversation_id = call.body.conversation_id or self._id_for(call)
+        founding = await self.memberships.create(conversation_id, title, call.user, call.body.members)
         self.changed(conversation_id)
         created = ConversationCreated(
             conversation_id=conversation_id,
             title=title,
-            members=tuple(sorted({call.user, *call.body.members})),
-            head_seq=0,
+            members=founding.members,
+            head_seq=founding.head_seq,
+            invited=founding.invited,
         )
-        return Answer(created, 201, {"location": f"/conversations/{conversation_id}"})
+        headers = {"location": f"/conversations/{conversation_id}"}
+        if founding.replayed:
+            return Answer(created, 200, {**headers, "idempotent-replayed": "true"})
+        return Answer(created, 201, headers)
+
+    def _id_for(self, call: Call[None, NewConversation]) -> str:
+        """Return a new id; with an idempotency key always the same one."""
+        key = idempotency_key(call.headers.get("idempotency-key"))
+        return new_id() if key is None else id_for(call.user, key)
 
     async def list(self, call: Call[ConversationsQuery, None]) -> Answer[ConversationPage]:
         limit = call.query.limit
@@ -78,17 +91,18 @@ class ConversationEndpoints:
                     )
                     for member in conversation.members
                 ),
+                invited=tuple(conversation.invited),
             )
         )
 
     async def add(self, call: Call[None, NewMember]) -> Answer[None]:
-        """Make the user a member; the same answer when the user was one before."""
-        await self.conversations.add(call.path["id"], call.body.user_id, call.user)
+        """Make the user a member, or invite them; the same answer when the user was one before."""
+        is_member = await self.memberships.add(call.path["id"], call.body.user_id, call.user)
         self.changed(call.path["id"])
-        return DONE
+        return DONE if is_member else INVITED
 
     async def remove(self, call: Call[None, None]) -> Answer[None]:
-        """End the membership; the same answer when the user was no member."""
+        """End the membership or the invitation; the same answer when the user had neither."""
         if not USER_ID.match(call.path["userId"]):
             raise wrong("userId", f"must be {PATTERN_TEXTS[USER_ID_PATTERN]}")
         await self.conversations.remove(call.path["id"], call.path["userId"], call.user)

@@ -8,6 +8,7 @@ from domain.conversations import NO_CONVERSATION
 from domain.errors import NotFound
 from domain.history import History
 from domain.messages import Messages
+from domain.policy import Action, Policy, Question, require
 from ingest.accept import Accept
 from ingest.http.routing import Answer, Call, Endpoints
 from ingest.http.validation import draft
@@ -23,6 +24,7 @@ class MessageEndpoints:
     accept: Accept
     messages: Messages
     history: History
+    policy: Policy
 
     def endpoints(self) -> Endpoints:
         return {
@@ -35,7 +37,10 @@ class MessageEndpoints:
     async def send(self, call: Call[None, NewMessage]) -> Answer[MessageAccepted]:
         """Return the message's place once it is stored; a repeat gets the place of the first."""
         key = call.headers.get("idempotency-key")
-        accepted = await self.accept(draft(call.body, sender_id=call.user, idempotency_key=key))
+        new = draft(call.body, sender_id=call.user, idempotency_key=key)
+        question = Question(user_id=call.user, action=Action.WRITE, conversation_id=new.conversation_id)
+        await require(self.policy, question)
+        accepted = await self.accept(new)
         message = accepted.message
         body = MessageAccepted(
             message_id=message.message_id,
@@ -47,10 +52,13 @@ class MessageEndpoints:
 
     async def list(self, call: Call[MessagesQuery, None]) -> Answer[MessagePage]:
         conversation_id, query = call.path["id"], call.query
-        if await self.history.member_since(conversation_id, call.user) is None:
+        membership = await self.history.membership(conversation_id, call.user)
+        if membership is None:
             raise NotFound(NO_CONVERSATION)
         head = (await self.history.heads([conversation_id])).get(conversation_id, 0)
-        found = await self.messages.page(conversation_id, query.after, query.before, query.limit + 1)
+        found = await self.messages.page(
+            conversation_id, query.after, query.before, query.limit + 1, membership.hidden_up_to
+        )
         page = found[: query.limit] if query.after is not None else found[-query.limit :]
         return Answer(MessagePage(messages=tuple(page), head_seq=head, has_more=len(found) > len(page)))
 
