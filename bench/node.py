@@ -22,6 +22,7 @@ from adapters.redis.presence_throttle import RedisEphemeralThrottle
 from adapters.redis.publisher import open_fanout
 from adapters.redis.registry import open_registry
 from adapters.redis.subscriptions import open_subscriptions
+from domain.policies import CompanyPolicy
 from domain.revocations import RevokedTokens
 from gateway.limits import Limits
 from gateway.node import Dependencies, GatewayConfig, assemble
@@ -60,6 +61,7 @@ async def run(settings: Settings) -> None:
             pubsub=await enter(open_subscriptions(url, settings.node)),
             registry=await enter(open_registry(url, node=settings.node, lease_s=settings.gateway.lease_s)),
             throttle=RedisEphemeralThrottle(fanout.client, settings.node),
+            policy=CompanyPolicy(),
             answers=RedisAnswers(fanout.client),
             log=MemoryLog(),
         )

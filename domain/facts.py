@@ -43,7 +43,7 @@ class Found:
 
     entries: Mapping[Place, Change] = field(default_factory=dict)
     creations: Mapping[str, ConversationChanged] = field(default_factory=dict)
-    """Each with its current members."""
+    """Each with its current members, and the users whose invitations are open."""
     members: Mapping[Member, Progress] = field(default_factory=dict)
     """Current members only."""
     messages: Mapping[str, str] = field(default_factory=dict)

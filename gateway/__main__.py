@@ -40,6 +40,7 @@ from gateway.server import start_server
 from runtime.health import operator_server
 from runtime.lifecycle import freeze_gc, until_told_to_stop
 from runtime.logs import configure
+from runtime.policy import BadPolicy, open_policy
 from runtime.settings import Settings
 
 _log = structlog.get_logger()
@@ -56,6 +57,7 @@ async def run(settings: Settings) -> int:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         await enter(operator_server(settings.ops, "gateway", lambda: ready))
+        policy = stack.enter_context(open_policy(settings.policy))
         verifier = await enter(open_verifier(settings.auth, revoked, wait_s=_WAIT_S))
         url, bootstrap = settings.redis.url.get_secret_value(), settings.kafka.bootstrap
         pool = await enter(open_pool(settings.pg.dsn.get_secret_value(), size=_POOL, wait_s=_WAIT_S))
@@ -77,6 +79,7 @@ async def run(settings: Settings) -> int:
             pubsub=subscriptions,
             registry=registry,
             throttle=RedisEphemeralThrottle(fanout.client, settings.node),
+            policy=policy,
             answers=RedisAnswers(fanout.client),
             log=log,
         )
@@ -135,7 +138,7 @@ def main() -> None:
     configure(settings.node, settings.log_level)
     try:
         sys.exit(uvloop.run(run(settings)))
-    except (BadKeys, Invalid) as exc:
+    except (BadKeys, BadPolicy, Invalid) as exc:
         _log.error("settings_invalid", reason=str(exc))
         sys.exit(EX_CONFIG)
 

@@ -14,6 +14,7 @@ An envelope is ``<kind> <seq> <about> <frame>``: a node routes the frame by the 
 | one of the change log, ``created`` | its seq | the conversation; in ``…:messages`` the user who came or went |
 | ``message_status`` | grows with the watermark | conversation/user |
 | ``notification`` | the seq of its message | the conversation |
+| ``list_changed`` | 0 | the list: ``conversations`` or ``invitations`` |
 | ``typing_started``, ``typing_stopped``, ``presence`` | 0 | the user |
 """
 
@@ -50,15 +51,18 @@ class Kind(StrEnum):
     MEMBER_ADDED = ChangeKind.MEMBER_ADDED
     MEMBER_REMOVED = ChangeKind.MEMBER_REMOVED
     MEDIA_READY = ChangeKind.MEDIA_READY
+    MEMBER_INVITED = ChangeKind.MEMBER_INVITED
+    INVITATION_ENDED = ChangeKind.INVITATION_ENDED
     CREATED = "created"
     STATUS = "message_status"
     NOTIFICATION = "notification"
+    LIST_CHANGED = "list_changed"
     TYPING_STARTED = "typing_started"
     TYPING_STOPPED = "typing_stopped"
     PRESENCE = "presence"
 
 
-EVERY_SOCKET = frozenset((Kind.STATUS, Kind.NOTIFICATION))
+EVERY_SOCKET = frozenset((Kind.STATUS, Kind.NOTIFICATION, Kind.LIST_CHANGED))
 """Kinds for all sockets of a user; others are for those that have not joined the conversation ``about``."""
 
 

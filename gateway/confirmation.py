@@ -77,12 +77,16 @@ def _is_named(entry: Change, event: MessageSent | MediaProcessed | ConversationC
 
 
 def _creation(event: ConversationChanged, found: Found) -> ConversationChanged | None:
-    """Return the creation with its first members, as far as they are members still."""
+    """Return the creation with its first members and invited users, as far as they are so still."""
     creation = found.creations.get(event.conversation_id)
     if creation is None:
         return None
-    present = set(creation.members)
-    return replace(creation, members=tuple(user for user in event.members if user in present))
+    members, invited = set(creation.members), set(creation.invited)
+    return replace(
+        creation,
+        members=tuple(user for user in event.members if user in members),
+        invited=tuple(user for user in event.invited if user in invited),
+    )
 
 
 def _watermark(event: MessageStatus, found: Found) -> MessageStatus | None:

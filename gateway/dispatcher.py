@@ -20,7 +20,7 @@ from domain.pubsub import Fanout
 from domain.skips import SkipList
 from gateway import channels
 from gateway.confirmation import Fact, fact_of, wanted_by
-from gateway.hint_budget import HintBudget
+from gateway.hint_budget import HintBudget, ListBudget
 from gateway.publications import READS, Publication, publications_of
 from runtime.metrics import HINTS_LOST, RECORDS_PASSED_OVER
 from schemas.codec import REPLAY, Headers, Malformed, decode
@@ -82,6 +82,7 @@ class Dispatcher:
     history: History
     skips: SkipList | None = None
     _budget: HintBudget = field(default_factory=HintBudget)
+    _lists: ListBudget = field(default_factory=ListBudget)
     _members: dict[str, tuple[float, Sequence[str]]] = field(default_factory=dict)
     _publishing: bool = False
     _uncommitted: bool = False
@@ -178,6 +179,8 @@ class Dispatcher:
         publications: list[Publication] = []
         for made in batch:
             publications += made.certain
+            for list_hint in made.lists:
+                publications += self._lists.spend(list_hint, asyncio.get_running_loop().time())
             if (hint := made.hint) is not None:
                 _, members = self._members.get(hint.conversation_id, (0.0, ()))
                 hints = [(channel, hint.envelope) for channel in members]
@@ -209,8 +212,10 @@ class Dispatcher:
     async def _release(self) -> None:
         while True:
             await asyncio.sleep(_RELEASE_S)
-            if self._budget.holds:
-                await self._publish(self._budget.due(asyncio.get_running_loop().time()))
+            now = asyncio.get_running_loop().time()
+            for budget in (self._budget, self._lists):
+                if budget.holds:
+                    await self._publish(budget.due(now))
 
     async def _publish(self, messages: Sequence[Publication]) -> None:
         try:

@@ -56,7 +56,8 @@ class Subscription:
     """A socket's subscription to a room.
 
     ``cursor``: the seq up to which the socket was sent everything, while the subscription is not live. ``start``: the
-    cursor that it was given; None for the head. ``since``: the seq at which its user became a member.
+    cursor that it was given; None for the head. ``since``: the seq at which its user became a member, and
+    ``hidden_up_to`` the seq up to which entries are not for this member.
     ``unanswered``: the refs of joins that wait until the subscription is live.
     """
 
@@ -65,12 +66,13 @@ class Subscription:
     cursor: int = 0
     start: int | None = None
     since: int = 0
+    hidden_up_to: int = 0
     gone: bool = False
     unanswered: list[Ref] = field(default_factory=list)
 
-    def confirm(self, since: int) -> None:
+    def confirm(self, since: int, hidden_up_to: int = 0) -> None:
         """Note that the user is a member, since that seq: the socket has joined the conversation now."""
-        self.since = since
+        self.since, self.hidden_up_to = since, hidden_up_to
         if not self.gone:
             self.socket.joined.add(self.room.conversation_id)
 
@@ -116,7 +118,8 @@ class Room:
 
     def send_again(self, seq: int, frame: bytes) -> list[Subscription]:
         """Send an encoded frame to the live sockets; return the subscriptions that could not take it, now behind."""
-        lagging = [subscription for socket, subscription in self.live.items() if not socket.outbound.write(frame)]
+        allowed = [subscription for subscription in self.live.values() if subscription.hidden_up_to < seq]
+        lagging = [subscription for subscription in allowed if not subscription.socket.outbound.write(frame)]
         for subscription in lagging:
             del self.live[subscription.socket]
             subscription.cursor = seq - 1

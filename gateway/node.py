@@ -11,6 +11,7 @@ from domain.addresses import Proxies
 from domain.event_log import EventLog
 from domain.history import History
 from domain.identity import Verify
+from domain.policy import Policy
 from domain.presence import EphemeralThrottle, Registry
 from domain.pubsub import Fanout, PubSub
 from domain.revocations import Revocations, RevokedTokens
@@ -48,6 +49,7 @@ class Dependencies:
     pubsub: PubSub
     registry: Registry
     throttle: EphemeralThrottle
+    policy: Policy
     answers: Answers
     log: EventLog
 
@@ -90,6 +92,7 @@ def assemble(deps: Dependencies, config: GatewayConfig) -> Node:
         deps.history,
         deps.registry,
         deps.throttle,
+        deps.policy,
         config.presence_max_members,
     )
     leases = Leases(connections, deps.registry, presence, config.lease_s)

@@ -1,5 +1,7 @@
 """Presence: online with the first connection, offline after the last; broadcast in small conversations. Lossy.
 
+The policy says in which conversations a user shows it; by default where the user has written.
+
 A broadcast says what the registry says at that moment, so it does not matter which node noticed the change, nor
 whether several did.
 """
@@ -7,12 +9,14 @@ whether several did.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
 from domain.errors import Unavailable
-from domain.history import History
+from domain.history import History, Participant
+from domain.policy import Action, Allowed, Policy, Question
 from domain.presence import EphemeralThrottle, Registry
 from domain.pubsub import Fanout
 from gateway import channels
@@ -36,6 +40,7 @@ class PresenceTracker:
     history: History
     registry: Registry
     throttle: EphemeralThrottle
+    policy: Policy
     max_members: int
     _leaving: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
     _looking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -96,19 +101,35 @@ class PresenceTracker:
 
     async def _broadcast(self, user_id: str, online: bool) -> None:
         seen = {} if online else await self.registry.last_seen([user_id])
-        shared = await self.history.small_conversations(user_id, self.max_members)
+        shared = await self._shown(await self.history.small_conversations(user_id, self.max_members))
         _log.debug("presence_changed", user_id=user_id, online=online, conversations=len(shared))
         packed = Envelope(Kind.PRESENCE, 0, user_id, frame_of(user_id, online, seen.get(user_id))).packed()
-        await self.fanout.publish([(channels.events(id_), packed) for id_ in shared])
+        await self.fanout.publish([(channels.events(each.conversation_id), packed) for each in shared])
+
+    async def _shown(self, participants: Sequence[Participant]) -> list[Participant]:
+        """Return those who show their presence in the conversation, as the policy says. Raises Unavailable."""
+        verdicts = await self.policy.may(
+            [
+                Question(
+                    user_id=each.user_id,
+                    action=Action.SHOW_PRESENCE,
+                    conversation_id=each.conversation_id,
+                    has_written=each.has_written,
+                )
+                for each in participants
+            ]
+        )
+        return [each for each, verdict in zip(participants, verdicts, strict=True) if isinstance(verdict, Allowed)]
 
     async def others(self, conversation_id: str, user_id: str) -> list[bytes]:
         """Return encoded frames for a user who has just joined: who else of a small conversation is, or was, online."""
         try:
             # One more than the bound: to know that a conversation is large, not all of it is needed.
-            found = await self.history.members(conversation_id, self.max_members + 1)
-            members = [user for user in found if user != user_id]
-            if len(members) >= self.max_members:
+            found = await self.history.participants(conversation_id, self.max_members + 1)
+            others = [each for each in found if each.user_id != user_id]
+            if len(others) >= self.max_members:
                 return []
+            members = [each.user_id for each in await self._shown(others)]
             online, seen = await asyncio.gather(self.registry.connected(members), self.registry.last_seen(members))
             known = [user for user in sorted(members) if user in online or user in seen]
             return [frame_of(user, user in online, seen.get(user)) for user in known]

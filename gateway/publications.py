@@ -21,6 +21,7 @@ from schemas.events import (
     MessageStatus,
     NotificationSent,
 )
+from schemas.fields import ListName
 from schemas.messages import Change, ChangeKind
 
 READS: tuple[type[AnyEvent], ...] = (
@@ -45,12 +46,35 @@ class Hint:
 
 
 @dataclass(frozen=True, slots=True)
+class ListHint:
+    """A packed envelope for the channel of a user one of whose lists has changed.
+
+    Of many in a short time only the first few are published as they are: see ``ListBudget``.
+    """
+
+    user_id: str
+    list: ListName
+    envelope: bytes
+
+    @property
+    def publication(self) -> Publication:
+        """The hint as it is."""
+        return channels.user_messages(self.user_id), self.envelope
+
+    @property
+    def collapsed(self) -> Publication:
+        """The hint that stands for several: the list is to be read again."""
+        return channels.user_messages(self.user_id), _list_changed(self.list)
+
+
+@dataclass(frozen=True, slots=True)
 class Publications:
-    """Everything that is published for one event: to its users, to its room, and to all members of the conversation."""
+    """Everything that is published for one event: to users, to a room, to all members, and about users' lists."""
 
     users: tuple[Publication, ...] = ()
     room: tuple[Publication, ...] = ()
     hint: Hint | None = None
+    lists: tuple[ListHint, ...] = ()
 
     @property
     def certain(self) -> tuple[Publication, ...]:
@@ -69,8 +93,7 @@ def _publications(fact: Fact) -> Publications:
         case Change():
             return _entry(fact)
         case ConversationChanged():
-            created = Envelope(ConversationChange.CREATED, 0, fact.conversation_id, frames.conversation_created(fact))
-            return Publications(tuple(to_users(created, fact.members)))
+            return Publications(lists=_created(fact))
         case MessageStatus():
             return Publications(tuple(_status(fact)))
         case NotificationSent():
@@ -96,10 +119,30 @@ def to_users(envelope: Envelope, users: Iterable[str]) -> list[Publication]:
 
 def _entry(change: Change) -> Publications:
     id_, room = change.conversation_id, room_envelope(change)
-    hint = replace(room, about=id_)
-    if change.kind in (ChangeKind.MEMBER_ADDED, ChangeKind.MEMBER_REMOVED):  # to the user concerned, wherever that is
-        return Publications(tuple(to_users(hint, [room.about])), (to_room(id_, room),))
-    return Publications(room=(to_room(id_, room),), hint=Hint(id_, hint.packed()))
+    match change.kind:
+        case ChangeKind.MEMBER_ADDED | ChangeKind.MEMBER_REMOVED:  # to the user concerned, wherever that is
+            listed = ListHint(room.about, "conversations", replace(room, about=id_).packed())
+            return Publications(room=(to_room(id_, room),), lists=(listed,))
+        case ChangeKind.MEMBER_INVITED | ChangeKind.INVITATION_ENDED:  # who is invited gets nothing of the conversation
+            return Publications(room=(to_room(id_, room),), lists=(_invitations_changed(room.about),))
+    return Publications(room=(to_room(id_, room),), hint=Hint(id_, replace(room, about=id_).packed()))
+
+
+def _created(event: ConversationChanged) -> tuple[ListHint, ...]:
+    frame = frames.conversation_created(event)
+    created = Envelope(ConversationChange.CREATED, 0, event.conversation_id, frame).packed()
+    return (
+        *(ListHint(user, "conversations", created) for user in event.members),
+        *map(_invitations_changed, event.invited),
+    )
+
+
+def _invitations_changed(user_id: str) -> ListHint:
+    return ListHint(user_id, "invitations", _list_changed("invitations"))
+
+
+def _list_changed(name: ListName) -> bytes:
+    return Envelope(Kind.LIST_CHANGED, 0, name, frames.list_changed(name)).packed()
 
 
 def _status(event: MessageStatus) -> list[Publication]:

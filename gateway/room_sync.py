@@ -21,7 +21,7 @@ from gateway.replay import PAGE, Replay
 from gateway.replay_budget import ReplayBudget
 from runtime.metrics import CLAIMS_DENIED, DELIVERIES, GAPS
 from runtime.tasks import Tasks
-from schemas.frames import Left, encoded
+from schemas.frames import Left, encoded, history_hidden
 
 _log = structlog.get_logger()
 
@@ -59,6 +59,9 @@ class RoomSync:
         await self._open(room)
         if opens:  # a removal since then may lie before the head, which is not released
             await self._check_member(subscription)
+        if after is not None and after < subscription.hidden_up_to:
+            await self._hide(subscription, after)
+            after = subscription.hidden_up_to
         if after is None or after > (room.buffer.cursor or 0):  # else the buffer has shown that the head is beyond
             head = (await self.history.heads([room.conversation_id])).get(room.conversation_id, 0)
             if after is not None and after > head:
@@ -69,10 +72,16 @@ class RoomSync:
         return subscription.has
 
     async def _check_member(self, subscription: Subscription) -> None:
-        since = await self.history.member_since(subscription.room.conversation_id, subscription.socket.user_id)
-        if since is None:
+        found = await self.history.membership(subscription.room.conversation_id, subscription.socket.user_id)
+        if found is None:
             raise NotFound(NO_CONVERSATION)
-        subscription.confirm(since)
+        subscription.confirm(found.since, found.hidden_up_to)
+
+    async def _hide(self, subscription: Subscription, after: int) -> None:
+        """Send one frame in place of the entries that are older than the membership and not for this member."""
+        hidden = history_hidden(subscription.room.conversation_id, after, subscription.hidden_up_to)
+        while not subscription.socket.outbound.write(encode(hidden)):
+            await subscription.socket.outbound.drained()
 
     async def _open(self, room: Room) -> None:
         """Subscribe, wait for the confirmation, and only then read the head: what comes after it is live."""

@@ -54,7 +54,8 @@ class MemoryFacts:
         for id_ in wanted.creations:
             if (row := self.tables.conversations.get(id_)) is not None:
                 members = tuple(sorted(self.tables.members.get(id_, {})))
-                yield id_, created_event(id_, row.title, row.created_by, members, wire_time(row.created_at))
+                invited = tuple(sorted(user for place, user in self.tables.invitations if place == id_))
+                yield id_, created_event(id_, row.title, row.created_by, members, wire_time(row.created_at), invited)
 
     def _progress(self, conversation_id: str, user_id: str) -> Progress:
         key = (conversation_id, user_id)

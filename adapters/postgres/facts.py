@@ -71,8 +71,8 @@ def _entry(row: _Row) -> tuple[Place, Change]:
 
 
 def _creation(row: _Row) -> tuple[str, ConversationChanged]:
-    id_, title, owner, at, members = row
-    return id_, created_event(id_, title, owner, tuple(members), wire_time(at))
+    id_, title, owner, at, members, invited = row
+    return id_, created_event(id_, title, owner, tuple(members), wire_time(at), tuple(invited))
 
 
 def _member(row: _Row) -> tuple[Member, Progress]:

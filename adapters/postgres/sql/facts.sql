@@ -8,7 +8,8 @@ LEFT JOIN messages m ON m.message_id = c.message_id AND c.kind = 'message';
 
 -- name: creations
 SELECT c.conversation_id::text, c.title, c.created_by, c.created_at,
-       ARRAY(SELECT user_id FROM members m WHERE m.conversation_id = c.conversation_id ORDER BY user_id)
+       ARRAY(SELECT user_id FROM members m WHERE m.conversation_id = c.conversation_id ORDER BY user_id),
+       ARRAY(SELECT user_id FROM invitations i WHERE i.conversation_id = c.conversation_id ORDER BY user_id)
 FROM conversations c WHERE c.conversation_id = ANY(%(ids)s::uuid[]);
 
 -- name: members
