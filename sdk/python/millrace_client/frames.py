@@ -9,7 +9,7 @@ import re
 from typing import Any, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, field
 
 from millrace_client.types import Message
 
@@ -110,7 +110,7 @@ class NewMessage(ServerFrame, frozen=True, tag="new_message"):
 
 
 class ConversationUpdated(ServerFrame, frozen=True, tag="conversation_changed"):
-    """``member_added`` or ``member_removed``; ``created`` has seq 0."""
+    """``member_added``, ``member_removed``, ``member_invited`` or ``invitation_ended``; ``created`` has seq 0."""
 
     conversation_id: str
     seq: int
@@ -119,6 +119,20 @@ class ConversationUpdated(ServerFrame, frozen=True, tag="conversation_changed"):
     by: str
     at: str
     title: str | UnsetType | None = UNSET
+
+
+class HistoryHidden(ServerFrame, frozen=True, tag="history_hidden"):
+    """Stands for the content after ``start`` up to ``seq``, which is older than the membership and stays hidden."""
+
+    conversation_id: str
+    seq: int
+    start: int = field(name="from")
+
+
+class ListChanged(ServerFrame, frozen=True, tag="list_changed"):
+    """The user's ``conversations`` or ``invitations`` have changed: read the list again over HTTP."""
+
+    list: str
 
 
 class MediaReady(ServerFrame, frozen=True, tag="media_ready"):
@@ -217,6 +231,8 @@ KnownFrame: TypeAlias = (
     | Left
     | NewMessage
     | ConversationUpdated
+    | HistoryHidden
+    | ListChanged
     | MediaReady
     | StatusUpdated
     | TypingUpdated

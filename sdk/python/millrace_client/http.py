@@ -20,6 +20,7 @@ from millrace_client.types import (
     ConversationAnalytics,
     ConversationDetails,
     ConversationPage,
+    InvitationPage,
     Message,
     MessageAccepted,
     MessagePage,
@@ -30,7 +31,7 @@ from millrace_client.types import (
     TicketIssued,
 )
 
-_CREATED, _DONE = (200, 201), (204,)
+_CREATED, _DONE, _INVITED_OR_DONE = (200, 201), (204,), (202, 204)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,10 @@ class HttpClient:
         self, members: Sequence[str], title: str | None = None, *, conversation_id: str | None = None
     ) -> str:
         """Make a conversation of the user, its owner, and ``members``; return its id. A repeat with an id of one's own
-        makes no second one."""
+        makes no second one. Members whom the server invites instead are in ``conversation(id).invited``."""
         id_ = conversation_id or new_id()
         body = {"conversationId": id_, "members": list(members), **({} if title is None else {"title": title})}
-        ok = (201, 409) if conversation_id is None else (201,)  # 409: a try whose answer was lost has made it
-        await self._call("POST", "/conversations", body, ok=ok)
+        await self._call("POST", "/conversations", body, ok=_CREATED)
         return id_
 
     async def conversations(self, *, limit: int = 50, cursor: str | None = None) -> ConversationPage:
@@ -74,15 +74,37 @@ class HttpClient:
         """Return a conversation with its members and their watermarks."""
         return (await self._get(f"/conversations/{_part(conversation_id)}")).as_type(ConversationDetails)
 
-    async def add_member(self, conversation_id: str, user_id: str) -> None:
-        """Make a user a member; only the owner may."""
+    async def add_member(self, conversation_id: str, user_id: str) -> bool:
+        """Make a user a member, as the owner; return False when the user was invited and must accept first."""
         path = f"/conversations/{_part(conversation_id)}/members"
-        await self._call("POST", path, {"userId": user_id}, ok=_DONE)
+        answer = await self._call("POST", path, {"userId": user_id}, ok=_INVITED_OR_DONE)
+        return answer.status != 202
 
     async def remove_member(self, conversation_id: str, user_id: str) -> None:
-        """End a membership: one's own, or as the owner; a repeat finds that it has ended."""
+        """End a membership: one's own, or as the owner, who may withdraw an invitation, too; a repeat finds that it has
+        ended."""
         path = f"/conversations/{_part(conversation_id)}/members/{_part(user_id)}"
         await self._call("DELETE", path, ok=(204, 404))
+
+    # invitations
+
+    async def invite_member(self, conversation_id: str, user_id: str) -> bool:
+        """Invite a user, as the owner; return False when the user is a member already."""
+        path = f"/conversations/{_part(conversation_id)}/invitations"
+        answer = await self._call("POST", path, {"userId": user_id}, ok=_INVITED_OR_DONE)
+        return answer.status == 202
+
+    async def invitations(self, *, limit: int = 50, cursor: str | None = None) -> InvitationPage:
+        """Return the user's open invitations, newest first."""
+        return (await self._get("/invitations", {"limit": limit, "cursor": cursor})).as_type(InvitationPage)
+
+    async def accept_invitation(self, conversation_id: str) -> None:
+        """Become a member of a conversation to which the user is invited."""
+        await self._call("POST", f"/conversations/{_part(conversation_id)}/invitation/accept", ok=_DONE)
+
+    async def decline_invitation(self, conversation_id: str) -> None:
+        """Decline an invitation; its sender cannot invite the user again."""
+        await self._call("POST", f"/conversations/{_part(conversation_id)}/invitation/decline", ok=_DONE)
 
     # messages
 

@@ -46,6 +46,7 @@ class Answer:
     when the first try went out."""
 
     body: bytes
+    status: int
     is_repeat: bool
     seconds: float
     began: float
@@ -86,7 +87,7 @@ class RetryingTransport:
             began = began or times.sent or time.perf_counter()
             if response is not None and response.status_code in ok:
                 is_repeat = response.headers.get("idempotent-replayed") == "true"
-                return Answer(response.content, is_repeat, times.answered - times.sent, began)
+                return Answer(response.content, response.status_code, is_repeat, times.answered - times.sent, began)
             if response is not None and response.status_code == 401 and tokens.is_renewable and not was_renewed:
                 token, was_renewed = await tokens.renew(token), True
                 continue

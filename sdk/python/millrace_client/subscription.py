@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from millrace_client.cursors import CursorStore
-from millrace_client.frames import ClientFrame, ErrorFrame, Frame, Joined, Left, SetTyping
+from millrace_client.frames import ClientFrame, ErrorFrame, Frame, HistoryHidden, Joined, Left, SetTyping
 from millrace_client.sync import Arrival, ConversationSync, JoinAnswer
 
 _LATER = frozenset({"unavailable", "rate_limited"})
@@ -40,7 +40,8 @@ class Listener:
         """Note that the conversation begins here: the first content frame comes after ``seq``."""
 
     def on_content(self, seq: int, raw: bytes) -> None:
-        """Take the next content frame: a message, a change of members, media. Each seq comes once, in order.
+        """Take the next content frame: a message, a change of members, media. Each seq comes once, in order; none is
+        left out but what a ``HistoryHidden`` stands for.
 
         ``raw`` is the frame as it came; ``decode_frame`` makes a type of it.
         """
@@ -136,6 +137,9 @@ class Subscription:
         match frame:
             case Joined(seq=seq, ref=ref):
                 self._joined(self.sync.joined(seq, ref))
+            case HistoryHidden(start=start, seq=seq) if self.sync.skip(start, seq):
+                self._start(seq)
+                self.commit(seq)
             case ErrorFrame(code=code, ref=ref) if self.sync.is_join(ref) and code in _LATER:
                 self._join_later((frame.retry_after_ms or 0) / 1000)
         self.listener.on_frame(frame, raw)

@@ -98,6 +98,13 @@ class ConversationSync:
         self.gaps += 1
         return Arrival.GAP
 
+    def skip(self, start: int, seq: int) -> bool:
+        """Take in a frame that stands for everything after ``start`` up to ``seq``; return whether the cursor moved."""
+        if self.cursor is None or not start <= self.cursor < seq:
+            return False
+        self.cursor = seq
+        return True
+
     def receipts(self, *, read: bool = False) -> list[Ack | Read]:
         """Return the frames that say how far this device, and with ``read`` its user, has got.
 

@@ -74,6 +74,24 @@ class ConversationDetails(Struct, frozen=True, rename="camel"):
     title: str | None
     head_seq: int
     members: tuple[ConversationMember, ...]
+    invited: tuple[str, ...] = ()
+
+
+class InvitationEntry(Struct, frozen=True, kw_only=True, rename="camel"):
+    """An open invitation of the user."""
+
+    conversation_id: str
+    title: str | None
+    invited_by: str
+    member_count: int
+    at: str
+
+
+class InvitationPage(Struct, frozen=True):
+    """A user's open invitations, newest first; ``next`` is the cursor of the next page."""
+
+    invitations: tuple[InvitationEntry, ...]
+    next: str | None
 
 
 class ConversationSummary(Struct, frozen=True, rename="camel"):
