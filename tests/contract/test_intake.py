@@ -22,7 +22,7 @@ from adapters.postgres.pool import open_pool, transaction
 from domain.conversations import Conversations
 from domain.drafts import Accepted, Contended, Intake
 from domain.errors import Conflict, Forbidden, IdempotencyMismatch, Invalid, NotFound, Unavailable
-from domain.history import History
+from domain.history import History, Membership
 from domain.log_position import Position
 from domain.outbox import Outbox
 from schemas.ids import new_id
@@ -276,9 +276,8 @@ async def test_topics_that_are_gone_have_lost_and_are_not_noted_as_a_first_state
 async def test_membership_changes_once_and_by_the_right_people(world):
     await world.conversations.add(world.room, "carol", by="alice")
     await world.conversations.add(world.room, "carol", by="alice")
-    assert (
-        await world.history.member_since(world.room, "carol") == (await world.history.heads([world.room]))[world.room]
-    )
+    membership = await world.history.membership(world.room, "carol")
+    assert membership == Membership((await world.history.heads([world.room]))[world.room])
     assert (await world.history.heads([world.room]))[world.room] == 1
     with pytest.raises(Forbidden):
         await world.conversations.add(world.room, "dave", by="bob")
@@ -289,8 +288,8 @@ async def test_membership_changes_once_and_by_the_right_people(world):
     with pytest.raises(Conflict):
         await world.conversations.remove(world.room, "alice", by="alice")
     await world.conversations.remove(world.room, "carol", by="carol")
-    assert await world.history.member_since(world.room, "carol") is None
-    assert await world.history.member_since(world.room, "bob") == 0
+    assert await world.history.membership(world.room, "carol") is None
+    assert await world.history.membership(world.room, "bob") == Membership(0)
     assert list(await world.history.members(world.room)) == ["alice", "bob"]
     assert list(await world.history.members(world.room, 1)) == ["alice"]
 
@@ -321,5 +320,8 @@ async def test_a_message_is_found_by_its_id(world):
 
 
 async def test_small_conversations_are_told_from_large_ones(world):
-    assert world.room in await world.history.small_conversations("bob", 2)
-    assert world.room not in await world.history.small_conversations("bob", 1)
+    async def small(most: int) -> list[str]:
+        return [each.conversation_id for each in await world.history.small_conversations("bob", most)]
+
+    assert world.room in await small(2)
+    assert world.room not in await small(1)

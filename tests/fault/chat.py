@@ -86,6 +86,12 @@ class Chat:
 
         await asyncio.gather(*(some() for _ in range(at_once)))
 
+    async def all_write(self) -> None:
+        """Let each member write once in each conversation: presence is shown where its user has written."""
+        for room, members in self.rooms.items():
+            for member in members:
+                await self.post(room, "hello", sender=member)
+
     async def watch(self, user: str, room: str, url: str = "", *, after: int | None = 0) -> Watcher:
         """Open one more connection; return once it has joined."""
         spec = DeviceSpec(user=user, device="-", kind=DeviceKind.STEADY)

@@ -41,6 +41,7 @@ async def refused(*words: str, **more: Any) -> str:
 
 async def test_row_37_a_killed_gateway_leaves_no_ghost_for_longer_than_a_lease(stack: RunningStack, beside: Beside):
     async with open_chat(stack, rooms=1, watched=False) as chat:
+        await chat.all_write()
         killed, other = await asyncio.gather(
             beside("gateway", node="killed", env=SHORT), beside("gateway", node="other", env=SHORT)
         )
@@ -143,6 +144,7 @@ async def test_without_redis_the_commands_say_so(stack: RunningStack, monkeypatc
 async def test_row_38_the_way_out_takes_no_longer_than_it_was_given(stack: RunningStack, beside: Beside):
     gateway = await beside("gateway", node="leaving")
     async with open_chat(stack, rooms=1, watched=False) as chat:
+        await chat.all_write()
         [(room, (alice, bob, _))] = chat.rooms.items()
         async with open_socket(stack.ws_url, chat.token(bob)) as watching:
             await watching.join(room)

@@ -22,12 +22,14 @@ from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryNotificatio
 from adapters.memory.history import MemoryHistory
 from adapters.memory.identity import MemoryTickets
 from adapters.memory.intake import MemoryConversations, MemoryIntake
+from adapters.memory.invitations import MemoryInvitations
 from adapters.memory.media import MemoryMedia
 from adapters.memory.messages import MemoryMessages, MemoryReceipts
 from adapters.memory.notifications import MemoryInbox
 from adapters.memory.rates import MemoryRates
 from adapters.memory.search import MemorySearch
 from adapters.memory.tables import Tables
+from domain.policies import CompanyPolicy
 from domain.rates import Budgets, Limit
 from domain.revocations import RevokedTokens
 from ingest.accept import Accept
@@ -111,8 +113,11 @@ async def open_api(
         "accept": Accept(intake, lambda drafts: changed.extend(draft.conversation_id for draft in drafts)),
         "changed": changed.append,
         "history": MemoryHistory(tables),
-        "messages": MemoryMessages(tables),
+        "messages": instead.pop("message_store", MemoryMessages(tables)),
         "conversations": MemoryConversations(tables),
+        "invitations": MemoryInvitations(tables),
+        "relations": MemoryInvitations(tables),
+        "policy": CompanyPolicy(),
         "receipts": MemoryReceipts(tables),
         "search": MemorySearch(tables, index),
         "inbox": MemoryInbox(notifications),

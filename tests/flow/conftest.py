@@ -22,6 +22,8 @@ from adapters.memory.intake import MemoryConversations, MemoryIntake
 from adapters.memory.log import MemoryLog
 from adapters.memory.redis import MemoryAnswers, MemoryBus, MemoryEphemeralThrottle, MemoryPlaces, MemoryRegistry
 from adapters.memory.tables import Tables
+from domain.policies import CompanyPolicy
+from domain.policy import Policy
 from domain.revocations import RevokedTokens
 from gateway import node
 from gateway.origins import allowed
@@ -124,6 +126,7 @@ class Behind:
     answers: MemoryAnswers = field(default_factory=MemoryAnswers)
     revocations: MemoryRevocations = field(default_factory=MemoryRevocations)
     tickets: MemoryTickets = field(default_factory=MemoryTickets)
+    policy: Policy = field(default_factory=CompanyPolicy)
 
     @asynccontextmanager
     async def node(
@@ -142,6 +145,7 @@ class Behind:
             pubsub=self.bus.subscriptions(f"node:{name}"),
             registry=MemoryRegistry(self.places, name, LEASE_S, life),
             throttle=replace(self.throttle, node=name),
+            policy=self.policy,
             answers=self.answers,
             log=self.log,
         )

@@ -98,6 +98,7 @@ async def test_receipts_reach_the_log(world: World):
 
 
 async def test_typing_and_presence_are_frames(world: World):
+    await world.send()  # presence is shown where its user has written
     async with following(world) as (_, _, shown), following(world, user="alice") as (_, alice, _):
         for _ in range(5):  # for each key; the library sends one
             await alice.send_typing()

@@ -141,13 +141,13 @@ async def test_who_joins_while_the_last_one_leaves_is_subscribed(world):
 
 
 async def test_who_leaves_before_he_has_joined_leaves_nothing(world, monkeypatch: pytest.MonkeyPatch):
-    member_since = MemoryHistory.member_since
+    membership = MemoryHistory.membership
 
     async def slowly(self: MemoryHistory, conversation_id: str, user_id: str) -> int | None:
         await asyncio.sleep(SLOW_S)
-        return await member_since(self, conversation_id, user_id)
+        return await membership(self, conversation_id, user_id)
 
-    monkeypatch.setattr(MemoryHistory, "member_since", slowly)
+    monkeypatch.setattr(MemoryHistory, "membership", slowly)
     async with world.client() as bob:
         await bob.say(type="join_conversation", id=make.ROOM)
         await bob.say(type="leave_conversation", id=make.ROOM)

@@ -68,7 +68,13 @@ async def test_a_conversation_is_created_listed_and_read(api):
     created = await api.call("createConversation", 201, json={"title": "Zoe\u0308", "members": ["bob", "alice", "bob"]})
     room = created.json()["conversationId"]
     assert created.headers["location"] == f"/conversations/{room}"
-    assert created.json() == {"conversationId": room, "title": "Zo\u00eb", "members": ["alice", "bob"], "headSeq": 0}
+    assert created.json() == {
+        "conversationId": room,
+        "title": "Zo\u00eb",
+        "members": ["alice", "bob"],
+        "headSeq": 0,
+        "invited": [],
+    }
     read = (await api.call("getConversation", 200, path={"id": room}, user="bob")).json()
     assert [(member["userId"], member["role"]) for member in read["members"]] == [("alice", "owner"), ("bob", "member")]
     await send(api, "first", conversationId=room)
@@ -83,7 +89,31 @@ async def test_a_conversation_is_created_listed_and_read(api):
 async def test_a_conversation_may_have_an_id_of_the_callers_choice(api):
     room = new_id()
     created = await api.call("createConversation", 201, json={"conversationId": room})
-    assert created.json() == {"conversationId": room, "title": None, "members": ["alice"], "headSeq": 0}
+    assert created.json() == {"conversationId": room, "title": None, "members": ["alice"], "headSeq": 0, "invited": []}
+
+
+async def test_the_same_creation_again_finds_the_first(api):
+    body = {"conversationId": new_id(), "members": ["bob"]}
+    first = await api.call("createConversation", 201, json=body)
+    again = await api.call("createConversation", 200, json=body)
+    assert again.json() == first.json()
+    assert again.headers["idempotent-replayed"] == "true"
+
+
+async def test_an_invited_user_becomes_a_member_by_accepting(api):
+    for user, answer in (("dave", "accept"), ("erin", "decline")):
+        await api.call("inviteMember", 202, json={"userId": user})
+        await api.call("addMember", 202, json={"userId": user})
+        [entry] = (await api.call("listInvitations", 200, user=user)).json()["invitations"]
+        assert (entry["conversationId"], entry["invitedBy"], entry["memberCount"]) == (
+            make.ROOM,
+            "alice",
+            3 if user == "dave" else 4,
+        )
+        await api.call(f"{answer}Invitation", 204, user=user)
+    await api.call("inviteMember", 204, json={"userId": "dave"})
+    await api.call("getConversation", 200, user="dave")
+    await api.call("getConversation", 404, user="erin")
 
 
 async def test_members_come_and_go(api):

@@ -90,7 +90,7 @@ class Hanging:
     async def record(self, _: Any) -> None:
         await self.ends.wait()
 
-    async def member_since(self, *_: Any) -> None:
+    async def membership(self, *_: Any) -> None:
         await self.ends.wait()
 
 

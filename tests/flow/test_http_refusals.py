@@ -68,7 +68,7 @@ BAD_BODIES: list[tuple[str, Any, str, str]] = [
     ("createConversation", {"conversationId": ROOM.upper()[:-1] + "A"}, "$.conversationId", "a UUID in lower case"),
     ("createConversation", {"title": ""}, "$.title", "length >= 1"),
     ("createConversation", {"title": "x" * 201}, "$.title", "length <= 200"),
-    ("createConversation", {"title": "a\x00"}, "$.title", "control characters"),
+    ("createConversation", {"title": "\u202e\x00"}, "$.title", "visible characters"),
     ("createConversation", {"members": ["a b"]}, "$.members[0]", "1-64 characters"),
     ("createConversation", {"members": ["bob\n"]}, "$.members[0]", "1-64 characters"),
     ("createConversation", {"members": "bob"}, "$.members", "must be an array"),

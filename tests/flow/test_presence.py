@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
 
-from adapters.memory.intake import MemoryConversations
+from adapters.memory.intake import MemoryConversations, MemoryIntake
 from adapters.memory.redis import MemoryRegistry
 from domain import presence as signs
+from domain.drafts import Accepted
+from domain.errors import Unavailable
+from domain.policy import Question, Verdict
 from gateway import presence as desk
 from schemas.ids import new_id
+from tests import make
 
-from .conftest import LEASE_S
+from .conftest import LEASE_S, Behind
 
 EVERY_S = 0.8
+
+
+@pytest.fixture(autouse=True)
+async def all_have_written(behind: Behind) -> None:
+    """Presence is shown where its user has written."""
+    await write(behind, make.ROOM, "alice", "bob", "carol")
+
+
+async def write(behind: Behind, room: str, *users: str) -> None:
+    drafts = [make.draft(sender=user, conversationId=room) for user in users]
+    assert all(isinstance(outcome, Accepted) for outcome in await MemoryIntake(behind.tables).accept(drafts))
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +124,66 @@ async def test_who_shares_nothing_learns_nothing(world):
         async with world.client():
             assert (await alice.next("presence"))["userId"] == "bob"
         assert await quiet(eve)
+
+
+async def test_who_has_not_written_is_seen_by_nobody_until_then(world, behind):
+    """Zoe has written: she is told of behind the victim when both are, so the wait for her ends."""
+    room = new_id()
+    await MemoryConversations(world.tables).create(room, "Your bank", "mallory", ["victim", "zoe"])
+    await write(behind, room, "mallory", "zoe")
+
+    async def look(client, until: str) -> list[str]:
+        await client.say(type="join_conversation", id=room)
+        seen = [(await client.next("presence"))["userId"]]
+        while seen[-1] != until:
+            seen.append((await client.next("presence"))["userId"])
+        return seen
+
+    async with world.client("zoe"), world.client("mallory") as mallory:
+        async with world.client("victim") as victim:
+            assert await look(mallory, "zoe") == ["zoe"]
+            assert await look(victim, "zoe") == ["mallory", "zoe"], "who writes shows it to all members"
+        presence = world.parts.leases.presence
+        async with asyncio.timeout(5):
+            for is_pending in (True, False):
+                while ("victim" in presence.pending) is not is_pending:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        assert await quiet(mallory), "the victim came and went"
+        await write(behind, room, "victim")
+        assert await look(mallory, "zoe") == ["victim", "zoe"], "lastSeen is known from then on"
+        async with world.client("victim"):
+            said = await mallory.next("presence")
+            assert (said["userId"], said["online"]) == ("victim", True)
+
+
+async def test_who_left_and_came_back_is_seen_after_writing_again(world, behind):
+    conversations = MemoryConversations(world.tables)
+    await conversations.remove(make.ROOM, "bob", "bob")
+    await conversations.add(make.ROOM, "bob", "alice")
+    async with world.client("alice") as alice, world.client("bob"), world.client("carol"):
+        await alice.join()
+        assert (await alice.next("presence"))["userId"] == "carol"
+        await write(behind, make.ROOM, "bob")
+        await alice.join()
+        assert (await alice.next("presence"))["userId"] == "bob"
+
+
+class Silent:
+    """A policy without an answer."""
+
+    relates = ()
+
+    async def may(self, questions: Sequence[Question]) -> Sequence[Verdict]:
+        raise Unavailable("the policy of this deployment does not answer; try again")
+
+
+async def test_a_policy_without_an_answer_shows_nobody_and_stops_nothing(behind):
+    behind.policy = Silent()
+    async with behind.node("silent") as world, world.client("alice") as alice, world.client():
+        await alice.join()
+        assert await quiet(alice)
+        await world.send()
+        assert (await alice.next("new_message"))["seq"] == 4
 
 
 async def test_large_conversations_and_the_setting_turn_it_off(behind):

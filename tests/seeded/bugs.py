@@ -59,11 +59,12 @@ def swap_two_frames() -> None:
 @bug
 def serve_everybody() -> None:
     from adapters.postgres.history import PostgresHistory
+    from domain.history import Membership
 
-    async def everybody(*_: object) -> int:
-        return 0
+    async def everybody(*_: object) -> Membership:
+        return Membership(0)
 
-    PostgresHistory.member_since = everybody
+    PostgresHistory.membership = everybody
 
 
 @bug

@@ -13,8 +13,8 @@ from adapters.memory.log import MemoryLog
 from domain.changes import change_of
 from gateway import channels
 from gateway.channels import Envelope, Kind, opened
-from gateway.hint_budget import HintBudget
-from gateway.publications import publications_of
+from gateway.hint_budget import HintBudget, ListBudget
+from gateway.publications import ListHint, publications_of
 from gateway.receipts import EVERY_S, ReceiptBuffer, Receipts
 from schemas.events import ConversationChanged, MessageStatus
 from tests import make
@@ -157,11 +157,63 @@ def test_a_new_conversation_is_told_to_its_members():
     event = ConversationChanged(
         conversation_id=make.ROOM, seq=0, change="created", user_id="a", by="a", at=make.AT, members=("a", "b")
     )
-    assert [channel for channel, _ in publications_of(event).certain] == ["user:a:messages", "user:b:messages"]
+    publications = publications_of(event)
+    assert [hint.publication[0] for hint in publications.lists] == ["user:a:messages", "user:b:messages"]
+    assert publications.certain == ()
     assert change_of(event) is None
 
 
 def test_who_was_added_or_removed_is_told_wherever_he_is():
     publications = publications_of(change_of(make.member_added(4, "carol")))
-    assert [channel for channel, _ in publications.certain] == ["user:carol:messages", channels.messages(make.ROOM)]
-    assert [opened(data).about for _, data in publications.certain] == [make.ROOM, "carol"]
+    [(channel, room)], [hint] = publications.certain, publications.lists
+    assert (channel, hint.publication[0]) == (channels.messages(make.ROOM), "user:carol:messages")
+    assert [opened(data).about for data in (hint.envelope, room)] == [make.ROOM, "carol"]
+
+
+def test_an_invited_user_is_told_of_the_list_and_nothing_of_the_conversation():
+    for change in ("member_invited", "invitation_ended"):
+        publications = publications_of(change_of(make.member_added(4, "carol", change=change)))
+        [(channel, room)], [hint] = publications.certain, publications.lists
+        assert channel == channels.messages(make.ROOM)
+        assert orjson.loads(opened(room).frame)["change"] == change
+        told = opened(hint.envelope)
+        assert (hint.publication[0], told.about) == ("user:carol:messages", "invitations")
+        assert orjson.loads(told.frame) == {"type": "list_changed", "list": "invitations"}
+    created = make.member_added(0, "a", change="created", title="x", members=("a",), invited=("carol",))
+    assert [(hint.user_id, hint.list) for hint in publications_of(created).lists] == [
+        ("a", "conversations"),
+        ("carol", "invitations"),
+    ]
+
+
+def test_a_change_of_a_later_release_passes_to_the_room_in_its_place_and_to_the_lists_of_nobody():
+    publications = publications_of(change_of(make.member_added(4, "carol", change="knighted")))
+    [(channel, data)] = publications.certain
+    assert (channel, publications.lists) == (channels.messages(make.ROOM), ())
+    frame = orjson.loads(opened(data).frame)
+    assert opened(data).seq == 4
+    assert (frame["type"], frame["seq"], frame["change"]) == ("conversation_changed", 4, "knighted")
+
+
+def test_of_many_hints_about_a_list_one_stands_for_all_that_come_too_fast():
+    budget, now = ListBudget(), 100.0
+
+    def created(number: int, user: str = "victim") -> ListHint:
+        return ListHint(user, "conversations", b"created 0 %d {}" % number)
+
+    sent = [publication for number in range(126) for publication in budget.spend(created(number), now + number / 6.3)]
+    assert sent[:5] == [created(number).publication for number in range(5)]
+    assert len(sent) <= 5 + 126 / 6.3 / 5 + 1
+    assert budget.spend(created(0, "another"), now) == [created(0, "another").publication]
+    later = budget.due(now + 60)
+    assert [opened(data).frame for _, data in later] == [b'{"type":"list_changed","list":"conversations"}']
+    assert not budget.holds
+
+
+def test_a_single_hint_that_has_to_wait_goes_as_it_is():
+    budget = ListBudget()
+    hints = [ListHint("bob", "conversations", b"created 0 %d {}" % number) for number in range(6)]
+    sent = [publication for hint in hints for publication in budget.spend(hint, 1.0)]
+    assert sent == [hint.publication for hint in hints[:5]]
+    assert budget.due(2.0) == []
+    assert budget.due(7.0) == [hints[5].publication]

@@ -39,6 +39,7 @@ def test_each_setting_has_a_description_and_each_time_and_rate_its_unit():
 @pytest.mark.parametrize("setting", all_documented(), ids=lambda setting: setting.variable)
 def test_the_variable_on_the_page_is_the_one_that_is_read(setting: Documented, monkeypatch: pytest.MonkeyPatch):
     values = {"ALGORITHM": "ES256", "REVOCATION_POLL_INTERVAL_S": "7", "FACTORS": "importer=20"}
+    values |= {"OLDER_HISTORY": "false", "TIMEOUT_S": "0.5"}
     value = values.get(setting.variable.rpartition("__")[2], "77")
     before = Settings().model_dump()
     monkeypatch.setenv(setting.variable, value)
