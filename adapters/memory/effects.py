@@ -166,8 +166,7 @@ class MemoryNotifications:
         return Audience(delivered, collapsed)
 
     def _reached(self, conversation_id: str, user_id: str) -> int:
-        """Return the seq up to which a member has everything, or may not read it."""
-        pair = (conversation_id, user_id)
+        pair = (conversation_id, user_id)  # what is hidden from a member counts as delivered
         return max(self.tables.receipts.get(pair, (0, 0))[0], self.tables.hidden_up_to.get(pair, 0))
 
     async def add(self, drafts: Sequence[NotificationDraft]) -> None:
