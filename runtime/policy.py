@@ -116,10 +116,12 @@ class IsolatedPolicy:
         tasks: list[asyncio.Task[Sequence[Verdict]]] = []
 
         def start() -> None:
-            tasks.append(asyncio.ensure_future(self.policy.may(questions), loop=self.loop))
+            tasks.append(self.loop.create_task(self._answer(questions)))
             tasks[0].add_done_callback(end)
 
         def end(task: asyncio.Task[Sequence[Verdict]]) -> None:
+            if not task.cancelled():
+                task.exception()  # looked at here too: nobody else may be left to do it
             with suppress(RuntimeError):  # the process ends, and its loop is closed
                 here.call_soon_threadsafe(settle, task)
 
@@ -140,6 +142,12 @@ class IsolatedPolicy:
         finally:
             with suppress(RuntimeError):  # the policy has ended its loop
                 self.loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+
+    async def _answer(self, questions: Sequence[Question]) -> Sequence[Verdict]:
+        try:
+            return await self.policy.may(questions)
+        except (SystemExit, KeyboardInterrupt) as exc:  # they would end the loop, for all questions that follow
+            raise RuntimeError(f"the policy has raised {type(exc).__name__}") from exc
 
     def _failed(self, reason: str, exc: Exception | None = None) -> Unavailable:
         POLICY_FAILURES.inc()
