@@ -153,7 +153,7 @@ class MemoryNotifications:
     def _audience(self, conversation_id: str, newest: int, each_max_members: int) -> Audience:
         users = sorted(self.tables.members.get(conversation_id, {}))
         collapsed = len(users) > each_max_members
-        reached = {user: self._reached(conversation_id, user) for user in users}
+        reached = {user: self.tables.reached(conversation_id, user) for user in users}
         open_ = {
             draft.user_id
             for draft in self.drafts.values()
@@ -164,10 +164,6 @@ class MemoryNotifications:
         left_out = open_ if collapsed else set()
         delivered = {user: seq for user, seq in reached.items() if seq < newest and user not in left_out}
         return Audience(delivered, collapsed)
-
-    def _reached(self, conversation_id: str, user_id: str) -> int:
-        pair = (conversation_id, user_id)  # what is hidden from a member counts as delivered
-        return max(self.tables.receipts.get(pair, (0, 0))[0], self.tables.hidden_up_to.get(pair, 0))
 
     async def add(self, drafts: Sequence[NotificationDraft]) -> None:
         for draft in drafts:

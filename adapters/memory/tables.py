@@ -82,6 +82,11 @@ class Tables:
     declined: set[tuple[str, str]] = field(default_factory=set)
     """(user, inviter)."""
 
+    def reached(self, conversation_id: str, user_id: str) -> int:
+        """Return the seq up to which a member has everything, or may not read it."""
+        pair = (conversation_id, user_id)
+        return max(self.receipts.get(pair, (0, 0))[0], self.hidden_up_to.get(pair, 0))
+
     def is_readable(self, conversation_id: str, seq: int, user_id: str) -> bool:
         """Return whether the user is a member and may read the entry."""
         is_member = user_id in self.members.get(conversation_id, {})
