@@ -1,4 +1,4 @@
--- depends: 0005.identity
+-- depends: 0009.operators
 -- What users do to others by consent only: invitations, and the facts by which a policy decides.
 
 -- Presence is shown where its user has written; acquaintances are those who share such a conversation.

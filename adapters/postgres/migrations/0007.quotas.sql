@@ -1,4 +1,4 @@
--- depends: 0005.identity
+-- depends: 0006.bounds
 
 -- What the files of a user count: in all, and those of the day (UTC) of the last one.
 CREATE TABLE media_usage (

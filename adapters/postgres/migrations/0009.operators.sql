@@ -1,5 +1,5 @@
 -- What operators do: dead letters that they close, records that they step over, and a row for each of their actions.
--- depends: 0005.identity
+-- depends: 0008.open-notifications
 
 ALTER TABLE dead_letters_replayed RENAME TO dead_letters_closed;
 ALTER TABLE dead_letters_closed RENAME COLUMN replayed_at TO closed_at;
