@@ -26,6 +26,7 @@ class SecurityEvent(StrEnum):
     PERMISSION_REFUSED = "permission_refused"
     LIMIT_REACHED = "limit_reached"
     MEMBER_ADDED = "member_added"
+    MEMBER_INVITED = "member_invited"
     MEMBER_REMOVED = "member_removed"
     CONNECTIONS_REVOKED = "connections_revoked"
     CONNECTION_CLOSED = "connection_closed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from domain.conversations import NO_CONVERSATION, Conversations, Summary
 from domain.errors import NotFound
@@ -12,6 +13,7 @@ from ingest.http.params import place, place_cursor, wrong
 from ingest.http.routing import DONE, Answer, Call, Endpoints
 from ingest.http.validation import clean_title, idempotency_key
 from ingest.memberships import Memberships
+from runtime.security_log import SecurityEvent, security_log
 from schemas.answers import (
     ConversationCreated,
     ConversationDetails,
@@ -99,6 +101,7 @@ class ConversationEndpoints:
         """Make the user a member, or invite them; the same answer when the user was one before."""
         is_member = await self.memberships.add(call.path["id"], call.body.user_id, call.user)
         self.changed(call.path["id"])
+        _note(SecurityEvent.MEMBER_ADDED if is_member else SecurityEvent.MEMBER_INVITED, call, call.body.user_id)
         return DONE if is_member else INVITED
 
     async def remove(self, call: Call[None, None]) -> Answer[None]:
@@ -107,7 +110,13 @@ class ConversationEndpoints:
             raise wrong("userId", f"must be {PATTERN_TEXTS[USER_ID_PATTERN]}")
         await self.conversations.remove(call.path["id"], call.path["userId"], call.user)
         self.changed(call.path["id"])
+        _note(SecurityEvent.MEMBER_REMOVED, call, call.path["userId"])
         return DONE
+
+
+def _note(event: SecurityEvent, call: Call[Any, Any], user_id: str) -> None:
+    """Note who changed whose membership."""
+    security_log.done(event, user_id=user_id, by=call.user, jti=call.identity.jti, conversation_id=call.path["id"])
 
 
 def _summary(summary: Summary) -> ConversationSummary:

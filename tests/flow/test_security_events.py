@@ -54,3 +54,14 @@ async def test_a_refused_socket_is_noted(world: World, lines):
     [refused] = events(lines)
     assert (refused["kind"], refused["result"]) == ("token_refused", "refused")
     assert WRONG not in str(lines)
+
+
+async def test_who_changed_whose_membership_is_noted(tmp_path: Path, lines):
+    async with open_api(tmp_path) as api:
+        await api.call("addMember", 204, json={"userId": "dave"})
+        await api.call("removeMember", 204, path={"userId": "dave"})
+    added, removed = events(lines)
+    assert (added["kind"], removed["kind"]) == ("member_added", "member_removed")
+    for line in (added, removed):
+        assert (line["user_id"], line["by"], line["result"]) == ("dave", "alice", "done")
+        assert line["jti"] and line["conversation_id"]
