@@ -186,8 +186,12 @@ class Share:
         return True
 
     def is_empty(self, cost: float, now: float) -> bool:
-        """Return whether the common bucket has told that it holds too few tokens until now."""
-        return self._is_heard and self.common.wait_s(cost, now) > 0
+        """Return whether the common bucket has told that it holds too few tokens until now, with what is held here."""
+        return self._is_heard and self.wait_s(cost, now) > 0
+
+    def wait_s(self, cost: float, now: float) -> float:
+        """Return the seconds until a call of this cost may pass, as the common bucket has told."""
+        return self.common.wait_s(cost - self.unused(now), now)
 
     def take_alone(self, cost: float, now: float) -> bool:
         """Give tokens while the common bucket is away; return False when they are too few."""

@@ -38,6 +38,7 @@ _PATIENCE_S = 0.1
 _AWAY_S = 1.0
 """Seconds for which no call waits for Redis after it has been slow."""
 _SHARES = 10_000
+_LEAST = 1e-6
 
 _SCRIPT = """
 local rate, burst, first, need = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -108,7 +109,7 @@ class RedisRates:
         elif not is_taken:
             is_taken = None
         if is_taken is not None:
-            return self._standing(action, share, 0.0 if is_taken else share.common.wait_s(cost, time.monotonic()))
+            return self._standing(action, share, 0.0 if is_taken else share.wait_s(cost, time.monotonic()))
         now = time.monotonic()
         wait_s = 0.0 if share.take_alone(cost, now) else share.alone.wait_s(cost, now)
         return Standing(action, limit, max(0.0, share.alone.refill(now)), wait_s)
@@ -164,8 +165,10 @@ class RedisRates:
                     continue
                 asked_at = time.monotonic()
                 try:
-                    need, reported = sum(cost for cost, _ in waiting), line.share.to_report(asked_at)
-                    granted, credit, _ = await self._ask(line.share, action, user_id, waiting[0][0], need, reported)
+                    # What the node still holds pays for a part of it; without any need nothing would be granted.
+                    held, reported = line.share.unused(asked_at), line.share.to_report(asked_at)
+                    first, need = waiting[0][0] - held, max(_LEAST, sum(cost for cost, _ in waiting) - held)
+                    granted, credit, _ = await self._ask(line.share, action, user_id, first, need, reported)
                 except Unavailable as exc:
                     self._note_away(type(exc.__cause__ or exc).__name__)
                     _resolve(waiting, None)

@@ -61,6 +61,16 @@ async def test_tokens_come_back_at_the_rate_and_looking_takes_none(rates: Rates)
         assert await passed(rates, user, limit, 5) == 2
 
 
+async def test_what_a_node_holds_pays_for_a_part_of_a_dear_call(rates: Rates):
+    async with asyncio.timeout(10):
+        user = new_id()
+        assert await passed(rates, user, SIXTY, 1) == 1
+        assert (await rates.take("messages", user, SIXTY, 50.0)).wait_s == 0
+        refused = await rates.take("messages", user, SIXTY, 20.0)
+        assert 1_000 < refused.wait_s <= 1_100  # 11 tokens, at one in 100 s
+        assert await passed(rates, user, SIXTY, 20) == 9
+
+
 async def test_a_call_costs_what_it_says_and_a_full_budget_may_owe(rates: Rates):
     async with asyncio.timeout(10):
         user = new_id()

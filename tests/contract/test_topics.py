@@ -66,8 +66,9 @@ async def test_partitions_and_replicas_differ_and_are_not_applied(kafka: str, to
     assert (found["partitions"].declared, found["partitions"].actual) == ("2", "3")
     assert (found["replication"].declared, found["replication"].actual) == ("3", "1")
     assert not found["partitions"].can_be_applied and not found["replication"].can_be_applied
-    with pytest.raises(Conflict, match="has 3 partitions, 2 are declared"):
-        await apply(kafka, [topic], replication=1)
+    assert await apply(kafka, [topic], replication=1) == []  # the third one stays empty: nobody writes to it
+    with pytest.raises(Conflict, match="has 3 partitions, 4 are declared"):
+        await apply(kafka, [replace(topic, partitions=4)], replication=1)
 
 
 async def test_a_setting_that_the_broker_refuses_is_a_clear_error(kafka: str, topic: Topic):

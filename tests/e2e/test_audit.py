@@ -90,7 +90,7 @@ def test_damage_in_the_store_is_named_and_healed(stack: RunningStack, person):
     until(lambda: audit(stack, room)["found"] == named)
     said = audit(stack, room, "--heal")
     assert said["found"] == named
-    assert said["healed"] == {"republished": 4, "recounted": 1}
+    assert said["healed"] == {"republished": 4, "recounted": 1, "refreshed": 0}
     said = settled(stack, room)
     assert said["by"]["message.created"]["checked"] == 6
     assert said["by"]["message.created"]["repeats"] == 3  # of 1, 2 and 3; of 6 it is the first

@@ -186,6 +186,7 @@ def second_ingest(stack: RunningStack, tmp_path: Path) -> Iterator[str]:
     env = {
         **os.environ,
         "MILLRACE_NODE": "ingest-test",
+        "MILLRACE_LIMITS__FACTORS": "*=10",  # as the stack has it
         "MILLRACE_PG__DSN": stack.pg_dsn,
         "MILLRACE_KAFKA__BOOTSTRAP": stack.kafka,
         "MILLRACE_REDIS__URL": stack.redis_url,
