@@ -90,3 +90,15 @@ def test_documentation_names_files_that_exist(page: Path):
     examples |= {"adapters/memory/mentions.py", "tests/contract/test_mentions.py"}
     assert [name for name in named if name not in examples and not (ROOT / name).exists()] == []
     assert [link for link in linked if not (page.parent / link).exists()] == []
+
+
+def test_the_cases_of_a_test_have_the_same_names_in_every_run():
+    """Parallel workers collect the tests each for itself, and must find the same."""
+    changing = []
+    for file in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            decorators = getattr(node, "decorator_list", ())
+            text = " ".join(ast.unparse(each) for each in decorators if "parametrize" in ast.unparse(each))
+            if re.search(r"\b(new_id|uuid4|token_hex|random|now)\(", text):
+                changing.append(f"{file.relative_to(ROOT)}:{node.lineno}")
+    assert changing == []
