@@ -37,6 +37,7 @@ from schemas.messages import Change
 from tests import make
 
 ROOM_CHANNEL = channels.messages(make.ROOM)
+ELSEWHERE = "01900000-0000-7000-8000-0000000000aa"
 
 
 @dataclass(frozen=True)
@@ -195,12 +196,12 @@ def processed(**changes: object) -> MediaProcessed:
         make.sent(seq=1),  # another message has this seq
         make.sent(seq=2),
         make.sent(seq=10**9),
-        make.sent(conversation_id=new_id()),
+        make.sent(conversation_id=ELSEWHERE),
         make.member_added(1, "mallory"),
         make.member_added(2, "mallory"),
         make.member_added(1, "bob", change="member_removed"),
         make.member_added(2, "alice", change="crowned"),
-        make.member_added(0, "mallory", change="created", conversation_id=new_id(), members=("bob",)),
+        make.member_added(0, "mallory", change="created", conversation_id=ELSEWHERE, members=("bob",)),
         processed(),
         processed(seq=2),
         status(seq=2, delivered_seq=2, read_seq=2),
@@ -209,7 +210,7 @@ def processed(**changes: object) -> MediaProcessed:
         status(user_id="mallory"),
         status(status="sent"),
         status(status="forged"),
-        status(conversation_id=new_id()),
+        status(conversation_id=ELSEWHERE),
         notified(),
         notified(user_id="mallory"),
     ],
