@@ -14,5 +14,4 @@ VALUES (%(hash)s, %(user_id)s, %(jti)s, %(issued_at)s, %(token_expires_at)s, %(o
 RETURNING extract(epoch FROM ends)::float8;
 
 -- name: redeem
-DELETE FROM tickets WHERE ticket_hash = %(hash)s
-RETURNING user_id, token_expires_at, jti, issued_at, origin, ends > clock_timestamp();
+SELECT user_id, token_expires_at, jti, issued_at, origin, in_time FROM millrace_redeem_ticket(%(hash)s);

@@ -1,0 +1,1 @@
+DROP FUNCTION millrace_redeem_ticket(bytea);
