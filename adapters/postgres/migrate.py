@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,11 +13,26 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from yoyo import get_backend, read_migrations
 
 _FOLDER = Path(__file__).parent / "migrations"
-_LOCK = 0x4D494C4C  # "MILL": one advisory lock for all who migrate this database
+LOCK = 0x4D494C4C  # "MILL": one advisory lock for all who migrate this database
 
 
 class MigrationError(Exception):
     """Migration of the database failed."""
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Raise MigrationError, in one line, for an error of the driver."""
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise MigrationError(f"{_line(exc)}; run it as the owner of the database") from exc
+    except psycopg.Error as exc:
+        raise MigrationError(_line(exc)) from exc
+
+
+def _line(exc: psycopg.Error) -> str:
+    return f"{type(exc).__name__}: {str(exc).splitlines()[0][:200]}"
 
 
 def migrate(dsn: str) -> None:
@@ -24,15 +41,13 @@ def migrate(dsn: str) -> None:
     yoyo's own lock row survives a kill -9; holding an advisory lock proves that it is stale, so it is broken.
     Raises MigrationError.
     """
-    try:
+    with reported():
         _migrate(dsn)
-    except psycopg.Error as exc:
-        raise MigrationError(f"{type(exc).__name__}: {str(exc).splitlines()[0][:200]}") from exc
 
 
 def _migrate(dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as guard:
-        guard.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        guard.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
         backend = get_backend(_yoyo_url(dsn))
         backend.break_lock()
         with backend.lock():
@@ -43,10 +58,8 @@ def _migrate(dsn: str) -> None:
 def ensure_database(dsn: str) -> None:
     """Create the database that the DSN names, if the server does not have it. Raises MigrationError."""
     name = conninfo_to_dict(dsn).get("dbname") or ""
-    try:
+    with reported():
         _ensure_database(dsn, str(name))
-    except psycopg.Error as exc:
-        raise MigrationError(f"{type(exc).__name__}: {str(exc).splitlines()[0][:200]}") from exc
 
 
 def address(dsn: str) -> tuple[str, int]:

@@ -63,6 +63,7 @@ def unavailable_on_outage() -> Iterator[None]:
 
 _TROUBLE = {
     "25006": "PostgreSQL is read-only",
+    "42501": "PostgreSQL denies this login a right: check its role, run `millrace setup`",
     "55P03": "PostgreSQL waits too long for a lock",
     "57014": "PostgreSQL takes too long",
     "57P03": "PostgreSQL is starting",
@@ -71,7 +72,7 @@ _TROUBLE_CLASSES = {
     "28": "PostgreSQL refuses the login",
     "3D": "PostgreSQL has no such database",
     "40": "PostgreSQL gave up a transaction that met another",
-    "42": "PostgreSQL has the schema of another version, or denies a right",
+    "42": "PostgreSQL has the schema of another version",
     "53": "PostgreSQL is out of room or connections",
     "57": "PostgreSQL is stopping",
     "58": "PostgreSQL cannot reach its files",
