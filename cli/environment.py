@@ -27,12 +27,12 @@ def for_process(stack: RunningStack, name: str | None = None) -> dict[str, str]:
     """Return the settings of a process started by hand.
 
     With a name these are the settings of a process that ``millrace up`` has left out: it takes its place. Without one
-    it is an extra process, with free ports and a node name of its own. Raises OperatorError when the named process
-    runs or is not part of the stack.
+    it is an extra process of any kind, with the owner's login, free ports and a node name of its own. Raises
+    OperatorError when the named process runs or is not part of the stack.
     """
     node = _left_out(stack, name) if name is not None else _extra()
     variables = {
-        Server.POSTGRES.value: stack.pg_dsn,
+        Server.POSTGRES.value: stack.pg_dsn if name is None else stack.pg_dsn_of(name),
         Server.KAFKA.value: stack.kafka,
         Server.REDIS.value: stack.redis_url,
         Server.HTTP.value: stack.http_url,

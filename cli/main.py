@@ -159,13 +159,14 @@ def setup(
     ] = None,
     data: Data = None,
 ) -> None:
-    """Migrate the database and apply the topics."""
-    from stack.setup import apply_topics, migrate_database
+    """Migrate the database, give its roles their rights, and apply the topics. It needs the database's owner."""
+    from stack.setup import apply_topics, prepare_database
 
     target = find_target(data, Server.POSTGRES, Server.KAFKA)
 
     async def prepare() -> list[str]:
-        await migrate_database(target.pg_dsn)
+        if trouble := await prepare_database(target.owner_dsn):
+            print(trouble, file=sys.stderr)
         return await apply_topics(target.kafka, replication or topics.default_replication(target))
 
     for line in run(prepare()):

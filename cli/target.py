@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from stack.errors import OperatorError
+from stack.logins import OPERATOR
 from stack.running import RunningStack, running_stack
 from stack.tokens import Signer, signs_its_own
 
@@ -56,8 +57,13 @@ class Target:
 
     @property
     def pg_dsn(self) -> str:
-        """The connection string of PostgreSQL."""
+        """The connection string of PostgreSQL for commands of operators."""
         return self.addresses[Server.POSTGRES]
+
+    @property
+    def owner_dsn(self) -> str:
+        """The connection string of the owner of the database; of an environment, the one that it names."""
+        return self.pg_dsn if self.running is None else self.running.pg_dsn
 
     @property
     def kafka(self) -> str:
@@ -118,12 +124,24 @@ def stack_here(named: Mapping[Server, str]) -> RunningStack | None:
     except OperatorError:
         return None
     addresses = _addresses(stack)
-    return stack if all(addresses[server] == value for server, value in named.items()) else None
+    return stack if all(_same(server, addresses[server], value) for server, value in named.items()) else None
+
+
+def _same(server: Server, one: str, other: str) -> bool:
+    """Return whether two addresses name the same server; a database has several logins."""
+    if server is not Server.POSTGRES:
+        return one == other
+    from adapters.postgres.migrate import place
+
+    try:
+        return place(one) == place(other)
+    except ValueError:
+        return False
 
 
 def _addresses(stack: RunningStack) -> dict[Server, str]:
     return {
-        Server.POSTGRES: stack.pg_dsn,
+        Server.POSTGRES: stack.pg_dsn_of(OPERATOR),
         Server.KAFKA: stack.kafka,
         Server.REDIS: stack.redis_url,
         Server.HTTP: stack.http_url,

@@ -16,6 +16,7 @@ from domain.errors import Unavailable
 from schemas.topics import stages
 from stack.child import Child, Liveness, answers
 from stack.errors import OperatorError
+from stack.logins import dsn_for
 from stack.progress import Progress
 from stack.servers.data_dir import DataDir
 from stack.servers.haproxy import Backend, HAProxy
@@ -44,11 +45,15 @@ class GivenServer:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """The addresses of the three servers, in the form of their settings."""
+    """The addresses of the three servers, in the form of their settings.
+
+    ``pg`` is the owner's; ``logins`` are those of the processes, by kind, and none for a PostgreSQL that is given.
+    """
 
     pg: str = field(repr=False)
     kafka: str
     redis: str = field(repr=False)
+    logins: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +61,7 @@ class Servers:
     """The addresses of the servers, and the servers that we run ourselves.
 
     ``app_addresses`` are those that our own processes use, through a proxy where there is one. ``join`` makes one
-    cluster of the caches that have started.
+    cluster of the caches that have started; ``make_logins`` makes those of an embedded PostgreSQL.
     """
 
     addresses: Addresses
@@ -66,6 +71,7 @@ class Servers:
     replica: tuple[Prepare, ...] = ()
     caches: tuple[Prepare, ...] = ()
     join: Callable[[], Awaitable[None]] | None = None
+    make_logins: Callable[[], Awaitable[None]] | None = None
     given: tuple[GivenServer, ...] = ()
 
     @property
@@ -103,11 +109,18 @@ def servers(plan: Plan, given: tuple[GivenServer, ...], progress: Progress) -> S
     brokers = _brokers(plan, progress)
     caches = [Valkey(plan.folder, ports[name], name, ports.get(f"{name}-bus")) for name in plan.topology.caches]
     redis = url["redis"] or cache_url(plan)
-    addresses = Addresses(url["pg"] or postgres.dsn, url["kafka"] or ",".join(b.bootstrap for b in brokers), redis)
+    through = Postgres(plan.folder, plan.via.get("postgres", postgres.port))
+    addresses = Addresses(
+        url["pg"] or postgres.dsn,
+        url["kafka"] or ",".join(b.bootstrap for b in brokers),
+        redis,
+        {} if url["pg"] else postgres.logins,
+    )
     app_addresses = Addresses(
-        url["pg"] or Postgres(plan.folder, plan.via.get("postgres", postgres.port)).dsn,
+        url["pg"] or through.dsn,
         url["kafka"] or ",".join(f"127.0.0.1:{b.via.proxy_port if b.via else b.port}" for b in brokers),
         url["redis"] or cache_url(plan, plan.via),
+        {} if url["pg"] else through.logins,
     )
     is_cluster = len(caches) > 1 and "valkey" in own
     return Servers(
@@ -117,6 +130,7 @@ def servers(plan: Plan, given: tuple[GivenServer, ...], progress: Progress) -> S
         database=(postgres.prepare,) if "postgres" in own else (),
         replica=tuple(r.prepare for r in replicas if "postgres" in own),
         caches=tuple(c.prepare for c in caches if "valkey" in own),
+        make_logins=postgres.make_logins if "postgres" in own else None,
         join=partial(join_caches, redis, caches) if is_cluster else None,
         given=given,
     )
@@ -211,7 +225,6 @@ def apps(plan: Plan, addresses: Addresses) -> list[Child]:
     """Return our own processes that are to be started."""
     shared = {
         **{k: v for k, v in os.environ.items() if not k.startswith("MILLRACE_TEST")},
-        "MILLRACE_PG__DSN": addresses.pg,
         "MILLRACE_KAFKA__BOOTSTRAP": addresses.kafka,
         "MILLRACE_REDIS__URL": addresses.redis,
         **({"MILLRACE_AUTH__SECRET": plan.folder.secret("jwt")} if signs_its_own(os.environ) else {}),
@@ -222,7 +235,8 @@ def apps(plan: Plan, addresses: Addresses) -> list[Child]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]),
     }
-    return [_app(name, plan, shared) for name in plan.apps]
+    pg = {name: dsn_for(name, addresses.logins, addresses.pg) for name in plan.apps}
+    return [_app(name, plan, {**shared, "MILLRACE_PG__DSN": pg[name]}) for name in plan.apps]
 
 
 def _app(name: str, plan: Plan, shared: Mapping[str, str]) -> Child:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stack.errors import OperatorError
+from stack.logins import dsn_for
 from stack.servers.data_dir import DataDir
 from stack.tokens import Signer
 from stack.topology import role
@@ -40,7 +41,8 @@ class Node:
 class RunningStack:
     """The addresses and processes of a stack that runs on this machine. Secrets stay out of its repr.
 
-    ``signer`` is None when an issuer with keys of its own signs the tokens.
+    ``pg_dsn`` is the owner's; ``logins`` are connection strings of least privilege by kind of process, none for a
+    PostgreSQL that is given. ``signer`` is None when an issuer with keys of its own signs the tokens.
     """
 
     data: Path
@@ -50,11 +52,16 @@ class RunningStack:
     pg_dsn: str = field(repr=False)
     redis_url: str = field(repr=False)
     jwt_secret: str = field(repr=False)
+    logins: Mapping[str, str] = field(default_factory=dict, repr=False)
     signer: Signer | None = field(default=None, repr=False)
     supervisor: int
     is_cluster: bool = False
     left_out: tuple[Node, ...] = ()
     processes: tuple[dict[str, Any], ...] = ()
+
+    def pg_dsn_of(self, process: str) -> str:
+        """Return the connection string of a process, or of ``operator``."""
+        return dsn_for(process, self.logins, self.pg_dsn)
 
     def nodes(self, kind: str) -> tuple[Node, ...]:
         """Return the processes of one kind, such as ``gateway``, as they were when the stack was looked up."""
@@ -88,6 +95,7 @@ def _stack_of(folder: DataDir, holder: int, state: Mapping[str, Any]) -> Running
         ws_url=state["urls"]["ws"],
         kafka=servers["kafka"],
         pg_dsn=servers["pg"],
+        logins=state["logins"],
         redis_url=servers["redis"],
         jwt_secret=secret,
         signer=Signer(secret, auth["issuer"], auth["audience"]) if auth["signsItsOwn"] else None,

@@ -3,25 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from domain.errors import MillraceError, Unavailable
 from schemas.topics import load
 from stack.errors import OperatorError
 from stack.standstill import Standstill
 
+if TYPE_CHECKING:
+    from adapters.postgres.roles import Login
+
 _BROKER_S = 60.0
 _ATTEMPT_S = 20.0
 """An attempt takes less, also with a broker that accepts connections and says nothing."""
 
 
-async def migrate_database(dsn: str) -> None:
-    """Make the database if need be, and apply the migrations. Raises OperatorError."""
-    from adapters.postgres.migrate import MigrationError, ensure_database, migrate
+async def prepare_database(dsn: str) -> str | None:
+    """Make the database if need be, apply the migrations, and give the roles their rights.
 
-    try:
+    Return a line about roles that the owner may not create, else None. Raises OperatorError.
+    """
+    from adapters.postgres.migrate import ensure_database, migrate
+    from adapters.postgres.roles import apply_roles
+
+    with _explained():
         await asyncio.to_thread(ensure_database, dsn)
         await asyncio.to_thread(migrate, dsn)
+        return await asyncio.to_thread(apply_roles, dsn)
+
+
+async def set_logins(dsn: str, logins: Mapping[str, Login]) -> None:
+    """Make the logins that are missing, and set all passwords. Raises OperatorError."""
+    from adapters.postgres.roles import apply_logins
+
+    with _explained():
+        await asyncio.to_thread(apply_logins, dsn, logins)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    from adapters.postgres.migrate import MigrationError
+
+    try:
+        yield
     except MigrationError as exc:
         raise OperatorError(f"the database cannot be set up: {exc}") from exc
 

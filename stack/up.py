@@ -21,7 +21,7 @@ from stack.progress import Progress, print_line
 from stack.running import STATE
 from stack.servers.data_dir import DataDir
 from stack.servers.haproxy import find_haproxy
-from stack.setup import apply_topics, migrate_database
+from stack.setup import apply_topics, prepare_database
 from stack.status import inspect
 from stack.supervisor import Running, Supervisor
 from stack.tokens import Signer, signs_its_own
@@ -71,7 +71,11 @@ class Up:
     async def _rest(self) -> None:
         await asyncio.gather(self._run(self.servers.database), self._cache())
         with self.progress.task("database", done="schema is current"):
-            await migrate_database(self.servers.addresses.pg)
+            trouble = await prepare_database(self.servers.addresses.pg)
+            if self.servers.make_logins is not None:
+                await self.servers.make_logins()
+        if trouble:
+            self.progress.say(trouble)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run(self.servers.replica))
             group.create_task(self._apps())
@@ -114,6 +118,7 @@ class Up:
                 "ready": self.ready,
                 "urls": self.urls,
                 "servers": {"pg": addresses.pg, "kafka": addresses.kafka, "redis": addresses.redis},
+                "logins": dict(addresses.logins),
                 "auth": self._auth,
                 "processes": [*given, *(_entry(running) for running in self.supervisor.children)],
                 "leftOut": [self._left_out(name) for name in self.plan.left_out],

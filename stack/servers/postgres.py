@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stack.child import Child, run_to_end
 from stack.errors import StackError
+from stack.logins import OWNER, REPLICA, roles_of_logins
 from stack.progress import Progress, silent
 from stack.servers.data_dir import DataDir, move_into_place, nobody
 from stack.servers.postgres_files import (
@@ -21,9 +22,9 @@ from stack.servers.postgres_files import (
     write_for_server,
 )
 from stack.servers.stale_processes import remove_stale_pid_file
+from stack.setup import set_logins
 
-USER = "millrace"
-_INITDB = ("--locale-provider=builtin", "--locale=C.UTF-8", "-E", "UTF8", "--auth=scram-sha-256", "-U", USER)
+_INITDB = ("--locale-provider=builtin", "--locale=C.UTF-8", "-E", "UTF8", "--auth=scram-sha-256", "-U", OWNER)
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -46,8 +47,27 @@ class Postgres:
 
     @property
     def dsn(self) -> str:
-        """The connection string."""
-        return f"postgresql://{USER}:{self.folder.secret('postgres')}@127.0.0.1:{self.port}/millrace"
+        """The owner's connection string."""
+        return self._dsn(OWNER, self.folder.secret("postgres"))
+
+    @property
+    def logins(self) -> dict[str, str]:
+        """The connection string of each login."""
+        return {name: self._dsn(name, self.password(name)) for name in roles_of_logins()}
+
+    def password(self, login: str) -> str:
+        """Return the password of a login."""
+        return self.folder.secret(f"postgres-{login}")
+
+    def _dsn(self, user: str, password: str) -> str:
+        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/millrace"
+
+    async def make_logins(self) -> None:
+        """Make the logins, or set their passwords, once the roles are there. Raises OperatorError."""
+        from adapters.postgres.roles import REPLICATION, Login
+
+        roles = {**roles_of_logins(), REPLICA: REPLICATION}
+        await set_logins(self.dsn, {name: Login(role, self.password(name)) for name, role in roles.items()})
 
     async def prepare(self) -> Child:
         """Make the cluster if need be, and return how to run the server. Raises StackError."""

@@ -11,8 +11,9 @@ from pathlib import Path
 from domain.errors import Unavailable
 from stack.child import Child, run_to_end
 from stack.errors import StackError
+from stack.logins import REPLICA
 from stack.servers.data_dir import move_into_place, nobody
-from stack.servers.postgres import SETTINGS, USER, Postgres, server
+from stack.servers.postgres import SETTINGS, Postgres, server
 from stack.servers.postgres_files import binaries, environment, place, refuse_foreign, staging_folder, write_for_server
 from stack.servers.stale_processes import remove_stale_pid_file
 
@@ -31,7 +32,7 @@ class Replica:
         """Return how to run the replica; just before its start it is copied from the primary. Raises StackError."""
         data = place(self.primary.folder, NAME)
         refuse_foreign(data)
-        follow = f"host=127.0.0.1 port={self.primary.port} user={USER} passfile={_quoted(data / _PASSWORD)}"
+        follow = f"host=127.0.0.1 port={self.primary.port} user={REPLICA} passfile={_quoted(data / _PASSWORD)}"
         return Child(
             name=NAME,
             kind="server",
@@ -59,11 +60,15 @@ class Replica:
         data = place(self.primary.folder, NAME)
         await remove_stale_pid_file(data)
         if (data / _SLOT).exists() and await is_kept(self.primary.dsn, (data / _SLOT).read_text()):
+            self._write_password(data / _PASSWORD)
             return
         shutil.rmtree(data, ignore_errors=True)
         await drop_slots(self.primary.dsn)
         with self.primary.progress.task(f"{NAME}: copying the primary by pg_basebackup"):
             await self._copy(data, f"replica_{secrets.token_hex(4)}")
+
+    def _write_password(self, file: Path) -> None:
+        write_for_server(file, f"127.0.0.1:*:*:{REPLICA}:{self.primary.password(REPLICA)}\n")
 
     async def _can_follow(self) -> bool:
         from adapters.postgres.replication import is_kept
@@ -76,8 +81,17 @@ class Replica:
     async def _copy(self, data: Path, slot: str) -> None:
         with staging_folder(data) as made:
             password = made / "password"
-            write_for_server(password, f"127.0.0.1:*:*:{USER}:{self.primary.folder.secret('postgres')}\n")
-            where: list[str | Path] = ["-h", "127.0.0.1", "-p", str(self.primary.port), "-U", USER, "-D", made / "data"]
+            self._write_password(password)
+            where: list[str | Path] = [
+                "-h",
+                "127.0.0.1",
+                "-p",
+                str(self.primary.port),
+                "-U",
+                REPLICA,
+                "-D",
+                made / "data",
+            ]
             how = ["-X", "stream", "-c", "fast", "-C", "-S", slot]
             code, output = await run_to_end(
                 [binaries() / "pg_basebackup", *where, *how],

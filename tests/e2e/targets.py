@@ -6,14 +6,16 @@ import os
 from collections.abc import Mapping
 
 from cli.target import Server
+from stack.logins import OPERATOR
 from stack.running import RunningStack
 
 from .conftest import ROOT
 
 
 def variables(stack: RunningStack) -> dict[str, str]:
+    """What an operator has: a login for commands, not the owner's."""
     return {
-        Server.POSTGRES.value: stack.pg_dsn,
+        Server.POSTGRES.value: stack.pg_dsn_of(OPERATOR),
         Server.KAFKA.value: stack.kafka,
         Server.REDIS.value: stack.redis_url,
         Server.HTTP.value: stack.http_url,

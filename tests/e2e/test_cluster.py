@@ -179,6 +179,11 @@ def test_the_replica_has_what_the_primary_has(cluster: RunningStack):
             return conn.execute("SELECT 1 FROM messages WHERE message_id = %s", (sent["messageId"],)).fetchone()
 
     until(copied)
+    with psycopg.connect(cluster.pg_dsn) as conn:
+        followers = conn.execute(
+            "SELECT usename, rolsuper FROM pg_stat_replication JOIN pg_roles ON rolname = usename"
+        ).fetchall()
+    assert followers == [("replica", False)]
 
 
 def test_the_whole_stack_comes_back_with_its_data(data: Path):

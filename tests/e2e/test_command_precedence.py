@@ -42,6 +42,7 @@ def dead_stack(folder: Path, **servers: str) -> Iterator[Path]:
             "redis": DEAD[Server.REDIS.value],
             **servers,
         },
+        "logins": {},
         "auth": {"signsItsOwn": True, "issuer": "millrace", "audience": "millrace"},
         "processes": [],
         "leftOut": [],

@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import typer.main
 
 from adapters.kafka.producer import open_log
 from cli.main import app
+from cli.target import Server
 from schemas.codec import Record
 from stack.running import RunningStack
 from tests.fault import topics
@@ -41,10 +42,12 @@ class Shell:
     stack: RunningStack
     folder: Path
     person: Callable[..., Person]
+    is_owner: bool = False
 
     def run(self, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        done = millrace(*words, cwd=self.folder, env=environment(variables(self.stack)), **more)
-        for secret in (self.stack.jwt_secret, self.stack.redis_url, self.stack.pg_dsn):
+        named = variables(self.stack) | ({Server.POSTGRES.value: self.stack.pg_dsn} if self.is_owner else {})
+        done = millrace(*words, cwd=self.folder, env=environment(named), **more)
+        for secret in (self.stack.jwt_secret, self.stack.redis_url, self.stack.pg_dsn, named[Server.POSTGRES.value]):
             assert secret not in done.stderr
         return done
 
@@ -226,7 +229,11 @@ async def case_token(shell: Shell) -> None:
 
 
 async def case_setup(shell: Shell) -> None:
-    assert shell.answer("setup", "--replication", "1") == ""
+    refused = shell.run("setup", "--replication", "1")
+    assert refused.returncode == 1
+    assert "InsufficientPrivilege" in refused.stderr
+    assert "run it as the owner of the database" in refused.stderr
+    assert replace(shell, is_owner=True).answer("setup", "--replication", "1") == ""
 
 
 LOCAL = ("status", "down", "logs", "env")

@@ -11,12 +11,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
+from schemas.topics import stages
 from stack.processes import family
-from stack.running import running_stack
+from stack.running import RunningStack, running_stack
 from tests.folders import open_folder
 
 from .conftest import ROOT, millrace, until
@@ -68,6 +70,28 @@ def alive(pid: int) -> bool:
 
 def children(data: Path) -> list[int]:
     return [p["pid"] for p in json.loads((data / "state.json").read_text()).get("processes", [])]
+
+
+def test_no_process_has_the_login_of_the_owner(stack: RunningStack):
+    """All that is connected is ours, but for the session that looks."""
+    sessions = "SELECT usename FROM pg_stat_activity WHERE datname = 'millrace' AND pid <> pg_backend_pid()"
+
+    def logins() -> set[str]:
+        with psycopg.connect(stack.pg_dsn) as conn:
+            return {name for (name,) in conn.execute(sessions)}
+
+    until(lambda: logins() == {"ingest", "gateway", "audit", *stages()})
+    with psycopg.connect(stack.pg_dsn) as conn:
+        powerful = conn.execute(
+            "SELECT rolname FROM pg_roles WHERE rolcanlogin"
+            " AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls)"
+        ).fetchall()
+    assert powerful == [("millrace",)]
+    secrets = [urlsplit(dsn).password or "" for dsn in (stack.pg_dsn, *stack.logins.values())]
+    assert len(set(secrets)) == len(secrets)
+    for log in stack.data.joinpath("logs").iterdir():
+        text = log.read_text(errors="replace")
+        assert not any(secret in text for secret in secrets), log.name
 
 
 def test_data_stays_and_a_second_stack_in_the_folder_is_refused(data: Path):

@@ -52,6 +52,7 @@ def stack_in(path: Path, host: str) -> Iterator[Path]:
         "ready": True,
         "urls": {"http": f"http://{host}:8080", "ws": f"ws://{host}:8081/ws"},
         "servers": {"pg": f"postgresql://{host}/dev", "kafka": f"{host}:9092", "redis": f"redis://{host}:6379/0"},
+        "logins": {},
         "auth": {"signsItsOwn": True, "issuer": "millrace", "audience": "millrace"},
         "processes": [],
         "leftOut": [],

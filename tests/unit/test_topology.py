@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
@@ -123,6 +124,23 @@ def test_our_own_processes_go_through_a_proxy_and_operators_do_not(folder: DataD
     assert f"PLAINTEXT://127.0.0.1:{made.ports['kafka']}" in told["advertised.listeners"]
     env = apps(folder, SINGLE, via=made.via)["ingest"].env
     assert env["MILLRACE_KAFKA__BOOTSTRAP"] == "127.0.0.1:23000"
+
+
+def test_each_process_has_a_login_of_its_own_kind_and_none_has_the_owners(folder: DataDir):
+    for topology in (SINGLE, CLUSTER):
+        dsns = {name: urlsplit(child.env["MILLRACE_PG__DSN"]) for name, child in apps(folder, topology).items()}
+        assert {name: dsn.username for name, dsn in dsns.items()} == {name: role(name) for name in topology.apps}
+        assert len({dsn.password for dsn in dsns.values()}) == len({role(name) for name in topology.apps})
+    proxied = apps(folder, SINGLE, via={"postgres": 23_001})
+    assert {urlsplit(child.env["MILLRACE_PG__DSN"]).port for child in proxied.values()} == {23_001}
+
+
+def test_a_dsn_that_is_given_is_that_of_all_processes(folder: DataDir, monkeypatch: pytest.MonkeyPatch):
+    given = "postgresql://app:secret@db.example/chat"
+    monkeypatch.setenv("MILLRACE_PG__DSN", given)
+    servers = stack.servers(plan(folder, SINGLE), (stack.GivenServer("postgres", "db.example", 5432),), lambda _: None)
+    assert {child.env["MILLRACE_PG__DSN"] for child in apps(folder, SINGLE).values()} == {given}
+    assert (servers.addresses.logins, servers.make_logins) == ({}, None)
 
 
 def test_a_proxy_before_one_broker_of_three(folder: DataDir):
