@@ -6,6 +6,7 @@ import re
 import subprocess
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from domain.addresses import Proxies
 from gateway.transport import HEARTBEAT_S
 from ingest.http.middleware import ANSWER_S
 from schemas.fields import MAX_UPLOAD
+from schemas.topics import stages
 from tests.fronts import FILES, KINDS, Front
 
 ROOT = Path(__file__).parents[2]
@@ -83,3 +85,18 @@ def test_all_places_call_the_nodes_the_same():
         assert "ports" not in services[name], "clients come through the front"
         assert Proxies.of(environment["MILLRACE_GATEWAY__TRUSTED_PROXIES"]).trusts(ip_address("172.18.0.5"))
     assert "./deploy/haproxy.cfg:/usr/local/etc/haproxy/haproxy.cfg:ro" in services["front"]["volumes"]
+
+
+def test_each_process_of_compose_has_the_login_of_its_role():
+    """The owner of the database is for migrations, and for the logins."""
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    logins = {
+        name: urlsplit(re.sub(r"\$\{\w+:\?[^}]*\}", "x", service["environment"]["MILLRACE_PG__DSN"])).username
+        for name, service in services.items()
+        if "MILLRACE_PG__DSN" in service.get("environment", {})
+    }
+    roles = {**dict.fromkeys(stages(), "streams"), "audit": "audit", "operator": "operator"}
+    for node in NODES:
+        name = node.partition(":")[0]
+        roles[name] = name.rpartition("-")[0]
+    assert logins == {"setup": "millrace", **{name: f"millrace_{role}_login" for name, role in roles.items()}}
