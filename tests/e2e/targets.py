@@ -12,10 +12,10 @@ from stack.running import RunningStack
 from .conftest import ROOT
 
 
-def variables(stack: RunningStack) -> dict[str, str]:
-    """What an operator has: a login for commands, not the owner's."""
+def variables(stack: RunningStack, *, is_owner: bool = False) -> dict[str, str]:
+    """What an operator has: a login for commands, or the owner's."""
     return {
-        Server.POSTGRES.value: stack.pg_dsn_of(OPERATOR),
+        Server.POSTGRES.value: stack.pg_dsn if is_owner else stack.pg_dsn_of(OPERATOR),
         Server.KAFKA.value: stack.kafka,
         Server.REDIS.value: stack.redis_url,
         Server.HTTP.value: stack.http_url,

@@ -82,7 +82,8 @@ def test_data_comes_before_the_environment_and_that_before_the_folder_here(
     words = words_of(command, stack)
     ends = (0, 1) if command[0] == "audit" else (0,)  # its verdict on what other tests have done to the stack
     with dead_stack(tmp_path / ".millrace"):
-        by_environment = millrace(*words, cwd=tmp_path, env=environment(variables(stack)))
+        named = environment(variables(stack, is_owner=command[0] == "setup"))
+        by_environment = millrace(*words, cwd=tmp_path, env=named)
         assert errors(by_environment) == []
         assert by_environment.returncode in ends
         by_data = millrace(*words, "--data", str(stack.data), cwd=tmp_path, env=environment(DEAD))

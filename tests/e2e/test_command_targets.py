@@ -45,7 +45,7 @@ class Shell:
     is_owner: bool = False
 
     def run(self, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        named = variables(self.stack) | ({Server.POSTGRES.value: self.stack.pg_dsn} if self.is_owner else {})
+        named = variables(self.stack, is_owner=self.is_owner)
         done = millrace(*words, cwd=self.folder, env=environment(named), **more)
         for secret in (self.stack.jwt_secret, self.stack.redis_url, self.stack.pg_dsn, named[Server.POSTGRES.value]):
             assert secret not in done.stderr
