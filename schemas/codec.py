@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -13,6 +14,11 @@ from schemas.fields import PATTERN_TEXTS
 Headers = tuple[tuple[str, bytes], ...]
 REPLAY = ("replay", b"true")
 """Header of a record that was published before: readers tell nobody again what is complete."""
+
+
+def headers_of(pairs: Iterable[tuple[str, bytes | None]]) -> Headers:
+    """Return the headers of a record that was read; Kafka lets a header have no value, which becomes an empty one."""
+    return tuple((name, value or b"") for name, value in pairs)
 
 
 class Malformed(ValueError):

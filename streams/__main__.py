@@ -11,6 +11,7 @@ import structlog
 import uvloop
 
 from adapters.kafka.admin import wait_for_topics
+from adapters.kafka.header_patch import patch_header_names
 from adapters.kafka.producer import open_log
 from adapters.postgres.epochs import PostgresEpochs
 from adapters.postgres.messages import PostgresMessages
@@ -117,6 +118,7 @@ async def run(name: str, settings: Settings) -> None:
         await wait_for_topics(settings.kafka.bootstrap, topics, _WAIT_S)
         epochs, skips = PostgresEpochs(pool, name), SkipList(PostgresSkips(pool), name)
         worker = Worker(stage, log, settings.kafka.bootstrap, settings.data_dir, epochs, skips=skips)
+        patch_header_names()
         freeze_gc()
         await worker.run(until_told_to_stop)
 

@@ -23,6 +23,7 @@ from domain.event_log import EventLog
 from domain.log_position import Epochs
 from domain.skips import SkipList
 from runtime.metrics import BATCH_SECONDS, DEAD_LETTERS, DROPPED, LAG, RECORDS, RETRIES
+from schemas.codec import headers_of
 from streams.batch import Result, process, turn_of
 from streams.dead_letters import ConsumerRecord, at_origin
 from streams.faust_app import build_app
@@ -244,7 +245,8 @@ def _span(events: Sequence[Any]) -> dict[str, Any]:
 def _consumed(message: Any) -> ConsumerRecord:
     headers = message.headers or ()
     pairs = headers.items() if isinstance(headers, dict) else headers
-    return ConsumerRecord(message.topic, message.partition, message.offset, message.key, message.value, tuple(pairs))
+    place = message.topic, message.partition, message.offset
+    return ConsumerRecord(*place, message.key, message.value, headers_of(pairs))
 
 
 def _ended(task: asyncio.Task[None]) -> None:

@@ -12,9 +12,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from adapters.kafka.header_patch import patch_header_names
 from adapters.kafka.uvloop_patch import patch_connections
 from domain.errors import Unavailable
-from schemas.codec import Headers
+from schemas.codec import Headers, headers_of
 
 _log = structlog.get_logger()
 
@@ -74,7 +75,7 @@ class KafkaConsumer:
             except KafkaError as exc:
                 raise Unavailable("Kafka does not answer") from exc
             received = [
-                Received(m.topic, m.partition, m.offset, m.key, m.value, tuple(m.headers))
+                Received(m.topic, m.partition, m.offset, m.key, m.value, headers_of(m.headers))
                 for messages in fetched.values()
                 for m in messages
             ]
@@ -109,6 +110,7 @@ async def open_consumer(
 ) -> AsyncIterator[KafkaConsumer]:
     """Join a group; a new group starts at the beginning. Raises Unavailable."""
     patch_connections()
+    patch_header_names()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         group_id=group,
@@ -143,6 +145,7 @@ async def open_consumer(
 
 async def read_topic(bootstrap: str, topic: str) -> list[Received]:
     """Return all records of a topic, each partition in order, outside any group. Raises Unavailable."""
+    patch_header_names()
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
     try:
         async with asyncio.timeout(30):
@@ -173,7 +176,7 @@ async def _read_up_to(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int
                 return sorted(received, key=lambda r: (r.partition, r.offset))
             fetched = await consumer.getmany(*left, timeout_ms=1000)
         received += [
-            Received(m.topic, m.partition, m.offset, m.key, m.value, tuple(m.headers))
+            Received(m.topic, m.partition, m.offset, m.key, m.value, headers_of(m.headers))
             for place, messages in fetched.items()
             for m in messages
             if m.offset < ends[place]

@@ -13,8 +13,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from adapters.kafka.consumer import Received
+from adapters.kafka.header_patch import patch_header_names
 from domain.audit import Begins, LogBegin
 from domain.errors import Unavailable
+from schemas.codec import headers_of
 
 _BATCH = 2_000
 _STALLED_S = 20.0
@@ -87,7 +89,7 @@ class KafkaReader:
                         del left[tp]
                         self._consumer.pause(tp)
         return [
-            Received(m.topic, m.partition, m.offset, m.key, m.value, tuple(m.headers))
+            Received(m.topic, m.partition, m.offset, m.key, m.value, headers_of(m.headers))
             for messages in fetched.values()
             for m in messages
         ]
@@ -107,6 +109,7 @@ def _whole(topic: str, begins: Mapping[int, LogBegin], trimmed: Collection[Topic
 @asynccontextmanager
 async def open_reader(bootstrap: str) -> AsyncIterator[KafkaReader]:
     """Yield a reader outside any group. Raises Unavailable."""
+    patch_header_names()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         client_id="millrace-audit",

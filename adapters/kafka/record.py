@@ -12,7 +12,9 @@ from aiokafka.errors import KafkaError
 
 from adapters.kafka.admin import committed
 from adapters.kafka.consumer import Received
+from adapters.kafka.header_patch import patch_header_names
 from domain.errors import NotFound, Unavailable
+from schemas.codec import headers_of
 
 _READ_S = 15.0
 
@@ -46,13 +48,14 @@ async def read_record(bootstrap: str, topic: str, partition: int, offset: int) -
         record = await consumer.getone(place)
     if record.offset != offset:
         raise NotFound(f"{topic}/{partition} has no record at offset {offset}; the next one is at {record.offset}")
-    return Received(topic, partition, offset, record.key, record.value, tuple(record.headers))
+    return Received(topic, partition, offset, record.key, record.value, headers_of(record.headers))
 
 
 @asynccontextmanager
 async def _partition(
     bootstrap: str, topic: str, partition: int
 ) -> AsyncIterator[tuple[AIOKafkaConsumer, TopicPartition]]:
+    patch_header_names()
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="none")
     try:
         async with asyncio.timeout(_READ_S):
