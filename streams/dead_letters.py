@@ -7,6 +7,7 @@ origin, and the newest letter of an origin counts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,12 @@ from schemas.topics import dead_letter_topic, retry_topic
 
 PREFIX = "dlq-"
 PARKED = "parked"
+LETTER_MAX = 1_500_000
+"""Bytes of a record that its letter carries whole: more than the broker takes uncompressed. A few kilobytes that are
+compressed may unpack to any size, and their letter must not be too large for its topic: the stage could not go on."""
+_KEY_MAX = 1_000
+_ORIGIN = re.compile(r"([^/]{1,249})/([0-9]{1,9})/([0-9]{1,18})\Z")
+_NUMBER = re.compile(r"[0-9]{1,9}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +76,22 @@ def at_origin(stage: str, consumed: ConsumerRecord) -> ConsumerRecord:
 
 
 def _place(marks: Mapping[str, bytes]) -> tuple[str, int, int] | None:
-    topic, _, rest = marks.get("dlq-origin", b"").decode(errors="replace").partition("/")
-    partition, _, offset = rest.partition("/")
-    return (topic, int(partition), int(offset)) if partition.isdecimal() and offset.isdecimal() else None
+    return place_of(marks.get("dlq-origin", b"").decode(errors="replace"))
+
+
+def place_of(origin: str) -> tuple[str, int, int] | None:
+    """Return topic, partition and offset of an origin; None for a text that names no place."""
+    found = _ORIGIN.match(origin)
+    return (found[1], int(found[2]), int(found[3])) if found is not None else None
 
 
 def _number(text: bytes | None) -> int | None:
-    return int(text) if text is not None and text.isdigit() and len(text) < 10 else None
+    return number((text or b"").decode(errors="replace"))
+
+
+def number(text: str) -> int | None:
+    """Return the number that a mark holds; None for a text that is none, or that no mark of ours reaches."""
+    return int(text) if _NUMBER.match(text) else None
 
 
 def retry(stage: str, key: bytes, value: bytes, headers: Headers, *, origin: str, replay: Replay) -> Record:
@@ -99,8 +115,11 @@ def dead_letter(
 ) -> Record:
     """Return the dead letter of a record: of a replayed one with its first origin, and one attempt more.
 
-    ``about``: further headers for operators, without the prefix.
+    ``about``: further headers for operators, without the prefix. The letter of a record of more than LETTER_MAX bytes
+    has neither its value nor its headers, and the mark ``cut`` with its size; all of it stands at its origin.
     """
+    size = _size(consumed)
+    is_whole = size <= LETTER_MAX
     if consumed.replay is not None:
         attempts = consumed.replay.attempts + (1 if attempts else 0)
     marks = {
@@ -111,11 +130,18 @@ def dead_letter(
         "origin": f"{consumed.topic}/{consumed.partition}/{consumed.offset}",
         "time": now(),
         **dict(about),
+        **({} if is_whole else {"cut": f"{size} bytes"}),
     }
     headers = tuple((f"{PREFIX}{name}", text.encode()) for name, text in marks.items())
-    return Record(
-        dead_letter_topic(stage), consumed.key or b"", consumed.value or b"", (*own_headers(consumed.headers), *headers)
-    )
+    key, topic = consumed.key or b"", dead_letter_topic(stage)
+    if not is_whole:
+        return Record(topic, key if len(key) <= _KEY_MAX else b"", b"", headers)
+    return Record(topic, key, consumed.value or b"", (*own_headers(consumed.headers), *headers))
+
+
+def _size(consumed: ConsumerRecord) -> int:
+    headers = sum(len(name.encode()) + len(value) for name, value in consumed.headers)
+    return len(consumed.key or b"") + len(consumed.value or b"") + headers
 
 
 def own_headers(headers: Headers) -> Headers:

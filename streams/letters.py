@@ -10,6 +10,7 @@ from typing import Protocol
 from domain.parking import Closed
 from schemas.codec import Headers
 from schemas.ids import is_uuid
+from streams.dead_letters import number, place_of
 
 OPEN = "open"
 
@@ -55,8 +56,7 @@ class Letter:
     @property
     def order(self) -> tuple[str, int, int]:
         """Return the sort key: the first place of the record, which its letter keeps when a replay fails."""
-        topic, partition, offset = self.origin.rsplit("/", 2)
-        return topic, int(partition), int(offset)
+        return place_of(self.origin) or ("", 0, 0)
 
 
 def newest(records: Iterable[LetterRecord], closed: Mapping[str, Closed]) -> list[Letter]:
@@ -75,16 +75,14 @@ def _letter(record: LetterRecord, closed: Mapping[str, Closed]) -> Letter:
     id_ = marks.get("dlq-id", "")
     if not is_uuid(id_):
         id_ = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{record.topic}/{place}"))
-    topic, *numbers = marks.get("dlq-origin", "").rsplit("/", 2)
-    is_named = len(numbers) == 2 and all(number.isdecimal() for number in numbers)
-    attempts = marks.get("dlq-attempts", "0")
+    origin = marks.get("dlq-origin", "")
     return Letter(
         id=id_,
         place=place,
         conversation_id=(record.key or b"").decode(errors="replace"),
-        origin="/".join((topic, *numbers)) if is_named else f"{record.topic}/{place}",
+        origin=origin if place_of(origin) else f"{record.topic}/{place}",
         cause=marks.get("dlq-cause", "unknown"),
-        attempts=int(attempts) if attempts.isdecimal() else 0,
+        attempts=number(marks.get("dlq-attempts", "")) or 0,
         time=marks.get("dlq-time", ""),
         key=record.key or b"",
         value=record.value or b"",
