@@ -35,6 +35,10 @@ class Limit:
         """Return the seconds in which an empty bucket becomes full."""
         return 0.0 if self.is_off else self.burst / self.per_s
 
+    def needed(self, cost: float) -> float:
+        """Return the tokens that must be there for a call; of one that costs more than the burst, half the burst."""
+        return cost if cost <= self.burst else self.burst / 2
+
     def times(self, factor: float) -> Limit:
         """Return the limit raised or lowered; a factor of 0 turns it off."""
         return Limit(self.per_s * factor, self.burst * factor)
@@ -82,7 +86,9 @@ class Rates(Protocol):
 
 @dataclass(slots=True)
 class Bucket:
-    """Token bucket, at first full. A full one serves also a call that costs more than it holds, and then owes."""
+    """Token bucket, at first full. While it is half full, it serves also a call that costs more than it can hold, and
+    then owes.
+    """
 
     limit: Limit
     credit: float = math.inf
@@ -99,7 +105,7 @@ class Bucket:
         """Take tokens; return False, and take none, when there are too few."""
         if self.limit.is_off:
             return True
-        if self.refill(now) < min(cost, self.limit.burst):
+        if self.refill(now) < self.limit.needed(cost):
             return False
         self.credit -= cost
         return True
@@ -108,7 +114,7 @@ class Bucket:
         """Return the seconds until a call of this cost may pass."""
         if self.limit.is_off:
             return 0.0
-        return max(0.0, min(cost, self.limit.burst) - self.refill(now)) / self.limit.per_s
+        return max(0.0, self.limit.needed(cost) - self.refill(now)) / self.limit.per_s
 
     def lower(self, credit: float, now: float) -> None:
         """Leave at most so many tokens, and no fewer than none."""
@@ -186,12 +192,13 @@ class Share:
         return True
 
     def is_empty(self, cost: float, now: float) -> bool:
-        """Return whether the common bucket has told that it holds too few tokens until now, with what is held here."""
+        """Return whether the common bucket has told that it holds too few tokens until now, with those leased."""
         return self._is_heard and self.wait_s(cost, now) > 0
 
     def wait_s(self, cost: float, now: float) -> float:
-        """Return the seconds until a call of this cost may pass, as the common bucket has told."""
-        return self.common.wait_s(cost - self.unused(now), now)
+        """Return the seconds until the tokens leased and those of the common bucket are enough."""
+        there = self.unused(now) + self.common.refill(now)
+        return max(0.0, self.limit.needed(cost) - there) / self.limit.per_s
 
     def take_alone(self, cost: float, now: float) -> bool:
         """Give tokens while the common bucket is away; return False when they are too few."""

@@ -64,8 +64,9 @@ credit = math.min(room, credit + math.max(0, now - at) * rate - reported)
 local grant = 0
 if need > 0 then
   if credit >= need then grant = need + math.floor((credit - need) / (2 * nodes))
-  elseif credit >= first then grant = math.floor(credit)
-  elseif credit >= room - 0.000001 and room >= burst / 2 then grant = first end  -- a full bucket may owe
+  elseif credit >= first then grant = math.max(first, math.floor(credit))
+  elseif credit >= room - 0.000001 and room >= burst / 2 then grant = first  -- a full bucket may owe
+  elseif first + held > burst and credit + held >= burst / 2 then grant = first end  -- a half full one for what is dear
   credit = credit - grant
   redis.call('HSET', KEYS[1], 'credit', string.format('%.6f', credit), 'at', string.format('%.6f', now),
              field, string.format('%.6f %.6f', held + grant, now + lease))
@@ -167,7 +168,8 @@ class RedisRates:
                 try:
                     # What the node still holds pays for a part of it; without any need nothing would be granted.
                     held, reported = line.share.unused(asked_at), line.share.to_report(asked_at)
-                    first, need = waiting[0][0] - held, max(_LEAST, sum(cost for cost, _ in waiting) - held)
+                    first = max(0.0, waiting[0][0] - held)
+                    need = max(_LEAST, sum(cost for cost, _ in waiting) - held)
                     granted, credit, _ = await self._ask(line.share, action, user_id, first, need, reported)
                 except Unavailable as exc:
                     self._note_away(type(exc.__cause__ or exc).__name__)

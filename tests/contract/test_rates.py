@@ -81,6 +81,27 @@ async def test_a_call_costs_what_it_says_and_a_full_budget_may_owe(rates: Rates)
         assert int(refused.remaining) == 0
 
 
+async def test_a_call_within_the_budget_passes_whatever_was_taken_before(rates: Rates):
+    async with asyncio.timeout(10):
+        user = new_id()
+        assert (await rates.take("members", user, SIXTY, 1.0)).wait_s == 0
+        assert (await rates.take("members", user, SIXTY, 40.0)).wait_s == 0
+        assert (await rates.take("members", user, SIXTY, 19.0)).wait_s == 0
+        assert (await rates.take("members", user, SIXTY, 1.0)).wait_s > 90
+
+
+async def test_a_call_that_is_dearer_than_the_budget_passes_while_half_of_it_is_there(rates: Rates):
+    async with asyncio.timeout(10):
+        user, other = new_id(), new_id()
+        assert (await rates.take("members", user, SIXTY, 2.0)).wait_s == 0
+        assert (await rates.take("members", user, SIXTY, 500.0)).wait_s == 0
+        assert (await rates.take("members", user, SIXTY)).wait_s > 40_000
+        assert (await rates.take("members", other, SIXTY, 31.0)).wait_s == 0
+        refused = await rates.take("members", other, SIXTY, 500.0)
+        assert 0 < refused.wait_s <= 100  # the one token that is missing
+        assert (await rates.take("members", other, SIXTY, 29.0)).wait_s == 0
+
+
 @pytest.fixture(params=["valkey", "cluster"])
 async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Sequence[RedisRates]]:
     async with nodes_on(real_url(request), 2) as nodes:
