@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping
 
@@ -30,6 +31,9 @@ from schemas.operations import PROBLEM
 
 _log = structlog.get_logger()
 _DISK_RETRY_S = "60"
+REFUSAL_S = 0.25
+"""Time before a call is told that it is beyond a limit. It costs the server nothing; without it a client that does not
+slow down, with a few connections and all its requests sent ahead, takes a whole processor for its refusals."""
 CALLER = "millrace.caller"
 """Key of a request's scope: the identity of its caller, once its token is verified."""
 _SECURITY = {
@@ -91,6 +95,8 @@ def _answer(
 async def on_error(request: Request, exc: Exception) -> Response:
     """Answer one of our errors; refusals of a token, a right or a budget are security events."""
     assert isinstance(exc, MillraceError)
+    if isinstance(exc, RateLimited):
+        await asyncio.sleep(REFUSAL_S)  # no slot of the caller is held here
     event = _SECURITY.get(exc.code)
     if event is not None:
         identity: Identity | None = request.scope.get(CALLER)

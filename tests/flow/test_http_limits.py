@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 
 from adapters.auth import issue
 from domain.rates import Limit
+from ingest.http import problems
 from ingest.http.auth import Strangers
 from schemas.fields import ACTIONS
 from schemas.operations import Operation
@@ -58,6 +59,20 @@ async def test_a_call_beyond_its_budget_is_refused_and_no_other_is(tmp_path: Pat
         assert operation.method == "HEAD" or answer.json()["code"] == "rate_limited"
         assert {key for key in api.rates.buckets if key[1] == "alice"} == {(action, "alice")}
         await api.call("getConversation", 200, user="bob")
+
+
+async def test_a_refusal_is_told_late_and_makes_nobody_else_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(problems, "REFUSAL_S", 1.5)
+    limit, clock = Limit(0.1, 3.0), asyncio.get_running_loop().time
+    async with open_api(tmp_path, limits={"requests": limit}) as api:
+        await use_up(api, "requests", "alice", limit)
+        began = clock()
+        refused = [asyncio.create_task(api.call("getConversation", 429)) for _ in range(20)]
+        await api.call("getConversation", 200, user="bob")
+        await api.call("sendMessage", 201, json=MESSAGE)  # by the one who is refused elsewhere
+        assert not any(call.done() for call in refused)
+        await asyncio.gather(*refused)
+        assert clock() - began >= 1.5
 
 
 async def test_every_answer_tells_what_is_left(tmp_path: Path):
