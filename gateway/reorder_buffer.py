@@ -39,8 +39,9 @@ class ReorderBuffer(Generic[F]):
     head: int = 0
     disputed: set[int] = field(default_factory=set)
     _pending: dict[int, F] = field(default_factory=dict)
-    _released: dict[int, tuple[F, float]] = field(default_factory=dict)
-    """Frames that were not read from the store, and when they were released."""
+    _released: dict[int, tuple[int, float]] = field(default_factory=dict)
+    """Hashes of frames that were not read from the store, and when they were released. A secret of the process keys
+    them (PEP 456), so nobody can forge a frame with the hash of another."""
     _gap_since: float | None = None
 
     def start(self, head: int, now: float) -> list[tuple[int, F]]:
@@ -53,7 +54,7 @@ class ReorderBuffer(Generic[F]):
         """Take a frame that claims a seq; return the frames to release."""
         self.head = max(self.head, seq)
         if self.cursor is not None and seq <= self.cursor:
-            if seq in self._released and self._released[seq][0] != frame:
+            if seq in self._released and self._released[seq][0] != hash(frame):
                 self.disputed.add(seq)
             return []
         if self._pending.get(seq, frame) != frame:
@@ -119,7 +120,7 @@ class ReorderBuffer(Generic[F]):
             released.append((self.cursor, frame))
         if released:
             self._gap_since = None
-            self._released.update((seq, (frame, now)) for seq, frame in released)
+            self._released.update((seq, (hash(frame), now)) for seq, frame in released)
             while len(self._released) > MAX_PENDING:
                 del self._released[next(iter(self._released))]
         self._note_gap(now)

@@ -134,7 +134,8 @@ async def test_the_index_of_words_and_the_reading_of_short_conversations_find_th
     assert await found() == read
     plan = await plan_of(pool, "newcomer", "hello")
     used = {node.get("Index Name") for node in nodes(plan) if node["Actual Loops"]}
-    assert "search_words_by_conversation" in used
+    # Without statistics the planner may take the other index, which is led by the conversation too.
+    assert used & {"search_words_by_conversation", "search_by_conversation"}
     assert documents_read(plan) <= OWN
 
 

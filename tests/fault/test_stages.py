@@ -130,6 +130,7 @@ async def commits_of(chat: Chat, group: str) -> AsyncIterator[Commits]:
     await watched.verdict()
 
 
+@pytest.mark.slow
 async def test_row_26_workers_come_die_freeze_and_leave_and_the_group_loses_nothing(
     stack: RunningStack, beside: Beside
 ):
