@@ -29,10 +29,9 @@ METRICS: dict[str, Metric] = {
     "storm": storm.measure,
     "tail": tail.measure,
     "intake": intake.measure,
-    "hostile": hostile.measure,
 }
-_SINGLE = {f"hostile-{name}": partial(hostile.measure, names=(name,)) for name in ATTACKS}
-"""Each attack alone, to try a change."""
+_HOSTILE = {f"hostile-{name}": partial(hostile.measure, name=name) for name in ATTACKS}
+"""Attacks, each on a stack of its own; ``hostile`` stands for all of them."""
 
 
 async def run(names: Sequence[str], pairs: int, seconds: float, into: Path) -> bool:
@@ -42,7 +41,7 @@ async def run(names: Sequence[str], pairs: int, seconds: float, into: Path) -> b
     async with open_world() as world:
         for name in names:
             try:
-                for result in await (METRICS | _SINGLE)[name](world, pairs, seconds):
+                for result in await (METRICS | _HOSTILE)[name](world, pairs, seconds):
                     keep(result, into)
             except (BenchError, OSError, TimeoutError) as exc:
                 complete = False
@@ -68,15 +67,18 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument(
-        "--only", default=",".join(METRICS), help=f"of {', '.join(METRICS)}; hostile-NAME is one attack"
+        "--only",
+        default=",".join((*METRICS, "hostile")),
+        help=f"of {', '.join(METRICS)}, hostile; hostile-NAME is one attack",
     )
     parser.add_argument("--pairs", type=int, default=5, help="of measurements, ours and the reference")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--into", type=Path, default=Path("bench/results"), help="where results are kept")
     options = parser.parse_args()
     configure_command()
-    names = [name.strip() for name in options.only.split(",") if name.strip()]
-    if unknown := set(names) - (METRICS | _SINGLE).keys():
+    given = [name.strip() for name in options.only.split(",") if name.strip()]
+    names = [name for each in given for name in (_HOSTILE if each == "hostile" else (each,))]
+    if unknown := set(names) - (METRICS | _HOSTILE).keys():
         parser.error(f"no metric is called {', '.join(sorted(unknown))}; there are {', '.join(METRICS)}")
     sys.exit(0 if asyncio.run(run(names, options.pairs, options.seconds, options.into)) else 1)
 
