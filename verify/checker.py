@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from verify.final_state import FinalState, LogEntry, StoredMessage, digest
+from verify.foreign_records import ForeignRecord
 from verify.history import History, InjectedFault, Room
 from verify.rules.answers import (
     accepted_is_stored,
@@ -22,6 +23,7 @@ from verify.rules.receipts import nothing_is_pending, statuses_follow_receipts, 
 from verify.rules.screens import frames_say_what_was_sent, members_only, screens_are_whole, stay_end
 from verify.rules.violation import Rule, Violation
 
+WIPE = "wipe-kafka"
 RECOVERY_S = 15.0
 """Within this time after the fault of one process everything flows again."""
 
@@ -53,7 +55,8 @@ def judge(history: History, states: Sequence[FinalState]) -> list[Violation]:
     ]
     found += [_slow(fault) for fault in history.faults if fault.single and fault.recovery_s > RECOVERY_S]
     found += [Violation("I8/I13", "wrong", text) for text in history.regressions]
-    found += audit_names_the_foreign(history.audit, history.foreign, {state.conversation_id for state in states})
+    judged = {state.conversation_id for state in states}
+    found += audit_names_the_foreign(history.audit, history.foreign, _retained(history), judged)
     found += [Violation("I16", "wrong", text) for text in history.leaks]
     if history.quiet_s is None:
         found += [Violation("I14", "wrong", f"still waiting at the end: {text}") for text in history.waiting]
@@ -94,6 +97,11 @@ def deliveries(room: Room, state: FinalState) -> tuple[int, int]:
         expected += max(0, until - screen.after)
         delivered += len({seq for seq in screen.seqs if screen.after < seq <= until})
     return expected, delivered
+
+
+def _retained(history: History) -> Sequence[ForeignRecord]:
+    """Return the foreign records that the log still has: none after a broker has lost its storage."""
+    return [] if any(fault.name == WIPE for fault in history.faults) else history.written
 
 
 def _slow(fault: InjectedFault) -> Violation:

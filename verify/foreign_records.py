@@ -1,4 +1,4 @@
-"""Foreign records: twenty-odd kinds of records that no process of ours writes, for every topic. Pure.
+"""Foreign records: some thirty kinds of records that no process of ours writes, for every topic. Pure.
 
 They stand for a relay on the wrong broker, a mirror of another installation, a store that was restored to an earlier
 time, a bug, or somebody with write access to the broker.

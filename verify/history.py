@@ -120,7 +120,9 @@ class History:
     leaks: list[str] = field(default_factory=list)
     """Logs that hold a secret or a content."""
     foreign: list[ForeignRecord] = field(default_factory=list)
-    """Records that faults wrote to topics."""
+    """Records that faults wrote, or may have written, to topics."""
+    written: list[ForeignRecord] = field(default_factory=list)
+    """Those of them that the broker has acknowledged."""
 
     def accepted(self) -> list[KnownMessage]:
         """Return the messages that the store has, as their senders know."""

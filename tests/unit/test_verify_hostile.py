@@ -14,8 +14,11 @@ from schemas.events import BY_TOPIC
 from schemas.ids import new_id
 from verify.attacks import ATTACKS
 from verify.attacks.media import picture
+from verify.checker import judge
 from verify.faults import FAULTS, schedule
+from verify.final_state import FinalState
 from verify.foreign_records import CLAIMS, KINDS, ForeignRecord, KnownMessage, foreign_records
+from verify.history import History, InjectedFault, Room
 from verify.rules.foreign import audit_names_the_foreign
 
 KNOWN = KnownMessage(conversation_id=new_id(), message_id=new_id(), seq=7, sender_id="ann")
@@ -94,8 +97,26 @@ def test_the_audit_must_name_each_foreign_claim_and_nothing_else():
     foreign = list(foreign_records("message.created", KNOWN, random.Random(4)))
     judged = [KNOWN.conversation_id]
     named = [finding(record) for record in foreign if record.kind in CLAIMS]
-    assert not list(audit_names_the_foreign(named, foreign, judged))
-    (missing,) = audit_names_the_foreign([f for f in named if f.seq != KNOWN.seq + 1], foreign, judged)
+    assert not list(audit_names_the_foreign(named, foreign, foreign, judged))
+    (missing,) = audit_names_the_foreign([f for f in named if f.seq != KNOWN.seq + 1], foreign, foreign, judged)
     assert "next-seq" in missing.text
-    (extra,) = audit_names_the_foreign([*named, finding(foreign[-1], "search")], foreign, judged)
+    (extra,) = audit_names_the_foreign([*named, finding(foreign[-1], "search")], foreign, foreign, judged)
     assert extra.text.startswith("search: phantom")
+
+
+def test_a_claim_that_the_log_may_not_have_need_not_be_named():
+    foreign = list(foreign_records("message.created", KNOWN, random.Random(5)))
+    judged = [KNOWN.conversation_id]
+    named = [finding(record) for record in foreign if record.kind in CLAIMS]
+    assert not list(audit_names_the_foreign([], foreign, [], judged))
+    assert not list(audit_names_the_foreign(named, foreign, [], judged))
+
+
+@pytest.mark.parametrize(("fault", "violations"), [("kill-kafka", True), ("wipe-kafka", False)])
+def test_what_a_broker_has_lost_need_not_be_named(fault: str, violations: bool):
+    foreign = list(foreign_records("message.created", KNOWN, random.Random(6)))
+    history = History("v", 1, faults=[InjectedFault(fault, 1, 1, True)], foreign=foreign, written=foreign, quiet_s=1.0)
+    history.rooms = [Room(conversation_id=KNOWN.conversation_id)]
+    state = FinalState(KNOWN.conversation_id, 0, [], [])
+    unnamed = [v for v in judge(history, [state]) if "is not named" in v.text]
+    assert len(unnamed) == (len(CLAIMS) - 2 if violations else 0)  # two are about another conversation

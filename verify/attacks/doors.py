@@ -74,8 +74,8 @@ Attack: TypeAlias = Callable[[Doors], Coroutine[Any, Any, None]]
 """Runs until it is cancelled."""
 
 
-async def in_parallel(count: int, one: Callable[[int], Coroutine[Any, Any, None]]) -> None:
-    """Run ``one`` so many times at once, each again and again, whatever the server does to it."""
+async def in_parallel(count: int, one: Callable[[int], Coroutine[Any, Any, None]], pause_s: float = 0.005) -> None:
+    """Run ``one`` so many times at once, each again after a pause, whatever the server does to it."""
 
     async def repeat(number: int) -> None:
         while True:
@@ -83,7 +83,7 @@ async def in_parallel(count: int, one: Callable[[int], Coroutine[Any, Any, None]
                 await one(number)
             except* GONE:
                 pass
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(pause_s)
 
     async with asyncio.TaskGroup() as group:
         for number in range(count):

@@ -15,7 +15,8 @@ import httpx2
 from schemas.ids import new_id
 from verify.attacks.doors import GONE, Doors, in_parallel
 
-_CONNECTIONS = 1_000
+_CONNECTIONS, _AGAIN_S = 1_000, 1.0
+"""Connections that are held, and seconds until one that was closed is opened again."""
 _PIECE = 64 * 1024
 _HEADS = 4
 _PARTS = 40
@@ -35,7 +36,7 @@ async def idle_connections(doors: Doors) -> None:
         finally:
             connection[1].transport.abort()
 
-    await in_parallel(_CONNECTIONS, one)
+    await in_parallel(_CONNECTIONS, one, _AGAIN_S)
 
 
 async def endless_heads(doors: Doors) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from adapters.kafka.raw import write_raw
@@ -40,17 +41,19 @@ class Poison:
     async def _go_on(self, target: Target) -> None:
         while True:
             await asyncio.sleep(_EVERY_S)
-            await self._write(target)
+            with suppress(NotPossible):  # another fault has the broker; this one goes on afterwards
+                await self._write(target)
 
     async def _write(self, target: Target) -> None:
         assert target.history is not None
         known = target.rng.choice(target.history.accepted())
         records = list(foreign_records(self.topic, known, target.rng))
         target.history.foreign += records
-        try:
+        try:  # a broker may be down meanwhile: then some of them may be written
             await write_raw(target.kafka, [(record.topic, record.key, record.value) for record in records])
         except Unavailable as exc:
             raise NotPossible("the brokers do not take records") from exc
+        target.history.written += records
 
     async def heal(self, target: Target) -> None:
         if self._writing is not None:

@@ -17,20 +17,24 @@ _Place: TypeAlias = tuple[str, str | None, int | None, str | None]
 
 
 def audit_names_the_foreign(
-    findings: Sequence[Finding], foreign: Sequence[ForeignRecord], judged: Collection[str]
+    findings: Sequence[Finding],
+    foreign: Sequence[ForeignRecord],
+    retained: Sequence[ForeignRecord],
+    judged: Collection[str],
 ) -> Iterator[Violation]:
-    """Yield each finding that is about no foreign record, and each foreign claim that no finding names.
+    """Yield each finding that is about no foreign record, and each foreign claim in the log that no finding names.
 
-    ``judged``: the conversations that the audit has looked at.
+    ``foreign`` may be in the log, ``retained`` of it surely is. ``judged``: conversations that the audit has looked at.
     """
     named = {_place_of(finding) for finding in findings}
-    places = {place: record for record in foreign if (place := _claimed(record)) is not None}
+    places = {_claimed(record) for record in foreign}
     for finding in findings:
         if _place_of(finding) not in places:
             text = f"{finding.check}: {finding.kind.value}, {finding.text} {finding.conversation_id} seq {finding.seq}"
             yield Violation("audit", "wrong", text)
-    for place, record in places.items():
-        if record.kind in CLAIMS and place[1] in judged and place not in named:
+    for record in retained:
+        place = _claimed(record)
+        if place is not None and record.kind in CLAIMS and place[1] in judged and place not in named:
             yield Violation("audit", "wrong", f"{place[0]}: a foreign record, {record.kind}, is not named: {place[1:]}")
 
 
