@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from statistics import median
 
 import httpx2
-import orjson
 
 from adapters.auth import issue
 from adapters.postgres.pool import open_pool
 from bench.machine import cpu_s
 from bench.pairs import Measure, Result, in_turns
 from bench.peers import installed, peer
-from bench.process import BenchError, Load, load, running
-from bench.world import World, open_folder
+from bench.process import BenchError, Load, load
+from bench.stack import open_stack
+from bench.world import World
 from schemas.ids import new_id
 from stack.ports import allot
 from stack.processes import family
-from stack.running import RunningStack, running_stack
+from stack.running import RunningStack
 
 SIZE, WINDOW = 100, 16
 _SERVERS = ("postgres", "valkey")
@@ -40,7 +39,7 @@ async def measure(_: World, pairs: int, seconds: float) -> list[Result]:
     await installed()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        ours = await enter(_stack())
+        ours = await enter(open_stack(MILLRACE_LIMITS__FACTORS="*=0", MILLRACE_AUDIT__INTERVAL_S="0"))
         await _make_table(ours)
         ports = list(allot(["uws", "socketio"], {}, {}).values())
         env = {"PGDSN": ours.pg_dsn, "REDIS_URL": ours.redis_url}
@@ -109,21 +108,6 @@ async def measure(_: World, pairs: int, seconds: float) -> list[Result]:
             more={name: round(median(cost[name] for cost in costs), 1) for name in sorted(costs[0])},
         ),
     ]
-
-
-@asynccontextmanager
-async def _stack() -> AsyncIterator[RunningStack]:
-    env = {"MILLRACE_LIMITS__FACTORS": "*=0", "MILLRACE_AUDIT__INTERVAL_S": "0"}
-    with open_folder() as data:
-        argv = [sys.executable, "-m", "cli.main", "up", "--data", str(data), "--with-parent", "--json"]
-        async with running("millrace up", argv, env=env) as process:
-            async with asyncio.timeout(180):
-                if orjson.loads(await process.line())["state"] != "ready":
-                    raise BenchError("the stack did not start")
-            yield running_stack(data)
-            process.process.terminate()
-            async with asyncio.timeout(60):
-                await process.process.wait()
 
 
 async def _make_table(stack: RunningStack) -> None:

@@ -1,9 +1,8 @@
-"""One hostile user against honest ones: the delay that each attack causes for everybody else."""
+"""Hostile user against honest ones: the delay that each attack causes for everybody else."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -18,14 +17,15 @@ from adapters.postgres.pool import open_pool
 from bench.honest import DESCRIBED, Honest
 from bench.machine import rss_kib
 from bench.pairs import Result, in_turns
-from bench.process import BenchError, running
-from bench.world import World, open_folder
+from bench.process import BenchError
+from bench.stack import open_stack
+from bench.world import World
 from ingest.http.params import parse
 from ingest.http.validation import draft
 from schemas.calls import NewMessage
 from schemas.ids import new_id
 from stack.processes import family
-from stack.running import RunningStack, running_stack
+from stack.running import RunningStack
 from verify.attacks import ATTACKS, Doors
 
 _TTL_S = 3600
@@ -42,7 +42,7 @@ _AIMS = {"searches": "search", "pictures": "picture"}
 
 async def measure(_: World, pairs: int, seconds: float, name: str) -> list[Result]:
     """Measure the 95th percentile of the delay of honest calls under an attack and without it."""
-    async with _stack() as stack:
+    async with open_stack(MILLRACE_AUDIT__INTERVAL_S="0") as stack:
         doors = await _doors(stack)
         honest = Honest(Doors(stack.http_url, stack.ws_url, doors.token))
         async with honest.talking():
@@ -101,21 +101,6 @@ async def _attacked(name: str, doors: Doors) -> AsyncIterator[None]:
         attack.cancel()
         with suppress(asyncio.CancelledError):
             await attack
-
-
-@asynccontextmanager
-async def _stack() -> AsyncIterator[RunningStack]:
-    """Run a whole stack with the limits that it has by default, while the block runs."""
-    with open_folder() as data:
-        argv = [sys.executable, "-m", "cli.main", "up", "--data", str(data), "--with-parent", "--json"]
-        async with running("millrace up", argv, env={"MILLRACE_AUDIT__INTERVAL_S": "0"}) as process:
-            async with asyncio.timeout(180):
-                if orjson.loads(await process.line())["state"] != "ready":
-                    raise BenchError("the stack did not start")
-            yield running_stack(data)
-            process.process.terminate()
-            async with asyncio.timeout(60):
-                await process.process.wait()
 
 
 async def _doors(stack: RunningStack) -> Doors:
