@@ -1,11 +1,33 @@
-"""Port to the event log, for writers."""
+"""Port to the event log: its records as they are read, and their append."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from schemas.codec import Record
+from schemas.codec import Headers, Record
+
+
+class PlacedRecord(Protocol):
+    """A record of the log with its place."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+class ConsumedRecord(PlacedRecord, Protocol):
+    """A record of the log with its place and its headers."""
+
+    @property
+    def headers(self) -> Headers: ...
 
 
 class EventLog(Protocol):

@@ -10,27 +10,13 @@ from hashlib import sha256
 from typing import Protocol, TypeAlias
 
 from domain.errors import Unavailable
+from domain.event_log import PlacedRecord
 
 SKIPPED = "skipped"
 READ_EVERY_S = 3.0
 
 Place: TypeAlias = tuple[str, int, int]
 """(topic, partition, offset)."""
-
-
-class PlacedRecord(Protocol):
-    """A record of the log, as far as it matters here."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
 
 
 class Skips(Protocol):

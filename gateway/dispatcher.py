@@ -14,6 +14,7 @@ from typing import Protocol, TypeAlias
 import structlog
 
 from domain.errors import Unavailable
+from domain.event_log import ConsumedRecord
 from domain.facts import Facts, Found
 from domain.history import History
 from domain.pubsub import Fanout
@@ -23,11 +24,11 @@ from gateway.confirmation import Fact, fact_of, wanted_by
 from gateway.hint_budget import HintBudget, ListBudget
 from gateway.publications import READS, Publication, publications_of
 from runtime.metrics import HINTS_LOST, RECORDS_PASSED_OVER
-from schemas.codec import REPLAY, Headers, Malformed, decode
+from schemas.codec import REPLAY, Malformed, decode
 from schemas.events import AnyEvent
 from schemas.messages import Change, ChangeKind
 
-__all__ = ["BATCH", "COMMIT_S", "GROUP", "READS", "Consumer", "ConsumerRecord", "Dispatcher"]
+__all__ = ["BATCH", "COMMIT_S", "GROUP", "READS", "Consumer", "Dispatcher"]
 
 _log = structlog.get_logger()
 
@@ -45,27 +46,10 @@ Named: TypeAlias = tuple[Fact, bool]
 """A fact that a record names, and whether it was told before."""
 
 
-class ConsumerRecord(Protocol):
-    """A record of Kafka, as far as it matters here."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Headers: ...
-
-
 class Consumer(Protocol):
     """A member of the group."""
 
-    async def batch(self, limit: int) -> Sequence[ConsumerRecord]:
+    async def batch(self, limit: int) -> Sequence[ConsumedRecord]:
         """Return at least one record. Raises Unavailable."""
 
     async def commit(self) -> None:
@@ -121,7 +105,7 @@ class Dispatcher:
 
     # from records to facts
 
-    async def _confirmed(self, records: Sequence[ConsumerRecord]) -> list[Named]:
+    async def _confirmed(self, records: Sequence[ConsumedRecord]) -> list[Named]:
         """Return the facts that the records name, in their order."""
         read = [(record, event) for record in records if (event := self._read(record)) is not None]
         try:
@@ -137,7 +121,7 @@ class Dispatcher:
                 _pass_over(record, "unknown", "the store has no such fact")
         return facts
 
-    def _read(self, record: ConsumerRecord) -> AnyEvent | None:
+    def _read(self, record: ConsumedRecord) -> AnyEvent | None:
         if self.skips is not None and self.skips.covers(record):
             _pass_over(record, "skipped", "an operator lets the gateways step over it")
             return None
@@ -163,7 +147,7 @@ class Dispatcher:
                     _log.info("dispatcher_continues", group=GROUP)
                 return found
 
-    async def _find_alone(self, record: ConsumerRecord, event: AnyEvent) -> Found:
+    async def _find_alone(self, record: ConsumedRecord, event: AnyEvent) -> Found:
         try:
             return await self._find([event])
         except Exception as exc:
@@ -228,7 +212,7 @@ _UNREADABLE = Found()
 """Stands for the facts of a record that was passed over already."""
 
 
-def _pass_over(record: ConsumerRecord, cause: str, reason: str) -> None:
+def _pass_over(record: ConsumedRecord, cause: str, reason: str) -> None:
     RECORDS_PASSED_OVER.labels(record.topic, cause).inc()
     _log.warning(
         "record_passed_over",

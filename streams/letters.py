@@ -5,31 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
+from domain.event_log import ConsumedRecord
 from domain.parking import Closed
 from schemas.codec import Headers
 from schemas.ids import is_uuid
 from streams.dead_letters import number, place_of
 
 OPEN = "open"
-
-
-class LetterRecord(Protocol):
-    """A record of a topic of dead letters, as it was read."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Headers: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +42,7 @@ class Letter:
         return place_of(self.origin) or ("", 0, 0)
 
 
-def newest(records: Iterable[LetterRecord], closed: Mapping[str, Closed]) -> list[Letter]:
+def newest(records: Iterable[ConsumedRecord], closed: Mapping[str, Closed]) -> list[Letter]:
     """Return the newest letter of each origin, in the order of the topic. ``closed``: letter id → its end."""
     by_origin: dict[str, Letter] = {}
     for record in records:
@@ -69,7 +52,7 @@ def newest(records: Iterable[LetterRecord], closed: Mapping[str, Closed]) -> lis
     return list(by_origin.values())
 
 
-def _letter(record: LetterRecord, closed: Mapping[str, Closed]) -> Letter:
+def _letter(record: ConsumedRecord, closed: Mapping[str, Closed]) -> Letter:
     marks = {name: value.decode(errors="replace") for name, value in record.headers if name.startswith("dlq-")}
     place = f"{record.partition}/{record.offset}"
     id_ = marks.get("dlq-id", "")

@@ -14,12 +14,12 @@ from typing import Protocol
 
 import structlog
 
-from domain.event_log import EventLog
+from domain.event_log import ConsumedRecord, EventLog
 from domain.parking import Closed, LetterStore, Outcome, Parked
 from schemas.codec import Record
 from schemas.topics import retry_topic
 from streams.dead_letters import PARKED, Replay, retry, round_end
-from streams.letters import Choice, Letter, LetterRecord, newest, open_by_conversation
+from streams.letters import Choice, Letter, newest, open_by_conversation
 
 _log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ class ReplayUnfinished(Exception):
 class LetterLog(Protocol):
     """The topics of one stage's dead letters and retries."""
 
-    async def letters(self) -> Sequence[LetterRecord]:
+    async def letters(self) -> Sequence[ConsumedRecord]:
         """Return all records of the topic of dead letters, each partition in order. Raises Unavailable."""
 
     async def reached(self) -> Mapping[str, int]:

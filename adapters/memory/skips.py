@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from domain.skips import Place, PlacedRecord, digest
+from domain.event_log import PlacedRecord
+from domain.skips import Place, digest
 
 
 @dataclass(slots=True)

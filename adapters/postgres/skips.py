@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from adapters.postgres.pool import Pool, connection, transaction
 from adapters.postgres.statements import load
-from domain.skips import Place, PlacedRecord, digest
+from domain.event_log import PlacedRecord
+from domain.skips import Place, digest
 
 _SQL = load("skips")
 
