@@ -71,7 +71,7 @@ class Report:
     letters: Counter[str] = field(default_factory=Counter)
     """Dead letters of the window, by stage."""
     remarks: list[str] = field(default_factory=list)
-    """What is wrong with the topics themselves."""
+    """Faults of the topics themselves."""
     late: Counter[str] = field(default_factory=Counter)
     """Messages older than the grace that a stage has not reached yet, by stage."""
 

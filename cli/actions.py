@@ -35,7 +35,7 @@ async def recorded(dsn: str, command: str, scope: Mapping[str, Any]) -> AsyncIte
         number, result = await begin(pool, operator(), command, scope), dict[str, Any]()
         try:
             yield result
-        except Exception as exc:
+        except Exception as exc:  # whatever ends the action, its row says so
             result["failed"] = type(exc).__name__
             raise
         finally:

@@ -23,7 +23,7 @@ _ERRORS: Mapping[str, type[Rejected]] = {"forbidden": Forbidden, "not_found": No
 
 
 class Action(StrEnum):
-    """What a user is about to do."""
+    """Action of a user that the policy is asked about."""
 
     CREATE = "create"
     """Take the target into a new conversation."""
@@ -44,7 +44,7 @@ WITH_TARGET = frozenset((Action.CREATE, Action.ADD, Action.INVITE))
 
 
 class Standing(StrEnum):
-    """How a user stands to a conversation."""
+    """Standing of a user in a conversation."""
 
     STRANGER = "stranger"
     INVITED = "invited"
@@ -68,7 +68,7 @@ def standing_of(user_id: str, *, is_member: bool, is_invited: bool, ended_by: st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relation:
-    """How a user stands to a conversation, and to the one who acts.
+    """Standing of a user in a conversation, and their tie to the one who acts.
 
     ``acquainted``: the user has written in a conversation of at most ACQUAINTED_MAX_MEMBERS members of which both are
     members now. ``declined``: the user has declined an invitation of the one who acts. ``role``: of a member.

@@ -1,4 +1,4 @@
-"""One record of the log, read outside any group, and how far a group has come in its partition."""
+"""Single record of the log, read outside any group, and the position of a group in its partition."""
 
 from __future__ import annotations
 
