@@ -1,0 +1,136 @@
+"""Ports behind the HTTP calls, as twins and in PostgreSQL, with a conversation of alice, bob and carol."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pytest
+
+from adapters.memory.analytics import MemoryMinuteCounts
+from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
+from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
+from adapters.memory.media import MemoryMedia
+from adapters.memory.messages import MemoryMessages, MemoryReceipts
+from adapters.memory.notifications import MemoryInbox
+from adapters.memory.search import MemorySearch
+from adapters.memory.tables import Tables
+from adapters.postgres.analytics import PostgresCounts
+from adapters.postgres.conversations import PostgresConversations
+from adapters.postgres.intake import PostgresIntake
+from adapters.postgres.media import PostgresMedia
+from adapters.postgres.messages import PostgresMessages
+from adapters.postgres.notifications import PostgresNotifications
+from adapters.postgres.outbox import open_outbox
+from adapters.postgres.pool import open_pool
+from adapters.postgres.receipts import PostgresReceipts
+from adapters.postgres.search import PostgresSearch
+from adapters.postgres.statuses import PostgresStatuses
+from domain.analytics import Counts, MinuteCounts
+from domain.conversations import Conversations
+from domain.drafts import Intake
+from domain.media import MediaFiles, Uploads
+from domain.messages import Messages
+from domain.notifications import Inbox, Notifications
+from domain.outbox import Outbox, Owed
+from domain.receipts import Receipts
+from domain.search import Hit, Index, Query, Search
+from domain.watermarks import Statuses
+from schemas.ids import new_id
+from schemas.messages import Message
+from tests import make
+
+
+class Files(MediaFiles, Uploads, Protocol):
+    """Uploads, as the stage and the calls see them."""
+
+
+@dataclass
+class World:
+    room: str
+    intake: Intake
+    conversations: Conversations
+    statuses: Statuses
+    messages: Messages
+    receipts: Receipts
+    open_outbox: Any
+    index: Index
+    search: Search
+    notifications: Notifications
+    inbox: Inbox
+    counts: Counts
+    minutes: MinuteCounts
+    media: Files
+
+    async def send(self, content: str = "hi", sender: str = "alice", **more: Any) -> Message:
+        [outcome] = await self.intake.accept([make.draft(content, conversationId=self.room, sender=sender, **more)])
+        message: Message = outcome.message
+        return message
+
+    async def find(self, text: str, user: str = "bob", **bounds: Any) -> list[Hit]:
+        query = Query(text=text, **{"conversation_id": self.room, **bounds})
+        return list(await self.search.search(user, query, limit=10, offset=0))
+
+    async def owed(self) -> list[Owed]:
+        opened: AbstractAsyncContextManager[Outbox] = self.open_outbox()
+        async with opened as outbox:
+            await outbox.claim()
+            return [row for row in await outbox.unpublished(1000) if row.conversation_id == self.room]
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    async with memory() if request.param == "memory" else postgres(request.getfixturevalue("pg_dsn")) as made:
+        await made.conversations.create(made.room, None, "alice", ["bob", "carol"])
+        yield made
+
+
+@asynccontextmanager
+async def memory() -> AsyncIterator[World]:
+    tables = Tables()
+    index, notifications, counts = MemoryIndex(), MemoryNotifications(tables), MemoryCounts()
+
+    @asynccontextmanager
+    async def outbox() -> AsyncIterator[Outbox]:
+        yield MemoryOutbox(tables)
+
+    yield World(
+        room=new_id(),
+        intake=MemoryIntake(tables),
+        conversations=MemoryConversations(tables),
+        statuses=MemoryStatuses(tables),
+        messages=MemoryMessages(tables),
+        receipts=MemoryReceipts(tables),
+        open_outbox=outbox,
+        index=index,
+        search=MemorySearch(tables, index),
+        notifications=notifications,
+        inbox=MemoryInbox(notifications),
+        counts=counts,
+        minutes=MemoryMinuteCounts(counts),
+        media=MemoryMedia(tables),
+    )
+
+
+@asynccontextmanager
+async def postgres(dsn: str) -> AsyncIterator[World]:
+    async with open_pool(dsn) as pool:
+        search, notifications, counts = PostgresSearch(pool), PostgresNotifications(pool), PostgresCounts(pool)
+        yield World(
+            room=new_id(),
+            intake=PostgresIntake(pool),
+            conversations=PostgresConversations(pool),
+            statuses=PostgresStatuses(pool),
+            messages=PostgresMessages(pool),
+            receipts=PostgresReceipts(pool),
+            open_outbox=lambda: open_outbox(dsn),
+            index=search,
+            search=search,
+            notifications=notifications,
+            inbox=notifications,
+            counts=counts,
+            minutes=counts,
+            media=PostgresMedia(pool),
+        )
