@@ -1,0 +1,72 @@
+"""Notifications: the twin and PostgreSQL."""
+
+from __future__ import annotations
+
+from domain.notifications import Audience, NotificationDraft
+from schemas.ids import new_id
+
+
+async def test_a_notice_is_stored_once_for_each_recipient(world):
+    message = await world.send()
+
+    def notice(user: str) -> NotificationDraft:
+        return NotificationDraft(new_id(), message.message_id, world.room, message.seq, user)
+
+    async def add(*users: str) -> list[NotificationDraft]:
+        await world.notifications.add([notice(user) for user in users])
+        return list(await world.notifications.stored([message.message_id]))
+
+    first = await add("bob", "carol")
+    assert [n.user_id for n in first] == ["bob", "carol"]
+    assert first == await add("bob") == await add("carol", "carol", "bob")
+    assert await world.notifications.stored([new_id()]) == []
+
+
+async def test_those_may_be_notified_to_whom_not_all_was_delivered(world):
+    for _ in range(3):
+        await world.send()
+    await world.fold("bob", 2)
+    await world.fold("carol", 3)
+    audiences = await world.notifications.audiences({world.room: 3, new_id(): 1}, 64)
+    assert audiences == {world.room: Audience({"alice": 0, "bob": 2}, collapsed=False)}
+    assert await world.notifications.member_counts([world.room, new_id()]) == {world.room: 3}
+
+
+async def test_in_a_large_conversation_nobody_has_two_open_notifications(world):
+    first, second, third = [await world.send() for _ in range(3)]
+    id_ = new_id()
+
+    async def audience(most: int = 2) -> list[str]:
+        found = await world.notifications.audiences({world.room: 3}, most)
+        return sorted(found[world.room].delivered)
+
+    assert await audience() == ["alice", "bob", "carol"]
+    await world.notifications.add([NotificationDraft(id_, first.message_id, world.room, 1, "bob")])
+    assert (await audience(), await audience(3)) == (["alice", "carol"], ["alice", "bob", "carol"])
+    assert (await world.notifications.audiences({world.room: 3}, 2))[world.room].collapsed
+    await world.inbox.mark_seen("bob", id_)
+    assert await audience() == ["alice", "bob", "carol"]
+    await world.notifications.add([NotificationDraft(new_id(), second.message_id, world.room, 2, "bob")])
+    assert await audience() == ["alice", "carol"]
+    await world.fold("bob", 2)  # on another device, where nobody looks at notifications
+    assert await audience() == ["alice", "bob", "carol"]
+    await world.notifications.add([NotificationDraft(new_id(), third.message_id, world.room, 3, "bob")])
+    assert await audience() == ["alice", "carol"]
+
+
+async def test_an_event_of_a_notification_is_written_until_the_log_has_it_and_told_once(world):
+    message = await world.send()
+    ids, notices = [message.message_id], world.notifications
+    first = NotificationDraft(new_id(), message.message_id, world.room, 1, "bob")
+    await notices.add([first])
+    assert await notices.told(ids) == set()
+    assert await notices.unpublished(ids) == {first.notification_id}  # a crash before the mark: it is written again
+    await notices.note_published(ids)
+    assert await notices.unpublished(ids) == set()
+    assert await notices.told(ids) == {f"{message.message_id}:bob:in_app"}
+    later = NotificationDraft(new_id(), message.message_id, world.room, 1, "carol")
+    await notices.add([later])
+    assert await notices.unpublished(ids) == {later.notification_id}
+    assert await notices.told(ids) == {f"{message.message_id}:bob:in_app"}
+    await notices.note_published(ids)
+    assert await notices.unpublished(ids) == set()
