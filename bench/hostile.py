@@ -17,7 +17,7 @@ from adapters.postgres.pool import open_pool
 from bench.honest import DESCRIBED, Honest
 from bench.machine import rss_kib
 from bench.pairs import Result, in_turns
-from bench.process import BenchError
+from bench.process import BenchError, python
 from bench.stack import open_stack
 from bench.world import World
 from ingest.http.params import parse
@@ -26,7 +26,7 @@ from schemas.calls import NewMessage
 from schemas.ids import new_id
 from stack.processes import family
 from stack.running import RunningStack
-from verify.attacks import ATTACKS, Doors
+from verify.attacks import Doors
 
 _TTL_S = 3600
 _LEAST_S = 8.0
@@ -57,7 +57,7 @@ async def _result(name: str, stack: RunningStack, doors: Doors, honest: Honest, 
     honest.failures.clear()
 
     async def under_attack() -> float:
-        async with _attacked(name, doors):
+        async with _attacked(name, stack, doors):
             attacked.append(await honest.p95_ms(seconds))
             grown.append((_memory(stack) - before) / _MIB)
         await asyncio.sleep(_WARM_S)
@@ -74,7 +74,7 @@ async def _result(name: str, stack: RunningStack, doors: Doors, honest: Honest, 
         reference="the same without the attack",
         included=(
             f"{DESCRIBED}. The delay of a message or a picture runs until the recipient's socket has it, through the "
-            "whole pipeline, on the same cores as the attacker. Limits are the defaults."
+            "whole pipeline. The attacker takes what the servers leave of the same cores. Limits are the defaults."
         ),
         target=_MOST,
         wanted="at most",
@@ -89,18 +89,20 @@ async def _result(name: str, stack: RunningStack, doors: Doors, honest: Honest, 
 
 
 @asynccontextmanager
-async def _attacked(name: str, doors: Doors) -> AsyncIterator[None]:
+async def _attacked(name: str, stack: RunningStack, doors: Doors) -> AsyncIterator[None]:
     """Run the attack, after it has found its pace, while the block runs."""
-    attack = asyncio.create_task(ATTACKS[name](doors))
-    try:
+    env = {
+        "ATTACK_HTTP": doors.http,
+        "ATTACK_WS": doors.ws,
+        "ATTACK_SECRET": stack.jwt_secret,
+        "ATTACK_USER": doors.user,
+        "ATTACK_HISTORY": doors.history,
+    }
+    async with python("bench.attacker", name, env=env) as attacker:
         await asyncio.sleep(_WARM_S)
-        if attack.done():
-            raise BenchError(f"the attack {name} ended by itself: {attack.exception()!r}")
         yield
-    finally:
-        attack.cancel()
-        with suppress(asyncio.CancelledError):
-            await attack
+        if attacker.process.returncode is not None:
+            raise BenchError(f"the attack {name} ended by itself with code {attacker.process.returncode}")
 
 
 async def _doors(stack: RunningStack) -> Doors:
