@@ -18,6 +18,7 @@ from millrace_client import (
     Unauthenticated,
 )
 from millrace_client.frames import ErrorFrame, Reconnect, TokenRefreshed
+from millrace_client.transport import ClientTransport
 
 from adapters.memory.intake import MemoryConversations
 from gateway import admission
@@ -111,6 +112,25 @@ async def test_a_handshake_that_is_refused_with_429_is_made_again_after_its_time
         assert shown.disconnects == ["refused the connection with 429"]
         await live.close()
         await task
+
+
+async def test_a_connection_that_is_lost_before_its_handshake_is_made_again(world: World, monkeypatch):
+    made = ClientTransport.connection_made
+    lost: list[asyncio.BaseTransport] = []
+
+    def lose_the_first(self: ClientTransport, transport: asyncio.BaseTransport) -> None:
+        made(self, transport)
+        if not lost:
+            lost.append(transport)
+            self.transport.abort()
+
+    monkeypatch.setattr(ClientTransport, "connection_made", lose_the_first)
+    shown = Shown()
+    live = LiveConnection(url(world), token(), shown, timer=quick())
+    subscription = live.subscribe(make.ROOM, shown, after=0)
+    async with running(live), asyncio.timeout(15):
+        await subscription.ready.wait()
+    assert shown.disconnects == ["was lost"]
 
 
 async def test_joins_over_the_limit_are_made_later():

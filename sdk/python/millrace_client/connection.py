@@ -129,7 +129,7 @@ class LiveConnection:
             return Ending(f"has no token: {type(exc).__name__}")
         try:
             transport = await open_transport(url, token, self.device, self.ping_interval_s)
-        except (InvalidHandshake, OSError, TimeoutError) as exc:
+        except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError) as exc:
             return ending_of(exc)
         try:
             if self._is_stopped():
