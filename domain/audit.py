@@ -9,7 +9,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Protocol
 
-from schemas.messages import Message
+from schemas.messages import Attachment, Message
 
 
 class Owing(StrEnum):
@@ -56,7 +56,7 @@ class Row:
     outbox: Owing = Owing.PUBLISHED
     document: Found = Found.THERE
     attachments: tuple[str, ...] = ()
-    """Media ids; only those whose uploads exist."""
+    """Media ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +209,23 @@ def digest(message: Message) -> bytes:
         message.sender_id,
         message.type,
         message.content,
-        ",".join(message.attachments),
+        ",".join(map(_file, message.attachments)),
         message.reply_to or "",
         message.created_at,
     )
     return sha256("\x1f".join(fields).encode()).digest()[:16]
+
+
+def _file(attachment: Attachment) -> str:
+    fields = (
+        attachment.media_id,
+        attachment.name,
+        attachment.type,
+        attachment.size,
+        attachment.width,
+        attachment.height,
+        attachment.duration_ms,
+        attachment.blurhash,
+    )
+    thumbnail = "true" if attachment.thumbnail else "false"
+    return "\x1e".join([*("" if value is None else str(value) for value in fields), thumbnail])

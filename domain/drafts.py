@@ -9,8 +9,9 @@ from typing import Protocol, TypeAlias
 
 from domain.conversations import NO_CONVERSATION
 from domain.errors import IdempotencyMismatch, Invalid, NotFound, Rejected
+from domain.media import Media
 from schemas.clock import wire_time
-from schemas.messages import Message
+from schemas.messages import Attachment, Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,7 @@ class Draft:
     type: str
     content: str
     attachments: tuple[str, ...] = ()
+    """Media ids."""
     reply_to: str | None = None
     client_message_id: str | None = None
     body_hash: bytes
@@ -61,8 +63,8 @@ class BatchContext:
     """Messages that were stored before under a key of the batch, with their body hashes."""
     replied: Mapping[str, str]
     """Message id → conversation, for the messages that drafts reply to."""
-    media: Mapping[str, str]
-    """Media id → owner, for the uploads that drafts attach."""
+    media: Mapping[str, Media]
+    """Uploads that drafts attach, by id. None of them is deleted before the batch is stored."""
 
 
 class Intake(Protocol):
@@ -95,7 +97,8 @@ def decide(drafts: Sequence[Draft], context: BatchContext, at: datetime) -> list
             outcomes.append(refusal)
             continue
         heads[draft.conversation_id] += 1
-        message = _message(draft, heads[draft.conversation_id], at)
+        files = tuple(context.media[media_id].attachment for media_id in draft.attachments)
+        message = _message(draft, heads[draft.conversation_id], files, at)
         if key is not None:
             known[key] = (message, draft.body_hash)
         outcomes.append(Accepted(message))
@@ -119,13 +122,14 @@ def _refusal(draft: Draft, context: BatchContext) -> Rejected | None:
     if draft.reply_to and context.replied.get(draft.reply_to) != draft.conversation_id:
         return Invalid("replyTo must be a message of this conversation", [("$.replyTo", "must be a message of it")])
     for index, media_id in enumerate(draft.attachments):
-        if context.media.get(media_id) != draft.sender_id:
+        media = context.media.get(media_id)
+        if media is None or media.owner_id != draft.sender_id:
             path = f"$.attachments[{index}]"
             return Invalid("attachments must be uploads of the sender", [(path, "must be an upload of the sender")])
     return None
 
 
-def _message(draft: Draft, seq: int, at: datetime) -> Message:
+def _message(draft: Draft, seq: int, attachments: tuple[Attachment, ...], at: datetime) -> Message:
     return Message(
         message_id=draft.message_id,
         conversation_id=draft.conversation_id,
@@ -133,7 +137,7 @@ def _message(draft: Draft, seq: int, at: datetime) -> Message:
         sender_id=draft.sender_id,
         type=draft.type,
         content=draft.content,
-        attachments=draft.attachments,
+        attachments=attachments,
         reply_to=draft.reply_to,
         created_at=wire_time(at),
         status="pending",

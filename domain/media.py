@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from domain.errors import Unavailable
 from domain.quotas import Usage
-from schemas.events import MediaProcessed
-from schemas.messages import Message
+from schemas.clock import wire_time
+from schemas.events import MediaProcessed, MediaUploaded
+from schemas.fields import MAX_FILE_NAME, MAX_MEDIA_TYPE
+from schemas.messages import Attachment, Message
+
+ORIGINAL, CLEAN, THUMBNAIL = PARTS = ("original", "clean", "thumbnail")
+"""Parts of a file in the store of files."""
+UNKNOWN_TYPE = "application/octet-stream"
+
+Served: TypeAlias = Literal["clean", "original", "none"]
+"""Bytes that others than the owner get: a copy without metadata; the original, of a format that carries nothing
+personal; or none, since no clean copy can be made."""
+
+
+def blob(sha256: str, part: str) -> str:
+    """Return the name of a part of a file: by content, so that equal files are one."""
+    return f"{sha256}/{part}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,22 +39,90 @@ class Media:
     declared_type: str
     size: int
     sha256: str
-    conversation_id: str | None = None
     media_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+    duration_ms: int | None = None
+    blurhash: str | None = None
     thumbnail: bool = False
     clean: bool = False
+    served: Served | None = None
+    error: str | None = None
+
+    @property
+    def attachment(self) -> Attachment:
+        """Return what a message says of this file: what is known by now."""
+        return Attachment(
+            media_id=self.media_id,
+            name=self.file_name[:MAX_FILE_NAME],
+            type=(self.media_type or self.declared_type or UNKNOWN_TYPE)[:MAX_MEDIA_TYPE],
+            size=self.size,
+            width=self.width,
+            height=self.height,
+            duration_ms=self.duration_ms,
+            blurhash=self.blurhash,
+            thumbnail=self.thumbnail,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaInfo:
-    """Result of inspecting a file. ``clean`` and ``thumbnail`` are the bytes to serve; None where there are none."""
+    """Result of inspecting a file. ``clean`` and ``thumbnail`` are the bytes to serve; None where there are none.
+
+    ``error`` says in plain words why there is no clean copy.
+    """
 
     media_type: str
     width: int | None = None
     height: int | None = None
+    duration_ms: int | None = None
+    blurhash: str | None = None
     clean: bytes | None = None
     thumbnail: bytes | None = None
+    served: Served = "none"
     error: str | None = None
+
+
+def inspected(media: Media, info: MediaInfo) -> Media:
+    """Return the upload with what its inspection has found."""
+    return replace(
+        media,
+        media_type=info.media_type,
+        width=info.width,
+        height=info.height,
+        duration_ms=info.duration_ms,
+        blurhash=info.blurhash,
+        thumbnail=info.thumbnail is not None,
+        clean=info.clean is not None,
+        served=info.served,
+        error=info.error,
+    )
+
+
+def uploaded(media: Media, at: datetime) -> MediaUploaded:
+    """Return the event of an upload that is complete."""
+    return MediaUploaded(media_id=media.media_id, owner_id=media.owner_id, size=media.size, at=wire_time(at))
+
+
+def processed(message: Message, media: Media, seq: int, at: datetime) -> MediaProcessed:
+    """Return the event of an attachment that was inspected, under the seq of its entry."""
+    return MediaProcessed(
+        conversation_id=message.conversation_id,
+        seq=seq,
+        message_id=message.message_id,
+        media_id=media.media_id,
+        media_type=media.attachment.type,
+        name=media.attachment.name,
+        size=media.size,
+        width=media.width,
+        height=media.height,
+        duration_ms=media.duration_ms,
+        blurhash=media.blurhash,
+        thumbnail=media.thumbnail,
+        available=media.served != "none",
+        error=media.error,
+        at=wire_time(at),
+    )
 
 
 class ProbeInterrupted(Unavailable):
@@ -48,20 +132,32 @@ class ProbeInterrupted(Unavailable):
     """
 
 
+Keep: TypeAlias = Callable[[], Awaitable[None]]
+"""Stores files. Idempotent. Raises Unavailable."""
+
+
+async def kept() -> None:
+    """Store nothing: the files are there already."""
+
+
 class MediaFiles(Protocol):
-    """Store of uploads and of their seqs in conversations."""
+    """Uploads as the media stage inspects them, and the entries that announce them in conversations."""
 
     async def get(self, media_id: str) -> Media | None:
-        """Return the upload; None when there is none. Raises Unavailable."""
+        """Return the upload, with the result of an inspection of the same bytes; None when there is none.
 
-    async def find_probe(self, sha256: str) -> MediaInfo | None:
-        """Return an earlier result for the same bytes, without the bytes, or None. Raises Unavailable."""
+        Raises Unavailable.
+        """
 
-    async def save_probe(self, sha256: str, info: MediaInfo) -> None:
-        """Save a result (without the bytes). Idempotent. Raises Unavailable."""
+    async def save_probe(self, sha256: str, info: MediaInfo, keep: Keep = kept) -> None:
+        """Save a result (without the bytes). Idempotent. Raises Unavailable.
 
-    async def ready(self, message: Message, media: Media, info: MediaInfo) -> MediaProcessed:
-        """Bind the upload to its message, under the conversation's next seq; return the event.
+        ``keep`` stores the files that the result names, while nobody deletes files of this content. A content that no
+        upload has any more keeps no result.
+        """
+
+    async def ready(self, message: Message, media: Media) -> MediaProcessed:
+        """Announce an inspected attachment of a message under the conversation's next seq; return the event.
 
         A repeated call changes nothing and returns the same event. Raises Unavailable.
         """
@@ -73,17 +169,34 @@ class MediaFiles(Protocol):
 class Uploads(Protocol):
     """Uploads, and who may read them."""
 
-    async def add(self, media: Media) -> None:
-        """Store a complete upload, and count it as its owner's. Idempotent. Raises Unavailable."""
+    async def add(self, media: Media, keep: Keep = kept) -> None:
+        """Store a complete upload, count it as its owner's, and owe its event to Kafka. Idempotent.
+
+        ``keep`` stores its file, while nobody deletes files of this content. Raises Unavailable, and what ``keep``
+        raises.
+        """
 
     async def usage(self, owner_id: str) -> Usage:
         """Return how many bytes of files the user has stored. Raises Unavailable."""
 
     async def get(self, media_id: str) -> Media | None:
-        """Return the upload. Raises Unavailable."""
+        """Return the upload, with the result of its inspection. Raises Unavailable."""
 
     async def may_read(self, media_id: str, user_id: str) -> bool:
-        """Return whether the user uploaded it, or is a member where it is attached. Raises Unavailable."""
+        """Return whether the user uploaded it, or may read a message that it is attached to. Raises Unavailable."""
+
+    async def collect(self, older_than_s: float, limit: int) -> Sequence[str]:
+        """Delete uploads that were complete so long ago and that no message names; look at ``limit`` of them at most.
+
+        Returns the hashes of contents that no upload has any more, also those of earlier calls: their files go by
+        ``discard``. Raises Unavailable.
+        """
+
+    async def discard(self, sha256: str, delete: Keep) -> None:
+        """Call ``delete``, which deletes the files of a content, unless an upload has it again. Idempotent.
+
+        Raises Unavailable, and what ``delete`` raises; then a later ``collect`` returns the hash again.
+        """
 
 
 @dataclass(frozen=True, slots=True)

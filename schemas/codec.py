@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from schemas.clock import now
-from schemas.events import BY_TOPIC, AnyEvent
+from schemas.events import BY_TOPIC, AnyEvent, MediaUploaded
 from schemas.fields import PATTERN_TEXTS
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -40,16 +40,23 @@ _encoder = msgspec.json.Encoder()
 _decoders = {topic: msgspec.json.Decoder(kind) for topic, kind in BY_TOPIC.items()}
 
 
+def key_of(event: AnyEvent) -> str:
+    """Return the key of the event's record, which gives its partition: order holds within a key.
+
+    It is the conversation, or the upload that belongs to none.
+    """
+    return event.media_id if isinstance(event, MediaUploaded) else event.conversation_id
+
+
 def encode(event: AnyEvent) -> bytes:
     """Return the event as JSON: the value of its record."""
     return _encoder.encode(event)
 
 
 def record(event: AnyEvent, *, producer: str, is_replay: bool = False) -> Record:
-    """Return the event as a record of its topic, keyed by its conversation."""
-    key = event.conversation_id.encode()
+    """Return the event as a record of its topic, keyed by its conversation or its upload."""
     about = headers(event.TOPIC, event.event_id, producer, is_replay=is_replay)
-    return Record(event.TOPIC, key, encode(event), about)
+    return Record(event.TOPIC, key_of(event).encode(), encode(event), about)
 
 
 def headers(topic: str, event_id: str, producer: str, *, is_replay: bool = False) -> Headers:
@@ -67,7 +74,7 @@ def headers(topic: str, event_id: str, producer: str, *, is_replay: bool = False
 
 
 def decode(topic: str, key: bytes | None, value: bytes | None) -> AnyEvent:
-    """Return the event of a record. Raises Malformed, also when the key is not that of the event's conversation.
+    """Return the event of a record. Raises Malformed, also when the key is not that of the event.
 
     An event that is returned has well-formed ids, times and numbers, and texts and lists of bounded length: no reader
     and no store is brought down by its values. Whether what it says is true, only the store knows.
@@ -82,8 +89,8 @@ def decode(topic: str, key: bytes | None, value: bytes | None) -> AnyEvent:
         event = decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise Malformed(_without_values(exc)) from exc
-    if key != event.conversation_id.encode():
-        raise Malformed("the key must be the conversation id")
+    if key != key_of(event).encode():
+        raise Malformed("the key must be the id of the conversation or of the upload")
     return event
 
 

@@ -41,10 +41,6 @@ class Event(Protocol):
     VERSION: ClassVar[int]
 
     @property
-    def conversation_id(self) -> str:
-        """The record's key: one conversation, one partition, so order holds within it."""
-
-    @property
     def event_id(self) -> str:
         """The same for every publication of this fact."""
 
@@ -195,10 +191,27 @@ class NotificationSent(Struct, frozen=True, kw_only=True, rename="camel"):
         return f"{self.message_id}:{self.user_id}:{self.channel}"
 
 
-class MediaProcessed(Struct, frozen=True, kw_only=True, rename="camel"):
-    """An attachment was looked at: its true type, its size, its thumbnail; metadata is stripped.
+class MediaUploaded(Struct, frozen=True, kw_only=True, rename="camel"):
+    """An upload is complete, and belongs to no conversation yet. Carries neither its name nor its content."""
 
-    ``seq`` is its own entry in the change log. ``error`` is set when the file could not be processed.
+    TOPIC: ClassVar[str] = "media.uploaded"
+    VERSION: ClassVar[int] = 1
+
+    media_id: CheckedUuid
+    owner_id: UserId
+    size: Count
+    at: Time
+
+    @property
+    def event_id(self) -> str:
+        return self.media_id
+
+
+class MediaProcessed(Struct, frozen=True, kw_only=True, rename="camel"):
+    """An attachment was inspected: its true type, its thumbnail; metadata is stripped.
+
+    ``seq`` is its own entry in the change log. ``error`` says why the file has no clean copy; without ``available``
+    nobody but its owner gets it.
     """
 
     TOPIC: ClassVar[str] = "media.processed"
@@ -209,9 +222,14 @@ class MediaProcessed(Struct, frozen=True, kw_only=True, rename="camel"):
     message_id: CheckedUuid
     media_id: CheckedUuid
     media_type: RecordWords
+    name: RecordWords = ""
+    size: Count = 0
     width: Count | None = None
     height: Count | None = None
+    duration_ms: Count | None = None
+    blurhash: RecordWords | None = None
     thumbnail: bool = False
+    available: bool = True
     error: RecordWords | None = None
     at: Time
 
@@ -259,6 +277,7 @@ AnyEvent: TypeAlias = (
     | ReceiptRecorded
     | MessageStatus
     | NotificationSent
+    | MediaUploaded
     | MediaProcessed
     | SearchIndexed
     | ConversationCounted
@@ -271,6 +290,7 @@ EVENTS: tuple[type[AnyEvent], ...] = (
     ReceiptRecorded,
     MessageStatus,
     NotificationSent,
+    MediaUploaded,
     MediaProcessed,
     SearchIndexed,
     ConversationCounted,

@@ -28,6 +28,9 @@ MAX_MINUTES = 10_080
 """A week."""
 MAX_BODY = 64 * 1024
 MAX_UPLOAD = 32 * 1024 * 1024
+MAX_FILE_NAME = 255
+MAX_MEDIA_TYPE = 127
+MAX_BLURHASH = 64
 
 # Bounds of what readers take from a record: wider than what is written, so that a later release may write more.
 MAX_RECORD_TEXT = 256 * 1024
@@ -101,6 +104,9 @@ ChangeText: TypeAlias = Annotated[str, _kind(*get_args(ChangeName))]
 ListText: TypeAlias = Annotated[str, _kind(*get_args(ListName))]
 CodeText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(ErrorCode))})]
 ActionText: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(Action))})]
+FileName: TypeAlias = Annotated[str, Meta(max_length=MAX_FILE_NAME)]
+MediaTypeText: TypeAlias = Annotated[str, Meta(max_length=MAX_MEDIA_TYPE)]
+BlurhashText: TypeAlias = Annotated[str, Meta(max_length=MAX_BLURHASH)]
 RecordText: TypeAlias = Annotated[str, Meta(max_length=MAX_RECORD_TEXT)]
 RecordWords: TypeAlias = Annotated[str, Meta(max_length=MAX_RECORD_WORDS)]
 

@@ -81,16 +81,21 @@ class ListChanged(Struct, frozen=True, kw_only=True, rename="camel", tag="list_c
 
 
 class MediaReady(Struct, frozen=True, kw_only=True, rename="camel", tag="media_ready"):
-    """An attachment was processed; ``error`` says why it could not be."""
+    """An attachment was inspected: its true type, and what is known of it."""
 
     conversation_id: Uuid
     seq: Seq
     message_id: Uuid
     media_id: Uuid
     media_type: str
+    name: str
+    size: Count
     width: Count | None
     height: Count | None
+    duration_ms: Count | None
+    blurhash: str | None
     thumbnail: bool
+    available: bool
     error: str | None
     at: Time
 

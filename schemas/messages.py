@@ -9,8 +9,12 @@ from msgspec import Meta, Struct
 
 from schemas.fields import (
     MAX_RECORD_LIST,
+    BlurhashText,
     ChangeSeq,
     CheckedUuid,
+    Count,
+    FileName,
+    MediaTypeText,
     RecordText,
     StatusText,
     Time,
@@ -34,6 +38,24 @@ class Status(IntEnum):
         return self.name.lower()
 
 
+class Attachment(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A file of a message, as it was known when the message was accepted.
+
+    ``type`` is the media type: by content once the file was inspected, as its sender declared it until then. ``width``
+    and what follows may come later, with ``media_ready``.
+    """
+
+    media_id: CheckedUuid
+    name: FileName
+    type: MediaTypeText
+    size: Count
+    width: Count | None = None
+    height: Count | None = None
+    duration_ms: Count | None = None
+    blurhash: BlurhashText | None = None
+    thumbnail: bool = False
+
+
 class Message(Struct, frozen=True, kw_only=True, rename="camel"):
     """Message. ``status`` is the wire name of a Status; times are RFC 3339."""
 
@@ -43,7 +65,7 @@ class Message(Struct, frozen=True, kw_only=True, rename="camel"):
     sender_id: UserId
     type: TypeText
     content: RecordText
-    attachments: Annotated[tuple[CheckedUuid, ...], Meta(max_length=MAX_RECORD_LIST)] = ()
+    attachments: Annotated[tuple[Attachment, ...], Meta(max_length=MAX_RECORD_LIST)] = ()
     reply_to: CheckedUuid | None = None
     created_at: Time
     status: StatusText = "pending"

@@ -17,7 +17,7 @@ import structlog
 from domain.errors import Unavailable
 from domain.event_log import EventLog
 from domain.skips import SKIPPED
-from schemas.codec import Malformed, Record, decode, record
+from schemas.codec import Malformed, Record, decode, key_of, record
 from schemas.events import AnyEvent
 from schemas.ids import is_uuid
 from streams.dead_letters import ConsumerRecord, at_origin
@@ -179,11 +179,11 @@ async def _not_parked(stage: Stage, items: Sequence[Item], retry: RetryPolicy, r
     parking = stage.parking
     if parking is None or not items:
         return list(items)
-    conversations = sorted({event.conversation_id for _, event in items if is_uuid(event.conversation_id)})
+    conversations = sorted({key_of(event) for _, event in items if is_uuid(key_of(event))})
     parked = await retry.call(lambda: parking.parked(conversations))
     free = []
     for item in items:
-        place = parked.get(item[1].conversation_id)
+        place = parked.get(key_of(item[1]))
         replay = item[0].replay
         if place is None or (replay is not None and replay.failures == place.failures):
             free.append(item)
@@ -242,7 +242,7 @@ def _apart(items: Sequence[Item]) -> Sequence[Sequence[Item]]:
     """
     conversations: dict[str, list[Item]] = {}
     for item in items:
-        conversations.setdefault(item[1].conversation_id, []).append(item)
+        conversations.setdefault(key_of(item[1]), []).append(item)
     return list(conversations.values()) if len(conversations) > 1 else [[item] for item in items]
 
 
@@ -250,6 +250,6 @@ def _not_failed(stage: Stage, items: Sequence[Item], result: Result) -> Sequence
     """Return the items without those behind a failure in their conversation, where order matters."""
     failed = {id_ for id_, aside in result.aside.items() if aside.failures}
     for item in items:
-        if item[1].conversation_id in failed:
+        if key_of(item[1]) in failed:
             result.set_aside(stage, item, BEHIND, attempts=0)
-    return [item for item in items if item[1].conversation_id not in failed]
+    return [item for item in items if key_of(item[1]) not in failed]

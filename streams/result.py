@@ -9,7 +9,7 @@ from typing import TypeAlias
 import structlog
 
 from domain.parking import SetAside
-from schemas.codec import Record
+from schemas.codec import Record, key_of
 from schemas.events import AnyEvent
 from schemas.ids import is_uuid
 from streams.dead_letters import PARKED, ConsumerRecord, dead_letter
@@ -41,8 +41,8 @@ class Result:
         self.write_letter(stage, consumed, failure, attempts=attempts)
         if failure is not BEHIND:
             self.failures.setdefault(failure, []).append(item)
-        if stage.parking is not None and is_uuid(event.conversation_id):
-            id_, failed = event.conversation_id, cause != PARKED
+        if stage.parking is not None and is_uuid(key_of(event)):
+            id_, failed = key_of(event), cause != PARKED
             had = self.aside.get(id_, SetAside(id_, cause, 0, 0))
             self.aside[id_] = SetAside(id_, had.cause, had.failures + failed, had.letters + 1)
 
@@ -101,7 +101,7 @@ def log_failures(stage: Stage, result: Result) -> None:
         _log.warning(
             "record_failed",
             stage=stage.name,
-            conversation_id=event.conversation_id,
+            key=key_of(event),
             topic=consumed.topic,
             partition=consumed.partition,
             offset=consumed.offset,

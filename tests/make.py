@@ -15,13 +15,17 @@ from schemas.calls import NewMessage
 from schemas.codec import Record
 from schemas.events import ConversationChanged, MessageCreated, MessageSent
 from schemas.ids import new_id
-from schemas.messages import Message
+from schemas.messages import Attachment, Message
 
 ROOM = "01900000-0000-7000-8000-000000000001"
 AT = "2026-11-24T15:00:00.000Z"
 
 
-def message(**changes: Any) -> Message:
+def attachment(media_id: str, **changes: Any) -> Attachment:
+    return Attachment(media_id=media_id, **{"name": "a.png", "type": "image/png", "size": 3, **changes})
+
+
+def message(*, attachments: Sequence[str] = (), **changes: Any) -> Message:
     fields = {
         "message_id": new_id(),
         "conversation_id": ROOM,
@@ -32,7 +36,7 @@ def message(**changes: Any) -> Message:
         "created_at": AT,
         "status": "pending",
     }
-    return Message(**{**fields, **changes})
+    return Message(attachments=tuple(map(attachment, attachments)), **{**fields, **changes})
 
 
 def created(**changes: Any) -> MessageCreated:

@@ -21,6 +21,7 @@ from schemas.events import (
     ConversationChanged,
     ConversationCounted,
     MediaProcessed,
+    MediaUploaded,
     MessageCreated,
     MessageSent,
     MessageStatus,
@@ -33,6 +34,7 @@ from schemas.messages import Message
 
 FORGED_TEXT = "nobody has said this"
 STRANGER = "foreign.stranger"
+_KEY_FIELDS = {MediaUploaded.TOPIC: "mediaId"}
 _LONG = 60_000
 _DEEP = 50_000
 
@@ -78,7 +80,7 @@ def foreign_records(
             body = event.get("message", event)
             _CHANGES[kind](body, known, rng)
             value = msgspec.json.encode(event)
-            key = str(body.get("conversationId", "")).encode()[:1000]
+            key = str(body.get(_KEY_FIELDS.get(topic, "conversationId"), "")).encode()[:1000]
         yield ForeignRecord(kind=kind, topic=topic, key=key, value=value)
 
 
@@ -127,6 +129,8 @@ def _event(topic: str, known: KnownMessage) -> AnyEvent:
                 channel="in_app",
                 at=at,
             )
+        case MediaUploaded.__name__:
+            return MediaUploaded(media_id=id_, owner_id=known.sender_id, size=seq, at=at)
         case MediaProcessed.__name__:
             return MediaProcessed(
                 conversation_id=id_,

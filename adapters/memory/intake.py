@@ -39,7 +39,7 @@ class MemoryIntake:
             members={(id_, user) for id_, users in tables.members.items() for user in users},
             known={key: (tables.messages[id_], hash_) for key, (id_, hash_) in tables.keys.items()},
             replied={id_: m.conversation_id for id_, m in tables.messages.items()},
-            media={id_: media.owner_id for id_, media in tables.uploads.items()},
+            media={id_: media for id_ in tables.uploads if (media := tables.media(id_)) is not None},
         )
         outcomes = decide(drafts, context, datetime.now(UTC))
         for draft, outcome in zip(drafts, outcomes, strict=True):

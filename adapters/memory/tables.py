@@ -10,7 +10,7 @@ import msgspec
 
 from domain.changes import Entry
 from domain.log_position import Position
-from domain.media import Media
+from domain.media import Media, MediaInfo, inspected
 from domain.watermarks import DEVICES_PER_MEMBER
 from schemas.events import AnyEvent
 from schemas.messages import Change, Message
@@ -71,6 +71,8 @@ class Tables:
     receipt_times: dict[tuple[str, str], tuple[str | None, str | None]] = field(default_factory=dict)
     """(conversation, user) → (delivered at, read at)."""
     uploads: dict[str, Media] = field(default_factory=dict)
+    looks: dict[str, MediaInfo] = field(default_factory=dict)
+    """Hash → result of an inspection, with its bytes."""
     writers: set[tuple[str, str]] = field(default_factory=set)
     """(conversation, user) of members who have written there."""
     hidden_up_to: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -81,6 +83,16 @@ class Tables:
     """(conversation, user) → open invitation."""
     declined: set[tuple[str, str]] = field(default_factory=set)
     """(user, inviter)."""
+
+    def media(self, media_id: str) -> Media | None:
+        """Return an upload, with the result of its inspection."""
+        media = self.uploads.get(media_id)
+        look = None if media is None else self.looks.get(media.sha256)
+        return media if media is None or look is None else inspected(media, look)
+
+    def messages_with(self, media_id: str) -> list[Message]:
+        """Return the messages that an upload is attached to."""
+        return [m for m in self.messages.values() if any(file.media_id == media_id for file in m.attachments)]
 
     def reached(self, conversation_id: str, user_id: str) -> int:
         """Return the seq up to which a member has everything, or may not read it."""

@@ -17,7 +17,7 @@ from psycopg.rows import TupleRow
 from adapters.postgres.pool import Connection
 from adapters.postgres.statements import load
 from domain.changes import Entry, OutboxEntry
-from schemas.codec import encode
+from schemas.codec import encode, key_of
 from schemas.ids import outbox_shard
 
 _SQL = load("change_log")
@@ -96,10 +96,11 @@ async def owe_instead(conn: Connection, entry: OutboxEntry, before: str | None) 
 
 def _columns(entries: Sequence[OutboxEntry]) -> dict[str, Any]:
     events = [entry.event for entry in entries]
+    keys = [key_of(event) for event in events]
     return {
-        "conversations": [event.conversation_id for event in events],
+        "conversations": keys,
         "seqs": [entry.seq for entry in entries],
-        "shards": [outbox_shard(event.conversation_id) for event in events],
+        "shards": [outbox_shard(key) for key in keys],
         "topics": [event.TOPIC for event in events],
         "values": [encode(event) for event in events],
         "ids": [event.event_id for event in events],

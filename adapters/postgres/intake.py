@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
+import msgspec
 import psycopg
 
 from adapters.postgres import change_log, rows
@@ -16,7 +17,7 @@ from adapters.postgres.statements import load
 from domain.changes import message_entry
 from domain.drafts import Accepted, BatchContext, Draft, Outcome, decide, first_writers
 from domain.errors import OutcomeUnknown, Unavailable
-from schemas.messages import Message
+from schemas.messages import Attachment, Message
 
 _SQL = load("intake")
 _TRIES = 3
@@ -81,7 +82,7 @@ async def _context(conn: Connection, drafts: Sequence[Draft], *, wait: bool) -> 
     members = await conn.execute(_SQL["members"], {"conversations": conversations, "users": users})
     known = await _maybe(conn, _SQL["known"], keyed, users=[u for u, _ in keyed], keys=[k for _, k in keyed])
     replied = await _maybe(conn, _SQL["replied"], replies, ids=replies)
-    owners = await _maybe(conn, _SQL["media"], media, ids=media)
+    files = await _maybe(conn, _SQL["media"], media, ids=media)
     heads: dict[str, int] = dict(await locked.fetchall())
     written = {(conversation, user): has for conversation, user, has in await members.fetchall()}
     membership = written.keys()
@@ -92,7 +93,7 @@ async def _context(conn: Connection, drafts: Sequence[Draft], *, wait: bool) -> 
         silent={pair for pair, has_written in written.items() if not has_written},
         known=_by_key(await known.fetchall() if known else []),
         replied=dict(await replied.fetchall() if replied else []),
-        media=dict(await owners.fetchall() if owners else []),
+        media={media.media_id: media for media in map(rows.media, await files.fetchall() if files else ())},
     )
 
 
@@ -124,11 +125,28 @@ async def _write(conn: Connection, new: Sequence[tuple[Draft, Message]], at: dat
             "senders": [m.sender_id for m in messages],
             "types": [m.type for m in messages],
             "contents": [m.content for m in messages],
-            "attachments": [",".join(m.attachments) for m in messages],
+            "attachments": [_json(m.attachments) for m in messages],
             "replies": [m.reply_to for m in messages],
             "keys": [d.client_message_id for d in drafts],
             "hashes": [d.body_hash for d in drafts],
             "at": at,
         },
     )
+    await _attach(conn, messages)
     await change_log.append(conn, [message_entry(message) for message in messages], at)
+
+
+def _json(attachments: Sequence[Attachment]) -> str | None:
+    return msgspec.json.encode(attachments).decode() if attachments else None
+
+
+async def _attach(conn: Connection, messages: Sequence[Message]) -> None:
+    named = [(file.media_id, message) for message in messages for file in message.attachments]
+    if named:
+        columns = {
+            "media": [media_id for media_id, _ in named],
+            "messages": [message.message_id for _, message in named],
+            "conversations": [message.conversation_id for _, message in named],
+            "seqs": [message.seq for _, message in named],
+        }
+        await conn.execute(_SQL["insert_attachments"], columns)

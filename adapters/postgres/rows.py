@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
+from domain.media import Media
 from schemas.clock import wire_time
-from schemas.messages import Change, Message, Status
+from schemas.messages import Attachment, Change, Message, Status
 
 MESSAGE_COLUMNS = (
-    "m.message_id::text, m.conversation_id::text, m.seq, m.sender_id, m.type, m.content, m.attachments,"
+    "m.message_id::text, m.conversation_id::text, m.seq, m.sender_id, m.type, m.content, m.attachments::text,"
     " m.reply_to::text, m.created_at, m.status"
 )
+MEDIA_COLUMNS = (
+    "m.media_id::text, m.owner_id, m.file_name, m.declared_type, m.size, m.sha256, l.media_type, l.width, l.height,"
+    " l.duration_ms, l.blurhash, coalesce(l.thumbnail, false), coalesce(l.clean, false), l.served, l.error"
+)
+
+_MEDIA_FIELDS = [field.name for field in fields(Media)]
+_attachments = msgspec.json.Decoder(tuple[Attachment, ...])
+
+
+def media(row: tuple[Any, ...]) -> Media:
+    """Return the Media in a row of MEDIA_COLUMNS."""
+    return Media(**dict(zip(_MEDIA_FIELDS, row, strict=True)))
 
 
 def message(row: tuple[Any, ...]) -> Message:
@@ -24,7 +40,7 @@ def message(row: tuple[Any, ...]) -> Message:
         sender_id=row[3],
         type=row[4],
         content=row[5],
-        attachments=tuple(row[6]),
+        attachments=() if row[6] is None else _attachments.decode(row[6]),
         reply_to=row[7],
         created_at=wire_time(created_at),
         status=Status(row[9]).wire,

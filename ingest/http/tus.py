@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from domain.errors import Conflict, NotFound, RequestTimeout, TooLarge
-from domain.media import Blobs, Media, Uploads
+from domain.media import ORIGINAL, Blobs, Media, Uploads, blob
 from domain.quotas import Quota, check_quota
 from ingest.http.tus_headers import Part, new_upload, part
 from ingest.upload_folder import Upload, UploadFile, UploadFolder, digest
@@ -213,17 +213,15 @@ class TusServer:
     async def _complete(self, upload: Upload, file: UploadFile) -> Response:
         """Keep a file whose last byte has arrived by its content, then store whose it is. Idempotent."""
         sha256 = await asyncio.to_thread(digest, file.path)
-        await self.blobs.put_file(f"{sha256}/original", file.path)
-        await self.media.add(
-            Media(
-                media_id=upload.media_id,
-                owner_id=upload.owner_id,
-                file_name=upload.file_name,
-                declared_type=upload.declared_type,
-                size=upload.size,
-                sha256=sha256,
-            )
+        media = Media(
+            media_id=upload.media_id,
+            owner_id=upload.owner_id,
+            file_name=upload.file_name,
+            declared_type=upload.declared_type,
+            size=upload.size,
+            sha256=sha256,
         )
+        await self.media.add(media, partial(self.blobs.put_file, blob(sha256, ORIGINAL), file.path))
         await asyncio.to_thread(self.folder.remove, upload)
         return _progress(upload.size, upload.size)
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any
 
+import msgspec
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
@@ -29,7 +30,7 @@ from adapters.postgres.statuses import PostgresStatuses
 from domain.analytics import MinuteCount
 from domain.audit import Found, LogBegin, Owing, Place, Position, Span, StoreFacts, Stray, Tally, Watermark, digest
 from domain.errors import Unavailable
-from domain.media import Media
+from domain.media import Media, MediaInfo
 from domain.notifications import NotificationDraft
 from domain.watermarks import Watermark as MemberWatermark
 from ingest.loss_detection import LossDetector
@@ -89,18 +90,25 @@ async def test_the_span_begins_with_the_first_message_of_the_window(world: World
 
 
 async def test_the_digest_is_the_same_in_sql_and_here(world: World):
-    upload = Media(media_id=new_id(), owner_id="alice", file_name="a", declared_type="b", size=1, sha256=world.room)
-    await PostgresMedia(world.pool).add(upload)
+    upload = Media(media_id=new_id(), owner_id="alice", file_name="Ä\\a", declared_type="b", size=1, sha256=world.room)
+    other, files = replace(upload, media_id=new_id(), sha256=new_id()), PostgresMedia(world.pool)
+    for media in (upload, other):
+        await files.add(media)
+    look = MediaInfo(media_type="video/mp4", width=4, height=3, duration_ms=5, blurhash="L#,~", thumbnail=b"t")
+    await files.save_probe(upload.sha256, look)
     [first] = await world.send("Grüße\n\t'\"\\ 🌾 \u00a0")
-    [second] = await world.send("", type="image", attachments=[upload.media_id], replyTo=first.message_id)
+    [second] = await world.send(
+        "", type="image", attachments=[upload.media_id, other.media_id], replyTo=first.message_id
+    )
     rows = (await world.facts()).rows
     assert [row.digest for row in rows] == [digest(first), digest(second)]
     assert digest(replace_content(first)) != digest(first)
-    assert rows[1].attachments == (upload.media_id,)
+    assert [(file.duration_ms, file.thumbnail) for file in second.attachments] == [(5, True), (None, False)]
+    assert rows[1].attachments == (upload.media_id, other.media_id)
 
 
 def replace_content(message: Message) -> Message:
-    return make.message(**{**{f: getattr(message, f) for f in message.__struct_fields__}, "content": "other"})
+    return msgspec.structs.replace(message, content="other")
 
 
 async def test_a_fresh_message_is_pending_owed_and_not_found_yet(world: World):

@@ -22,7 +22,10 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         "history": ALL,
         "intake": ALL,
         "invitations": ALL,
-        "media": ("add", "usage", "get", "may_read"),
+        "media": (
+            *("share_content", "add", "usage", "get", "may_read", "begin_collection", "due", "collect", "unused"),
+            *("own_content", "is_used", "forget_look", "forget_unused"),
+        ),
         "messages": ("newest_first", "oldest_first", "one", "receipts"),
         "notifications": ("page", "mark_seen"),
         "outbox": (
@@ -38,7 +41,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         "change_log": ("lock_or_wait", "raise_heads", "insert_changes", "insert_outbox"),
         "counts": ("lock_cursors", "cursors", "add", "correct", "advance", "totals"),
         "epochs": ALL,
-        "media": ("get", "find_probe", "save_probe", "place", "insert_place", "told"),
+        "media": ("share_content", "get", "save_probe", "place", "insert_place", "told"),
         "messages": ("find",),
         "notifications": (
             *("member_counts", "audiences", "add", "stored", "told", "unpublished"),

@@ -28,7 +28,7 @@ from adapters.postgres.pool import open_pool
 from adapters.postgres.search import PostgresSearch
 from domain.errors import Conflict, Forbidden, NotFound, Unavailable
 from domain.history import Membership, Participant
-from domain.media import Media, MediaInfo
+from domain.media import Media, MediaInfo, inspected
 from domain.notifications import NotificationDraft
 from domain.policy import ACQUAINTED_MAX_MEMBERS, MAX_PER_INVITEE, Relation, Standing
 from domain.search import Query
@@ -291,8 +291,7 @@ async def test_what_was_said_before_is_hidden_from_who_may_not_read_it(world):
     )
     await world.media.add(upload)
     attached = await world.send("owner", attachments=[media_id])
-    await world.media.save_probe(upload.sha256, MediaInfo(media_type="x/y"))
-    await world.media.ready(attached, upload, MediaInfo(media_type="x/y"))
+    await world.media.ready(attached, inspected(upload, MediaInfo(media_type="x/y")))
     for name, reads_older in (("late", False), ("guest", True)):
         await world.conversations.add(world.room, world.user(name), world.user("owner"), reads_older=reads_older)
     late, guest = world.user("late"), world.user("guest")

@@ -10,7 +10,7 @@ from adapters.postgres.intake import PostgresIntake
 from adapters.postgres.media import PostgresMedia
 from adapters.postgres.pool import Pool
 from adapters.postgres.search import PostgresSearch
-from domain.media import Media, MediaInfo
+from domain.media import Media, MediaInfo, inspected
 from domain.search import Query
 from schemas.ids import new_id
 from schemas.messages import ChangeKind
@@ -72,18 +72,14 @@ async def test_media_that_is_ready_is_told_once_under_its_own_seq(store):
     await files.add(media)
     draft = make.draft("look", conversationId=room, attachments=[media.media_id])
     [outcome] = await PostgresIntake(pool).accept([draft])
-    assert outcome.message.attachments == (media.media_id,)
-    assert not await files.may_read(media.media_id, "bob")
+    assert [file.media_id for file in outcome.message.attachments] == [media.media_id]
     look = MediaInfo(media_type="image/png", width=4, height=3, clean=b"c", thumbnail=b"t")
     await files.save_probe(media.sha256, look)
-    first = await files.ready(outcome.message, media, look)
-    assert await files.ready(outcome.message, media, look) == first
+    found = await files.get(media.media_id)
+    assert found == inspected(media, look)
+    first = await files.ready(outcome.message, found)
+    assert await files.ready(outcome.message, found) == first
     assert (first.seq, first.thumbnail, first.width) == (2, True, 4)
     changes = await PostgresHistory(pool).changes(room, 0, 99, 99)
     assert [c.kind for c in changes] == [ChangeKind.MESSAGE, ChangeKind.MEDIA_READY]
     assert changes[1].data["mediaId"] == media.media_id
-    assert await files.may_read(media.media_id, "bob")
-    assert not await files.may_read(media.media_id, "eve")
-    known = await files.find_probe(media.sha256)
-    assert known is not None
-    assert (known.media_type, known.width) == ("image/png", 4)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from domain.analytics import MinuteCount
-from domain.media import MediaInfo
+from domain.media import MediaInfo, inspected
 from domain.notifications import NotificationDraft
 from domain.watermarks import Watermark
 from schemas.clock import now
@@ -248,7 +248,7 @@ async def test_a_file_is_uploaded_in_parts_attached_and_read_by_members(api):
     media = await api.media.get(media_id)
     look = MediaInfo(media_type="image/png", width=4, height=3, clean=b"clean", thumbnail=b"small")
     await api.media.save_probe(media.sha256, look)
-    await api.media.ready(api.tables.messages[sent["messageId"]], media, look)
+    await api.media.ready(api.tables.messages[sent["messageId"]], inspected(media, look))
     await api.blobs.put(f"{media.sha256}/clean", b"clean")
     await api.blobs.put(f"{media.sha256}/thumbnail", b"small")
     clean = await api.call("getMedia", 200, user="bob", path={"id": media_id})

@@ -20,7 +20,7 @@ from adapters.memory.blobs import MemoryBlobs
 from adapters.memory.media import MemoryMedia
 from adapters.memory.tables import Tables
 from domain.errors import InsufficientStorage, Unavailable
-from domain.media import Blob, Media
+from domain.media import Blob, Keep, Media, kept
 from domain.quotas import Quota
 from ingest.http.media import MediaEndpoints, MediaLimits
 from ingest.upload_folder import DiskFloor
@@ -213,11 +213,11 @@ class FailingMedia(MemoryMedia):
 
     failures = 1
 
-    async def add(self, media: Media) -> None:
+    async def add(self, media: Media, keep: Keep = kept) -> None:
         if self.failures:
             self.failures -= 1
             raise Unavailable("PostgreSQL does not answer; try again")
-        await MemoryMedia.add(self, media)
+        await MemoryMedia.add(self, media, keep)
 
 
 @pytest.mark.parametrize("again", ["HEAD", "PATCH"])

@@ -18,7 +18,7 @@ from adapters.memory.log import MemoryLog
 from adapters.memory.media import MemoryMedia
 from adapters.memory.messages import MemoryMessages
 from adapters.memory.tables import ConversationRow, Tables
-from domain.media import Media, MediaInfo, ProbeInterrupted
+from domain.media import Media, MediaInfo, ProbeInterrupted, blob
 from schemas.codec import record
 from schemas.events import MediaProcessed, MessageCreated
 from schemas.ids import new_id
@@ -26,7 +26,7 @@ from streams.batch import process, turn_of
 from streams.dead_letters import ConsumerRecord
 from streams.retry import RetryPolicy, TurnEnded
 from streams.stage import Stage
-from streams.stages.media import HandleMedia, blob, create, owner
+from streams.stages.media import HandleMedia, create, owner
 from streams.stored_messages import WithStoredMessages
 from streams.turns import Turn, lane_key
 from streams.worker import Worker
@@ -120,7 +120,7 @@ async def test_an_interrupted_probe_is_tried_again_and_its_end_is_never_saved():
     for _ in range(2):
         with pytest.raises(TurnEnded):
             await handle([event])
-        assert not files.probes
+        assert not files.tables.looks
     [ready] = await handle([event])
     assert (ready.media_id, ready.error) == ("a", None)
 
@@ -145,7 +145,7 @@ async def test_a_probe_that_never_comes_to_a_verdict_is_set_aside_and_can_be_rep
             await once()
     await once()
     assert (letters, [each.topic for each in log.records]) == ([1], [stage.dead_letters])
-    assert not files.probes
+    assert not files.tables.looks
     await once()
     assert (letters, [each.topic for each in log.records]) == ([1, 0], [stage.dead_letters, MediaProcessed.TOPIC])
 

@@ -333,7 +333,9 @@ async def test_a_key_that_lies_is_a_dead_letter_and_parks_nobody():
     await bench.work(2)
     await bench.operator().run(Choice())
     assert bench.handled[ROOMS[0]] == [1]
-    assert [letter.cause for letter in await bench.open_letters()] == ["the key must be the conversation id"]
+    assert [letter.cause for letter in await bench.open_letters()] == [
+        "the key must be the id of the conversation or of the upload"
+    ]
     assert bench.parking.rows == {}
 
 

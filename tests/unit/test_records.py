@@ -24,7 +24,7 @@ from domain.notifications import Notifications
 from domain.parking import Parking
 from domain.search import Index
 from schemas.codec import record
-from schemas.events import MessageCreated, ReceiptRecorded
+from schemas.events import MediaUploaded, MessageCreated, ReceiptRecorded
 from schemas.fields import MAX_SEQ
 from schemas.ids import new_id
 from schemas.topics import stages
@@ -35,6 +35,7 @@ from tests import make
 from tests.flow.test_topic_declarations import built, twins_of
 
 UPLOAD = new_id()
+FILE = {"mediaId": UPLOAD, "name": "a.png", "type": "image/png", "size": 3}
 ODD = st.one_of(
     st.none(),
     st.booleans(),
@@ -77,6 +78,7 @@ class House:
         """Return a true record of each kind that the stage reads."""
         messages = sorted(self.tables.messages.values(), key=lambda message: message.seq)
         events: dict[str, list[Any]] = {
+            MediaUploaded.TOPIC: [MediaUploaded(media_id=UPLOAD, owner_id="alice", size=1, at=make.AT)],
             MessageCreated.TOPIC: [MessageCreated(message=message) for message in messages],
             ReceiptRecorded.TOPIC: [
                 ReceiptRecorded(conversation_id=self.room, user_id="bob", delivered_seq=3, read_seq=2, at=make.AT)
@@ -177,7 +179,7 @@ def test_an_odd_field_fails_no_stage_and_leaves_its_neighbours_as_they_are(name,
 FOREIGN: list[dict[str, Any]] = [
     {"messageId": new_id(), "seq": 4, "content": "I never said this"},
     {"messageId": new_id(), "seq": 1, "content": "I never said this"},
-    {"messageId": new_id(), "seq": MAX_SEQ, "attachments": [UPLOAD]},
+    {"messageId": new_id(), "seq": MAX_SEQ, "attachments": [FILE]},
     {"seq": 3, "content": "I never said this"},
     {"conversationId": new_id()},
     {"messageId": new_id(), "conversationId": new_id(), "senderId": "mallory", "type": "poll"},
@@ -189,7 +191,8 @@ FOREIGN: list[dict[str, Any]] = [
 def test_a_record_about_what_the_store_does_not_have_has_no_effect(name, changes):
     house = House(name)
     before = house.state()
-    fields = {**msgspec.to_builtins(house.truth()[0].message), **changes}
+    created = next(event for event in house.truth() if isinstance(event, MessageCreated))
+    fields = {**msgspec.to_builtins(created.message), **changes}
     key = fields["conversationId"].encode()
     house.process([ConsumerRecord("message.created", 3, 1_000, key, msgspec.json.encode({"message": fields}))])
     assert house.state() == before

@@ -22,6 +22,7 @@ from tests import make
 
 TOPICS_DOC = (Path(__file__).parents[2] / "docs" / "topics.md").read_text()
 OTHER = "01900000-0000-7000-8000-0000000000aa"
+FILE = {"mediaId": OTHER, "name": "a.png", "type": "image/png", "size": 3}
 TOPICS = {topic.name: topic for topic in load()}
 
 
@@ -87,7 +88,7 @@ def test_bytes_that_are_no_event_are_malformed(raw):
 
 GROWN = (
     {"type": "poll", "status": "archived", "senderId": "auth0|zoe", "content": "x" * 20_000},
-    {"attachments": [OTHER] * 40, "seq": MAX_SEQ, "senderId": "a" * 128, "later": {"deep": [1]}},
+    {"attachments": [{**FILE, "later": 1}] * 40, "seq": MAX_SEQ, "senderId": "a" * 128, "later": {"deep": [1]}},
 )
 
 
@@ -121,7 +122,14 @@ BAD: dict[str, list[Any]] = {
     "senderId": ["", " ", "a b", "a\n", "a\0", "zoë", "x" * 256, None],
     "type": ["", "T", "text ", "x" * 65, None],
     "content": [None, "x" * (MAX_RECORD_TEXT + 1)],
-    "attachments": [None, "x", ["x"], [OTHER] * (MAX_RECORD_LIST + 1)],
+    "attachments": [
+        None,
+        "x",
+        [OTHER],
+        [{**FILE, "mediaId": "x"}],
+        [{**FILE, "size": -1}],
+        [FILE] * (MAX_RECORD_LIST + 1),
+    ],
     "replyTo": ["", "x", 1],
     "createdAt": ["", "now", "2026-13-01T00:00:00.000Z", "2026-01-01T24:00:00.000Z", "2026-01-01T00:00:00.000Z\n"],
     "status": ["", "\x1b[31m", None],

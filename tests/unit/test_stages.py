@@ -18,7 +18,7 @@ from adapters.memory.intake import MemoryConversations
 from adapters.memory.media import MemoryMedia
 from adapters.memory.notifications import MemoryInbox
 from adapters.memory.tables import ConversationRow, Tables
-from domain.media import Media, MediaInfo
+from domain.media import Media, MediaInfo, blob
 from domain.notifications import Audience, missed
 from domain.watermarks import Advances, WatermarkAdvance, merge
 from schemas.codec import record
@@ -28,7 +28,7 @@ from schemas.messages import Message, Status
 from streams.media.probe import probe, true_type
 from streams.stages import notification
 from streams.stages.analytics import tick
-from streams.stages.media import HandleMedia, blob
+from streams.stages.media import HandleMedia
 from streams.stages.notification import HandleNotification
 from streams.stages.status import HandleStatus, watermarks_of
 from tests import make

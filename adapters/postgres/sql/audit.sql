@@ -29,7 +29,7 @@ WITH highest AS (
 SELECT m.message_id::text, m.conversation_id::text, m.seq, (extract(epoch FROM m.created_at) * 1000)::bigint, m.status,
        m.status >= 2 AND m.status > backed.status, m.status < backed.status,
        substring(sha256(convert_to(concat_ws(E'\x1f',
-           m.message_id, m.conversation_id, m.seq, m.sender_id, m.type, m.content, array_to_string(m.attachments, ','),
+           m.message_id, m.conversation_id, m.seq, m.sender_id, m.type, m.content, files.texts,
            coalesce(m.reply_to::text, ''),
            to_char(m.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')), 'UTF8')) FOR 16),
        btrim(m.content, %(blank)s) <> '',
@@ -39,8 +39,7 @@ SELECT m.message_id::text, m.conversation_id::text, m.seq, (extract(epoch FROM m
             WHEN d.conversation_id = m.conversation_id AND d.seq = m.seq AND d.sender_id = m.sender_id
                  AND d.content = m.content THEN 'there'
             ELSE 'different' END,
-       CASE WHEN m.attachments = '{}' THEN '{}' ELSE ARRAY(
-           SELECT a FROM unnest(m.attachments) AS a JOIN media ON media_id = a::uuid) END
+       files.ids
 FROM unnest(%(ids)s::uuid[], %(starts)s::bigint[]) AS s (conversation_id, start)
 JOIN messages m ON m.conversation_id = s.conversation_id AND m.seq >= s.start
 LEFT JOIN changes c ON c.conversation_id = m.conversation_id AND c.seq = m.seq
@@ -52,6 +51,13 @@ CROSS JOIN LATERAL (
     SELECT coalesce(max(CASE WHEN h.read_seq >= m.seq THEN 3 WHEN h.delivered_seq >= m.seq THEN 2 END), 0) AS status
     FROM highest h WHERE h.conversation_id = m.conversation_id AND h.user_id <> m.sender_id
 ) AS backed
+CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(file->>'mediaId'), '{}') AS ids, coalesce(string_agg(concat(
+               file->>'mediaId', E'\x1e', file->>'name', E'\x1e', file->>'type', E'\x1e', file->>'size', E'\x1e',
+               file->>'width', E'\x1e', file->>'height', E'\x1e', file->>'durationMs', E'\x1e', file->>'blurhash', E'\x1e',
+               file->>'thumbnail'), ',' ORDER BY nth), '') AS texts
+    FROM jsonb_array_elements(m.attachments) WITH ORDINALITY AS named (file, nth)
+) AS files
 ORDER BY m.conversation_id, m.seq;
 
 -- name: seqs
@@ -115,7 +121,7 @@ JOIN notifications n ON n.message_id = m.message_id;
 -- name: media
 SELECT p.message_id || ':' || p.media_id, p.message_id::text, p.conversation_id::text, p.seq
 FROM unnest(%(ids)s::uuid[], %(starts)s::bigint[]) AS s (conversation_id, start)
-JOIN messages m ON m.conversation_id = s.conversation_id AND m.seq >= s.start AND m.attachments <> '{}'
+JOIN messages m ON m.conversation_id = s.conversation_id AND m.seq >= s.start AND m.attachments IS NOT NULL
 JOIN media_places p ON p.message_id = m.message_id;
 
 -- name: tallies

@@ -1,6 +1,6 @@
 -- name: entries
 SELECT c.conversation_id::text, c.seq, c.kind, c.data,
-       m.message_id::text, m.sender_id, m.type, m.content, m.attachments, m.reply_to::text,
+       m.message_id::text, m.sender_id, m.type, m.content, m.attachments::text, m.reply_to::text,
        m.created_at, m.status
 FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[]) AS wanted (conversation_id, seq)
 JOIN changes c USING (conversation_id, seq)

@@ -21,7 +21,7 @@ SELECT conversation_id::text, last_seq FROM conversations WHERE conversation_id 
 -- name: changes
 -- The statement sees whole commits only, so what it returns is dense: seq is given under the row lock.
 SELECT c.conversation_id::text, c.seq, c.kind, c.data,
-       m.message_id::text, m.sender_id, m.type, m.content, m.attachments, m.reply_to::text,
+       m.message_id::text, m.sender_id, m.type, m.content, m.attachments::text, m.reply_to::text,
        m.created_at, m.status
 FROM changes c
 LEFT JOIN messages m ON m.message_id = c.message_id AND c.kind = 'message'

@@ -19,14 +19,22 @@ JOIN unnest(%(users)s::text[], %(keys)s::text[]) AS wanted (user_id, key)
 SELECT message_id::text, conversation_id::text FROM messages WHERE message_id = ANY(%(ids)s::uuid[]);
 
 -- name: media
-SELECT media_id::text, owner_id FROM media WHERE media_id = ANY(%(ids)s::uuid[]);
+-- The lock keeps an upload from being collected before the message that names it is stored.
+SELECT {media_columns} FROM media m LEFT JOIN media_looks l USING (sha256)
+WHERE m.media_id = ANY(%(ids)s::uuid[]) FOR KEY SHARE OF m;
 
 -- name: insert_messages
--- Attachments are ids, so a comma separates them safely.
 INSERT INTO messages (message_id, conversation_id, seq, sender_id, type, content, attachments, reply_to,
                       client_message_id, body_hash, created_at)
-SELECT id, conversation, seq, sender, type, content, string_to_array(attachments, ','), reply_to, key, hash, %(at)s
+SELECT id, conversation, seq, sender, type, content, attachments::jsonb, reply_to, key, hash, %(at)s
 FROM unnest(%(ids)s::uuid[], %(conversations)s::uuid[], %(seqs)s::bigint[], %(senders)s::text[],
             %(types)s::text[], %(contents)s::text[], %(attachments)s::text[], %(replies)s::uuid[],
             %(keys)s::text[], %(hashes)s::bytea[])
     AS draft (id, conversation, seq, sender, type, content, attachments, reply_to, key, hash);
+
+-- name: insert_attachments
+INSERT INTO attachments (media_id, message_id, conversation_id, seq)
+SELECT media_id, message_id, conversation_id, seq
+FROM unnest(%(media)s::uuid[], %(messages)s::uuid[], %(conversations)s::uuid[], %(seqs)s::bigint[])
+    AS file (media_id, message_id, conversation_id, seq)
+ON CONFLICT DO NOTHING;  -- a message may name a file twice

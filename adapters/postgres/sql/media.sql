@@ -1,3 +1,7 @@
+-- name: share_content
+-- Whoever stores files of a content shares its lock; whoever deletes them has it alone.
+SELECT pg_advisory_xact_lock_shared(%(space)s, hashtext(%(sha256)s));
+
 -- name: add
 WITH added AS (
     INSERT INTO media (media_id, owner_id, file_name, declared_type, size, sha256)
@@ -17,28 +21,61 @@ SELECT stored, CASE WHEN day = (now() AT TIME ZONE 'UTC')::date THEN today ELSE 
 FROM media_usage WHERE owner_id = %(owner_id)s;
 
 -- name: get
-SELECT m.media_id::text, m.owner_id, m.file_name, m.declared_type, m.size, m.sha256,
-       (SELECT p.conversation_id::text FROM media_places p WHERE p.media_id = m.media_id LIMIT 1),
-       l.media_type, coalesce(l.thumbnail, false), coalesce(l.clean, false)
-FROM media m LEFT JOIN media_looks l USING (sha256)
-WHERE m.media_id = %(media_id)s::uuid;
+SELECT {media_columns} FROM media m LEFT JOIN media_looks l USING (sha256) WHERE m.media_id = %(media_id)s::uuid;
 
 -- name: may_read
 SELECT 1 FROM media WHERE media_id = %(media_id)s::uuid AND owner_id = %(user_id)s
 UNION ALL
-SELECT 1 FROM media_places
-JOIN members USING (conversation_id)
-JOIN messages m USING (message_id)
-WHERE media_id = %(media_id)s::uuid AND user_id = %(user_id)s AND m.seq > members.hidden_up_to
+SELECT 1 FROM attachments a JOIN members USING (conversation_id)
+WHERE a.media_id = %(media_id)s::uuid AND user_id = %(user_id)s AND a.seq > members.hidden_up_to
 LIMIT 1;
 
--- name: find_probe
-SELECT media_type, width, height, error FROM media_looks WHERE sha256 = %(sha256)s;
-
 -- name: save_probe
-INSERT INTO media_looks (sha256, media_type, width, height, clean, thumbnail, error)
-VALUES (%(sha256)s, %(media_type)s, %(width)s, %(height)s, %(clean)s, %(thumbnail)s, %(error)s)
+INSERT INTO media_looks (sha256, media_type, width, height, duration_ms, blurhash, clean, thumbnail, served, error)
+SELECT %(sha256)s, %(media_type)s, %(width)s, %(height)s, %(duration_ms)s, %(blurhash)s, %(clean)s, %(thumbnail)s,
+       %(served)s, %(error)s
+WHERE EXISTS (SELECT 1 FROM media WHERE sha256 = %(sha256)s)
 ON CONFLICT DO NOTHING;
+
+-- name: begin_collection
+SELECT pg_try_advisory_xact_lock(%(space)s);
+
+-- name: due
+-- Locked before they are judged: a message that names one of them is stored by then, or does not find it any more.
+SELECT media_id::text FROM media
+WHERE NOT kept AND created_at < now() - make_interval(secs => %(older_than_s)s)
+ORDER BY created_at LIMIT %(limit)s
+FOR UPDATE SKIP LOCKED;
+
+-- name: collect
+WITH kept AS (
+    UPDATE media m SET kept = true
+    WHERE m.media_id = ANY(%(ids)s::uuid[]) AND EXISTS (SELECT 1 FROM attachments a WHERE a.media_id = m.media_id)
+), gone AS (
+    DELETE FROM media m
+    WHERE m.media_id = ANY(%(ids)s::uuid[]) AND NOT EXISTS (SELECT 1 FROM attachments a WHERE a.media_id = m.media_id)
+    RETURNING m.owner_id, m.size, m.sha256
+), unused AS (
+    INSERT INTO media_unused (sha256) SELECT DISTINCT sha256 FROM gone ON CONFLICT DO NOTHING
+)
+UPDATE media_usage u SET stored = greatest(u.stored - freed.bytes, 0)
+FROM (SELECT owner_id, sum(greatest(size, %(min_charge)s)) AS bytes FROM gone GROUP BY owner_id) AS freed
+WHERE u.owner_id = freed.owner_id;
+
+-- name: unused
+SELECT sha256 FROM media_unused LIMIT %(limit)s;
+
+-- name: own_content
+SELECT pg_try_advisory_xact_lock(%(space)s, hashtext(%(sha256)s));
+
+-- name: is_used
+SELECT 1 FROM media WHERE sha256 = %(sha256)s LIMIT 1;
+
+-- name: forget_look
+DELETE FROM media_looks WHERE sha256 = %(sha256)s;
+
+-- name: forget_unused
+DELETE FROM media_unused WHERE sha256 = %(sha256)s;
 
 -- name: place
 SELECT event::text FROM media_places

@@ -136,16 +136,21 @@ class ListChanged(ServerFrame, frozen=True, tag="list_changed"):
 
 
 class MediaReady(ServerFrame, frozen=True, tag="media_ready"):
-    """An attachment was looked at; ``error`` says why it cannot be shown."""
+    """An attachment was inspected. Without ``available`` only its owner gets the file; ``error`` says why."""
 
     conversation_id: str
     seq: int
     message_id: str
     media_id: str
     media_type: str | None = None
+    name: str = ""
+    size: int = 0
     width: int | None = None
     height: int | None = None
+    duration_ms: int | None = None
+    blurhash: str | None = None
     thumbnail: bool = False
+    available: bool = True
     error: str | None = None
     at: str | None = None
 

@@ -25,6 +25,20 @@ class Problem(Struct, frozen=True):
     errors: tuple[FieldError, ...] = ()
 
 
+class Attachment(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A file of a message, as it was known when the message was sent. ``type`` is its media type."""
+
+    media_id: str
+    name: str
+    type: str
+    size: int
+    width: int | None = None
+    height: int | None = None
+    duration_ms: int | None = None
+    blurhash: str | None = None
+    thumbnail: bool = False
+
+
 class Message(Struct, frozen=True, kw_only=True, rename="camel"):
     """A message. Times are RFC 3339, UTC; ``status`` only moves forward."""
 
@@ -34,7 +48,7 @@ class Message(Struct, frozen=True, kw_only=True, rename="camel"):
     sender_id: str
     type: str
     content: str
-    attachments: tuple[str, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
     reply_to: str | None = None
     created_at: str
     status: str

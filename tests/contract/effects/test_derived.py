@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from domain.analytics import MinuteCount
-from domain.media import Media, MediaInfo
+from domain.media import Media, MediaInfo, inspected
 from domain.quotas import MIN_CHARGE, Usage
 from schemas.ids import new_id
 
@@ -28,6 +28,18 @@ async def test_indexing_twice_changes_nothing(world):
     message = await world.send("a fox")
     await world.index.put([message])
     await world.index.put([message, message])
+
+
+LOOK = MediaInfo(
+    media_type="video/mp4",
+    width=4,
+    height=3,
+    duration_ms=1500,
+    blurhash="LEHV6nWB2yk8pyo0adR*.7kCMdnj",
+    clean=b"c",
+    thumbnail=b"t",
+    served="clean",
+)
 
 
 def upload(**changes: Any) -> Media:
@@ -56,28 +68,38 @@ async def test_an_upload_is_found_as_it_was_added(world):
 
 
 async def test_what_a_content_is_is_learned_once_and_without_its_bytes(world):
-    sha256 = new_id()
-    assert await world.media.find_probe(sha256) is None
-    await world.media.save_probe(
-        sha256, MediaInfo(media_type="image/png", width=4, height=3, clean=b"c", thumbnail=b"t")
-    )
-    await world.media.save_probe(sha256, MediaInfo(media_type="image/gif", error="other"))
-    assert await world.media.find_probe(sha256) == MediaInfo(media_type="image/png", width=4, height=3)
+    first, same = upload(), upload()
+    same = replace(same, sha256=first.sha256)
+    await world.media.add(first)
+    await world.media.save_probe(first.sha256, LOOK)
+    await world.media.save_probe(first.sha256, MediaInfo(media_type="image/gif", error="other"))
+    assert await world.media.get(first.media_id) == inspected(first, LOOK)
+    await world.media.add(same)
+    assert await world.media.get(same.media_id) == inspected(same, LOOK)
+
+
+async def test_a_content_that_no_upload_has_keeps_no_result(world):
+    media = upload()
+    await world.media.save_probe(media.sha256, LOOK)
+    await world.media.add(media)
+    assert await world.media.get(media.media_id) == media
 
 
 @pytest.mark.parametrize(
     "look",
-    [MediaInfo(media_type="image/png", width=4, height=3), MediaInfo(media_type="image/png", error="it is damaged")],
+    [LOOK, MediaInfo(media_type="image/png", served="none", error="it is damaged")],
 )
 async def test_an_attachment_is_told_once_under_a_seq_of_its_own(world, look):
     first, second = upload(), upload()
     message = await world.send()
     for media in (first, second):
         await world.media.add(media)
-    told = [await world.media.ready(message, media, look) for media in (first, second, first, second)]
+    told = [await world.media.ready(message, inspected(media, look)) for media in (first, second, first, second)]
     assert told[:2] == told[2:]
     assert [(e.seq, e.media_id, e.error) for e in told[:2]] == [
         (2, first.media_id, look.error),
         (3, second.media_id, look.error),
     ]
-    assert told[0].thumbnail is (look.error is None)
+    assert (told[0].thumbnail, told[0].available) == (look.error is None, look.error is None)
+    fields = ("a.png", 3, look.width, look.duration_ms, look.blurhash)
+    assert (told[0].name, told[0].size, told[0].width, told[0].duration_ms, told[0].blurhash) == fields

@@ -73,11 +73,11 @@ class World:
         query = Query(text=text, **{"conversation_id": self.room, **bounds})
         return list(await self.search.search(user, query, limit=10, offset=0))
 
-    async def owed(self) -> list[Owed]:
+    async def owed(self, key: str | None = None) -> list[Owed]:
         opened: AbstractAsyncContextManager[Outbox] = self.open_outbox()
         async with opened as outbox:
             await outbox.claim()
-            return [row for row in await outbox.unpublished(1000) if row.conversation_id == self.room]
+            return [row for row in await outbox.unpublished(1000) if row.conversation_id == (key or self.room)]
 
 
 @pytest.fixture(params=["memory", "postgres"])

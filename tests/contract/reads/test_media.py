@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from domain.errors import Invalid
 from domain.media import Media, MediaInfo
+from schemas.codec import decode
 from schemas.ids import new_id
+from schemas.messages import Attachment
 from tests import make
+
+LOOK = MediaInfo(
+    media_type="video/mp4",
+    width=4,
+    height=3,
+    duration_ms=1500,
+    blurhash="L~",
+    clean=b"c",
+    thumbnail=b"t",
+    served="clean",
+)
 
 
 def upload(**changes: Any) -> Media:
@@ -20,41 +31,56 @@ def upload(**changes: Any) -> Media:
 async def test_an_upload_is_read_by_its_owner_and_once_it_is_placed_by_members(world):
     media = upload()
     await world.media.add(media)
-    message = await world.send("look", attachments=[media.media_id])
-    assert message.attachments == (media.media_id,)
 
     async def readers() -> list[str]:
         return [user for user in ("alice", "bob", "eve") if await world.media.may_read(media.media_id, user)]
 
     assert await readers() == ["alice"]
-    look = MediaInfo(media_type="image/png", width=4, height=3, clean=b"c", thumbnail=b"t")
-    await world.media.save_probe(media.sha256, look)
-    await world.media.ready(message, media, look)
+    await world.send("look", attachments=[media.media_id, media.media_id])
     assert await readers() == ["alice", "bob"]
     assert not await world.media.may_read(new_id(), "alice")
 
 
-@pytest.mark.parametrize(
-    "look",
-    [
-        MediaInfo(media_type="image/png", width=4, height=3, clean=b"c", thumbnail=b"t"),
-        MediaInfo(media_type="application/pdf", error="it is no picture"),
-    ],
-)
-async def test_an_upload_that_was_probed_has_its_true_type_and_its_files(world, look):
+async def test_a_message_carries_what_is_known_of_its_files_when_it_is_accepted(world):
+    early, late = upload(), upload(file_name="b", declared_type="")
+    for media in (early, late):
+        await world.media.add(media)
+    await world.media.save_probe(early.sha256, LOOK)
+    sent = await world.send("look", attachments=[late.media_id, early.media_id])
+    assert sent.attachments == (
+        Attachment(media_id=late.media_id, name="b", type="application/octet-stream", size=3),
+        Attachment(
+            media_id=early.media_id,
+            name="a.png",
+            type="video/mp4",
+            size=3,
+            width=4,
+            height=3,
+            duration_ms=1500,
+            blurhash="L~",
+            thumbnail=True,
+        ),
+    )
+    await world.media.save_probe(late.sha256, LOOK)
+    assert await world.messages.one(sent.message_id, "bob") == sent
+
+
+async def test_a_repeat_gets_the_message_as_it_was_accepted(world):
     media = upload()
     await world.media.add(media)
-    message = await world.send("look", attachments=[media.media_id])
-    await world.media.save_probe(media.sha256, look)
-    await world.media.ready(message, media, look)
-    found = await world.media.get(media.media_id)
-    assert found is not None
-    assert (found.media_type, found.clean, found.thumbnail, found.conversation_id) == (
-        look.media_type,
-        look.clean is not None,
-        look.thumbnail is not None,
-        world.room,
-    )
+    first = await world.send("look", attachments=[media.media_id], key="again")
+    await world.media.save_probe(media.sha256, LOOK)
+    assert await world.send("look", attachments=[media.media_id], key="again") == first
+
+
+async def test_an_upload_is_owed_to_the_stage_once_under_its_own_id(world):
+    media = upload()
+    for _ in range(2):
+        await world.media.add(media)
+    [row] = await world.owed(media.media_id)
+    event = decode(row.topic, media.media_id.encode(), row.value)
+    assert (row.topic, event.media_id, event.owner_id) == ("media.uploaded", media.media_id, "alice")
+    assert b"a.png" not in row.value
 
 
 async def test_only_the_owner_attaches_an_upload(world):
