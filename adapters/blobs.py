@@ -52,10 +52,14 @@ class StoredBlobs:
                 return None
             return bytes(await found.bytes_async())
 
+    async def delete(self, name: str) -> None:
+        with _store_errors(), suppress(FileNotFoundError):
+            await self.store.delete_async(name)
+
 
 def open_blobs(folder: Path) -> StoredBlobs:
     """Return blobs in a local folder, which is created if need be."""
-    return StoredBlobs(LocalStore(prefix=folder, mkdir=True), folder)
+    return StoredBlobs(LocalStore(prefix=folder, mkdir=True, automatic_cleanup=True), folder)
 
 
 async def _parts(found: Any) -> AsyncIterator[bytes]:

@@ -186,10 +186,10 @@ class Uploads(Protocol):
         """Return whether the user uploaded it, or may read a message that it is attached to. Raises Unavailable."""
 
     async def collect(self, older_than_s: float, limit: int) -> Sequence[str]:
-        """Delete uploads that were complete so long ago and that no message names; look at ``limit`` of them at most.
+        """Delete those of ``limit`` uploads that were complete so long ago and that no message names.
 
-        Returns the hashes of contents that no upload has any more, also those of earlier calls: their files go by
-        ``discard``. Raises Unavailable.
+        Each is judged once: one that is attached then is kept for good. Returns the hashes of contents that have lost
+        an upload, also by earlier calls, until ``discard`` is through with them. Raises Unavailable.
         """
 
     async def discard(self, sha256: str, delete: Keep) -> None:
@@ -227,3 +227,6 @@ class Blobs(Protocol):
 
     async def get(self, name: str) -> bytes | None:
         """Return the content; None when there is no such file. Raises Unavailable."""
+
+    async def delete(self, name: str) -> None:
+        """Delete the file, if there is one. Idempotent. Raises Unavailable."""

@@ -143,6 +143,7 @@ def media_limits(media: Media) -> MediaLimits:
         quota=Quota(media.daily_bytes, media.stored_bytes, media.uploads_per_user),
         floor=DiskFloor(media.min_free_bytes, media.min_free_percent),
         abandoned_s=media.abandoned_after_s,
+        unattached_s=media.unattached_after_s,
     )
 
 
@@ -175,7 +176,9 @@ async def open_app(
             tickets=PostgresTickets(pool),
             rates=rates,
             budgets=limits,
-            media=MediaEndpoints(PostgresMedia(pool), open_blobs(folder), folder, media_limits(settings.media)),
+            media=MediaEndpoints(
+                PostgresMedia(pool), open_blobs(folder), folder, media_limits(settings.media), notifier.on_change
+            ),
         )
         age = OutboxAge(partial(oldest_unpublished, pool))
         OLDEST_UNPUBLISHED.set_function(age.seconds)

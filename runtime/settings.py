@@ -166,6 +166,9 @@ class Media(BaseModel):
     abandoned_after_s: Annotated[float, Field(ge=1)] = setting(
         3600.0, "Time without a new byte after which an upload is deleted.", "s"
     )
+    unattached_after_s: Annotated[float, Field(ge=1)] = setting(
+        86_400.0, "Time after its completion at which an upload that no message names is deleted.", "s"
+    )
     min_free_bytes: Count = setting(
         2**30, "Free space that uploads leave on the disk of `DATA_DIR`; below it they get 507.", "B"
     )

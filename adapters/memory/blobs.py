@@ -29,6 +29,9 @@ class MemoryBlobs:
     async def get(self, name: str) -> bytes | None:
         return self.files.get(name)
 
+    async def delete(self, name: str) -> None:
+        self.files.pop(name, None)
+
 
 async def _whole(content: bytes) -> AsyncIterator[bytes]:
     yield content

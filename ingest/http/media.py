@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from ingest.http import tus_headers
 from ingest.http.problems import problem_of
 from ingest.http.routing import Call, Endpoints
 from ingest.http.tus import TusServer
+from ingest.orphans import UNATTACHED_S, collect_orphans
 from ingest.upload_folder import DiskFloor, UploadFolder
 from schemas.routes import BINARY
 
@@ -34,6 +36,7 @@ class MediaLimits:
     quota: Quota = field(default_factory=Quota)
     floor: DiskFloor = field(default_factory=DiskFloor)
     abandoned_s: float = ABANDONED_S
+    unattached_s: float = UNATTACHED_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class MediaEndpoints:
     blobs: Blobs
     folder: Path
     limits: MediaLimits = field(default_factory=MediaLimits)
+    added: Callable[[str], None] = lambda _: None
+    """Is called with the id of each upload that is complete: the relay has an event of it to publish."""
     _uploads: UploadFolder = field(init=False)
     _tus: TusServer = field(init=False)
 
@@ -51,17 +56,19 @@ class MediaEndpoints:
         uploads = UploadFolder(self.folder / "uploads", self.limits.floor)
         uploads.path.mkdir(parents=True, exist_ok=True)
         object.__setattr__(self, "_uploads", uploads)
-        object.__setattr__(self, "_tus", TusServer(self.media, self.blobs, uploads, self.limits.quota))
+        object.__setattr__(self, "_tus", TusServer(self.media, self.blobs, uploads, self.limits.quota, self.added))
 
     def endpoints(self) -> Endpoints:
         uploads = ("describeUploads", "createUpload", "getUpload", "continueUpload", "describeUpload")
         return {**dict.fromkeys(uploads, self.upload), "getMedia": self.get, "getThumbnail": self.thumbnail}
 
     async def tidy(self) -> None:
-        """Delete uploads that were given up, now and every few minutes, for ever."""
+        """Delete uploads that were given up or never attached, now and every few minutes, for ever."""
+        limits = self.limits
         while True:
-            await asyncio.to_thread(self._uploads.remove_abandoned, self.limits.abandoned_s)
-            await asyncio.sleep(min(_TIDY_MAX_S, self.limits.abandoned_s / 4))
+            await asyncio.to_thread(self._uploads.remove_abandoned, limits.abandoned_s)
+            await collect_orphans(self.media, self.blobs, limits.unattached_s)
+            await asyncio.sleep(min(_TIDY_MAX_S, limits.abandoned_s / 4, limits.unattached_s / 4))
 
     async def upload(self, identity: Identity, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak tus 1.0. Whose the upload is says the token alone."""

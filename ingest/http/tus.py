@@ -61,6 +61,7 @@ class TusServer:
     blobs: Blobs
     folder: UploadFolder
     quota: Quota
+    added: Callable[[str], None] = lambda _: None
     idle_s: float = IDLE_S
     _bodies: dict[str, _Body] = field(default_factory=dict)
 
@@ -222,6 +223,7 @@ class TusServer:
             sha256=sha256,
         )
         await self.media.add(media, partial(self.blobs.put_file, blob(sha256, ORIGINAL), file.path))
+        self.added(upload.media_id)
         await asyncio.to_thread(self.folder.remove, upload)
         return _progress(upload.size, upload.size)
 

@@ -33,6 +33,7 @@ CREATE TABLE attachments (
 INSERT INTO attachments (media_id, message_id, conversation_id, seq)
 SELECT DISTINCT media.media_id, m.message_id, m.conversation_id, m.seq
 FROM messages m CROSS JOIN unnest(m.attachments) AS id JOIN media ON media.media_id = id::uuid;
+UPDATE media m SET kept = true WHERE EXISTS (SELECT 1 FROM attachments a WHERE a.media_id = m.media_id);
 
 -- Entries of the change log, and the events of their stage, say what those of later attachments say.
 UPDATE changes c SET data = told.data || c.data

@@ -63,7 +63,8 @@ FROM (SELECT owner_id, sum(greatest(size, %(min_charge)s)) AS bytes FROM gone GR
 WHERE u.owner_id = freed.owner_id;
 
 -- name: unused
-SELECT sha256 FROM media_unused LIMIT %(limit)s;
+-- In any order, so that files that cannot be deleted hold up no others for good.
+SELECT sha256 FROM media_unused ORDER BY random() LIMIT %(limit)s;
 
 -- name: own_content
 SELECT pg_try_advisory_xact_lock(%(space)s, hashtext(%(sha256)s));

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol
 
 import pytest
@@ -24,7 +26,7 @@ from adapters.postgres.media import PostgresMedia
 from adapters.postgres.messages import PostgresMessages
 from adapters.postgres.notifications import PostgresNotifications
 from adapters.postgres.outbox import open_outbox
-from adapters.postgres.pool import open_pool
+from adapters.postgres.pool import Pool, open_pool
 from adapters.postgres.receipts import PostgresReceipts
 from adapters.postgres.search import PostgresSearch
 from adapters.postgres.statuses import PostgresStatuses
@@ -63,6 +65,8 @@ class World:
     counts: Counts
     minutes: MinuteCounts
     media: Files
+    make_older: Callable[[str, float], Awaitable[None]]
+    """Sets the completion of an upload back by so many seconds."""
 
     async def send(self, content: str = "hi", sender: str = "alice", **more: Any) -> Message:
         [outcome] = await self.intake.accept([make.draft(content, conversationId=self.room, sender=sender, **more)])
@@ -96,6 +100,11 @@ async def memory() -> AsyncIterator[World]:
     async def outbox() -> AsyncIterator[Outbox]:
         yield MemoryOutbox(tables)
 
+    media = MemoryMedia(tables)
+
+    async def older(media_id: str, by_s: float) -> None:
+        media.complete_at[media_id] -= timedelta(seconds=by_s)
+
     yield World(
         room=new_id(),
         intake=MemoryIntake(tables),
@@ -110,7 +119,8 @@ async def memory() -> AsyncIterator[World]:
         inbox=MemoryInbox(notifications),
         counts=counts,
         minutes=MemoryMinuteCounts(counts),
-        media=MemoryMedia(tables),
+        media=media,
+        make_older=older,
     )
 
 
@@ -133,4 +143,11 @@ async def postgres(dsn: str) -> AsyncIterator[World]:
             counts=counts,
             minutes=counts,
             media=PostgresMedia(pool),
+            make_older=partial(_older, pool),
         )
+
+
+async def _older(pool: Pool, media_id: str, by_s: float) -> None:
+    async with pool.connection() as conn:
+        query = "UPDATE media SET created_at = created_at - make_interval(secs => %s) WHERE media_id = %s"
+        await conn.execute(query, (by_s, media_id))
