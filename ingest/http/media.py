@@ -113,6 +113,8 @@ class MediaEndpoints:
         media = await self.media.get(call.path["id"])
         if media is None or not await self.media.may_read(media.media_id, call.user):
             raise NotFound("no such file, or you are not a member of a conversation that it is attached to")
+        if media.owner_id != call.user and media.served in (None, "none"):
+            raise NotFound(media.error or "the file is being inspected; try again in a moment")
         return media
 
     async def _file(self, media: Media, part: str, media_type: str, name: str) -> Response:

@@ -64,7 +64,7 @@ async def probe(content: bytes, _: str) -> MediaInfo:
 
 async def _probe(content: bytes, kind: str) -> MediaInfo:
     if kind not in _PICTURES:
-        return MediaInfo(media_type=kind)
+        return MediaInfo(media_type=kind, served="original")
     with tempfile.TemporaryDirectory(prefix="millrace-") as name:
         folder = Path(name)
         await asyncio.to_thread((folder / "original").write_bytes, content)
@@ -77,6 +77,7 @@ async def _probe(content: bytes, kind: str) -> MediaInfo:
             height=result.height,
             clean=await asyncio.to_thread(_read, folder / "clean"),
             thumbnail=await asyncio.to_thread(_read, folder / "thumbnail"),
+            served="clean",
         )
 
 

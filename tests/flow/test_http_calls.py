@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from domain.analytics import MinuteCount
-from domain.media import MediaInfo, inspected
+from domain.media import MediaInfo
 from domain.notifications import NotificationDraft
 from domain.watermarks import Watermark
 from schemas.clock import now
@@ -245,10 +245,23 @@ async def test_a_file_is_uploaded_in_parts_attached_and_read_by_members(api):
     assert original.headers["content-security-policy"].startswith("sandbox")
     await api.problem("getMedia", 404, user="bob", path={"id": media_id})
     sent = await send(api, "", attachments=[media_id])
+    await api.problem("getMedia", 404, user="bob", path={"id": media_id})  # not inspected yet
     media = await api.media.get(media_id)
-    look = MediaInfo(media_type="image/png", width=4, height=3, clean=b"clean", thumbnail=b"small")
+    look = MediaInfo(media_type="image/png", width=4, height=3, clean=b"clean", thumbnail=b"small", served="clean")
     await api.media.save_probe(media.sha256, look)
-    await api.media.ready(api.tables.messages[sent["messageId"]], inspected(media, look))
+    [early] = (await api.call("getMessage", 200, path={"id": sent["messageId"]})).json()["attachments"]
+    unknown = dict.fromkeys(("width", "height", "durationMs", "blurhash"))
+    assert early == {
+        "mediaId": media_id,
+        "name": "a b.png",
+        "type": "application/octet-stream",
+        "size": 10,
+        **unknown,
+        "thumbnail": False,
+    }
+    late = await send(api, "", user="alice", attachments=[media_id])
+    [known] = (await api.call("getMessage", 200, user="bob", path={"id": late["messageId"]})).json()["attachments"]
+    assert known == {**early, "type": "image/png", "width": 4, "height": 3, "thumbnail": True}
     await api.blobs.put(f"{media.sha256}/clean", b"clean")
     await api.blobs.put(f"{media.sha256}/thumbnail", b"small")
     clean = await api.call("getMedia", 200, user="bob", path={"id": media_id})

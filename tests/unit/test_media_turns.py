@@ -20,19 +20,19 @@ from adapters.memory.messages import MemoryMessages
 from adapters.memory.tables import ConversationRow, Tables
 from domain.media import Media, MediaInfo, ProbeInterrupted, blob
 from schemas.codec import record
-from schemas.events import MediaProcessed, MessageCreated
+from schemas.events import MediaProcessed, MediaUploaded, MessageCreated
 from schemas.ids import new_id
 from streams.batch import process, turn_of
 from streams.dead_letters import ConsumerRecord
 from streams.retry import RetryPolicy, TurnEnded
-from streams.stage import Stage
+from streams.stage import Refused, Stage
 from streams.stages.media import HandleMedia, create, owner
 from streams.stored_messages import WithStoredMessages
 from streams.turns import Turn, lane_key
 from streams.worker import Worker
 from tests import make
 
-PICTURE = MediaInfo(media_type="image/png", width=4, height=3, clean=b"clean", thumbnail=b"small")
+PICTURE = MediaInfo(media_type="image/png", width=4, height=3, clean=b"clean", thumbnail=b"small", served="clean")
 
 
 @dataclass
@@ -125,12 +125,51 @@ async def test_an_interrupted_probe_is_tried_again_and_its_end_is_never_saved():
     assert (ready.media_id, ready.error) == ("a", None)
 
 
-async def test_a_probe_that_never_comes_to_a_verdict_is_set_aside_and_can_be_replayed():
+def uploaded(media_id: str, owner_id: str = "alice") -> MediaUploaded:
+    return MediaUploaded(media_id=media_id, owner_id=owner_id, size=1, at=make.AT)
+
+
+async def test_an_upload_is_inspected_before_any_message_names_it_and_nobody_is_told():
+    probes, (files, blobs) = Probes(), album("a", "b")
+    probes.go_on.set()
+    handle = HandleMedia(files, blobs, probes)
+    assert await handle([uploaded("a")]) == []
+    found = await files.get("a")
+    assert found is not None and found.attachment.width == 4
+    assert (files.processed, files.tables.conversations[make.ROOM].last_seq) == ({}, 1)
+    assert await handle([uploaded("a")]) == []
+    [ready] = await handle([make.created(attachments=("a",))])
+    assert (ready.seq, ready.name, ready.available) == (2, "a", True)
+    assert probes.begun == [b"a"]
+
+
+async def test_an_upload_and_a_message_that_names_it_share_a_probe():
+    probes, (files, blobs) = Probes(), album("a")
+    handle = HandleMedia(files, blobs, probes, turn_s=0.01)
+    for event in (uploaded("a"), make.created(attachments=("a",))):
+        with pytest.raises(TurnEnded):
+            await handle([event])
+    probes.go_on.set()
+    [ready] = await finish(handle, make.created(attachments=("a",)))
+    assert (ready.media_id, len(probes.begun)) == ("a", 1)
+
+
+@pytest.mark.parametrize(("claims", "keep"), [((new_id, "alice"), False), ((lambda: "a", "mallory"), True)])
+async def test_an_upload_that_the_store_does_not_have_so_is_refused(claims, keep):
+    """One that is not there may have been collected; one of another owner is a lie."""
+    (id_of, owner_id), (files, blobs) = claims, album("a")
+    event = uploaded(id_of(), owner_id)
+    assert await HandleMedia(files, blobs, Probes())([event]) == [Refused(event, "no such upload", keep=keep)]
+
+
+@pytest.mark.parametrize("is_attached", [False, True])
+async def test_a_probe_that_never_comes_to_a_verdict_is_set_aside_and_can_be_replayed(is_attached: bool):
     upload = new_id()
     probes, (files, blobs) = Probes(outcomes=[ProbeInterrupted("killed")] * 3), album(upload)
     probes.go_on.set()
-    event = make.created(attachments=(upload,))
-    files.tables.messages[event.message.message_id] = event.message
+    created = make.created(attachments=(upload,))
+    files.tables.messages[created.message.message_id] = created.message
+    event = created if is_attached else uploaded(upload)
     stage = create(files, blobs, probes, MemoryMessages(files.tables))
     made = record(event, producer="test")
     consumed = ConsumerRecord(made.topic, 0, 7, made.key, made.value, ())
@@ -147,11 +186,14 @@ async def test_a_probe_that_never_comes_to_a_verdict_is_set_aside_and_can_be_rep
     assert (letters, [each.topic for each in log.records]) == ([1], [stage.dead_letters])
     assert not files.tables.looks
     await once()
-    assert (letters, [each.topic for each in log.records]) == ([1, 0], [stage.dead_letters, MediaProcessed.TOPIC])
+    told = [MediaProcessed.TOPIC] * is_attached
+    assert (letters, [each.topic for each in log.records]) == ([1, 0], [stage.dead_letters, *told])
+    assert files.tables.looks.keys() == {upload}
 
 
 def test_a_turn_is_the_senders_and_only_for_what_is_inspected():
     assert owner(make.created(attachments=("a",), sender_id="mallory")) == "mallory"
+    assert owner(uploaded("a", "mallory")) == "mallory"
     assert owner(make.created()) is None
 
 

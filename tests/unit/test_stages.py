@@ -266,7 +266,7 @@ async def test_an_attachment_whose_bytes_are_gone_is_told_with_an_error():
 async def test_what_a_file_is_is_told_by_its_content():
     assert (await probe(picture("PNG", (10, 10)), "innocent.txt")).media_type == "image/png"
     assert true_type(b"just some words") in ("text/plain", "application/octet-stream")
-    assert await probe(b"%PDF-1.7\n%more", "x.png") == MediaInfo(media_type="application/pdf")
+    assert await probe(b"%PDF-1.7\n%more", "x.png") == MediaInfo(media_type="application/pdf", served="original")
 
 
 @pytest.mark.parametrize("spoil", [lambda b: b[:200], lambda b: b[:40] + bytes(1000)])
