@@ -12,6 +12,7 @@ from domain.conversations import NO_CONVERSATION, Conversations, check_change
 from domain.errors import NotFound
 from domain.invitations import Invitations
 from domain.policy import Action, Invite, Policy, Question, Refused, Relation, Relations, Standing, allows, ask, refuse
+from domain.text import comparable
 from schemas.ids import is_uuid
 from schemas.messages import ChangeKind
 
@@ -51,7 +52,7 @@ class Memberships:
             members,
             invited=sorted(invited),
             most_invitations=self.most_invitations,
-            request_hash=sha256(orjson.dumps([title, others])).digest(),
+            request_hash=_hash(title, others),
         )
         if created:
             return Founding(tuple(sorted([owner, *members])), tuple(sorted(invited)))
@@ -128,3 +129,8 @@ class Memberships:
     async def _reads_older(self, conversation_id: str, user_id: str) -> bool:
         question = Question(user_id=user_id, action=Action.READ_OLDER, conversation_id=conversation_id)
         return await allows(self.policy, question)
+
+
+def _hash(title: str | None, others: Sequence[str]) -> bytes:
+    """Return what is the same for a repetition of a creation."""
+    return sha256(orjson.dumps([None if title is None else comparable(title), others])).digest()

@@ -56,7 +56,10 @@ class NewMessage(Struct, frozen=True, rename="camel", forbid_unknown_fields=True
     type: MessageType
     content: Annotated[
         str,
-        Meta(description=f"1 to {MAX_CONTENT} characters in NFC; may be empty with attachments. No control characters"),
+        Meta(
+            description=f"1 to {MAX_CONTENT} characters, kept as they are but for line ends, which become newlines; may"
+            " be blank with attachments. No control characters"
+        ),
     ] = ""
     client_message_id: IdempotencyKey | None = None
     attachments: Annotated[tuple[CheckedUuid, ...], Meta(max_length=MAX_ATTACHMENTS)] = ()

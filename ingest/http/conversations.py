@@ -11,7 +11,7 @@ from domain.errors import NotFound
 from ingest.http.invitations import INVITED
 from ingest.http.params import place, place_cursor, wrong
 from ingest.http.routing import DONE, Answer, Call, Endpoints
-from ingest.http.validation import clean_title, idempotency_key
+from ingest.http.validation import idempotency_key, title_of
 from ingest.memberships import Memberships
 from runtime.security_log import SecurityEvent, security_log
 from schemas.answers import (
@@ -46,7 +46,7 @@ class ConversationEndpoints:
 
     async def create(self, call: Call[None, NewConversation]) -> Answer[ConversationCreated]:
         """Create a conversation; the same call by the same user finds it, and answers 200."""
-        title = None if call.body.title is None else clean_title(call.body.title, "$.title")
+        title = None if call.body.title is None else title_of(call.body.title)
         await call.charge("members", len(call.body.members))
         conversation_id = call.body.conversation_id or self._id_for(call)
         founding = await self.memberships.create(conversation_id, title, call.user, call.body.members)

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from hashlib import sha256
 
 import msgspec
 import orjson
 
 from domain.drafts import Draft
+from domain.text import clean_line, clean_text, comparable, is_blank
 from ingest.http.params import wrong
 from schemas.calls import NewMessage
 from schemas.fields import MAX_CONTENT, MAX_TITLE, IdempotencyKey
 from schemas.ids import new_id
 
-# C0 but tab and newline, DEL, and the noncharacters of Unicode.
-_NONCHARACTERS = "\ufdd0-\ufdef\ufffe\uffff" + "".join(
-    chr(plane << 16 | 0xFFFE) + chr(plane << 16 | 0xFFFF) for plane in range(1, 17)
-)
-_FORBIDDEN = re.compile(f"[\x00-\x08\x0b-\x1f\x7f{_NONCHARACTERS}]")
-_SPACES = re.compile("[\t\n\v\f\r\x85\u2028\u2029]+")
-_NOT_IN_TITLES = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb" + _NONCHARACTERS + "]"
-)
-"""C0 and C1, the controls of bidirectional text, byte order marks, annotations, noncharacters. Joiners stay: emoji and
-several scripts need them."""
-_INVISIBLE = re.compile("[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200d\u2060-\u2064\u2800\u3164\uffa0]|\\s")
-
 
 def draft(message: NewMessage, *, sender_id: str, idempotency_key: str | None) -> Draft:
     """Return a checked draft with an id of its own. Raises Invalid."""
-    content = clean(message.content, "$.content")
-    least = 0 if message.attachments else 1
-    if not least <= len(content) <= MAX_CONTENT:
-        raise wrong("$.content", f"must have {least} to {MAX_CONTENT} characters")
+    content = clean_text(message.content, "$.content")
+    if len(content) > MAX_CONTENT:
+        raise wrong("$.content", f"must have at most {MAX_CONTENT} characters")
+    if not message.attachments and is_blank(content):
+        raise wrong("$.content", f"must have 1 to {MAX_CONTENT} characters, one of which is visible")
     return Draft(
         message_id=new_id(),
         conversation_id=message.conversation_id,
@@ -48,22 +35,12 @@ def draft(message: NewMessage, *, sender_id: str, idempotency_key: str | None) -
     )
 
 
-def clean(text: str, path: str) -> str:
-    """Return the text in NFC; refuse what no text may hold. Raises Invalid."""
-    if not text.isprintable() and _FORBIDDEN.search(text):  # the first is fast, and true of most texts
-        raise wrong(path, "must not hold control characters or noncharacters, except tab and newline")
-    return unicodedata.normalize("NFC", text)
-
-
-def clean_title(title: str, path: str) -> str:
-    """Return the title of a conversation in NFC and in one line, without control and direction-changing characters.
-
-    They are removed and not refused, since people paste them unseen. Raises Invalid when nothing visible is left.
-    """
-    text = unicodedata.normalize("NFC", " ".join(_NOT_IN_TITLES.sub("", _SPACES.sub(" ", title)).split()))
-    if not _INVISIBLE.sub("", text):
-        raise wrong(path, f"must have 1 to {MAX_TITLE} visible characters")
-    return text
+def title_of(text: str) -> str:
+    """Return the title of a conversation as it is stored: one line with something visible. Raises Invalid."""
+    title = clean_line(text, "$.title")
+    if is_blank(title):
+        raise wrong("$.title", f"must have 1 to {MAX_TITLE} visible characters")
+    return title
 
 
 def idempotency_key(in_header: str | None) -> str | None:
@@ -86,5 +63,5 @@ def _key(in_body: str | None, in_header: str | None) -> str | None:
 
 
 def _hash(message: NewMessage, content: str) -> bytes:
-    parts = [message.conversation_id, message.type, content, message.attachments, message.reply_to]
+    parts = [message.conversation_id, message.type, comparable(content), message.attachments, message.reply_to]
     return sha256(orjson.dumps(parts)).digest()

@@ -21,10 +21,16 @@ def refused(body: object) -> Invalid:
     return caught.value
 
 
-def test_text_is_normalized_before_it_is_hashed():
-    composed, decomposed = make.draft("\u00e9"), make.draft("e\u0301")
-    assert composed.content == decomposed.content == "\u00e9"
+def test_equivalent_texts_are_stored_as_typed_and_are_the_same_message():
+    composed, decomposed = make.draft("\u00e9\r\n"), make.draft("e\u0301\n")
+    assert (composed.content, decomposed.content) == ("\u00e9\n", "e\u0301\n")
     assert composed.body_hash == decomposed.body_hash
+
+
+@pytest.mark.parametrize("text", ["   ", "\r\n", "\u200b", "\u3164\u2800", "\ufeff", "\u115f\u1160"])
+def test_a_blank_message_needs_an_attachment(text):
+    assert "visible" in refused({**GOOD, "content": text}).errors[0][1]
+    assert make.draft(text, attachments=[make.ROOM]).content == text.replace("\r", "")
 
 
 def test_everything_a_client_says_counts_in_the_hash():

@@ -33,7 +33,7 @@ from domain.policy import (
     require,
     standing_of,
 )
-from ingest.http.validation import clean_title
+from ingest.http.validation import title_of
 from runtime import policy as loading
 from runtime.policy import BadPolicy, IsolatedPolicy, open_policy
 from runtime.settings import Policies
@@ -160,10 +160,10 @@ def test_open_invitations_are_bounded_for_an_inviter_and_for_each_invitee():
 @pytest.mark.parametrize(
     ("typed", "stored"),
     [
-        ("  Zoe\u0308  ", "Zoë"),
+        ("  Zoe\u0308  ", "Zoe\u0308"),
         ("Your bank: please verify\n\u202eevil", "Your bank: please verify evil"),
         ("a\tb\r\nc\u2028d", "a b c d"),
-        ("\x00\x1b[31mred\x7f\x9b", "[31mred"),
+        ("\x9b31mred\x85", "31mred"),
         ("\u2066a\u2069\u200eb\u200f\u061c\ufeff", "ab"),
         ("👩\u200d👩\u200d👧 family", "👩\u200d👩\u200d👧 family"),
         ("نامه\u200cها", "نامه\u200cها"),
@@ -171,13 +171,13 @@ def test_open_invitations_are_bounded_for_an_inviter_and_for_each_invitee():
     ],
 )
 def test_titles_are_like_names(typed: str, stored: str):
-    assert clean_title(typed, "$.title") == stored
+    assert title_of(typed) == stored
 
 
 @pytest.mark.parametrize("typed", ["", " ", "\n\t", "\u202e\u2066", "\u200b\u2060", "\u3164", "\u2800 \u00ad"])
 def test_a_title_that_nobody_sees_is_refused(typed: str):
     with pytest.raises(Invalid, match="visible characters"):
-        clean_title(typed, "$.title")
+        title_of(typed)
 
 
 # ---- a deployment's own
