@@ -50,15 +50,20 @@ def revoke(
 ) -> None:
     """Revoke all tokens issued to a user until now, or one; this also closes live connections, on every node."""
     from domain.identity import MAX_JTI
-    from schemas.ids import USER_ID
+    from schemas.fields import PATTERN_TEXTS
+    from schemas.ids import USER_ID, USER_ID_PATTERN
 
     if not USER_ID.match(user):
-        raise OperatorError("the user id must be 1-64 of A-Z a-z 0-9 _ . : -")
-    if token is not None and not (0 < len(token) <= MAX_JTI and token.isprintable() and "." not in token):
+        raise OperatorError(f"the user id must be {PATTERN_TEXTS[USER_ID_PATTERN]}")
+    if token is not None and (not 0 < len(token) <= MAX_JTI or not token.isprintable() or _is_jwt(token)):
         raise OperatorError("--token must be the jti claim of a token, not the token itself")
     target = find_target(data, Server.POSTGRES, Server.REDIS)
     done = run(_revoke(target, user, token))
     print_result(_as_json(done), _as_text(done), as_json=as_json)
+
+
+def _is_jwt(text: str) -> bool:
+    return text.startswith("eyJ") and text.count(".") == 2
 
 
 async def _revoke(target: Target, user: str, jti: str | None) -> Revoked:

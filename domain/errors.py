@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 
@@ -32,10 +32,17 @@ class Rejected(MillraceError):
 
 
 class Unauthenticated(Rejected):
-    """The token is missing or invalid; the answer is the same for all causes (RFC 8725)."""
+    """The token is missing or invalid; the answer is the same for all causes (RFC 8725).
+
+    ``causes`` are for the log alone: the ``reason``, and what the token says of itself.
+    """
 
     code = "unauthenticated"
     status = 401
+
+    def __init__(self, detail: str, causes: Mapping[str, str]) -> None:
+        super().__init__(detail)
+        self.causes = causes
 
 
 class Forbidden(Rejected):

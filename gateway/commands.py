@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from domain.errors import Invalid, MillraceError, NotFound, RateLimited, Unauthenticated
-from domain.identity import Verify
+from domain.identity import TokenFault, Verify
 from gateway.connection import Connection
 from gateway.framing import encode
 from gateway.hub import Hub, Subscription
@@ -16,6 +16,7 @@ from gateway.receipts import Receipts
 from gateway.room_sync import RoomSync
 from gateway.session import NO_MESSAGE, Close, Effect, Reply, error
 from gateway.typing import TypingTracker
+from runtime.security_log import security_log
 from schemas.clock import wire_seconds
 from schemas.commands import Ack, JoinConversation, LeaveConversation, Read, Ref, RefreshToken, Typing
 from schemas.frames import Frame, Joined, Left, TokenRefreshed, answering
@@ -57,6 +58,8 @@ class Commands:
         except MillraceError as exc:
             ref = None if isinstance(effect, Reply | Close) else effect.ref
             connection.log.debug("command_refused", command=type(effect).__name__, code=exc.code)
+            if isinstance(exc, Unauthenticated):
+                security_log.refusal(exc, connection_id=connection.socket.connection_id)
             connection.reply(error(exc, ref))
 
     def _start_join(self, connection: Connection, command: JoinConversation) -> None:
@@ -127,7 +130,10 @@ class Commands:
     async def _refresh(self, connection: Connection, command: RefreshToken) -> None:
         identity = await self.verify(command.token)
         if identity.user_id != connection.socket.user_id:
-            raise Unauthenticated("token must be of the same user; open another connection for another one")
+            raise Unauthenticated(
+                "token must be of the same user; open another connection for another one",
+                {"reason": TokenFault.OTHER_USER},
+            )
         connection.live_by(identity, self.clock())
         expires_at = wire_seconds(connection.identity.expires_at)
         connection.log.debug("token_refreshed", expires_at=expires_at)

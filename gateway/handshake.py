@@ -14,11 +14,12 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from domain.errors import MillraceError, RateLimited, Unauthenticated
-from domain.identity import Identity, Revoked, Verify, refused
+from domain.identity import Identity, Revoked, TokenFault, Verify, refused
 from domain.tickets import Tickets
 from gateway.origins import Origin, may_connect
 from runtime.problems import problem_body
-from schemas.ids import DEVICE, NO_DEVICE
+from schemas.fields import PATTERN_TEXTS
+from schemas.ids import DEVICE, DEVICE_PATTERN, NO_DEVICE
 
 PROTOCOL = Subprotocol("millrace.v1")
 _RETRY_S = 1.0
@@ -38,7 +39,7 @@ def refusal(request: Request, origins: frozenset[Origin]) -> Response | None:
     if origin is not None and not may_connect(origin, origins):
         return problem(HTTPStatus.FORBIDDEN, "forbidden", "pages of this origin may not connect")
     if not DEVICE.match(device_of(request)):
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", "device is 1-64 of A-Z a-z 0-9 _ . : -")
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", f"device must be {PATTERN_TEXTS[DEVICE_PATTERN]}")
     return None
 
 
@@ -82,8 +83,10 @@ class Identification:
         if not credential.is_ticket:
             return await self.verify(credential.text)
         identity = await self.tickets.redeem(credential.text, origin_text(request))
-        if identity is None or self.revoked.holds(identity):
-            raise refused()
+        if identity is None:
+            raise refused(TokenFault.TICKET)
+        if self.revoked.holds(identity):
+            raise refused(TokenFault.REVOKED, user_id=identity.user_id, jti=identity.jti)
         return identity
 
 
@@ -113,7 +116,8 @@ def credential_of(request: Request) -> Credential:
 
 def _without() -> Unauthenticated:
     return Unauthenticated(
-        "send your token: Authorization: Bearer, subprotocol bearer.<token>, or ?token=; or a ?ticket= for it"
+        "send your token: Authorization: Bearer, subprotocol bearer.<token>, or ?token=; or a ?ticket= for it",
+        {"reason": TokenFault.MISSING},
     )
 
 

@@ -28,7 +28,7 @@ from gateway.send_queue import SendQueue, WriteBatcher
 from gateway.session import Close, Session
 from gateway.transport import HEARTBEAT_S, ClientTransport, listen
 from runtime.metrics import CONNECTIONS, REFUSED
-from runtime.security_log import SecurityEvent, security_log
+from runtime.security_log import security_log
 from runtime.tasks import Tasks
 from schemas.clock import wire_seconds
 from schemas.commands import MAX_FRAME
@@ -36,12 +36,6 @@ from schemas.frames import Connected, encoded
 from schemas.ids import new_id
 
 _log = structlog.get_logger()
-
-_SECURITY = {
-    "unauthenticated": SecurityEvent.TOKEN_REFUSED,
-    "forbidden": SecurityEvent.PERMISSION_REFUSED,
-    "rate_limited": SecurityEvent.LIMIT_REACHED,
-}
 
 
 @dataclass(slots=True)
@@ -111,9 +105,7 @@ class Gateway:
         """Refuse by an ``error`` frame: a browser never sees the HTTP status of a failed handshake."""
         REFUSED.labels(error.code).inc()
         _log.debug("connection_refused", code=error.code, close_code=close.code)
-        if (event := _SECURITY.get(error.code)) is not None:
-            address = transport.slot.address if transport.slot is not None else None
-            security_log.refused(event, error.code, address=address)
+        security_log.refusal(error, address=transport.slot.address if transport.slot is not None else None)
         with suppress(ConnectionClosed):
             await transport.send(encoded(session.error(error)).decode())
         await transport.close(close.code, close.reason)

@@ -13,6 +13,8 @@ from enum import StrEnum
 
 import structlog
 
+from domain.errors import MillraceError, Unauthenticated
+
 _log = structlog.get_logger()
 
 _BURST, _PER_S = 50.0, 5.0
@@ -33,6 +35,13 @@ class SecurityEvent(StrEnum):
     NODE_DRAINED = "node_drained"
 
 
+_EVENTS = {
+    "unauthenticated": SecurityEvent.TOKEN_REFUSED,
+    "forbidden": SecurityEvent.PERMISSION_REFUSED,
+    "rate_limited": SecurityEvent.LIMIT_REACHED,
+}
+
+
 @dataclass(slots=True)
 class SecurityLog:
     """Writes security events. ``clock`` gives seconds of a steady clock."""
@@ -44,6 +53,13 @@ class SecurityLog:
 
     def __post_init__(self) -> None:
         self._at = self.clock()
+
+    def refusal(self, error: MillraceError, **details: str | int | None) -> None:
+        """Note an error that refuses a token, a right or a budget; others are no security events."""
+        event = _EVENTS.get(error.code)
+        if event is not None:
+            causes = error.causes if isinstance(error, Unauthenticated) else {}
+            self.refused(event, error.code, **{**details, **causes})
 
     def refused(self, event: SecurityEvent, code: str, **details: str | int | None) -> None:
         """Note something that was refused with this code, unless there are too many of such notes."""

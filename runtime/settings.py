@@ -28,6 +28,19 @@ def _checked_factors(text: str) -> str:
     return text
 
 
+def listed(text: str) -> list[str]:
+    """Return the parts of a list that commas separate."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _named(text: str) -> str:
+    if not listed(text):
+        raise ValueError("must not be empty")
+    return text
+
+
+Names: TypeAlias = Annotated[str, AfterValidator(_named)]
+Name: TypeAlias = Annotated[str, Field(min_length=1)]
 PREFIX, DELIMITER = "MILLRACE_", "__"
 
 
@@ -70,7 +83,18 @@ class Auth(BaseModel):
     jwks_url: str = setting("", "Key set of the issuer for RS256 and ES256; https, or http on this machine.")
     jwks_ttl_s: Annotated[float, Field(ge=1)] = setting(300.0, "Interval at which the key set is fetched again.", "s")
     issuer: str = setting("millrace", "Required value of the claim `iss`.")
-    audience: str = setting("millrace", "Required value of the claim `aud`.")
+    audience: Names = setting(
+        "millrace", "Accepted values of the claim `aud`, separated by commas; a token must have one of them."
+    )
+    audience_claim: Name = setting("aud", "Claim that names the audience: `client_id` for access tokens of Cognito.")
+    user_claim: Name = setting(
+        "sub", "Claim that names the user: `oid` for Entra, should several applications share users."
+    )
+    id_claim: Names = setting(
+        "jti,uti",
+        "Claims that name the token, separated by commas; the first one present counts. A token without any is named by"
+        " a hash, which the security log shows.",
+    )
     revocation_poll_interval_s: Annotated[float, Field(gt=0, le=25)] = setting(
         5.0, "Interval at which revoked tokens are read from PostgreSQL, should Redis carry no hint of them.", "s"
     )

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 from msgspec import Meta
 
-from schemas.ids import USER_ID_PATTERN, UUID_PATTERN
+from schemas.ids import DEVICE_PATTERN, USER_ID_PATTERN, UUID_PATTERN
 
 MAX_SEQ = 2**53 - 1
 """The largest whole number that every JSON reader keeps exactly."""
@@ -73,8 +73,7 @@ ErrorCode: TypeAlias = Literal[
 ]
 
 KIND_PATTERN = r"^[a-z][a-z0-9_.-]{0,63}\Z"
-_ANY_USER_PATTERN = r"^[\x21-\x7e]{1,255}\Z"
-"""Visible ASCII: a user id stands between spaces in the envelopes on Redis."""
+_ANY_DEVICE_PATTERN = USER_ID_PATTERN
 
 
 def _kind(*known: str) -> Meta:
@@ -83,8 +82,8 @@ def _kind(*known: str) -> Meta:
 
 # Of what the server writes.
 Uuid: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "uuid", "pattern": UUID_PATTERN})]
-UserId: TypeAlias = Annotated[str, Meta(pattern=_ANY_USER_PATTERN)]
-Device: TypeAlias = Annotated[str, Meta(pattern=_ANY_USER_PATTERN)]
+UserId: TypeAlias = Annotated[str, Meta(pattern=USER_ID_PATTERN)]
+Device: TypeAlias = Annotated[str, Meta(pattern=_ANY_DEVICE_PATTERN)]
 Time: TypeAlias = Annotated[
     str,
     Meta(
@@ -113,16 +112,16 @@ RecordWords: TypeAlias = Annotated[str, Meta(max_length=MAX_RECORD_WORDS)]
 # Checked: the form that input must have.
 CheckedUuid: TypeAlias = Annotated[str, Meta(pattern=UUID_PATTERN, extra_json_schema={"format": "uuid"})]
 CheckedUserId: TypeAlias = Annotated[str, Meta(pattern=USER_ID_PATTERN)]
-CheckedDevice: TypeAlias = Annotated[str, Meta(pattern=USER_ID_PATTERN)]
+CheckedDevice: TypeAlias = Annotated[str, Meta(pattern=DEVICE_PATTERN)]
 CheckedSeq: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 CheckedTitle: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_TITLE)]
 IdempotencyKey: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_KEY, pattern=r"^[\x21-\x7e]+\Z")]
 
 PATTERN_TEXTS = {
     UUID_PATTERN: "a UUID in lower case",
-    USER_ID_PATTERN: "1-64 characters of A-Z a-z 0-9 _ . : -",
+    USER_ID_PATTERN: "1-255 visible ASCII characters",
+    DEVICE_PATTERN: "1-64 characters of A-Z a-z 0-9 _ . : -",
     r"^[\x21-\x7e]+\Z": "1-128 visible ASCII characters",
-    _ANY_USER_PATTERN: "1-255 visible ASCII characters",
     KIND_PATTERN: "a name in lower case",
     _TIME_PATTERN: "a time in UTC with milliseconds",
 }

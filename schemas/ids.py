@@ -10,11 +10,13 @@ import uuid
 import zlib
 from datetime import datetime
 
-USER_ID_PATTERN = r"^[A-Za-z0-9_.:-]{1,64}\Z"
+USER_ID_PATTERN = r"^[\x21-\x7e]{1,255}\Z"
+"""Visible ASCII, as in the `sub` of OpenID Connect: no spaces, since a user id stands between spaces on Redis."""
+DEVICE_PATTERN = r"^[A-Za-z0-9_.:-]{1,64}\Z"
 UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z"
 USER_ID = re.compile(USER_ID_PATTERN)
 _UUID = re.compile(UUID_PATTERN)
-DEVICE = USER_ID
+DEVICE = re.compile(DEVICE_PATTERN)
 NO_DEVICE = "-"
 """The device of those who name none."""
 

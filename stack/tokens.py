@@ -26,7 +26,8 @@ class Signer:
     @classmethod
     def of(cls, secret: str, environment: Mapping[str, str]) -> Signer:
         """Return the signer for processes with this environment."""
-        return cls(secret, environment.get(ISSUER, "millrace"), environment.get(AUDIENCE, "millrace"))
+        audience, *_ = environment.get(AUDIENCE, "millrace").split(",")  # any of them is accepted
+        return cls(secret, environment.get(ISSUER, "millrace"), audience.strip())
 
     def token(self, user: str, *, ttl_s: int) -> str:
         """Return a token that is valid for ``ttl_s`` seconds. Raises OperatorError when the user id is not valid."""

@@ -93,16 +93,19 @@ def attacks(issuer: Issuer) -> dict[str, str]:
     now, good = int(time.time()), issuer.token()
     header, claims, signature = good.split(".")
     plain = json.dumps(issuer.claims())
-    found = {f"without {claim}": issuer.token(**{claim: None}) for claim in issuer.claims()}
+    needed = issuer.claims().keys() - {"jti"}
+    found = {f"without {claim}": issuer.token(**{claim: None}) for claim in sorted(needed)}
     for name, value in {
         "true": True,
         "1e30": 10**30,
-        "float": now + 60.5,
+        "NaN": float("nan"),
+        "infinite": float("inf"),
+        "huge": 10**400,
         "text": str(now + 60),
         "list": [now],
     }.items():
         found[f"exp {name}"] = issuer.token(exp=value)
-    for name, value in {"true": True, "float": now - 0.5, "text": str(now), "negative": -1}.items():
+    for name, value in {"true": True, "NaN": float("nan"), "text": str(now), "negative": -1}.items():
         found[f"iat {name}"] = issuer.token(iat=value)
     found |= {
         "ended": issuer.token(iat=now - 600, exp=now - 60),
@@ -119,7 +122,9 @@ def attacks(issuer: Issuer) -> dict[str, str]:
         "sub number": issuer.token(sub=7),
         "sub strange": issuer.token(sub="b\u00f6b"),
         "sub with newline": issuer.token(sub="bob\n"),
-        "sub too long": issuer.token(sub="b" * 65),
+        "sub with a space": issuer.token(sub="bob b"),
+        "sub empty": issuer.token(sub=""),
+        "sub too long": issuer.token(sub="b" * 256),
         "jti number": issuer.token(jti=1),
         "jti empty": issuer.token(jti=""),
         "jti NUL": issuer.token(jti="a\0"),
@@ -131,6 +136,7 @@ def attacks(issuer: Issuer) -> dict[str, str]:
         "header list": issuer.raw("[]", plain),
         "typ other": issuer.token({"typ": "dpop+jwt"}),
         "typ list": issuer.token({"typ": ["JWT"]}),
+        "typ in another tree": issuer.token({"typ": "text/jwt"}),
         "alg list": issuer.token({"alg": [issuer.algorithm]}),
         "alg lower": issuer.token({"alg": issuer.algorithm.lower()}),
         "alg missing": issuer.token({"alg": None}),
@@ -144,7 +150,7 @@ def attacks(issuer: Issuer) -> dict[str, str]:
         "no signature": f"{header}.{claims}.",
         "other signature": f"{header}.{claims}.{signature[:-8]}AAAAAAAA",
         "other claims": f"{header}.{b64(json.dumps(issuer.claims(sub='eve')).encode())}.{signature}",
-        "oversize": issuer.token(more="x" * 4000),
+        "oversize": issuer.token(more="x" * ((8010 - len(good)) * 3 // 4)),
         "text": "not a token",
     }
     for alg in ("none", "None", "NONE", "nOnE"):

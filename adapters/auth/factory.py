@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from adapters.auth.claims import ClaimRules
 from adapters.auth.jwks import FetchedKeys, fetch
 from adapters.auth.keys import HS256, BadKeys, Secret
 from adapters.auth.verifier import Keys, Verifier
 from domain.identity import Revoked
-from runtime.settings import Auth
+from runtime.settings import Auth, listed
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -56,4 +57,15 @@ async def open_verifier(auth: Auth, revoked: Revoked, *, wait_s: float) -> Async
 
 
 def _verifier(keys: Keys, auth: Auth, revoked: Revoked) -> Verifier:
-    return Verifier(keys, auth.issuer, auth.audience, revoked)
+    return Verifier(keys, rules_of(auth), revoked)
+
+
+def rules_of(auth: Auth) -> ClaimRules:
+    """Return the rules of claims that the settings ask for."""
+    return ClaimRules(
+        issuer=auth.issuer,
+        audiences=frozenset(listed(auth.audience)),
+        user_claim=auth.user_claim,
+        id_claims=tuple(listed(auth.id_claim)),
+        audience_claim=auth.audience_claim,
+    )

@@ -12,7 +12,7 @@ import structlog
 
 from adapters.auth.keys import BadKeys, Key, KeySet, read_set
 from domain.errors import Unavailable
-from domain.identity import refused
+from domain.identity import TokenFault, refused
 from runtime.metrics import KEYS_FETCHED
 
 _log = structlog.get_logger()
@@ -46,11 +46,12 @@ class FetchedKeys:
     async def find(self, kid: object) -> Key:
         """Return the key of this id. Raises Unauthenticated; Unavailable when the set cannot be fetched now."""
         if not isinstance(kid, str) or len(kid) > _MAX_KID:
-            raise refused()
+            raise refused(TokenFault.KEY)
         if kid not in self._set.keys:
             await self._ask()
         if kid not in self._set.keys:
-            raise Unavailable("the issuer's keys cannot be fetched; try again") if self._missed else refused()
+            unavailable = Unavailable("the issuer's keys cannot be fetched; try again")
+            raise unavailable if self._missed else refused(TokenFault.KEY)
         return self._set.keys[kid]
 
     async def _ask(self) -> None:

@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 from domain.addresses import key, parsed
 from domain.errors import RateLimited, Unauthenticated
-from domain.identity import Identity, Verify
+from domain.identity import Identity, TokenFault, Verify
 from domain.rates import UNLIMITED, Bucket, Budgets, Limit, Rates
 from ingest.http.rate_fields import note
 from schemas.fields import Action
@@ -75,5 +75,6 @@ def _bearer(request: Request) -> str:
     values = request.headers.getlist("authorization")
     scheme, _, token = (values[0] if len(values) == 1 else "").partition(" ")
     if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated("Authorization must be given once, as Bearer <token>")
+        fault = TokenFault.REPEATED if len(values) > 1 else TokenFault.MISSING
+        raise Unauthenticated("Authorization must be given once, as Bearer <token>", {"reason": fault})
     return token.strip()

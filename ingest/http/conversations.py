@@ -9,7 +9,7 @@ from typing import Any
 from domain.conversations import NO_CONVERSATION, Conversations, Summary
 from domain.errors import NotFound
 from ingest.http.invitations import INVITED
-from ingest.http.params import place, place_cursor, wrong
+from ingest.http.params import place, place_cursor
 from ingest.http.routing import DONE, Answer, Call, Endpoints
 from ingest.http.validation import idempotency_key, title_of
 from ingest.memberships import Memberships
@@ -23,8 +23,7 @@ from schemas.answers import (
 )
 from schemas.calls import ConversationsQuery, NewConversation, NewMember
 from schemas.clock import wire_time
-from schemas.fields import PATTERN_TEXTS
-from schemas.ids import USER_ID, USER_ID_PATTERN, id_for, new_id
+from schemas.ids import id_for, new_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +105,6 @@ class ConversationEndpoints:
 
     async def remove(self, call: Call[None, None]) -> Answer[None]:
         """End the membership or the invitation; the same answer when the user had neither."""
-        if not USER_ID.match(call.path["userId"]):
-            raise wrong("userId", f"must be {PATTERN_TEXTS[USER_ID_PATTERN]}")
         await self.conversations.remove(call.path["id"], call.path["userId"], call.user)
         self.changed(call.path["id"])
         _note(SecurityEvent.MEMBER_REMOVED, call, call.path["userId"])

@@ -19,6 +19,7 @@ from domain.errors import Invalid, TooLarge, UnsupportedType
 from schemas.fields import MAX_BODY, PATTERN_TEXTS
 from schemas.ids import is_uuid
 from schemas.operations import JSON
+from schemas.routes import PATH_PARAMETERS
 
 _TYPES = re.compile(r"`([^`]+)`")
 T = TypeVar("T")
@@ -73,6 +74,16 @@ def parse_query(kind: type[S], query: QueryParams) -> S:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as exc:
         raise _invalid(str(exc), "?") from exc
+
+
+def parse_path(values: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the parameters of a path. An id that is none is not found by its call. Raises Invalid."""
+    for name, text in values.items():
+        try:
+            msgspec.convert(text, PATH_PARAMETERS[name])
+        except msgspec.ValidationError as exc:
+            raise wrong(name, _must(str(exc))) from exc
+    return values
 
 
 @cache

@@ -21,11 +21,11 @@ from domain.errors import (
     Unauthenticated,
     Unavailable,
 )
-from domain.identity import Identity
+from domain.identity import Identity, TokenFault
 from ingest.http.rate_fields import fields
 from runtime.metrics import REFUSED_REQUESTS
 from runtime.problems import HEADERS, problem_body
-from runtime.security_log import SecurityEvent, security_log
+from runtime.security_log import security_log
 from schemas.answers import FieldError
 from schemas.operations import PROBLEM
 
@@ -36,11 +36,6 @@ REFUSAL_S = 0.25
 slow down, with a few connections and all its requests sent ahead, takes a whole processor for its refusals."""
 CALLER = "millrace.caller"
 """Key of a request's scope: the identity of its caller, once its token is verified."""
-_SECURITY = {
-    "unauthenticated": SecurityEvent.TOKEN_REFUSED,
-    "forbidden": SecurityEvent.PERMISSION_REFUSED,
-    "rate_limited": SecurityEvent.LIMIT_REACHED,
-}
 _CODES = {
     400: "bad_request",
     404: "not_found",
@@ -75,7 +70,12 @@ def _headers(exc: MillraceError) -> dict[str, str]:
         return {"retry-after": _DISK_RETRY_S}
     if isinstance(exc, Unavailable):
         return {"retry-after": "1"}
-    return {"www-authenticate": "Bearer"} if isinstance(exc, Unauthenticated) else {}
+    return {"www-authenticate": _challenge(exc)} if isinstance(exc, Unauthenticated) else {}
+
+
+def _challenge(exc: Unauthenticated) -> str:
+    """Return the challenge of RFC 6750: a caller who gave no credential learns no error code."""
+    return "Bearer" if exc.causes.get("reason") == TokenFault.MISSING else 'Bearer error="invalid_token"'
 
 
 def _answer(
@@ -97,18 +97,15 @@ async def on_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, MillraceError)
     if isinstance(exc, RateLimited):
         await asyncio.sleep(REFUSAL_S)  # no slot of the caller is held here
-    event = _SECURITY.get(exc.code)
-    if event is not None:
-        identity: Identity | None = request.scope.get(CALLER)
-        security_log.refused(
-            event,
-            exc.code,
-            address=request.client.host if request.client else None,
-            user_id=identity.user_id if identity else None,
-            jti=identity.jti if identity else None,
-            method=request.method,
-            operation=getattr(request.scope.get("endpoint"), "name", None),
-        )
+    identity: Identity | None = request.scope.get(CALLER)
+    security_log.refusal(
+        exc,
+        address=request.client.host if request.client else None,
+        user_id=identity.user_id if identity else None,
+        jti=identity.jti if identity else None,
+        method=request.method,
+        operation=getattr(request.scope.get("endpoint"), "name", None),
+    )
     return problem_of(exc)
 
 

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from domain.identity import Identity
 from ingest.http.auth import CallerAuth
 from ingest.http.concurrency import CallSlots, kind_of
-from ingest.http.params import parse, parse_query, read_body
+from ingest.http.params import parse, parse_path, parse_query, read_body
 from ingest.http.problems import CALLER
 from schemas.fields import Action
 from schemas.operations import JSON, Operation
@@ -77,7 +77,8 @@ def routes(auth: CallerAuth, slots: CallSlots, endpoints: Endpoints) -> list[Rou
 
 def _route(auth: CallerAuth, slots: CallSlots, operation: Operation, endpoint: Any) -> Route:
     raw: RawEndpoint = endpoint if operation.raw else _answering(auth, operation, endpoint)
-    return Route(operation.path, _Handler(auth, slots, operation, raw), methods=[operation.method], name=operation.id)
+    path = operation.path.replace("{userId}", "{userId:path}")  # a user id may have slashes
+    return Route(path, _Handler(auth, slots, operation, raw), methods=[operation.method], name=operation.id)
 
 
 def _answering(auth: CallerAuth, operation: Operation, endpoint: Endpoint) -> RawEndpoint:
@@ -88,7 +89,7 @@ def _answering(auth: CallerAuth, operation: Operation, endpoint: Endpoint) -> Ra
         request = Request(scope, receive)
         call: Call[Any, Any] = Call(
             identity=identity,
-            path=request.path_params,
+            path=parse_path(request.path_params),
             headers=request.headers,
             query=None if query is None else parse_query(query, request.query_params),
             body=None if body is None else parse(body, await read_body(request)),

@@ -76,6 +76,16 @@ async def test_a_user_is_connected_from_the_first_connection_to_the_last(registr
     assert await registry.connected([user]) == frozenset()
 
 
+@pytest.mark.parametrize("form", ["auth0|{}", "jane+{}@example.com", "a/b:{{c}}={}", "}}{{{}", "}}{}"])
+async def test_a_user_id_may_have_any_visible_character(registry, form: str):
+    one = entry(form.format(new_id()))
+    assert await registry.register(one)
+    assert await registry.connected([one.user_id]) == {one.user_id}
+    ended = now()
+    assert await registry.unregister(one.connection_id, one.user_id, ended)
+    assert await registry.last_seen([one.user_id]) == {one.user_id: ended}
+
+
 async def test_last_seen_is_when_the_last_connection_ended(registry):
     one = entry()
     await registry.register(one)

@@ -15,6 +15,7 @@ import orjson
 from starlette.applications import Starlette
 
 from adapters.auth import Verifier, issue
+from adapters.auth.claims import ClaimRules
 from adapters.auth.keys import Secret
 from adapters.memory.analytics import MemoryMinuteCounts
 from adapters.memory.blobs import MemoryBlobs
@@ -107,7 +108,7 @@ async def open_api(
     intake, media, blobs, rates = MemoryIntake(tables), MemoryMedia(tables), MemoryBlobs(), MemoryRates()
     changed: list[str] = []
     slots = CallSlots(instead.pop("calls_per_user", 0), instead.pop("messages_per_user", 0))
-    verify = instead.pop("verify", Verifier(Secret(SECRET), "millrace", "millrace", RevokedTokens()).verify)
+    verify = instead.pop("verify", Verifier(Secret(SECRET), ClaimRules(), RevokedTokens()).verify)
     budgets = Budgets({**dict.fromkeys(ACTIONS, Limit(0.0, 0.0)), **(limits or {})}, factors or {})
     usual = {
         "accept": Accept(intake, lambda drafts: changed.extend(draft.conversation_id for draft in drafts)),

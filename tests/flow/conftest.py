@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from adapters.auth import Verifier, issue
+from adapters.auth.claims import ClaimRules
 from adapters.auth.keys import Secret
 from adapters.memory.history import MemoryHistory
 from adapters.memory.identity import MemoryRevocations, MemoryTickets
@@ -133,7 +134,7 @@ class Behind:
         self, name: str, *, life: str = "", verifier: Verifier | None = None, **config: Any
     ) -> AsyncIterator[World]:
         """One node, which serves. Its verifier, if given, asks ``revoked`` of type RevokedTokens."""
-        verifier = verifier or Verifier(Secret(SECRET), "millrace", "millrace", RevokedTokens())
+        verifier = verifier or Verifier(Secret(SECRET), ClaimRules(), RevokedTokens())
         assert isinstance(verifier.revoked, RevokedTokens)
         around = node.Dependencies(
             verify=verifier.verify,

@@ -18,6 +18,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from adapters.auth import Verifier, issue
+from adapters.auth.claims import ClaimRules
 from adapters.auth.factory import open_verifier
 from adapters.auth.jwks import FetchedKeys
 from adapters.auth.keys import Secret
@@ -82,7 +83,7 @@ async def open_doors(verifier: Verifier) -> AsyncIterator[Doors]:
 
 @pytest.fixture
 async def doors() -> AsyncIterator[Doors]:
-    async with open_doors(Verifier(Secret(SECRET), "millrace", "millrace", RevokedTokens())) as opened:
+    async with open_doors(Verifier(Secret(SECRET), ClaimRules(), RevokedTokens())) as opened:
         yield opened
 
 
