@@ -29,19 +29,19 @@ from adapters.redis.registry import open_registry
 from adapters.redis.subscriptions import open_subscriptions
 from domain.addresses import Proxies
 from domain.errors import Invalid
+from domain.origins import allowed
 from domain.revocations import RevokedTokens
 from domain.skips import SkipList
 from gateway.dispatcher import GROUP, READS, Dispatcher
 from gateway.drain import OVER_S, Drain
 from gateway.limits import Limits
 from gateway.node import Dependencies, GatewayConfig, assemble
-from gateway.origins import allowed
 from gateway.server import start_server
 from runtime.health import operator_server
 from runtime.lifecycle import freeze_gc, until_told_to_stop
 from runtime.logs import configure
 from runtime.policy import BadPolicy, open_policy
-from runtime.settings import Settings
+from runtime.settings import Settings, listed
 
 _log = structlog.get_logger()
 
@@ -115,7 +115,7 @@ async def run(settings: Settings) -> int:
 def _config(settings: Settings) -> GatewayConfig:
     given = settings.gateway
     return GatewayConfig(
-        origins=allowed(filter(None, map(str.strip, given.origins.split(",")))),
+        origins=allowed(listed(given.origins)),
         lease_s=given.lease_s,
         presence_max_members=given.presence_max_members,
         gap_check_interval_s=given.gap_check_interval_s,

@@ -15,8 +15,8 @@ from websockets.typing import Subprotocol
 
 from domain.errors import MillraceError, RateLimited, Unauthenticated
 from domain.identity import Identity, Revoked, TokenFault, Verify, refused
+from domain.origins import Origin, may_connect
 from domain.tickets import Tickets
-from gateway.origins import Origin, may_connect
 from runtime.problems import problem_body
 from schemas.fields import PATTERN_TEXTS
 from schemas.ids import DEVICE, DEVICE_PATTERN, NO_DEVICE

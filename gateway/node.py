@@ -11,6 +11,7 @@ from domain.addresses import Proxies
 from domain.event_log import EventLog
 from domain.history import History
 from domain.identity import Verify
+from domain.origins import Origin
 from domain.policy import Policy
 from domain.presence import EphemeralThrottle, Registry
 from domain.pubsub import Fanout, PubSub
@@ -24,7 +25,6 @@ from gateway.handshake import Identification
 from gateway.hub import Hub
 from gateway.leases import Leases
 from gateway.limits import Limits
-from gateway.origins import Origin
 from gateway.presence import PresenceTracker
 from gateway.pubsub_router import PubSubRouter
 from gateway.receipts import Receipts

@@ -13,6 +13,7 @@ from websockets.http11 import Request, Response
 
 from domain.errors import MillraceError, RateLimited, Unauthenticated, Unavailable
 from domain.identity import Identity
+from domain.origins import Origin
 from domain.pubsub import PubSub
 from gateway import channels, handshake, session
 from gateway.admission import Admission
@@ -22,7 +23,6 @@ from gateway.frame_writer import probe_writer
 from gateway.handshake import Identification
 from gateway.hub import Hub, Socket
 from gateway.leases import Leases
-from gateway.origins import Origin
 from gateway.room_sync import RoomSync
 from gateway.send_queue import SendQueue, WriteBatcher
 from gateway.session import Close, Session

@@ -11,7 +11,7 @@ from functools import partial
 
 import structlog
 import uvloop
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from adapters.auth.factory import open_verifier
 from adapters.auth.keys import BadKeys
@@ -35,7 +35,9 @@ from adapters.postgres.tickets import PostgresTickets
 from adapters.redis.rates import open_rates
 from adapters.redis.subscriptions import open_subscriptions
 from domain.addresses import Proxies
+from domain.errors import Invalid
 from domain.identity import Verify
+from domain.origins import allowed
 from domain.outbox import Loss
 from domain.policy import Policy
 from domain.quotas import Quota
@@ -45,6 +47,7 @@ from ingest.accept import Accept
 from ingest.http.app import Dependencies, create_app
 from ingest.http.auth import CallerAuth, Strangers
 from ingest.http.concurrency import CallSlots
+from ingest.http.cors import cors_fields
 from ingest.http.media import MediaEndpoints, MediaLimits
 from ingest.loss_detection import LossDetector
 from ingest.outbox_age import OutboxAge
@@ -59,7 +62,7 @@ from runtime.logs import configure
 from runtime.metrics import ACCEPTED, LOG_LOSSES, OLDEST_UNPUBLISHED, PARTITIONS_DIFFER, RELAYED, REPUBLISHED
 from runtime.policy import BadPolicy, open_policy
 from runtime.revocation_watch import Watch
-from runtime.settings import Media, RateLimits, Settings, factors_of
+from runtime.settings import Media, RateLimits, Settings, factors_of, listed
 from runtime.tasks import Tasks
 from schemas.fields import ACTIONS
 from schemas.topics import load
@@ -150,7 +153,7 @@ def media_limits(media: Media) -> MediaLimits:
 @asynccontextmanager
 async def open_app(
     settings: Settings, pool: Pool, messages: Pool, relay: Relay, verify: Verify, policy: Policy
-) -> AsyncIterator[Starlette]:
+) -> AsyncIterator[ASGIApp]:
     """Yield the application with all calls, wired to their adapters; ``messages`` is the pool that stores messages."""
     notifier = RelayNotifier(relay, partial(announce, pool))
     invitations = PostgresInvitations(pool)
@@ -186,7 +189,7 @@ async def open_app(
         tasks.spawn(age.run())
         tasks.spawn(dependencies.media.tidy())
         try:
-            yield create_app(auth, slots, dependencies.endpoints())
+            yield create_app(auth, slots, dependencies.endpoints(), allowed(listed(settings.gateway.origins)))
         finally:
             tasks.cancel()
         await dependencies.accept.drain()
@@ -206,7 +209,8 @@ def _open_pool(settings: Settings, name: str, size: int) -> AbstractAsyncContext
 
 def _bounds(settings: Settings) -> Connections:
     limits = HttpLimits(**{limit.name: getattr(settings.http, limit.name) for limit in fields(HttpLimits)})
-    return Connections(limits, Proxies.of(settings.gateway.trusted_proxies))
+    origins = allowed(listed(settings.gateway.origins))
+    return Connections(limits, Proxies.of(settings.gateway.trusted_proxies), partial(cors_fields, origins=origins))
 
 
 async def run(settings: Settings) -> None:
@@ -243,7 +247,7 @@ def main() -> None:
     configure(settings.node, settings.log_level)
     try:
         uvloop.run(run(settings))
-    except (BadKeys, BadPolicy) as exc:
+    except (BadKeys, BadPolicy, Invalid) as exc:
         _log.error("settings_invalid", reason=str(exc))
         sys.exit(EX_CONFIG)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import msgspec
@@ -32,10 +33,13 @@ def problem_body(
     )
 
 
-def last_answer(status: int, code: str, detail: str, retry_s: float | None = None) -> bytes:
-    """Return a whole HTTP/1.1 answer after which the connection is closed; ``retry_s`` becomes ``Retry-After``."""
+def last_answer(status: int, code: str, detail: str, fields: Mapping[str, str], retry_s: float | None = None) -> bytes:
+    """Return a whole HTTP/1.1 answer with these header fields, after which the connection is closed.
+
+    ``retry_s`` becomes ``Retry-After``.
+    """
     body = problem_body(status, code, detail)
-    headers = {**HEADERS, "content-type": PROBLEM, "content-length": str(len(body)), "connection": "close"}
+    headers = {**HEADERS, **fields, "content-type": PROBLEM, "content-length": str(len(body)), "connection": "close"}
     if retry_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(retry_s)))
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())

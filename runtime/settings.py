@@ -208,7 +208,9 @@ class Gateway(BaseModel):
     """Settings of a gateway node. Its limits hold for the node alone; 0 turns a limit off."""
 
     origins: str = setting(
-        "", "Allowed `Origin` values of pages, separated by commas; empty allows pages of the gateway's own host only."
+        "",
+        "Allowed `Origin` values of pages, separated by commas; empty allows pages of the gateway's own host only."
+        " Ingest uses them too, for CORS.",
     )
     lease_s: int = setting(
         30, "Lease of a connection in Redis; without renewal for so long, the connection counts as gone.", "s"

@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
 
 from domain.analytics import MinuteCounts
 from domain.conversations import Conversations
@@ -17,6 +18,7 @@ from domain.history import History
 from domain.invitations import Invitations
 from domain.messages import Messages
 from domain.notifications import Inbox
+from domain.origins import Origin
 from domain.policy import Policy, Relations
 from domain.rates import Budgets, Rates
 from domain.receipts import Receipts
@@ -27,6 +29,7 @@ from ingest.http.analytics import AnalyticsEndpoints
 from ingest.http.auth import CallerAuth
 from ingest.http.concurrency import CallSlots
 from ingest.http.conversations import ConversationEndpoints
+from ingest.http.cors import Cors
 from ingest.http.invitations import InvitationEndpoints
 from ingest.http.limits import LimitEndpoints
 from ingest.http.media import MediaEndpoints
@@ -85,8 +88,10 @@ class Dependencies:
         }
 
 
-def create_app(auth: CallerAuth, slots: CallSlots, endpoints: Endpoints) -> Starlette:
-    """Return the public HTTP application with these endpoints."""
+def create_app(
+    auth: CallerAuth, slots: CallSlots, endpoints: Endpoints, origins: frozenset[Origin] = frozenset()
+) -> ASGIApp:
+    """Return the public HTTP application with these endpoints, for pages of these origins too."""
     app = Starlette(
         routes=routes(auth, slots, endpoints),
         middleware=[Middleware(RateFields), Middleware(Deadline), Middleware(DeclaredLength, unlimited=_UPLOADS)],
@@ -98,4 +103,4 @@ def create_app(auth: CallerAuth, slots: CallSlots, endpoints: Endpoints) -> Star
         },
     )
     app.router.redirect_slashes = False  # a redirect would send the token to whatever the request calls this host
-    return app
+    return Cors(app, origins)  # outside of all, so that a page can read every answer

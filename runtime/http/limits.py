@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from domain.addresses import Proxies, key, parsed
 from runtime.counts import Counts
 from runtime.http.refusals import Refusal
+
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 _SPARE = 100
 _RETRY_S = 10.0
@@ -56,6 +59,8 @@ class Connections:
 
     limits: HttpLimits = field(default_factory=HttpLimits)
     proxies: Proxies = field(default_factory=Proxies)
+    fields: Callable[[Headers], Mapping[str, str]] = lambda _: {}
+    """Fields of an answer of the server itself to a request with these headers."""
     open: int = 0
     addresses: Counts = field(init=False)
     _silent: dict[Evictable, None] = field(default_factory=dict)

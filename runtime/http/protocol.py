@@ -246,7 +246,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Answer and close. The answer is left out when another one has begun."""
         self._count(refusal.code)
         if not (self._in_body and self.cycle.response_started):
-            self.transport.write(refusal.answer())
+            known = self.headers if self._in_head or self._in_body else ()
+            self.transport.write(refusal.answer(self.bounds.fields(known)))
         self._end()
 
     def _end(self) -> None:

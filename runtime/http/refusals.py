@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runtime.problems import last_answer
@@ -24,9 +24,9 @@ class Refusal:
     detail: str
     retry_s: float | None = None
 
-    def answer(self) -> bytes:
-        """Return it as a whole answer."""
-        return last_answer(self.status, self.code, self.detail, self.retry_s)
+    def answer(self, fields: Mapping[str, str]) -> bytes:
+        """Return it as a whole answer with these fields."""
+        return last_answer(self.status, self.code, self.detail, fields, self.retry_s)
 
 
 class Refused(Exception):

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import jsonschema_rs
 import orjson
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from adapters.auth import Verifier, issue
 from adapters.auth.claims import ClaimRules
@@ -30,6 +30,7 @@ from adapters.memory.notifications import MemoryInbox
 from adapters.memory.rates import MemoryRates
 from adapters.memory.search import MemorySearch
 from adapters.memory.tables import Tables
+from domain.origins import allowed
 from domain.policies import CompanyPolicy
 from domain.rates import Budgets, Limit
 from domain.revocations import RevokedTokens
@@ -51,7 +52,7 @@ EXAMPLE = {"id": make.ROOM, "userId": "bob"}
 class Api:
     """The application, what is behind it, and a client of it. ``seen``: statuses by operation id."""
 
-    app: Starlette
+    app: ASGIApp
     http: httpx2.AsyncClient
     tables: Tables
     intake: MemoryIntake
@@ -110,6 +111,7 @@ async def open_api(
     slots = CallSlots(instead.pop("calls_per_user", 0), instead.pop("messages_per_user", 0))
     verify = instead.pop("verify", Verifier(Secret(SECRET), ClaimRules(), RevokedTokens()).verify)
     budgets = Budgets({**dict.fromkeys(ACTIONS, Limit(0.0, 0.0)), **(limits or {})}, factors or {})
+    origins = allowed(instead.pop("origins", ()))
     usual = {
         "accept": Accept(intake, lambda drafts: changed.extend(draft.conversation_id for draft in drafts)),
         "changed": changed.append,
@@ -129,7 +131,8 @@ async def open_api(
         "media": MediaEndpoints(media, blobs, folder),
     }
     dependencies = Dependencies(**{**usual, **instead})
-    app = create_app(CallerAuth(verify, rates, budgets, strangers or Strangers()), slots, dependencies.endpoints())
+    auth = CallerAuth(verify, rates, budgets, strangers or Strangers())
+    app = create_app(auth, slots, dependencies.endpoints(), origins)
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://api") as http:
         yield Api(

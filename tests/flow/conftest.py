@@ -23,11 +23,11 @@ from adapters.memory.intake import MemoryConversations, MemoryIntake
 from adapters.memory.log import MemoryLog
 from adapters.memory.redis import MemoryAnswers, MemoryBus, MemoryEphemeralThrottle, MemoryPlaces, MemoryRegistry
 from adapters.memory.tables import Tables
+from domain.origins import allowed
 from domain.policies import CompanyPolicy
 from domain.policy import Policy
 from domain.revocations import RevokedTokens
 from gateway import node
-from gateway.origins import allowed
 from gateway.publications import room_envelope, to_room
 from gateway.server import Gateway, start_server
 from tests import make

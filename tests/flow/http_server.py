@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
 import uvloop
 
 from domain.addresses import Proxies
+from domain.origins import allowed
+from ingest.http.cors import cors_fields
 from runtime.http.limits import Connections, HttpLimits
 from runtime.http.server import http_server
 from runtime.logs import configure
@@ -134,10 +137,10 @@ def chunked(data: bytes, *headers: str) -> bytes:
 
 
 @asynccontextmanager
-async def open_server(*, proxies: str = "", **limits: Any) -> AsyncIterator[Server]:
+async def open_server(*, proxies: str = "", origins: Sequence[str] = (), **limits: Any) -> AsyncIterator[Server]:
     """A server with these limits; no connection is counted by its address unless they say so."""
-    app = Echo()
-    bounds = Connections(HttpLimits(**{"connections_per_address": 0, **limits}), Proxies.of(proxies))
+    app, fields = Echo(), partial(cors_fields, origins=allowed(origins))
+    bounds = Connections(HttpLimits(**{"connections_per_address": 0, **limits}), Proxies.of(proxies), fields)
     async with http_server(app, "127.0.0.1", 0, bounds) as port:
         try:
             yield Server(port, app, bounds)

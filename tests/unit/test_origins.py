@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from domain.errors import Invalid
-from gateway.origins import allowed, may_connect
+from domain.origins import allowed, may_connect
 
 LISTED = allowed(["https://chat.example", "http://Intern.Example:8080", "https://[2001:DB8::1]"])
 

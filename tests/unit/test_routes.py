@@ -6,9 +6,8 @@ from typing import Any, get_type_hints
 
 import pytest
 from starlette.responses import Response
-from starlette.routing import Route
 
-from ingest.http.app import Dependencies, create_app
+from ingest.http.app import Dependencies
 from ingest.http.concurrency import CallSlots
 from ingest.http.media import MediaEndpoints
 from ingest.http.routing import Answer, Call, routes
@@ -29,10 +28,8 @@ def test_the_table_names_each_call_once():
 
 
 def test_every_route_of_the_application_is_in_the_table_and_the_other_way_round(endpoints):
-    app = create_app(None, CallSlots(), endpoints)
-    routed = [route for route in app.routes if isinstance(route, Route)]
-    assert len(routed) == len(app.routes)
-    served = {(method, route.path) for route in routed for method in route.methods or ()}
+    routed = routes(None, CallSlots(), endpoints)
+    served = {(method, route.path.replace(":path}", "}")) for route in routed for method in route.methods or ()}
     table = {(operation.method, operation.path) for operation in OPERATIONS}
     implied = {("HEAD", operation.path) for operation in OPERATIONS if operation.method == "GET"}
     assert served == table | implied

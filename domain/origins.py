@@ -1,4 +1,4 @@
-"""Origins of pages that may connect (RFC 6454). Scheme, host and port are compared exactly. Pure."""
+"""Origins of pages that may call and connect (RFC 6454). Scheme, host and port are compared exactly. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def origin_of(text: str) -> Origin | None:
 
 
 def allowed(texts: Iterable[str]) -> frozenset[Origin]:
-    """Return the origins of a setting. Raises Invalid for an entry that no page could have."""
+    """Return the origins of the setting ``ORIGINS``. Raises Invalid for an entry that no page could have."""
     found = {text: origin_of(text) for text in texts}
     if wrong := [text for text, origin in found.items() if origin is None]:
         raise Invalid(
