@@ -12,8 +12,16 @@ from domain.policy import Standing
 from schemas.messages import ChangeKind, Message
 
 NO_CONVERSATION = "no such conversation, or you are not a member of it"
-ID_TAKEN = "this conversationId is taken; use another, or leave it out"
-"""The same for everybody but the owner who repeats the creation: it tells nothing about the conversation."""
+
+
+class IdTaken(Conflict):
+    """The id is taken.
+
+    The text is the same for everybody but the owner who repeats the creation: it tells nothing about the conversation.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("this conversationId is taken; use another, or leave it out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from adapters.kafka.producer import open_log
 from adapters.postgres.analytics import PostgresCounts
 from adapters.postgres.conversations import PostgresConversations
 from adapters.postgres.history import PostgresHistory
+from adapters.postgres.idempotency import PostgresIdempotencyKeys
 from adapters.postgres.intake import PostgresIntake
 from adapters.postgres.invitations import PostgresInvitations
 from adapters.postgres.media import PostgresMedia
@@ -179,6 +180,7 @@ async def open_app(
             tickets=PostgresTickets(pool),
             rates=rates,
             budgets=limits,
+            keys=PostgresIdempotencyKeys(pool),
             media=MediaEndpoints(
                 PostgresMedia(pool), open_blobs(folder), folder, media_limits(settings.media), notifier.on_change
             ),

@@ -6,9 +6,9 @@ from typing import Literal
 
 from schemas import answers, calls
 from schemas.fields import IdempotencyKey
-from schemas.operations import BODY_PROBLEMS, LOCATION, NO_CONTENT, Header, Operation, Reply
+from schemas.operations import BODY_PROBLEMS, LOCATION, NO_CONTENT, ONCE_KEY, Header, Operation, Reply, once
 
-_INVITED = Reply("invited: the user becomes a member by accepting")
+_DONE, _INVITED = once("done"), once("invited: the user becomes a member by accepting")
 _CREATE_KEY = Header("Idempotency-Key", IdempotencyKey, "makes a repeat of the same body find the first conversation")
 _CREATED_BEFORE = Header("Idempotent-Replayed", Literal["true"], "the same call created it before", required=True)
 
@@ -58,7 +58,8 @@ CONVERSATIONS: tuple[Operation, ...] = (
         summary="Make a user a member, or invite one who must accept first; for the owner. Idempotent.",
         tag="conversations",
         body=calls.NewMember,
-        replies={204: NO_CONTENT, 202: _INVITED},
+        headers=(ONCE_KEY,),
+        replies={204: _DONE, 202: _INVITED},
         problems=(403, 404, 409, *BODY_PROBLEMS),
         rate="members",
     ),
@@ -79,7 +80,8 @@ CONVERSATIONS: tuple[Operation, ...] = (
         summary="Invite a user, who becomes a member by accepting; for the owner. Idempotent.",
         tag="invitations",
         body=calls.NewInvitation,
-        replies={202: _INVITED, 204: Reply("the user is a member already")},
+        headers=(ONCE_KEY,),
+        replies={202: _INVITED, 204: once("the user is a member already")},
         problems=(403, 404, 409, *BODY_PROBLEMS),
         rate="members",
     ),
@@ -99,8 +101,9 @@ CONVERSATIONS: tuple[Operation, ...] = (
         path="/conversations/{id}/invitation/accept",
         summary="Accept the caller's invitation and become a member. Idempotent.",
         tag="invitations",
-        replies={204: NO_CONTENT},
-        problems=(403, 404, 409),
+        headers=(ONCE_KEY,),
+        replies={204: _DONE},
+        problems=(403, 404, 409, 422),
         rate="members",
     ),
     Operation(

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
-from schemas.fields import Action
+from schemas.fields import Action, IdempotencyKey
 
 Method: TypeAlias = Literal["GET", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 
@@ -62,3 +62,13 @@ BODY_PROBLEMS = (413, 415, 422)
 """Error statuses of calls that read a body."""
 LOCATION = Header("Location", str, "where it is found", required=True)
 NO_CONTENT = Reply("done")
+
+_KEYED = "makes a repeat of the same call get the first answer, for two days"
+ONCE_KEY = Header("Idempotency-Key", IdempotencyKey, _KEYED)
+"""Header of calls whose answer is remembered by its key."""
+_REPEATED = Header("Idempotent-Replayed", Literal["true"], "the answer to the same call before, under the same key")
+
+
+def once(doc: str) -> Reply:
+    """Return the reply without content of a call that may have a key."""
+    return Reply(doc, headers=(_REPEATED,))

@@ -48,8 +48,8 @@ OPERATIONS: tuple[Operation, ...] = (
         body=calls.NewMessage,
         headers=(_KEY,),
         replies={
-            201: Reply("stored for good", answers.MessageAccepted),
-            200: Reply("stored before, under the same key", answers.MessageAccepted, headers=(_REPLAYED,)),
+            201: Reply("stored for good", answers.MessageAccepted, headers=(LOCATION,)),
+            200: Reply("stored before, under the same key", answers.MessageAccepted, headers=(LOCATION, _REPLAYED)),
         },
         problems=(403, 404, *BODY_PROBLEMS),
         rate="messages",

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from adapters.memory.invitations import invite, join, note, standing
 from adapters.memory.tables import ConversationRow, OutboxRow, Tables
 from domain.changes import created_event, message_entry
-from domain.conversations import ID_TAKEN, Conversation, Member, Summary, check_change, check_seen
+from domain.conversations import Conversation, IdTaken, Member, Summary, check_change, check_seen
 from domain.drafts import Accepted, BatchContext, Draft, Outcome, decide
-from domain.errors import Conflict, Unavailable
+from domain.errors import Unavailable
 from domain.log_position import Position, loss
 from domain.outbox import Loss, Owed, ReadAgain
 from domain.policy import Standing
@@ -77,7 +77,7 @@ class MemoryConversations:
         if (taken := tables.conversations.get(conversation_id)) is not None:
             if request_hash and (taken.created_by, taken.request_hash) == (owner, request_hash):
                 return False
-            raise Conflict(ID_TAKEN)
+            raise IdTaken
         invite(tables, conversation_id, invited, owner, most_invitations)
         everybody = sorted({owner, *members})
         tables.conversations[conversation_id] = ConversationRow(conversation_id, title, owner, request_hash)

@@ -11,8 +11,8 @@ from adapters.postgres import change_log, memberships, rows
 from adapters.postgres.pool import Pool, connection, transaction
 from adapters.postgres.statements import load
 from domain.changes import OutboxEntry, created_event
-from domain.conversations import ID_TAKEN, NO_CONVERSATION, Conversation, Member, Summary, check_seen
-from domain.errors import Conflict, NotFound
+from domain.conversations import NO_CONVERSATION, Conversation, IdTaken, Member, Summary, check_seen
+from domain.errors import NotFound
 from domain.policy import Standing
 from schemas.clock import now
 from schemas.ids import is_uuid
@@ -45,7 +45,7 @@ class PostgresConversations:
             if made.rowcount == 0:
                 if await (await conn.execute(_SQL["created_by_the_same"], fields)).fetchone():
                     return False
-                raise Conflict(ID_TAKEN)
+                raise IdTaken
             await conn.execute(_SQL["create_members"], {**fields, "members": everybody})
             event = created_event(conversation_id, title, owner, tuple(everybody), now(), tuple(invited))
             await change_log.owe(conn, [OutboxEntry(0, event)])

@@ -15,6 +15,7 @@ from domain.analytics import MinuteCounts
 from domain.conversations import Conversations
 from domain.errors import MillraceError
 from domain.history import History
+from domain.idempotency import IdempotencyKeys
 from domain.invitations import Invitations
 from domain.messages import Messages
 from domain.notifications import Inbox
@@ -30,6 +31,7 @@ from ingest.http.auth import CallerAuth
 from ingest.http.concurrency import CallSlots
 from ingest.http.conversations import ConversationEndpoints
 from ingest.http.cors import Cors
+from ingest.http.idempotency import Once
 from ingest.http.invitations import InvitationEndpoints
 from ingest.http.limits import LimitEndpoints
 from ingest.http.media import MediaEndpoints
@@ -68,13 +70,14 @@ class Dependencies:
     rates: Rates
     budgets: Budgets
     media: MediaEndpoints
+    keys: IdempotencyKeys
 
     def endpoints(self) -> Endpoints:
         """Return the endpoint of every operation."""
         memberships = Memberships(
             self.conversations, self.invitations, self.relations, self.policy, self.most_invitations
         )
-        return {
+        endpoints: Endpoints = {
             **MessageEndpoints(self.accept, self.messages, self.history, self.policy).endpoints(),
             **ConversationEndpoints(self.conversations, memberships, self.changed).endpoints(),
             **InvitationEndpoints(self.invitations, memberships, self.changed).endpoints(),
@@ -86,6 +89,7 @@ class Dependencies:
             **LimitEndpoints(self.rates, self.budgets).endpoints(),
             **self.media.endpoints(),
         }
+        return {**endpoints, **Once(self.keys).endpoints(endpoints)}
 
 
 def create_app(

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from domain.conversations import NO_CONVERSATION, Conversations, Summary
+from domain.conversations import NO_CONVERSATION, Conversations, IdTaken, Summary
 from domain.errors import NotFound
+from domain.idempotency import key_used
+from ingest.http.idempotency import REPLAYED, idempotency_key
 from ingest.http.invitations import INVITED
 from ingest.http.params import place, place_cursor
 from ingest.http.routing import DONE, Answer, Call, Endpoints
-from ingest.http.validation import idempotency_key, title_of
+from ingest.http.validation import title_of
 from ingest.memberships import Memberships
 from runtime.security_log import SecurityEvent, security_log
 from schemas.answers import (
@@ -47,8 +49,13 @@ class ConversationEndpoints:
         """Create a conversation; the same call by the same user finds it, and answers 200."""
         title = None if call.body.title is None else title_of(call.body.title)
         await call.charge("members", len(call.body.members))
-        conversation_id = call.body.conversation_id or self._id_for(call)
-        founding = await self.memberships.create(conversation_id, title, call.user, call.body.members)
+        key = idempotency_key(call.headers)
+        given = call.body.conversation_id
+        conversation_id = given or (new_id() if key is None else id_for(call.user, key))
+        try:
+            founding = await self.memberships.create(conversation_id, title, call.user, call.body.members)
+        except IdTaken as exc:
+            raise exc if key is None or given else key_used() from exc
         self.changed(conversation_id)
         created = ConversationCreated(
             conversation_id=conversation_id,
@@ -59,13 +66,8 @@ class ConversationEndpoints:
         )
         headers = {"location": f"/conversations/{conversation_id}"}
         if founding.replayed:
-            return Answer(created, 200, {**headers, "idempotent-replayed": "true"})
+            return Answer(created, 200, {**headers, **REPLAYED})
         return Answer(created, 201, headers)
-
-    def _id_for(self, call: Call[None, NewConversation]) -> str:
-        """Return a new id; with an idempotency key always the same one."""
-        key = idempotency_key(call.headers.get("idempotency-key"))
-        return new_id() if key is None else id_for(call.user, key)
 
     async def list(self, call: Call[ConversationsQuery, None]) -> Answer[ConversationPage]:
         limit = call.query.limit

@@ -10,6 +10,7 @@ from domain.history import History
 from domain.messages import Messages
 from domain.policy import Action, Policy, Question, require
 from ingest.accept import Accept
+from ingest.http.idempotency import REPLAYED, idempotency_key
 from ingest.http.routing import Answer, Call, Endpoints
 from ingest.http.validation import draft
 from schemas.answers import MessageAccepted, MessagePage, MessageReceipt, MessageReceipts
@@ -36,7 +37,7 @@ class MessageEndpoints:
 
     async def send(self, call: Call[None, NewMessage]) -> Answer[MessageAccepted]:
         """Return the message's place once it is stored; a repeat gets the place of the first."""
-        key = call.headers.get("idempotency-key")
+        key = idempotency_key(call.headers)
         new = draft(call.body, sender_id=call.user, idempotency_key=key)
         question = Question(user_id=call.user, action=Action.WRITE, conversation_id=new.conversation_id)
         await require(self.policy, question)
@@ -48,7 +49,8 @@ class MessageEndpoints:
             seq=message.seq,
             created_at=message.created_at,
         )
-        return Answer(body, 200, {"idempotent-replayed": "true"}) if accepted.replayed else Answer(body, 201)
+        location = {"location": f"/messages/{message.message_id}"}
+        return Answer(body, 200, {**location, **REPLAYED}) if accepted.replayed else Answer(body, 201, location)
 
     async def list(self, call: Call[MessagesQuery, None]) -> Answer[MessagePage]:
         conversation_id, query = call.path["id"], call.query

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-import msgspec
 import orjson
 
 from domain.drafts import Draft
 from domain.text import clean_line, clean_text, comparable, is_blank
 from ingest.http.params import wrong
 from schemas.calls import NewMessage
-from schemas.fields import MAX_CONTENT, MAX_TITLE, IdempotencyKey
+from schemas.fields import MAX_CONTENT, MAX_TITLE
 from schemas.ids import new_id
 
 
@@ -43,23 +42,12 @@ def title_of(text: str) -> str:
     return title
 
 
-def idempotency_key(in_header: str | None) -> str | None:
-    """Return the key of the header ``Idempotency-Key``; None without one. Raises Invalid."""
-    if in_header is None:
-        return None
-    try:
-        return msgspec.convert(in_header, IdempotencyKey)
-    except msgspec.ValidationError as exc:
-        raise wrong("Idempotency-Key", "must be 1-128 visible ASCII characters") from exc
-
-
 def _key(in_body: str | None, in_header: str | None) -> str | None:
-    key = idempotency_key(in_header)
-    if key is None:
+    if in_header is None:
         return in_body
-    if in_body not in (None, key):
+    if in_body not in (None, in_header):
         raise wrong("$.clientMessageId", "must be the same as the header Idempotency-Key")
-    return key
+    return in_header
 
 
 def _hash(message: NewMessage, content: str) -> bytes:

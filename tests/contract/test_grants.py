@@ -20,6 +20,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         "conversations": ALL,
         "counts": ("minutes",),
         "history": ALL,
+        "idempotency": ALL,
         "intake": ALL,
         "invitations": ALL,
         "media": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -259,10 +260,20 @@ async def test_a_creation_with_a_key_is_made_once(opened):
         first, again = await create(owner, key, 201), await create(owner, key, 200)
         assert first.json() == again.json()
         assert again.headers["idempotent-replayed"] == "true"
-        await create(owner, key, 409, title="another")
+        assert (await create(owner, key, 422, title="another")).json()["code"] == "idempotency_mismatch"
         others = [(await create(*who, 201)).json() for who in ((stage.user("other"), key), (owner, new_id()))]
         assert len({each["conversationId"] for each in (first.json(), *others)}) == 3
         await create(owner, "not a key", 422)
+
+
+async def test_creations_with_one_key_at_the_same_time_make_one(opened):
+    async with opened(CompanyPolicy()) as stage:
+        token, key = stage.api.token(stage.user("owner")), new_id()
+        headers = {**token, "idempotency-key": key}
+        calls = [stage.api.http.post("/conversations", json={"title": "plans"}, headers=headers) for _ in range(6)]
+        answers = await asyncio.gather(*calls)
+        assert sorted(answer.status_code for answer in answers) == [200] * 5 + [201]
+        assert len({answer.json()["conversationId"] for answer in answers}) == 1
 
 
 @pytest.mark.parametrize("older", [True, False])

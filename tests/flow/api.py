@@ -21,6 +21,7 @@ from adapters.memory.analytics import MemoryMinuteCounts
 from adapters.memory.blobs import MemoryBlobs
 from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
 from adapters.memory.history import MemoryHistory
+from adapters.memory.idempotency import MemoryIdempotencyKeys
 from adapters.memory.identity import MemoryTickets
 from adapters.memory.intake import MemoryConversations, MemoryIntake
 from adapters.memory.invitations import MemoryInvitations
@@ -78,13 +79,17 @@ class Api:
     ) -> httpx2.Response:
         """The answer to a call, which must have this status and the form that the document gives it."""
         called = BY_ID[operation]
-        token = {} if user is None else {"authorization": f"Bearer {issue(SECRET, user, ttl_s=60)}"}
+        token = {} if user is None else self.token(user)
         url = called.path.format(**{**EXAMPLE, **(path or {})})
         answer = await self.http.request(called.method, url, headers={**token, **(headers or {})}, **more)
         assert answer.status_code == expect, answer.text
         check(operation, answer)
         self.seen.add((operation, answer.status_code))
         return answer
+
+    def token(self, user: str) -> dict[str, str]:
+        """The header that names a user."""
+        return {"authorization": f"Bearer {issue(SECRET, user, ttl_s=60)}"}
 
     async def problem(self, operation: str, expect: int, **more: Any) -> dict[str, Any]:
         """The problem that a call is answered with."""
@@ -128,6 +133,7 @@ async def open_api(
         "tickets": MemoryTickets(),
         "rates": rates,
         "budgets": budgets,
+        "keys": MemoryIdempotencyKeys(),
         "media": MediaEndpoints(media, blobs, folder),
     }
     dependencies = Dependencies(**{**usual, **instead})

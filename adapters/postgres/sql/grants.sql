@@ -31,6 +31,7 @@ GRANT SELECT, UPDATE (seen_at) ON notifications TO {role};
 GRANT SELECT ON analytics_minutes TO {role};
 GRANT SELECT (ticket_hash, user_id, ends), INSERT, UPDATE (ends), DELETE ON tickets TO {role};
 GRANT SELECT ON revocations TO {role};
+GRANT SELECT, INSERT, UPDATE (request_hash, status, ends), DELETE ON idempotency_keys TO {role};
 
 -- name: streams
 -- Reads what is stored and writes what the stages keep. Of the outbox it may only add events of its own.
