@@ -29,25 +29,25 @@ async def test_a_token_that_was_issued_names_its_user(verifier):
     assert identity.issued_at == identity.expires_at - 60
 
 
-NOW = time.time()
-GOOD: dict[str, dict[str, Any]] = {
-    "several audiences": {"aud": ["other", "millrace"]},
-    "of our second audience": {"aud": "mobile"},
-    "begins now": {"nbf": int(NOW)},
-    "begins in 20 s, by the issuer's clock": {"nbf": NOW + 20, "iat": NOW + 20},
-    "ended 20 s ago": {"iat": NOW - 100, "exp": NOW - 20},
-    "times with fractions": {"iat": NOW - 0.25, "exp": NOW + 60.5},
-    "an id of 255 characters": {"jti": "x" * 255},
-    "no id": {"jti": None},
-    "other claims": {"scope": "chat", "azp": "web", "auth_time": int(NOW), "typ": "Bearer"},
-}
+def good(now: float) -> dict[str, dict[str, Any]]:
+    return {
+        "several audiences": {"aud": ["other", "millrace"]},
+        "of our second audience": {"aud": "mobile"},
+        "begins now": {"nbf": int(now)},
+        "begins in 20 s, by the issuer's clock": {"nbf": now + 20, "iat": now + 20},
+        "ended 20 s ago": {"iat": now - 100, "exp": now - 20},
+        "times with fractions": {"iat": now - 0.25, "exp": now + 60.5},
+        "an id of 255 characters": {"jti": "x" * 255},
+        "no id": {"jti": None},
+        "other claims": {"scope": "chat", "azp": "web", "auth_time": int(now), "typ": "Bearer"},
+    }
 
 
-@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("name", good(0.0))
 async def test_what_a_good_issuer_says_holds(name: str):
     rules = ClaimRules(audiences=frozenset({"millrace", "mobile"}))
     verifier = Verifier(Secret(SECRET), rules, RevokedTokens())
-    assert (await verifier.verify(ISSUER.token(**GOOD[name]))).user_id == "bob"
+    assert (await verifier.verify(ISSUER.token(**good(time.time())[name]))).user_id == "bob"
 
 
 @pytest.mark.parametrize("type_", ["JWT", "jwt", "at+jwt", "application/at+jwt", "application/JWT", None])
@@ -103,25 +103,29 @@ async def test_claims_may_have_other_names():
         await verifier.verify(ISSUER.token(client_id="other", oid="jane"))
 
 
-FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "issuer_unexpected": (ISSUER.token(iss="https://other.example/"), {"iss": "https://other.example/"}),
-    "audience_unexpected": (ISSUER.token(aud="other"), {}),
-    "token_expired": (ISSUER.token(iat=NOW - 600, exp=NOW - 60), {}),
-    "token_not_yet_valid": (ISSUER.token(nbf=NOW + 600), {}),
-    "lifetime_unacceptable": (ISSUER.token(exp=NOW + 31 * 86_400), {}),
-    "times_malformed": (ISSUER.token(exp="soon"), {}),
-    "user_id_malformed": (ISSUER.token(sub="\u0395\u03bb\u03ad\u03bd\u03b7"), {}),
-    "token_id_malformed": (ISSUER.token(jti=1), {}),
-    "algorithm_unexpected": (Issuer("RS256", "mine").token(), {"kid": "mine"}),
-    "type_unexpected": (ISSUER.token({"typ": "dpop+jwt"}), {}),
-    "header_unacceptable": (ISSUER.token({"jku": "http://127.0.0.1:1/k"}), {}),
-    "signature_invalid": (ISSUER.token({"kid": "k\n\u202e" + "x" * 300})[:-8] + "AAAAAAAA", {"kid": "k??" + "x" * 252}),
-}
+def faults(now: float) -> dict[str, tuple[str, dict[str, Any]]]:
+    return {
+        "issuer_unexpected": (ISSUER.token(iss="https://other.example/"), {"iss": "https://other.example/"}),
+        "audience_unexpected": (ISSUER.token(aud="other"), {}),
+        "token_expired": (ISSUER.token(iat=now - 600, exp=now - 60), {}),
+        "token_not_yet_valid": (ISSUER.token(nbf=now + 600), {}),
+        "lifetime_unacceptable": (ISSUER.token(exp=now + 31 * 86_400), {}),
+        "times_malformed": (ISSUER.token(exp="soon"), {}),
+        "user_id_malformed": (ISSUER.token(sub="\u0395\u03bb\u03ad\u03bd\u03b7"), {}),
+        "token_id_malformed": (ISSUER.token(jti=1), {}),
+        "algorithm_unexpected": (Issuer("RS256", "mine").token(), {"kid": "mine"}),
+        "type_unexpected": (ISSUER.token({"typ": "dpop+jwt"}), {}),
+        "header_unacceptable": (ISSUER.token({"jku": "http://127.0.0.1:1/k"}), {}),
+        "signature_invalid": (
+            ISSUER.token({"kid": "k\n\u202e" + "x" * 300})[:-8] + "AAAAAAAA",
+            {"kid": "k??" + "x" * 252},
+        ),
+    }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", faults(0.0))
 async def test_the_log_gets_the_reason_and_what_the_token_claims(verifier, fault: str):
-    token, claimed = FAULTS[fault]
+    token, claimed = faults(time.time())[fault]
     with pytest.raises(Unauthenticated) as caught:
         await verifier.verify(token)
     assert caught.value.causes == {"reason": fault, "kid": "k1", "iss": "millrace", **claimed}
