@@ -19,6 +19,8 @@ from stack.servers.data_dir import DataDir
 from stack.servers.kafka import Kafka
 
 from .conftest import Person, Socket, kill, millrace, status, until
+from .test_attachments import is_inspected, picture
+from .test_front_doors import upload
 
 
 async def lose_everything(stack: RunningStack) -> None:
@@ -69,11 +71,13 @@ async def test_a_broker_that_lost_its_log_is_filled_again(stack: RunningStack, p
             alice.send(room, f"before {n}")
         await asyncio.to_thread(until, lambda: sent(alice, room) == 20)
         await lose(stack)
+        file = upload(alice, picture(4 if lose is lose_everything else 5), "meanwhile.jpg")
         for n in range(20):
             alice.send(room, f"meanwhile {n}")  # Kafka is never in the way of a request
         assert await shown == list(range(1, 41))
         await socket.say(type="ack", conversationId=room, seq=40)
         await asyncio.to_thread(until, lambda: sent(alice, room) == 40, 60)
+        await asyncio.to_thread(until, lambda: is_inspected(alice, file), 60)
         # Bob stays: what comes again would be news to him, were he gone before his receipt is in.
         for query, expected in (
             ("SELECT sum(messages) FROM analytics_minutes WHERE conversation_id = %s", 40),
