@@ -20,6 +20,7 @@ class Owed:
     """An event that is committed and not yet known to be in Kafka."""
 
     conversation_id: str
+    """Key of the record: the conversation, or the upload that belongs to none."""
     seq: int
     topic: str
     value: bytes

@@ -59,7 +59,7 @@ class Tables:
     """(sender, client message id) → (message id, body hash)."""
     changes: dict[str, list[Change]] = field(default_factory=lambda: defaultdict(list))
     outbox: dict[tuple[str, int, str], OutboxRow] = field(default_factory=dict)
-    """(conversation, seq, part) → row. Receipts stand at seq 0, in the places of their members."""
+    """(conversation or upload, seq, part) → row. Receipts stand at seq 0, in the places of their members."""
     noted: Position | None = None
     """Position of the log at the last comparison."""
     epoch: int = 0

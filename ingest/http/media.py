@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from domain.errors import MillraceError, NotFound, UnsupportedVersion
+from domain.errors import MillraceError, NotFound, Unavailable, UnsupportedVersion
 from domain.identity import Identity
 from domain.media import Blobs, Media, Uploads
 from domain.quotas import Quota
@@ -23,6 +24,8 @@ from ingest.http.tus import TusServer
 from ingest.orphans import UNATTACHED_S, collect_orphans
 from ingest.upload_folder import DiskFloor, UploadFolder
 from schemas.routes import BINARY
+
+_log = structlog.get_logger()
 
 ABANDONED_S = 3600.0
 """An upload without a new byte for so long is deleted."""
@@ -66,7 +69,10 @@ class MediaEndpoints:
         """Delete uploads that were given up or never attached, now and every few minutes, for ever."""
         limits = self.limits
         while True:
-            await asyncio.to_thread(self._uploads.remove_abandoned, limits.abandoned_s)
+            try:
+                await asyncio.to_thread(self._uploads.remove_abandoned, limits.abandoned_s)
+            except Unavailable as exc:
+                _log.warning("uploads_not_tidied", reason=str(exc))
             await collect_orphans(self.media, self.blobs, limits.unattached_s)
             await asyncio.sleep(min(_TIDY_MAX_S, limits.abandoned_s / 4, limits.unattached_s / 4))
 

@@ -222,7 +222,9 @@ class TusServer:
             size=upload.size,
             sha256=sha256,
         )
-        await self.media.add(media, partial(self.blobs.put_file, blob(sha256, ORIGINAL), file.path))
+        keep = partial(self.blobs.put_file, blob(sha256, ORIGINAL), file.path)
+        await keep()  # what takes long, before a connection and a lock are held
+        await self.media.add(media, keep)
         self.added(upload.media_id)
         await asyncio.to_thread(self.folder.remove, upload)
         return _progress(upload.size, upload.size)

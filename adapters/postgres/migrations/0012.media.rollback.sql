@@ -4,6 +4,7 @@ UPDATE messages SET ids = ARRAY(
 WHERE attachments IS NOT NULL;
 ALTER TABLE messages DROP COLUMN attachments;
 ALTER TABLE messages RENAME COLUMN ids TO attachments;
+COMMENT ON COLUMN outbox.conversation_id IS NULL;
 DROP TABLE attachments, media_unused;
 DROP INDEX media_to_judge, media_by_content;
 ALTER TABLE media DROP COLUMN kept;

@@ -22,6 +22,9 @@ CREATE TABLE media_unused (
     sha256 text PRIMARY KEY
 );
 
+-- The key of an event's record is its conversation; an upload belongs to none, so that of its event is the upload.
+COMMENT ON COLUMN outbox.conversation_id IS 'Key of the record: the conversation, or the upload of media.uploaded';
+
 -- Files of messages: who may read a message may read them.
 CREATE TABLE attachments (
     media_id        uuid   NOT NULL REFERENCES media,
