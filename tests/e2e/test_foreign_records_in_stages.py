@@ -44,8 +44,12 @@ def receipt(room: str, **changes: Any) -> bytes:
     return orjson.dumps({**fields, "device": "-", **changes})
 
 
+def uploaded(media_id: str) -> bytes:
+    return orjson.dumps({"mediaId": media_id, "ownerId": "mallory", "size": MAX_SEQ, "at": make.AT})
+
+
 def foreign(room: str, victim: str) -> Iterator[Raw]:
-    """Yield records of twenty kinds for ever, most of them with the key of a conversation that is written to."""
+    """Yield records of over twenty kinds for ever, most of them with the key of a conversation that is written to."""
     key = room.encode()
     while True:
         elsewhere = new_id()
@@ -69,6 +73,9 @@ def foreign(room: str, victim: str) -> Iterator[Raw]:
         yield "receipt.recorded", b"x' OR 1=1", receipt("x' OR 1=1")
         yield "receipt.recorded", key, receipt(room, deliveredSeq=2**63, device="\0")
         yield "receipt.recorded", elsewhere.encode(), receipt(elsewhere, userId=victim)
+        yield "media.uploaded", key, uploaded(room)
+        yield "media.uploaded", key, uploaded(elsewhere)
+        yield "media.uploaded", b"\x1b[31m", uploaded("\x1b[31m")
 
 
 def restarts(stack: RunningStack) -> dict[str, tuple[int, int]]:
