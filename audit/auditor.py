@@ -60,7 +60,7 @@ class Audit:
         for number in self._partitions(partitions, max(len(begins.topics[topic]) for topic in TOPICS)):
             offsets = {stage: committed[stage].get(number, 0) for stage in stages()}
             await self._partition(number, partitions, spans[number], begins, offsets, letters)
-        settle(await self.store.loose(self.since, self.grace_s, self.only), self.report)
+        settle(await self.store.loose(self.since, self.grace_s, self.only), self.report, letters["media"])
         return self.report
 
     def _partition_count(self, begins: Begins) -> int:
@@ -120,13 +120,13 @@ class Audit:
 
     async def _letters(self, begins: Begins) -> dict[str, set[str]]:
         by_topic = {dead_letter_topic(stage): stage for stage in stages()}
-        message_ids: dict[str, set[str]] = {stage: set() for stage in stages()}
+        ids: dict[str, set[str]] = {stage: set() for stage in stages()}
         offsets = {(topic, n): begin.offset for topic in by_topic for n, begin in enumerate(begins.topics[topic])}
         async for batch in self.reader.read(offsets):
             for letter in batch:
                 if self.only is not None and (letter.key or b"").decode(errors="replace") not in self.only:
                     continue
                 self.report.letters[by_topic[letter.topic]] += 1
-                if message_id := set_aside(letter):
-                    message_ids[by_topic[letter.topic]].add(message_id)
-        return message_ids
+                if id_ := set_aside(letter):
+                    ids[by_topic[letter.topic]].add(id_)
+        return ids

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from adapters.kafka.consumer import Received
-from audit.topic_checks import CREATED, Seen
+from audit.topic_checks import Seen
 from domain.audit import digest
 from schemas.codec import Malformed, decode
-from schemas.events import AnyEvent, MediaProcessed, MessageCreated, MessageSent, NotificationSent, SearchIndexed
+from schemas.events import (
+    AnyEvent,
+    MediaProcessed,
+    MediaUploaded,
+    MessageCreated,
+    MessageSent,
+    NotificationSent,
+    SearchIndexed,
+)
 
 
 def seen(record: Received) -> Seen | None:
@@ -34,12 +42,15 @@ def content_of(event: AnyEvent) -> Seen | None:
 
 
 def set_aside(letter: Received) -> str | None:
-    """Return the id of the message that a dead letter is about; None when it is about none, or unreadable."""
+    """Return the id of the message or the upload that a dead letter is about; None when it is about none."""
     origin = dict(letter.headers).get("dlq-origin", b"").partition(b"/")[0].decode(errors="replace")
-    if origin != CREATED:
-        return None
     try:
-        event = decode(CREATED, letter.key, letter.value)
+        match decode(origin, letter.key, letter.value):
+            case MessageCreated(message=message):
+                return message.message_id
+            case MediaUploaded(media_id=media_id):
+                return media_id
+            case _:
+                return None
     except Malformed:
         return None
-    return event.message.message_id if isinstance(event, MessageCreated) else None

@@ -221,14 +221,22 @@ class Judge:
         )
 
 
-def settle(loose: Loose, report: Report) -> None:
-    """Report facts that belong to no span, and the stages that are late over all partitions."""
+def settle(loose: Loose, report: Report, aside: Collection[str] = ()) -> None:
+    """Report facts that belong to no span, and the stages that are late over all partitions.
+
+    ``aside``: ids in the dead letters of the media stage.
+    """
     for stage, count in report.late.items():
         text = f"{stage} has not come yet to {count} messages that are older than the grace"
         report.add(Finding(check=stage, kind=Kind.LATE, text=text))
     for conversation, seq, topic in loose.owed:
         text = f"the relay has not published it to {topic}"
         report.add(Finding(check="outbox", kind=Kind.LATE, conversation_id=conversation, seq=seq, text=text))
+    for media_id in loose.uninspected:
+        if media_id in aside:
+            report.check("media").aside += 1
+        else:
+            report.add(Finding(check="media", kind=Kind.LATE, text=f"the upload {media_id} is not inspected"))
     for stray in loose.strays:
         report.add(_of_place(stray.stage, Kind.PHANTOM, stray.place, "it is about a message that is not there"))
 

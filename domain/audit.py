@@ -136,11 +136,13 @@ class Stray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loose:
-    """Facts that belong to no span: unpublished rows, and what stages keep about messages that do not exist."""
+    """Facts that belong to no span: unpublished rows, uploads, and what stages keep about unknown messages."""
 
     owed: Sequence[tuple[str, int, str]] = ()
     """Triples (conversation, seq, topic) of unpublished outbox rows that are older than the grace."""
     strays: Sequence[Stray] = ()
+    uninspected: Sequence[str] = ()
+    """Ids of uploads that are older than the grace, and that the media stage has not inspected."""
 
 
 @dataclass(frozen=True, slots=True)

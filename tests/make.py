@@ -9,6 +9,7 @@ import orjson
 
 from adapters.memory.log import MemoryLog
 from domain.drafts import Draft
+from domain.media import Media
 from ingest.http.params import parse
 from ingest.http.validation import draft as draft_of
 from schemas.calls import NewMessage
@@ -23,6 +24,11 @@ AT = "2026-11-24T15:00:00.000Z"
 
 def attachment(media_id: str, **changes: Any) -> Attachment:
     return Attachment(media_id=media_id, **{"name": "a.png", "type": "image/png", "size": 3, **changes})
+
+
+def upload(**changes: Any) -> Media:
+    fields = {"owner_id": "alice", "file_name": "a.png", "declared_type": "image/png", "size": 3}
+    return Media(**{"media_id": new_id(), "sha256": new_id(), **fields, **changes})
 
 
 def message(*, attachments: Sequence[str] = (), **changes: Any) -> Message:

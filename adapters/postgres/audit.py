@@ -93,6 +93,7 @@ class PostgresAudit:
                     Stray(stage, Place(id_, message, conversation, seq))
                     for stage, id_, message, conversation, seq in await _all(conn, "strays", params)
                 ],
+                uninspected=[row[0] for row in await _all(conn, "uninspected", params)],
             )
 
     async def known(self, topic: str, ids: Sequence[str]) -> Mapping[str, tuple[str, int]]:

@@ -257,6 +257,17 @@ async def test_only_what_is_older_than_the_grace_is_owed(world: World):
     assert (await world.audit.loose(HOUR_AGO, 60, [world.room])).owed == []
 
 
+async def test_an_upload_that_is_not_inspected_is_named_once_it_is_older_than_the_grace(world: World):
+    files, media = PostgresMedia(world.pool), make.upload()
+    await files.add(media)
+    assert (await world.audit.loose(HOUR_AGO, 60, None)).uninspected == []
+    assert (await world.audit.loose(HOUR_AGO, 0, [world.room])).uninspected == []
+    assert media.media_id in (await world.audit.loose(HOUR_AGO, 0, None)).uninspected
+    assert (await world.audit.loose(datetime.now(UTC) + timedelta(minutes=1), 0, None)).uninspected == []
+    await files.save_probe(media.sha256, MediaInfo(media_type="x/y", served="original"))
+    assert media.media_id not in (await world.audit.loose(HOUR_AGO, 0, None)).uninspected
+
+
 async def test_republishing_gives_the_relay_what_was_accepted_and_leaves_the_rest_alone(world: World, pg_dsn: str):
     messages = await world.send("published", "gone", "young", "owed")
     await world.run("UPDATE outbox SET published_at = now() WHERE conversation_id = %s AND seq < 4", world.room)

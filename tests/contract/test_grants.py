@@ -64,6 +64,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         "audit": (
             *("clock", "spans", "rows", "seqs", "holes", "stray_changes", "untold", "repeated_keys", "receipts"),
             *("watermarks", "notifications", "media", "tallies", "positions", "republished", "owed", "strays"),
+            "uninspected",
             *("known_messages", "known_notifications", "known_media", "lead"),
         ),
         "parking": ("closed",),

@@ -8,13 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.kafka.consumer import Received
 from audit.findings import Kind, Remedy, Report
+from audit.records import set_aside
 from audit.render import advice, as_json, notes, plan
 from audit.rules import Judge, settle
 from audit.topic_checks import CREATED, INDEXED, NOTIFIED, PROCESSED, SENT, TOPICS, Due, Seen, Trail, checks
 from audit.topic_checks import trails as trails_of
 from domain.audit import Found, Loose, Owing, Place, Position, Row, StoreFacts, Stray, Tally, Watermark
+from schemas.codec import Record, record
+from schemas.events import MediaUploaded, ReceiptRecorded
 from schemas.topics import stages
+from streams.dead_letters import ConsumerRecord, dead_letter
+from tests import make
 
 NOW = 10_000_000
 GRACE = 30_000
@@ -233,6 +239,30 @@ def test_what_the_relay_owes_is_late_and_not_missing():
     assert report.clean, report.findings
     settle(Loose(owed=[("room0", 3, CREATED)]), report)
     assert (report.findings[-1].check, report.findings[-1].kind) == ("outbox", Kind.LATE)
+
+
+def test_an_upload_that_is_not_inspected_is_late_unless_it_is_in_the_dead_letters():
+    report = Report()
+    settle(Loose(uninspected=["a", "b"]), report, {"b"})
+    assert [(f.check, f.kind, f.text) for f in report.findings] == [
+        ("media", Kind.LATE, "the upload a is not inspected")
+    ]
+    assert report.check("media").aside == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "id_"),
+    [
+        (make.created(message_id=make.ROOM), make.ROOM),
+        (MediaUploaded(media_id=make.ROOM, owner_id="alice", size=1, at=make.AT), make.ROOM),
+        (ReceiptRecorded(conversation_id=make.ROOM, user_id="bob", delivered_seq=1, at=make.AT), None),
+        (None, None),
+    ],
+)
+def test_a_dead_letter_is_about_a_message_or_an_upload(event, id_):
+    made = Record("nowhere", b"", b"no event") if event is None else record(event, producer="test")
+    letter = dead_letter("media", ConsumerRecord(made.topic, 0, 7, made.key, made.value), "cause", attempts=1)
+    assert set_aside(Received(letter.topic, 0, 0, letter.key, letter.value, letter.headers)) == id_
 
 
 def test_a_young_message_is_not_judged():

@@ -167,6 +167,14 @@ WHERE published_at IS NULL AND created_at < now() - make_interval(secs => %(grac
   AND (%(only)s::uuid[] IS NULL OR conversation_id = ANY(%(only)s::uuid[]))
 ORDER BY conversation_id, seq;
 
+-- name: uninspected
+-- Uploads belong to no conversation; those of more than a day ago are attached, so their messages are judged.
+SELECT m.media_id::text FROM media m
+WHERE NOT m.kept AND m.created_at >= %(since)s AND m.created_at < now() - make_interval(secs => %(grace_s)s)
+  AND %(only)s::uuid[] IS NULL
+  AND NOT EXISTS (SELECT 1 FROM media_looks l WHERE l.sha256 = m.sha256)
+ORDER BY m.media_id;
+
 -- name: strays
 SELECT stage, id, message_id::text, conversation_id::text, seq FROM (
     SELECT 'search' AS stage, d.message_id::text AS id, d.message_id, d.conversation_id, d.seq

@@ -85,6 +85,8 @@ GRANT SELECT ON messages TO {role};
 GRANT SELECT (conversation_id, seq, kind, message_id, at) ON changes TO {role};
 GRANT SELECT (conversation_id, seq, part, topic, event_id, created_at, published_at) ON outbox TO {role};
 GRANT SELECT (conversation_id, user_id, delivered_seq, read_seq) ON receipts TO {role};
+GRANT SELECT (media_id, sha256, created_at, kept) ON media TO {role};
+GRANT SELECT (sha256) ON media_looks TO {role};
 GRANT SELECT (message_id, media_id, conversation_id, seq) ON media_places TO {role};
 GRANT SELECT (message_id, conversation_id, seq, sender_id, content) ON search_documents TO {role};
 GRANT SELECT (notification_id, message_id, conversation_id, seq) ON notifications TO {role};
@@ -102,6 +104,8 @@ GRANT SELECT, UPDATE (status) ON messages TO {role};
 GRANT SELECT (conversation_id, seq, kind, message_id, at) ON changes TO {role};
 GRANT SELECT, INSERT, UPDATE (topic, value, event_id, published_at, replay) ON outbox TO {role};
 GRANT SELECT (conversation_id, user_id, delivered_seq, read_seq) ON receipts TO {role};
+GRANT SELECT (media_id, sha256, created_at, kept) ON media TO {role};
+GRANT SELECT (sha256) ON media_looks TO {role};
 GRANT SELECT (message_id, media_id, conversation_id, seq) ON media_places TO {role};
 GRANT SELECT (message_id, conversation_id, seq, sender_id, content, created_at), INSERT,
       UPDATE (conversation_id, seq, sender_id, content, created_at) ON search_documents TO {role};
