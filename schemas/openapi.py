@@ -39,7 +39,10 @@ def openapi() -> Schema:
         "info": {
             "title": "Millrace",
             "version": VERSION,
-            "description": "Chat over HTTP. Unknown fields in a body are refused; ignore unknown fields in an answer.",
+            "description": (
+                "Chat over HTTP. Unknown fields in a body and unknown or repeated query parameters are refused;"
+                " ignore unknown fields in an answer."
+            ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],

@@ -16,7 +16,7 @@ BINARY = "application/octet-stream"
 PATH_PARAMETERS: Mapping[str, Any] = {"id": Uuid, "userId": CheckedUserId}
 
 
-ALWAYS = (401, 429, 500, 503)
+ALWAYS = (401, 422, 429, 500, 503)
 """Error statuses that every call may answer."""
 
 _REPLAYED = Header(

@@ -5,17 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Struct
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from domain.errors import Invalid, TooLarge, UnsupportedType
+from domain.text import clean_text
 from schemas.fields import MAX_BODY, PATTERN_TEXTS
 from schemas.ids import is_uuid
 from schemas.operations import JSON
@@ -28,6 +29,10 @@ BODY_TOO_LARGE = f"the body must have at most {MAX_BODY} bytes"
 _CURSOR = "must be `next` of the page before; omit it to start from the first page"
 _FLAGS = {"": True, "1": True, "true": True, "0": False, "false": False}
 _MAX_DIGITS = 16
+_MAX_PARAMETERS = 100
+_MAX_SHOWN = 50
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
+_LAST_S = (datetime(9999, 12, 31) - _EPOCH).total_seconds()  # noqa: DTZ001
 _WORDS = {
     "int": "a whole number",
     "float": "a number",
@@ -66,14 +71,37 @@ def parse(kind: type[T], raw: bytes) -> T:
         raise Invalid("the body must be JSON in UTF-8", [("$", "must be JSON in UTF-8")]) from exc
 
 
-def parse_query(kind: type[S], query: QueryParams) -> S:
-    """Return the query parameters as this type; a flag without a value is set. Raises Invalid."""
-    forms = _forms(kind)
-    values = {name: _value(forms.get(name), name, text) for name, text in query.items()}
+def parse_query(kind: type[S] | None, raw: bytes) -> S | None:
+    """Return the query parameters as this type; a flag without a value is set. No type has no parameters.
+
+    Raises Invalid for parameters that are unknown, repeated, or no text in UTF-8.
+    """
+    forms = {} if kind is None else _forms(kind)
+    values = {name: _value(forms[name], name, text) for name, text in _parameters(raw, forms).items()}
+    if kind is None:
+        return None
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as exc:
         raise _invalid(str(exc), "?") from exc
+
+
+def _parameters(raw: bytes, known: Collection[str]) -> Mapping[str, str]:
+    """Return each parameter as text that may be stored and searched for. Raises Invalid."""
+    try:
+        pairs = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS)
+    except ValueError as exc:
+        message = f"must be at most {_MAX_PARAMETERS} parameters, percent-encoded in UTF-8"
+        raise Invalid(f"the query {message}", [("?", message)]) from exc
+    found: dict[str, str] = {}
+    for name, text in pairs:
+        if name not in known:
+            shown = "".join(each if each.isprintable() else "?" for each in name[:_MAX_SHOWN])
+            raise wrong(f"?{shown}", "must not be given: it is no parameter of this call")
+        if name in found:
+            raise wrong(f"?{name}", "must be given once")
+        found[name] = clean_text(text, f"?{name}")
+    return found
 
 
 def parse_path(values: Mapping[str, str]) -> Mapping[str, str]:
@@ -88,19 +116,21 @@ def parse_path(values: Mapping[str, str]) -> Mapping[str, str]:
 
 @cache
 def _forms(kind: type[Struct]) -> Mapping[str, type]:
-    """Return int or bool for each parameter that is no text. Laxer conversion would take the text "null" for none."""
+    """Return int, bool or str for each parameter. Laxer conversion would take the text "null" for none."""
     info = msgspec.inspect.type_info(kind)
     assert isinstance(info, msgspec.inspect.StructType)
     forms: dict[str, type] = {}
     for each in info.fields:
         kinds = each.type.types if isinstance(each.type, msgspec.inspect.UnionType) else (each.type,)
-        for found, form in ((msgspec.inspect.IntType, int), (msgspec.inspect.BoolType, bool)):
-            if any(isinstance(one, found) for one in kinds):
-                forms[each.encode_name] = form
+        numbers, flags = (
+            any(isinstance(one, found) for one in kinds)
+            for found in (msgspec.inspect.IntType, msgspec.inspect.BoolType)
+        )
+        forms[each.encode_name] = int if numbers else bool if flags else str
     return forms
 
 
-def _value(form: type | None, name: str, text: str) -> str | int | bool:
+def _value(form: type, name: str, text: str) -> str | int | bool:
     if form is int:
         if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
             raise wrong(f"?{name}", "must be a whole number")
@@ -125,7 +155,14 @@ def moment(text: str | None, name: str) -> datetime | None:
         at = datetime.fromisoformat(text.replace(" ", "+"))  # a + in a query arrives as a space
     except ValueError as exc:
         raise wrong(f"?{name}", "must be an RFC 3339 time") from exc
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+    return _in_range(at if at.tzinfo else at.replace(tzinfo=UTC))
+
+
+def _in_range(at: datetime) -> datetime:
+    """Return the time in UTC; one that no entry can have becomes the nearest that one could have."""
+    seconds = (at.replace(tzinfo=None) - _EPOCH).total_seconds() - (at.utcoffset() or timedelta()).total_seconds()
+    bounded = min(max(seconds, 0.0), _LAST_S)
+    return _EPOCH.replace(tzinfo=UTC) + timedelta(seconds=bounded) if bounded != seconds else at.astimezone(UTC)
 
 
 def offset(cursor: str | None, most: int) -> int:
@@ -155,9 +192,10 @@ def place(cursor: str | None) -> tuple[datetime, str] | None:
         return None
     try:
         at, id_ = base64.urlsafe_b64decode(cursor.encode()).decode().split(" ")
-        if not is_uuid(id_):
+        time = datetime.fromisoformat(at)
+        if not is_uuid(id_) or time.tzinfo is None:
             raise ValueError
-        return datetime.fromisoformat(at), id_
+        return _in_range(time), id_
     except (ValueError, binascii.Error) as exc:
         raise wrong("?cursor", _CURSOR) from exc
 

@@ -91,7 +91,7 @@ def _answering(auth: CallerAuth, operation: Operation, endpoint: Endpoint) -> Ra
             identity=identity,
             path=parse_path(request.path_params),
             headers=request.headers,
-            query=None if query is None else parse_query(query, request.query_params),
+            query=parse_query(query, scope["query_string"]),
             body=None if body is None else parse(body, await read_body(request)),
             charge=partial(auth.charge, request.scope, identity.user_id),
         )
@@ -121,5 +121,7 @@ class _Handler:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         identity = await self.auth.caller(Request(scope, receive), self.operation.rate)
         scope[CALLER] = identity
+        if self.operation.raw:
+            parse_query(None, scope["query_string"])
         async with self.slots.slot(kind_of(self.operation), identity.user_id):
             await self.endpoint(identity, scope, receive, send)
