@@ -16,7 +16,7 @@ import typer
 from cli.client_errors import client_errors
 from cli.command import AsJson, Data, find_target
 from cli.target import Server, Target
-from runtime.terminal import print_table
+from runtime.terminal import RowWriter
 from stack.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -46,12 +46,15 @@ def demo(
     import uvloop
 
     target = find_target(data, Server.HTTP, Server.WEBSOCKET, Server.SECRET)
+    if not as_json:
+        print("milliseconds since the POST began")
+        _TABLE.headings()
     with client_errors():
-        lives = uvloop.run(Chat(target).run(messages))
+        lives = uvloop.run(Chat(target, (lambda _: None) if as_json else _show).run(messages))
     if as_json:
         print(json.dumps({"messages": [life.milliseconds() for life in lives], "medians": medians(lives)}))
     else:
-        _show(lives)
+        _show_medians(medians(lives))
 
 
 @dataclass(slots=True)
@@ -86,9 +89,10 @@ def medians(lives: list[Life]) -> dict[str, float]:
 
 @dataclass(slots=True)
 class Chat:
-    """Alice and Bob."""
+    """Alice and Bob. ``on_read`` gets each message as soon as it is read."""
 
     stack: Target
+    on_read: Callable[[Life], None]
     now: Life | None = None
 
     async def run(self, count: int) -> list[Life]:
@@ -110,6 +114,7 @@ class Chat:
                     sender, content = LINES[number % len(LINES)]
                     other = "bob" if sender == "alice" else "alice"
                     done.append(await self._one(Life(sender, content), clients[sender], room, screens[other]))
+                    self.on_read(done[-1])
                     await asyncio.sleep(0.05)  # light load is what is shown here
                 return done
             finally:
@@ -159,18 +164,22 @@ async def _within(wait: Callable[[], Awaitable[Any]], otherwise: str) -> None:
         raise OperatorError(f"{otherwise} within {_PATIENCE_S:.0f} s; see `millrace status` and the logs") from exc
 
 
-def _show(lives: list[Life]) -> None:
-    rows = []
-    for life in lives:
-        ms = life.milliseconds()
-        times = [f"{ms[name]:.1f}" for name in ("accepted", "socket", "delivered", "read")]
-        rows.append((life.seq, life.sender, textwrap.shorten(life.content, 36, placeholder="…"), *times))
-    print("milliseconds since the POST began")
-    numbers = ("seq", "accepted", "screen", "delivered", "read")
-    print_table(("seq", "from", "message", *numbers[1:]), rows, right=numbers)
-    middle = medians(lives)
+_WIDTH = 36
+_TABLE = RowWriter(
+    {"seq": 5, "from": 5, "message": _WIDTH, "accepted": 8, "screen": 8, "delivered": 9, "read": 8},
+    right=("seq", "accepted", "screen", "delivered", "read"),
+)
+
+
+def _show(life: Life) -> None:
+    ms = life.milliseconds()
+    times = [f"{ms[name]:.1f}" for name in ("accepted", "socket", "delivered", "read")]
+    _TABLE.row((life.seq, life.sender, textwrap.shorten(life.content, _WIDTH, placeholder="…"), *times))
+
+
+def _show_medians(middle: dict[str, float]) -> None:
     print(
         f"\nmedians: POST answered {middle['accepted']:.1f} ms; on the recipient's screen {middle['socket']:.1f} ms;"
         f" sender got status delivered {middle['delivered']:.1f} ms, read {middle['read']:.1f} ms"
     )
-    print("A receipt waits at most a second for others of the same member, to be sent together.")
+    print("Receipts of the same kind by one member wait until a second after the one before, to be sent together.")

@@ -1,4 +1,7 @@
-"""Receipts on their way to Kafka: merged, at most one record a second for each conversation, member and device."""
+"""Receipts on their way to Kafka: merged, for each conversation, member and device.
+
+Of each kind (delivered, read) the first goes at once, and then one record a second.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,11 @@ Key: TypeAlias = tuple[str, str, str]
 
 @dataclass(slots=True)
 class ReceiptBuffer:
-    """Watermarks that wait to be sent, and when the last of each device was. Pure."""
+    """Watermarks that wait to be sent, and when the last of each device and kind was. Pure."""
 
     waiting: dict[Key, tuple[int, int]] = field(default_factory=dict)
-    sent_at: dict[Key, float] = field(default_factory=dict)
+    sent_at: dict[tuple[Key, bool], float] = field(default_factory=dict)
+    """By key, and whether it was a read receipt; these count as both kinds, since read implies delivered."""
 
     def note(self, key: Key, delivered: int, read: int) -> None:
         """Merge a receipt: the highest of each kind counts, and read implies delivered."""
@@ -40,17 +44,17 @@ class ReceiptBuffer:
         self.waiting[key] = (max(delivered, had_delivered, read), read)
 
     def due(self, at: float, *, all_of_them: bool = False) -> dict[Key, tuple[int, int]]:
-        """Remove and return those that may be sent now: the first of a device at once, then one a second."""
+        """Remove and return those that may be sent now: the first of a device and kind at once, then one a second."""
         due = {
-            key: seqs
-            for key, seqs in self.waiting.items()
-            if all_of_them or at - self.sent_at.get(key, -EVERY_S) >= EVERY_S
+            key: (delivered, read)
+            for key, (delivered, read) in self.waiting.items()
+            if all_of_them or at - self.sent_at.get((key, read > 0), -EVERY_S) >= EVERY_S
         }
-        for key in due:
+        for key, (_, read) in due.items():
             del self.waiting[key]
-            self.sent_at[key] = at
-        if len(self.sent_at) > 10_000:
-            self.sent_at = {key: sent for key, sent in self.sent_at.items() if at - sent < EVERY_S}
+            self.sent_at.update({(key, kind): at for kind in ((False, True) if read else (False,))})
+        if len(self.sent_at) > 20_000:
+            self.sent_at = {kind: sent for kind, sent in self.sent_at.items() if at - sent < EVERY_S}
         return due
 
     def put_back(self, failed: dict[Key, tuple[int, int]]) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 """C0 and C1 controls, line and paragraph separators, bidirectional controls, and lone surrogates."""
@@ -48,3 +49,30 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, ri
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
     Console().print(table)
+
+
+@dataclass(frozen=True, slots=True)
+class RowWriter:
+    """Prints the rows of a table one by one, as they come: ``widths`` has the width of each column by its heading.
+
+    In a pipe it prints what ``print_table`` does.
+    """
+
+    widths: Mapping[str, int]
+    right: Collection[str] = ()
+
+    def headings(self) -> None:
+        """Print the headings."""
+        self.row(list(self.widths))
+
+    def row(self, cells: Sequence[object]) -> None:
+        """Print a row; a cell that is longer than its column moves the others."""
+        texts = list(map(visible, cells))
+        if not is_terminal():
+            line = "\t".join(texts)
+        else:
+            columns = zip(texts, self.widths.items(), strict=True)
+            padded = (text.rjust(width) if name in self.right else text.ljust(width) for text, (name, width) in columns)
+            line = "  ".join(padded).rstrip()
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()

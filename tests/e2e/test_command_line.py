@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import httpx2
 
 from stack.running import RunningStack
 
-from .conftest import errors, millrace
+from .conftest import ROOT, errors, millrace
 
 
 def test_the_demo_shows_each_messages_life(stack: RunningStack):
@@ -19,6 +21,21 @@ def test_the_demo_shows_each_messages_life(stack: RunningStack):
     for life in said["messages"]:
         assert life["accepted"] > 0
         assert 0 < life["socket"] < life["delivered"] < life["read"]
+
+
+def test_the_demo_prints_each_message_as_soon_as_it_is_read(stack: RunningStack):
+    command = [sys.executable, "-m", "cli.main", "demo", "--messages", "40", "--data", str(stack.data)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
+        assert running.stdout is not None
+        title, headings, first = (running.stdout.readline() for _ in range(3))
+        assert running.poll() is None, "39 messages are still to come"
+        assert title == "milliseconds since the POST began\n"
+        assert headings.split("\t") == ["seq", "from", "message", "accepted", "screen", "delivered", "read\n"]
+        assert first.split("\t")[:2] == ["1", "alice"]
+        *rest, _, medians, _ = running.stdout.read().splitlines()
+        assert running.wait(60) == 0
+    assert [row.split("\t")[0] for row in rest] == [str(seq) for seq in range(2, 41)]
+    assert medians.startswith("medians: ")
 
 
 def test_topics_and_agents_are_listed(stack: RunningStack):

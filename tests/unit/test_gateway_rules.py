@@ -27,10 +27,34 @@ def test_the_first_receipt_is_told_at_once_and_then_one_a_second():
     merged.note(KEY, 1, 0)
     assert merged.due(10.0) == {KEY: (1, 0)}
     merged.note(KEY, 2, 0)
-    merged.note(KEY, 5, 3)
+    merged.note(KEY, 5, 0)
     assert merged.due(10.5) == {}
-    assert merged.due(10.0 + EVERY_S) == {KEY: (5, 3)}
+    assert merged.due(10.0 + EVERY_S) == {KEY: (5, 0)}
     assert merged.due(99.0) == {}
+
+
+def test_the_first_read_receipt_waits_for_no_delivery():
+    merged = ReceiptBuffer()
+    merged.note(KEY, 1, 0)
+    assert merged.due(10.0) == {KEY: (1, 0)}
+    merged.note(KEY, 1, 1)
+    assert merged.due(10.2) == {KEY: (1, 1)}
+    merged.note(KEY, 2, 0)
+    assert merged.due(10.0 + EVERY_S) == {}, "what was read was delivered, too"
+    merged.note(KEY, 2, 2)
+    assert merged.due(10.1 + EVERY_S) == {}
+    assert merged.due(10.2 + EVERY_S) == {KEY: (2, 2)}
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.booleans()), max_size=60))
+def test_receipts_of_a_device_are_at_most_two_a_second_and_one(steps):
+    merged, at, times = ReceiptBuffer(), 0.0, []
+    for number, (wait_ms, is_read) in enumerate(steps, 1):
+        at += wait_ms / 1000
+        merged.note(KEY, number, number if is_read else 0)
+        times += [at] * len(merged.due(at))
+    for first in times:
+        assert len([sent for sent in times if first <= sent < first + EVERY_S]) <= 3
 
 
 def test_what_could_not_be_told_does_not_overwrite_what_came_since():

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.terminal import visible, visible_lines
+from runtime import terminal
+from runtime.terminal import RowWriter, visible, visible_lines
 
 HOSTILE = (
     "\x1b[31mred\x1b[0m\x1b]0;title\x07 a\0b \x9b31m \u202egnp.exe \u2066x\u2069 \ud800 [bold red]rich[/]\nnext\tcell"
@@ -78,3 +79,21 @@ def test_a_terminal_gets_a_table_without_foreign_escapes(columns: str, monkeypat
     assert "\x1b]0;" not in text and "\x9b" not in text and "\u202e" not in text
     assert "".join(text.split()).count("\\u001b") >= 1
     assert max(len(line) for line in text.splitlines()) <= int(columns)
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "shown"),
+    [
+        (False, "n\ttext\n7\ta\\u001b\n1234\tlonger than ten\n"),
+        (True, "  n  text\n  7  a\\u001b\n1234  longer than ten\n"),
+    ],
+)
+def test_rows_are_printed_as_they_come(capsys, monkeypatch: pytest.MonkeyPatch, is_terminal: bool, shown: str):
+    monkeypatch.setattr(terminal, "is_terminal", lambda: is_terminal)
+    writer = RowWriter({"n": 3, "text": 10}, right=("n",))
+    writer.headings()
+    printed = capsys.readouterr().out
+    for row in ((7, "a\x1b"), (1234, "longer than ten")):
+        writer.row(row)
+        printed += capsys.readouterr().out
+    assert printed == shown
