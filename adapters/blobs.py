@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
 from domain.errors import InsufficientStorage, Unavailable
 from domain.media import Blob
+
+if TYPE_CHECKING:  # obstore has its option types in stubs alone
+    from obstore import GetOptions
 
 PART = 256 * 1024
 """Bytes of a file that are in memory while it is read in parts."""
@@ -36,13 +39,24 @@ class StoredBlobs:
         with _store_errors():
             await asyncio.to_thread(_link, path, self.folder / name)
 
-    async def open(self, name: str) -> Blob | None:
+    async def size(self, name: str) -> int | None:
         with _store_errors():
             try:
-                found = await self.store.get_async(name)
+                return (await self.store.head_async(name))["size"]
             except FileNotFoundError:
                 return None
-            return Blob(found.meta["size"], _parts(found))
+
+    async def open(self, name: str, start: int = 0, end: int | None = None) -> Blob | None:
+        span: GetOptions = (
+            {} if (start, end) == (0, None) else {"range": {"offset": start} if end is None else (start, end)}
+        )
+        with _store_errors():
+            try:
+                found = await self.store.get_async(name, options=span)
+            except FileNotFoundError:
+                return None
+            first, last = found.range
+            return Blob(last - first, _parts(found))
 
     async def get(self, name: str) -> bytes | None:
         with _store_errors():

@@ -2,8 +2,9 @@
 
 * MillraceError
     * Rejected: wrong input; a retry fails again. HTTP 4xx, dead letter, ``error`` frame.
-        * Unauthenticated, Forbidden, NotFound, Conflict, TooLarge, UnsupportedType, UnsupportedVersion,
-          Invalid (BadUpload), RequestTimeout, IdempotencyMismatch, RateLimited, QuotaExceeded
+        * Unauthenticated, Forbidden, NotFound, Conflict, MediaNotReady, MediaUnavailable, RangeNotSatisfiable,
+          TooLarge, UnsupportedType, UnsupportedVersion, Invalid (BadUpload), RequestTimeout, IdempotencyMismatch,
+          RateLimited, QuotaExceeded
     * Unavailable: a system did not answer; a retry may work. HTTP 503, retry, reconnect.
         * InsufficientStorage: no space is left for uploads. HTTP 507.
         * OutcomeUnknown: the change may have been made; a retry with the same idempotency key tells.
@@ -64,6 +65,31 @@ class Conflict(Rejected):
 
     code = "conflict"
     status = 409
+
+
+class MediaNotReady(Rejected):
+    """The file is being inspected; a moment later it may be read."""
+
+    code = "media_not_ready"
+    status = 409
+
+
+class MediaUnavailable(Rejected):
+    """Nobody but its owner gets the file; the text says why."""
+
+    code = "media_unavailable"
+    status = 409
+
+
+class RangeNotSatisfiable(Rejected):
+    """The range begins behind the end of the file, which has ``size`` bytes."""
+
+    code = "range_not_satisfiable"
+    status = 416
+
+    def __init__(self, size: int) -> None:
+        super().__init__("Range must begin before the end of the file")
+        self.size = size
 
 
 class TooLarge(Rejected):

@@ -31,6 +31,9 @@ class Identity:
     issued_at: float
 
 
+NOBODY = Identity("", 0.0, "", 0.0)
+"""Caller of what needs no credential."""
+
 Verify: TypeAlias = Callable[[str], Awaitable[Identity]]
 """Verifies a token; returns its identity. Raises Unauthenticated; Unavailable when its key cannot be looked up."""
 

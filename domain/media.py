@@ -201,7 +201,7 @@ class Uploads(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A stored file: its size in bytes, and its content in parts, which are read as they are taken."""
+    """A stored file or a range of it: its size in bytes, and its content in parts, which are read as they are taken."""
 
     size: int
     parts: AsyncIterator[bytes]
@@ -219,8 +219,13 @@ class Blobs(Protocol):
         Raises InsufficientStorage, Unavailable.
         """
 
-    async def open(self, name: str) -> Blob | None:
-        """Return the file, to be read in parts; None when there is no such file. Raises Unavailable.
+    async def size(self, name: str) -> int | None:
+        """Return the size of the file in bytes; None when there is no such file. Raises Unavailable."""
+
+    async def open(self, name: str, start: int = 0, end: int | None = None) -> Blob | None:
+        """Return the bytes from ``start`` to ``end`` (not included; None: all that follow), to be read in parts.
+
+        None when there is no such file. The range must lie in the file. Raises Unavailable.
 
         ``parts`` raises Unavailable, too.
         """

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from adapters.auth.factory import open_verifier
 from adapters.auth.keys import BadKeys
+from adapters.auth.signed_urls import open_signed_urls
 from adapters.blobs import open_blobs
 from adapters.kafka.log_position import open_positions
 from adapters.kafka.producer import open_log
@@ -60,10 +61,11 @@ from runtime.http.limits import Connections, HttpLimits
 from runtime.http.server import http_server
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
+from runtime.media_settings import Media
 from runtime.metrics import ACCEPTED, LOG_LOSSES, OLDEST_UNPUBLISHED, PARTITIONS_DIFFER, RELAYED, REPUBLISHED
 from runtime.policy import BadPolicy, open_policy
 from runtime.revocation_watch import Watch
-from runtime.settings import Media, RateLimits, Settings, factors_of, listed
+from runtime.settings import RateLimits, Settings, factors_of, listed
 from runtime.tasks import Tasks
 from schemas.fields import ACTIONS
 from schemas.topics import load
@@ -160,7 +162,8 @@ async def open_app(
     invitations = PostgresInvitations(pool)
     async with open_rates(settings.redis.url.get_secret_value(), settings.node) as rates:
         limits = budgets(settings.limits)
-        auth = CallerAuth(verify, rates, limits, strangers(settings.limits))
+        urls = open_signed_urls(settings.media)
+        auth = CallerAuth(verify, rates, limits, strangers(settings.limits), urls)
         slots = CallSlots(settings.http.calls_per_user, settings.http.messages_per_user)
         folder = settings.data_dir / "media"
         dependencies = Dependencies(
@@ -182,7 +185,7 @@ async def open_app(
             budgets=limits,
             keys=PostgresIdempotencyKeys(pool),
             media=MediaEndpoints(
-                PostgresMedia(pool), open_blobs(folder), folder, media_limits(settings.media), notifier.on_change
+                PostgresMedia(pool), open_blobs(folder), folder, media_limits(settings.media), notifier.on_change, urls
             ),
         )
         age = OutboxAge(partial(oldest_unpublished, pool))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-T = TypeVar("T")
-Count: TypeAlias = Annotated[int, Field(ge=0)]
-Rate: TypeAlias = Annotated[float, Field(ge=0)]
-Positive: TypeAlias = Annotated[float, Field(gt=0)]
+from runtime.media_settings import Media
+from runtime.setting import Count, Positive, Rate, setting
 
 
 def factors_of(text: str) -> dict[str, float]:
@@ -42,12 +40,6 @@ def _named(text: str) -> str:
 Names: TypeAlias = Annotated[str, AfterValidator(_named)]
 Name: TypeAlias = Annotated[str, Field(min_length=1)]
 PREFIX, DELIMITER = "MILLRACE_", "__"
-
-
-def setting(default: T, description: str, unit: str = "") -> T:
-    """Return a field with what docs/settings.md shows of it."""
-    field: T = Field(default, description=description, json_schema_extra={"unit": unit})
-    return field
 
 
 class Kafka(BaseModel):
@@ -176,31 +168,6 @@ class RateLimits(BaseModel):
         "",
         "Users with other limits, as `USER=FACTOR,USER=FACTOR`: `importer=20` raises all limits of the user `importer`"
         " twentyfold, 0 turns them off, and the user `*` stands for all who are not named.",
-    )
-
-
-class Media(BaseModel):
-    """Limits of files. Quotas are of one user, over all ingests; 0 turns a limit off."""
-
-    daily_bytes: Count = setting(
-        2**30, "Bytes of new files of one user a day, which begins at 00:00 UTC. A file counts as at least 16 KiB.", "B"
-    )
-    stored_bytes: Count = setting(10 * 2**30, "Bytes of all files of one user.", "B")
-    uploads_per_user: Count = setting(5, "Uploads of one user that are under way.", "uploads")
-    abandoned_after_s: Annotated[float, Field(ge=1)] = setting(
-        3600.0, "Time without a new byte after which an upload is deleted.", "s"
-    )
-    unattached_after_s: Annotated[float, Field(ge=1)] = setting(
-        86_400.0, "Time after its completion at which an upload that no message names is deleted.", "s"
-    )
-    min_free_bytes: Count = setting(
-        2**30, "Free space that uploads leave on the disk of `DATA_DIR`; below it they get 507.", "B"
-    )
-    min_free_percent: Annotated[float, Field(ge=0, le=100)] = setting(
-        5.0, "The same in percent of the disk; the smaller of the two holds.", "%"
-    )
-    decoders: Annotated[int, Field(ge=1)] = setting(
-        2, "Pictures that one media worker decodes at the same time; each may take 1 GiB of memory.", "processes"
     )
 
 

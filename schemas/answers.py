@@ -161,6 +161,13 @@ class TicketIssued(Struct, frozen=True, kw_only=True, rename="camel"):
     expires_at: Time
 
 
+class MediaUrl(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A URL that needs no token, for a while."""
+
+    url: Annotated[str, Meta(description="relative to the URL of the API")]
+    expires_at: Time
+
+
 class Budget(Struct, frozen=True, kw_only=True, rename="camel"):
     """What the caller may do of one kind. All but `action` and `resetSeconds` are null when it has no limit."""
 

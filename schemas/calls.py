@@ -19,6 +19,7 @@ from schemas.fields import (
     CheckedTitle,
     CheckedUserId,
     CheckedUuid,
+    FilePart,
     IdempotencyKey,
     MessageType,
 )
@@ -120,6 +121,27 @@ class NotificationsQuery(Struct, frozen=True, rename="camel"):
     unseen: bool = False
     limit: PageSize = 50
     cursor: Cursor | None = None
+
+
+class MediaQuery(Struct, frozen=True, rename="camel"):
+    """Whether the owner wants the file as it was uploaded, not the copy that others get."""
+
+    original: bool = False
+
+
+class MediaUrlQuery(Struct, frozen=True, rename="camel"):
+    """Part of a file for which a URL is signed."""
+
+    part: FilePart = "file"
+
+
+class SignedQuery(Struct, frozen=True, rename="camel"):
+    """Parameters of a signed URL, as `POST /media/{id}/url` has given them; ``expires`` in Unix seconds."""
+
+    part: FilePart
+    user: CheckedUserId
+    expires: CheckedSeq
+    signature: Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class AnalyticsQuery(Struct, frozen=True, rename="camel"):

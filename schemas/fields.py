@@ -45,6 +45,8 @@ MessageType: TypeAlias = Literal["text", "image", "video", "audio", "file"]
 StatusName: TypeAlias = Literal["pending", "sent", "delivered", "read"]
 Role: TypeAlias = Literal["owner", "member"]
 ChangeName: TypeAlias = Literal["created", "member_added", "member_removed", "member_invited", "invitation_ended"]
+FilePart: TypeAlias = Literal["file", "original", "thumbnail"]
+"""What is read of a file: that which everybody gets, the upload as it came (its owner only), or the thumbnail."""
 ListName: TypeAlias = Literal["conversations", "invitations"]
 Action: TypeAlias = Literal[
     "messages", "requests", "conversations", "members", "uploads", "search", "tickets", "receipts"
@@ -57,6 +59,9 @@ ErrorCode: TypeAlias = Literal[
     "not_found",
     "method_not_allowed",
     "conflict",
+    "media_not_ready",
+    "media_unavailable",
+    "range_not_satisfiable",
     "payload_too_large",
     "unsupported_media_type",
     "invalid",

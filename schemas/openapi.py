@@ -27,6 +27,8 @@ _TAGS = {
 }
 _PROBLEM_HEADERS: dict[int, Schema] = {
     401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
+    409: {"Retry-After": {"description": "seconds, with `media_not_ready`", "schema": {"type": "integer"}}},
+    416: {"Content-Range": {"description": "`bytes */SIZE`", "schema": {"type": "string"}}},
     429: {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}},
     503: {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}},
 }
@@ -68,11 +70,12 @@ def _operation(operation: Operation) -> Schema:
     parameters = [*_path_parameters(operation), *_query_parameters(operation.query), *_headers(operation)]
     body = _body(operation)
     replies = {str(status): _reply(reply) for status, reply in sorted(operation.replies.items())}
-    problems = sorted({*ALWAYS, *operation.problems})
+    problems = sorted({*ALWAYS, *operation.problems} - ({401} if operation.access != "token" else set()))
     return {
         "operationId": operation.id,
         "summary": operation.summary,
         "tags": [operation.tag],
+        **({} if operation.access == "token" else {"security": []}),
         **({"parameters": parameters} if parameters else {}),
         **({"requestBody": body} if body else {}),
         "responses": {

@@ -12,6 +12,9 @@ from schemas.fields import Action, IdempotencyKey
 
 Method: TypeAlias = Literal["GET", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 
+Access: TypeAlias = Literal["token", "signature", "none"]
+"""Credential of a call: a token, the signature in a signed URL, or none."""
+
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 
@@ -54,6 +57,7 @@ class Operation:
     problems: tuple[int, ...] = ()
     rate: Action = "requests"
     """The budget that a call takes from."""
+    access: Access = "token"
     raw: bool = False
     """The endpoint reads and answers HTTP itself; its body is bytes."""
 

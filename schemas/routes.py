@@ -7,12 +7,11 @@ from typing import Any, Literal
 
 from schemas import answers, calls
 from schemas.conversation_routes import CONVERSATIONS
-from schemas.fields import MAX_UPLOAD, CheckedUserId, IdempotencyKey, Uuid
+from schemas.fields import CheckedUserId, IdempotencyKey, Uuid
+from schemas.media_routes import MEDIA
 from schemas.messages import Message
 from schemas.operations import BODY_PROBLEMS, LOCATION, NO_CONTENT, Header, Operation, Reply
 
-TUS = "application/offset+octet-stream"
-BINARY = "application/octet-stream"
 PATH_PARAMETERS: Mapping[str, Any] = {"id": Uuid, "userId": CheckedUserId}
 
 
@@ -23,20 +22,11 @@ _REPLAYED = Header(
     "Idempotent-Replayed", Literal["true"], "the message was stored before, under the same key", required=True
 )
 _KEY = Header("Idempotency-Key", IdempotencyKey, "the same as `clientMessageId`")
-_VERSION = Header("Tus-Resumable", Literal["1.0.0"], "the version of tus", required=True)
-_SPOKEN = (
-    Header("Tus-Version", str, "versions of tus", required=True),
-    Header("Tus-Extension", str, "extensions of tus", required=True),
-    Header("Tus-Max-Size", int, "the most bytes of a file", required=True),
-)
-_OFFSET = Header("Upload-Offset", int, "bytes that have arrived", required=True)
 RATE_FIELDS = (
     Header("RateLimit-Policy", str, "the size of each budget that the call took from: `q` calls in `w` seconds"),
     Header("RateLimit", str, "what is left of it: `r` calls; all are back after `t` seconds"),
 )
 """Header fields of every answer to a caller with a valid token, unless the limit is off."""
-_LENGTH = Header("Upload-Length", int, "bytes of the whole file", required=True)
-
 OPERATIONS: tuple[Operation, ...] = (
     *CONVERSATIONS,
     Operation(
@@ -153,85 +143,6 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="limits",
         replies={200: Reply("the budgets", answers.BudgetList)},
     ),
-    Operation(
-        id="describeUploads",
-        method="OPTIONS",
-        path="/media",
-        summary="Tell which parts of tus are spoken here.",
-        tag="media",
-        replies={204: Reply("versions and limits in headers", headers=_SPOKEN)},
-        raw=True,
-    ),
-    Operation(
-        id="createUpload",
-        method="POST",
-        path="/media",
-        summary="Begin an upload by tus 1.0.",
-        tag="media",
-        content=TUS,
-        headers=(
-            _VERSION,
-            Header("Upload-Length", int, f"the size of the file, at most {MAX_UPLOAD} bytes", required=True),
-            Header("Upload-Metadata", str, "`filename` and `filetype`, each with its value in Base64"),
-        ),
-        replies={
-            201: Reply("begun; the media id is the last part of `Location`", headers=(_VERSION, LOCATION)),
-        },
-        problems=(400, 412, 413, 507),
-        raw=True,
-        rate="uploads",
-    ),
-    # Before GET: HEAD belongs to the upload, it tells how far it has come.
-    Operation(
-        id="getUpload",
-        method="HEAD",
-        path="/media/{id}",
-        summary="Tell how many bytes of an upload have arrived.",
-        tag="media",
-        headers=(_VERSION,),
-        replies={204: Reply("the offset in a header", headers=(_VERSION, _OFFSET, _LENGTH))},
-        problems=(404, 409, 412, 507),
-        raw=True,
-    ),
-    Operation(
-        id="continueUpload",
-        method="PATCH",
-        path="/media/{id}",
-        summary="Send the next bytes of an upload.",
-        tag="media",
-        content=TUS,
-        headers=(_VERSION, _OFFSET),
-        replies={204: Reply("taken", headers=(_VERSION, _OFFSET))},
-        problems=(400, 404, 408, 409, 412, 413, 415, 507),
-        raw=True,
-    ),
-    Operation(
-        id="describeUpload",
-        method="OPTIONS",
-        path="/media/{id}",
-        summary="Tell which parts of tus are spoken here.",
-        tag="media",
-        replies={204: Reply("versions and limits in headers", headers=_SPOKEN)},
-        problems=(404,),
-        raw=True,
-    ),
-    Operation(
-        id="getMedia",
-        method="GET",
-        path="/media/{id}",
-        summary="Download a file; a picture comes without its metadata.",
-        tag="media",
-        replies={200: Reply("the file", content=(BINARY, "image/*"))},
-        problems=(404,),
-    ),
-    Operation(
-        id="getThumbnail",
-        method="GET",
-        path="/media/{id}/thumbnail",
-        summary="Download the thumbnail of a picture, at most 320 pixels wide and high.",
-        tag="media",
-        replies={200: Reply("the thumbnail", content=("image/webp",))},
-        problems=(404,),
-    ),
+    *MEDIA,
 )
 BY_ID: Mapping[str, Operation] = {operation.id: operation for operation in OPERATIONS}

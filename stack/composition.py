@@ -228,6 +228,7 @@ def apps(plan: Plan, addresses: Addresses) -> list[Child]:
         "MILLRACE_KAFKA__BOOTSTRAP": addresses.kafka,
         "MILLRACE_REDIS__URL": addresses.redis,
         **({"MILLRACE_AUTH__SECRET": plan.folder.secret("jwt")} if signs_its_own(os.environ) else {}),
+        **_signing_key(plan),
         "MILLRACE_HTTP__HOST": "127.0.0.1",
         "MILLRACE_WS__HOST": "127.0.0.1",
         "MILLRACE_OPS__HOST": "127.0.0.1",
@@ -237,6 +238,12 @@ def apps(plan: Plan, addresses: Addresses) -> list[Child]:
     }
     pg = {name: dsn_for(name, addresses.logins, addresses.pg) for name in plan.apps}
     return [_app(name, plan, {**shared, "MILLRACE_PG__DSN": pg[name]}) for name in plan.apps]
+
+
+def _signing_key(plan: Plan) -> dict[str, str]:
+    """Return a key for URLs of files, unless the environment has one."""
+    given = "MILLRACE_MEDIA__SIGNING_KEY", "MILLRACE_MEDIA__SIGNING_KEY_FILE"
+    return {} if any(os.environ.get(name) for name in given) else {given[0]: plan.folder.secret("media")}
 
 
 def _app(name: str, plan: Plan, shared: Mapping[str, str]) -> Child:

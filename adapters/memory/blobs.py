@@ -22,9 +22,15 @@ class MemoryBlobs:
     async def put_file(self, name: str, path: Path) -> None:
         self.files[name] = await asyncio.to_thread(path.read_bytes)
 
-    async def open(self, name: str) -> Blob | None:
+    async def size(self, name: str) -> int | None:
         content = self.files.get(name)
-        return None if content is None else Blob(len(content), _whole(content))
+        return None if content is None else len(content)
+
+    async def open(self, name: str, start: int = 0, end: int | None = None) -> Blob | None:
+        content = self.files.get(name)
+        if content is None:
+            return None
+        return Blob(len(content[start:end]), _whole(content[start:end]))
 
     async def get(self, name: str) -> bytes | None:
         return self.files.get(name)

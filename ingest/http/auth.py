@@ -10,10 +10,13 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from domain.addresses import key, parsed
-from domain.errors import RateLimited, Unauthenticated
+from domain.downloads import Grant, SignedUrls
+from domain.errors import Forbidden, RateLimited, Unauthenticated
 from domain.identity import Identity, TokenFault, Verify
 from domain.rates import UNLIMITED, Bucket, Budgets, Limit, Rates
+from ingest.http.params import parse_query
 from ingest.http.rate_fields import note
+from schemas.calls import SignedQuery
 from schemas.fields import Action
 
 _ADDRESSES = 10_000
@@ -51,6 +54,7 @@ class CallerAuth:
     rates: Rates
     budgets: Budgets
     strangers: Strangers = field(default_factory=Strangers)
+    urls: SignedUrls = field(default_factory=SignedUrls)
 
     async def caller(self, request: Request, action: Action) -> Identity:
         """Return the identity of the token. Raises Unauthenticated, RateLimited, Unavailable."""
@@ -61,6 +65,21 @@ class CallerAuth:
             raise
         await self.charge(request.scope, identity.user_id, action)
         return identity
+
+    async def url_owner(self, request: Request, action: Action) -> Identity:
+        """Return the identity of the user for whom the request's URL was signed.
+
+        Raises Forbidden, Invalid, RateLimited, Unavailable.
+        """
+        query = parse_query(SignedQuery, request.query_params)
+        grant = Grant(request.path_params["id"], query.part, query.user, query.expires)
+        try:
+            self.urls.check(grant, query.signature)
+        except Forbidden:
+            self.strangers.count(request)
+            raise
+        await self.charge(request.scope, query.user, action)
+        return Identity(query.user, grant.expires_at, jti="", issued_at=grant.expires_at - self.urls.ttl_s)
 
     async def charge(self, scope: Scope, user_id: str, action: Action, cost: float = 1.0) -> None:
         """Take tokens from a budget of the user, and note what is left for the answer's fields. Raises RateLimited."""

@@ -22,7 +22,8 @@ def kind_of(operation: Operation) -> Kind:
     """Return the kind that an operation counts as: slow transfers of files hold up neither messages nor other calls."""
     if operation.rate == "messages":
         return "messages"
-    return "transfers" if operation.path.startswith("/media") else "calls"
+    has_bytes = operation.raw or any(reply.content for reply in operation.replies.values())
+    return "transfers" if has_bytes else "calls"
 
 
 @dataclass(slots=True)

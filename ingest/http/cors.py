@@ -71,7 +71,9 @@ class Cors:
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(fields)
+                headers = MutableHeaders(scope=message)
+                headers.update({name: value for name, value in fields.items() if name != "vary"})
+                headers.add_vary_header(fields["vary"])  # beside what the answer itself depends on
             await send(message)
 
         is_preflight = scope["method"] == "OPTIONS" and _only(scope["headers"], b"access-control-request-method")

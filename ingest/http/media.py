@@ -5,25 +5,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import Response, StreamingResponse
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from domain.errors import MillraceError, NotFound, Unavailable, UnsupportedVersion
+from domain.downloads import SignedUrls
+from domain.errors import MillraceError, Unavailable, UnsupportedVersion
 from domain.identity import Identity
-from domain.media import Blobs, Media, Uploads
+from domain.media import Blobs, Uploads
 from domain.quotas import Quota
 from ingest.http import tus_headers
+from ingest.http.downloads import Downloads
+from ingest.http.params import parse_query
 from ingest.http.problems import problem_of
-from ingest.http.routing import Call, Endpoints
+from ingest.http.routing import Answer, Call, Endpoints
 from ingest.http.tus import TusServer
 from ingest.orphans import UNATTACHED_S, collect_orphans
 from ingest.upload_folder import DiskFloor, UploadFolder
-from schemas.routes import BINARY
+from schemas.answers import MediaUrl
+from schemas.calls import MediaQuery, MediaUrlQuery, SignedQuery
+from schemas.clock import wire_time
+from schemas.fields import FilePart
 
 _log = structlog.get_logger()
 
@@ -52,18 +60,28 @@ class MediaEndpoints:
     limits: MediaLimits = field(default_factory=MediaLimits)
     added: Callable[[str], None] = lambda _: None
     """Is called with the id of each upload that is complete: the relay has an event of it to publish."""
+    urls: SignedUrls = field(default_factory=SignedUrls)
     _uploads: UploadFolder = field(init=False)
     _tus: TusServer = field(init=False)
+    _downloads: Downloads = field(init=False)
 
     def __post_init__(self) -> None:
         uploads = UploadFolder(self.folder / "uploads", self.limits.floor)
         uploads.path.mkdir(parents=True, exist_ok=True)
         object.__setattr__(self, "_uploads", uploads)
         object.__setattr__(self, "_tus", TusServer(self.media, self.blobs, uploads, self.limits.quota, self.added))
+        object.__setattr__(self, "_downloads", Downloads(self.media, self.blobs))
 
     def endpoints(self) -> Endpoints:
-        uploads = ("describeUploads", "createUpload", "getUpload", "continueUpload", "describeUpload")
-        return {**dict.fromkeys(uploads, self.upload), "getMedia": self.get, "getThumbnail": self.thumbnail}
+        return {
+            **dict.fromkeys(("describeUploads", "describeUpload"), self.describe),
+            **dict.fromkeys(("createUpload", "continueUpload", "endUpload"), self.upload),
+            "getUpload": self.head,
+            "getMedia": self.get,
+            "getThumbnail": self.thumbnail,
+            "signMediaUrl": self.sign,
+            "getSignedMedia": self.signed,
+        }
 
     async def tidy(self) -> None:
         """Delete uploads that were given up or never attached, now and every few minutes, for ever."""
@@ -76,6 +94,11 @@ class MediaEndpoints:
             await collect_orphans(self.media, self.blobs, limits.unattached_s)
             await asyncio.sleep(min(_TIDY_MAX_S, limits.abandoned_s / 4, limits.unattached_s / 4))
 
+    async def describe(self, identity: Identity, scope: Scope, receive: Receive, send: Send) -> None:
+        """Tell what is spoken, to anybody: a client of tus asks before it has a token at hand."""
+        answer = Response(status_code=204, headers={**tus_headers.SPOKEN, **tus_headers.RESUMABLE})
+        await answer(scope, receive, send)
+
     async def upload(self, identity: Identity, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak tus 1.0. Whose the upload is says the token alone."""
         try:
@@ -84,55 +107,54 @@ class MediaEndpoints:
             answer = problem_of(exc)
             if isinstance(exc, UnsupportedVersion):
                 answer.headers.update(tus_headers.SPOKEN)
-        MutableHeaders(raw=answer.raw_headers)["tus-resumable"] = tus_headers.VERSION
+        answer.headers.update(tus_headers.RESUMABLE)
         await answer(scope, receive, send)
 
     async def _answer(self, user: str, scope: Scope, receive: Receive) -> Response:
-        headers, media_id = Headers(scope=scope), scope.get("path_params", {}).get("id")
-        method = scope["method"]
-        if method == "OPTIONS":
-            if media_id is not None:
-                await self._tus.exists(user, media_id)
-            return Response(status_code=204, headers=tus_headers.SPOKEN)
+        headers, method = Headers(scope=scope), scope["method"]
         tus_headers.check_version(headers)
         if method == "POST":
             return await self._tus.create(user, headers)
-        assert media_id is not None
+        media_id = scope["path_params"]["id"]
         if method == "HEAD":
             return await self._tus.offset(user, media_id)
+        if method == "DELETE":
+            return await self._tus.end(user, media_id)
         return await self._tus.append(user, media_id, headers, receive)
 
-    async def get(self, call: Call[None, None]) -> Response:
-        """Return the file, always as a download; a picture without its metadata."""
-        media = await self._readable(call)
-        part, media_type = ("clean", media.media_type) if media.clean else ("original", BINARY)
-        return await self._file(media, part, media_type or BINARY, media.file_name)
+    async def head(self, identity: Identity, scope: Scope, receive: Receive, send: Send) -> None:
+        """Tell the offset of an upload to clients of tus, and to others what GET would answer."""
+        request = Request(scope)
+        if "tus-resumable" in request.headers:
+            await self.upload(identity, scope, receive, send)
+            return
+        query, media_id = parse_query(MediaQuery, request.query_params), request.path_params["id"]
+        answer = await self._downloads.answer(identity.user_id, media_id, _part(query), request.headers, "HEAD")
+        await answer(scope, receive, send)
+
+    async def get(self, call: Call[MediaQuery, None]) -> Response:
+        """Return the file, or a range of it; a picture, audio or video without its metadata."""
+        return await self._downloads.answer(call.user, call.path["id"], _part(call.query), call.headers, call.method)
 
     async def thumbnail(self, call: Call[None, None]) -> Response:
-        """Return the thumbnail of a picture, WebP, at most 320 pixels wide and high."""
-        media = await self._readable(call)
-        if not media.thumbnail:
-            raise NotFound("the file has no thumbnail, or it is not made yet")
-        return await self._file(media, "thumbnail", "image/webp", "thumbnail.webp")
+        """Return the thumbnail of a picture or video, WebP, at most 320 pixels wide and high."""
+        return await self._downloads.answer(call.user, call.path["id"], "thumbnail", call.headers, call.method)
 
-    async def _readable(self, call: Call[None, None]) -> Media:
-        media = await self.media.get(call.path["id"])
-        if media is None or not await self.media.may_read(media.media_id, call.user):
-            raise NotFound("no such file, or you are not a member of a conversation that it is attached to")
-        if media.owner_id != call.user and media.served in (None, "none"):
-            raise NotFound(media.error or "the file is being inspected; try again in a moment")
-        return media
+    async def sign(self, call: Call[MediaUrlQuery, None]) -> Answer[MediaUrl]:
+        """Return a URL of a file that the caller may read now. Whether that is still so is checked again at its use."""
+        media, _ = await self._downloads.find(call.user, call.path["id"], call.query.part)
+        grant, signature = self.urls.issue(media.media_id, call.query.part, call.user)
+        fields = {"part": grant.part, "user": grant.user_id, "expires": grant.expires_at, "signature": signature}
+        expires_at = wire_time(datetime.fromtimestamp(grant.expires_at, UTC))
+        return Answer(MediaUrl(url=f"/media/{media.media_id}/signed?{urlencode(fields)}", expires_at=expires_at), 201)
 
-    async def _file(self, media: Media, part: str, media_type: str, name: str) -> Response:
-        blob = await self.blobs.open(f"{media.sha256}/{part}")
-        if blob is None:
-            raise NotFound("the file was deleted")
-        headers = {
-            "content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
-            "content-length": str(blob.size),
-            "content-security-policy": "sandbox; default-src 'none'",
-            "cache-control": "private, max-age=86400, immutable",
-            "etag": f'"{media.sha256[:32]}-{part}"',
-        }
-        # Each part is read when the peer has taken the one before.
-        return StreamingResponse(blob.parts, 200, headers, media_type=media_type)
+    async def signed(self, call: Call[SignedQuery, None]) -> Response:
+        """Return the file of a signed URL, whose signature was checked in place of a token."""
+        ttl_s = self.urls.remaining_s(call.query.expires)
+        return await self._downloads.signed(
+            call.user, call.path["id"], call.query.part, call.headers, call.method, ttl_s
+        )
+
+
+def _part(query: MediaQuery) -> FilePart:
+    return "original" if query.original else "file"

@@ -14,9 +14,11 @@ from starlette.responses import Response
 from domain.errors import (
     InsufficientStorage,
     Invalid,
+    MediaNotReady,
     MillraceError,
     OutcomeUnknown,
     QuotaExceeded,
+    RangeNotSatisfiable,
     RateLimited,
     Unauthenticated,
     Unavailable,
@@ -42,6 +44,7 @@ _CODES = {
     405: "method_not_allowed",
     409: "conflict",
     413: "payload_too_large",
+    416: "range_not_satisfiable",
     415: "unsupported_media_type",
 }
 
@@ -68,7 +71,9 @@ def _headers(exc: MillraceError) -> dict[str, str]:
         return {} if exc.retry_after_s is None else {"retry-after": str(math.ceil(exc.retry_after_s))}
     if isinstance(exc, InsufficientStorage):
         return {"retry-after": _DISK_RETRY_S}
-    if isinstance(exc, Unavailable):
+    if isinstance(exc, RangeNotSatisfiable):
+        return {"content-range": f"bytes */{exc.size}"}
+    if isinstance(exc, Unavailable | MediaNotReady):
         return {"retry-after": "1"}
     return {"www-authenticate": _challenge(exc)} if isinstance(exc, Unauthenticated) else {}
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from domain.identity import Identity
+from domain.identity import NOBODY, Identity
 from ingest.http.auth import CallerAuth
 from ingest.http.concurrency import CallSlots, kind_of
 from ingest.http.params import parse, parse_path, parse_query, read_body
@@ -33,6 +33,7 @@ class Call(Generic[Q, B]):
     """An authenticated call: its query and body are of the types that the table names; None without."""
 
     identity: Identity
+    method: str
     path: Mapping[str, str]
     headers: Headers
     query: Q
@@ -89,6 +90,7 @@ def _answering(auth: CallerAuth, operation: Operation, endpoint: Endpoint) -> Ra
         request = Request(scope, receive)
         call: Call[Any, Any] = Call(
             identity=identity,
+            method=request.method,
             path=parse_path(request.path_params),
             headers=request.headers,
             query=parse_query(query, scope["query_string"]),
@@ -111,7 +113,7 @@ def _response(answer: Answer[Any]) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class _Handler:
-    """An operation's ASGI application. The caller holds a slot until the answer is written."""
+    """An operation's ASGI application. A known caller holds a slot until the answer is written."""
 
     auth: CallerAuth
     slots: CallSlots
@@ -119,9 +121,14 @@ class _Handler:
     endpoint: RawEndpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        identity = await self.auth.caller(Request(scope, receive), self.operation.rate)
+        request, operation = Request(scope, receive), self.operation
+        if operation.access == "none":
+            await self.endpoint(NOBODY, scope, receive, send)
+            return
+        identify = self.auth.caller if operation.access == "token" else self.auth.url_owner
+        identity = await identify(request, operation.rate)
         scope[CALLER] = identity
-        if self.operation.raw:
+        if operation.raw and operation.query is None:
             parse_query(None, scope["query_string"])
-        async with self.slots.slot(kind_of(self.operation), identity.user_id):
+        async with self.slots.slot(kind_of(operation), identity.user_id):
             await self.endpoint(identity, scope, receive, send)

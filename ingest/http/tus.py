@@ -98,9 +98,13 @@ class TusServer:
 
         return await self._under_way(user, media_id, work, completed)
 
-    async def exists(self, user: str, media_id: str) -> None:
-        """Raise NotFound when the user has no such upload."""
-        await self._find(user, media_id)
+    async def end(self, user: str, media_id: str) -> Response:
+        """Give up an upload under way. Raises NotFound, Conflict (it is complete, or written to), Unavailable."""
+
+        def completed(_: int) -> Response:
+            raise Conflict("the upload is complete; a file that no message names is deleted by itself")
+
+        return await self._under_way(user, media_id, lambda upload: self._locked(upload, self._end), completed)
 
     async def _under_way(
         self,
@@ -210,6 +214,10 @@ class TusServer:
         if body is not None and body.patience is not None and now - body.since > STALLED_S:
             body.is_ended = True
             body.patience.reschedule(now)
+
+    async def _end(self, upload: Upload, _: UploadFile) -> Response:
+        await asyncio.to_thread(self.folder.remove, upload)
+        return Response(status_code=204)
 
     async def _complete(self, upload: Upload, file: UploadFile) -> Response:
         """Keep a file whose last byte has arrived by its content, then store whose it is. Idempotent."""

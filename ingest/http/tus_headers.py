@@ -12,10 +12,11 @@ from domain.errors import BadUpload, TooLarge, UnsupportedType, UnsupportedVersi
 from domain.file_names import file_name, media_type
 from ingest.upload_folder import Upload
 from schemas.fields import MAX_UPLOAD
-from schemas.routes import TUS
+from schemas.media_routes import TUS
 
 VERSION = "1.0.0"
-SPOKEN = {"tus-version": VERSION, "tus-extension": "creation", "tus-max-size": str(MAX_UPLOAD)}
+RESUMABLE = {"tus-resumable": VERSION}
+SPOKEN = {"tus-version": VERSION, "tus-extension": "creation,termination", "tus-max-size": str(MAX_UPLOAD)}
 _MAX_METADATA = 8192
 _MAX_DIGITS = 100
 

@@ -31,6 +31,7 @@ from adapters.memory.notifications import MemoryInbox
 from adapters.memory.rates import MemoryRates
 from adapters.memory.search import MemorySearch
 from adapters.memory.tables import Tables
+from domain.downloads import SignedUrls
 from domain.origins import allowed
 from domain.policies import CompanyPolicy
 from domain.rates import Budgets, Limit
@@ -117,6 +118,7 @@ async def open_api(
     verify = instead.pop("verify", Verifier(Secret(SECRET), ClaimRules(), RevokedTokens()).verify)
     budgets = Budgets({**dict.fromkeys(ACTIONS, Limit(0.0, 0.0)), **(limits or {})}, factors or {})
     origins = allowed(instead.pop("origins", ()))
+    urls = instead.pop("urls", SignedUrls(SECRET.encode()))
     usual = {
         "accept": Accept(intake, lambda drafts: changed.extend(draft.conversation_id for draft in drafts)),
         "changed": changed.append,
@@ -134,10 +136,10 @@ async def open_api(
         "rates": rates,
         "budgets": budgets,
         "keys": MemoryIdempotencyKeys(),
-        "media": MediaEndpoints(media, blobs, folder),
+        "media": MediaEndpoints(media, blobs, folder, urls=urls),
     }
     dependencies = Dependencies(**{**usual, **instead})
-    auth = CallerAuth(verify, rates, budgets, strangers or Strangers())
+    auth = CallerAuth(verify, rates, budgets, strangers or Strangers(), urls)
     app = create_app(auth, slots, dependencies.endpoints(), origins)
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://api") as http:

@@ -241,11 +241,11 @@ async def test_a_file_is_uploaded_in_parts_attached_and_read_by_members(api):
     original = await api.call("getMedia", 200, path={"id": media_id})
     assert original.content == b"0123456789"
     assert original.headers["content-type"] == "application/octet-stream"
-    assert original.headers["content-disposition"] == "attachment; filename*=UTF-8''a%20b.png"
+    assert original.headers["content-disposition"] == "attachment; filename=\"a b.png\"; filename*=UTF-8''a%20b.png"
     assert original.headers["content-security-policy"].startswith("sandbox")
     await api.problem("getMedia", 404, user="bob", path={"id": media_id})
     sent = await send(api, "", attachments=[media_id])
-    await api.problem("getMedia", 404, user="bob", path={"id": media_id})  # not inspected yet
+    assert (await api.problem("getMedia", 409, user="bob", path={"id": media_id}))["code"] == "media_not_ready"
     media = await api.media.get(media_id)
     look = MediaInfo(media_type="image/png", width=4, height=3, clean=b"clean", thumbnail=b"small", served="clean")
     await api.media.save_probe(media.sha256, look)
@@ -269,6 +269,14 @@ async def test_a_file_is_uploaded_in_parts_attached_and_read_by_members(api):
     small = await api.call("getThumbnail", 200, user="bob", path={"id": media_id})
     assert (small.content, small.headers["content-type"]) == (b"small", "image/webp")
     await api.problem("getThumbnail", 404, user="eve", path={"id": media_id})
+    url = (await api.call("signMediaUrl", 201, user="bob", path={"id": media_id})).json()["url"]
+    query = {"params": url.partition("?")[2], "user": None}
+    await api.call("getUpload", 200, user="bob", path={"id": media_id})
+    await api.call("getUpload", 304, user="bob", path={"id": media_id}, headers={"if-none-match": "*"})
+    for operation, more in (("getMedia", {}), ("getThumbnail", {}), ("getSignedMedia", query)):
+        await api.call(operation, 200, path={"id": media_id}, **more)
+        await api.call(operation, 206, path={"id": media_id}, headers={"range": "bytes=0-1"}, **more)
+        await api.call(operation, 304, path={"id": media_id}, headers={"if-none-match": "*"}, **more)
 
 
 async def test_the_budgets_of_a_caller_are_read(api):
@@ -283,6 +291,7 @@ async def test_an_upload_belongs_to_who_began_it(api):
     await api.call("describeUpload", 204, path=path)
     await api.call("getUpload", 204, path=path, headers=TUS)
     await api.call("getUpload", 404, user="bob", path=path, headers=TUS)
-    await api.problem("describeUpload", 404, user="bob", path=path)
+    await api.problem("endUpload", 404, user="bob", path=path, headers=TUS)
     headers = {**TUS, "upload-offset": "0", "content-type": "application/offset+octet-stream"}
     await api.problem("continueUpload", 404, user="bob", path=path, headers=headers, content=b"mine")
+    await api.call("endUpload", 204, path=path, headers=TUS)

@@ -46,7 +46,9 @@ async def use_up(api: Api, action: Any, user: str, limit: Limit) -> None:
         pass
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
+@pytest.mark.parametrize(
+    "operation", [one for one in OPERATIONS if one.access == "token"], ids=lambda operation: operation.id
+)
 async def test_a_call_beyond_its_budget_is_refused_and_no_other_is(tmp_path: Path, operation: Operation):
     limits = dict.fromkeys(ACTIONS, Limit(0.1, 3.0))
     async with open_api(tmp_path, limits=limits) as api:
@@ -83,7 +85,7 @@ async def test_every_answer_tells_what_is_left(tmp_path: Path):
             await api.call("getMessage", 404),
             await api.call("sendMessage", 201, json=MESSAGE),
             await api.call("sendMessage", 422, json={}),
-            await api.call("describeUploads", 204),
+            await api.call("listInvitations", 200),
         ]
         assert [(answer.headers["ratelimit-policy"], answer.headers["ratelimit"]) for answer in answers] == [
             ('"requests";q=10;w=10', '"requests";r=9;t=1'),

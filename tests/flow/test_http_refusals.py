@@ -44,7 +44,8 @@ NOT_FOUND: list[tuple[str, str, dict[str, Any]]] = [
     ("getAnalytics", "eve", {}),
     ("getMedia", "alice", {}),
     ("getThumbnail", "alice", {}),
-    ("describeUpload", "alice", {}),
+    ("signMediaUrl", "alice", {}),
+    ("endUpload", "alice", {"headers": {"tus-resumable": "1.0.0"}}),
     ("getUpload", "alice", {"headers": {"tus-resumable": "1.0.0"}}),
     ("continueUpload", "alice", {"headers": {"tus-resumable": "1.0.0"}}),
 ]

@@ -370,7 +370,10 @@ class CountedBlobs(MemoryBlobs):
         super().__init__()
         self.taken = 0
 
-    async def open(self, name: str) -> Blob | None:
+    async def size(self, name: str) -> int | None:
+        return 32 * MB
+
+    async def open(self, name: str, start: int = 0, end: int | None = None) -> Blob | None:
         return Blob(32 * MB, self._parts())
 
     async def _parts(self) -> AsyncIterator[bytes]:

@@ -21,6 +21,7 @@ from millrace_client.types import (
     ConversationDetails,
     ConversationPage,
     InvitationPage,
+    MediaUrl,
     Message,
     MessageAccepted,
     MessagePage,
@@ -197,6 +198,11 @@ class HttpClient:
         return (await self._get(f"/conversations/{_part(conversation_id)}/analytics", query)).as_type(
             ConversationAnalytics
         )
+
+    async def media_url(self, media_id: str, part: str = "file") -> MediaUrl:
+        """Return a URL for ``<img>`` or ``<video>``. ``part`` is file, original (of one's own uploads) or thumbnail."""
+        answer = await self._call("POST", f"/media/{_part(media_id)}/url?part={_part(part)}", ok=(201,))
+        return answer.as_type(MediaUrl)
 
     async def limits(self) -> tuple[Budget, ...]:
         """Return what is left of each budget of the user."""

@@ -181,6 +181,13 @@ class TicketIssued(Struct, frozen=True, rename="camel"):
     expires_at: str
 
 
+class MediaUrl(Struct, frozen=True, rename="camel"):
+    """A URL of a file that needs no token until ``expires_at``, relative to the URL of the API."""
+
+    url: str
+    expires_at: str
+
+
 class Budget(Struct, frozen=True, rename="camel"):
     """What the user may do of one kind: ``limit`` calls at once, of which ``per_minute`` come back. None: no limit."""
 
