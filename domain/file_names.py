@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import mimetypes
 import re
 import unicodedata
 from urllib.parse import quote
 
 from domain.media import UNKNOWN_TYPE
+from domain.text import comparable, is_blank
 from schemas.fields import MAX_FILE_NAME, MAX_MEDIA_TYPE
 
 UNNAMED = "file"
@@ -16,9 +18,19 @@ _REMOVED = re.compile(
 """C0, C1, line separators, byte order marks, noncharacters, and what changes the direction of text: a name shows the
 extension that it has."""
 _SEPARATORS = re.compile(r"[/\\]")
-_INVISIBLE = {"Cc", "Cf", "Cs", "Zs", "Zl", "Zp"}
 _MAX_EXTENSION = 32
 """Bytes from the last dot on that still count as an extension."""
+_EXTENSIONS = {
+    "image/jpeg": ".jpg",
+    "image/png": ".png",
+    "image/gif": ".gif",
+    "image/webp": ".webp",
+    "video/mp4": ".mp4",
+    "video/webm": ".webm",
+    "audio/mpeg": ".mp3",
+    "audio/mp4": ".m4a",
+}
+"""Of the types that clean copies have."""
 _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*")
 _ATTRIBUTE_SAFE = "!#$&+-.^_`|~"
 """attr-char of RFC 8187, besides letters and digits."""
@@ -30,10 +42,18 @@ def file_name(text: str) -> str:
 
     A long name is cut before its extension. A name of nothing visible is ``file``. Idempotent.
     """
-    text = unicodedata.normalize("NFC", _REMOVED.sub("", text))
-    parts = [part.strip() for part in _SEPARATORS.split(text)]
-    named = [part for part in parts if any(map(_is_visible, part))]
+    parts = [part.strip() for part in _SEPARATORS.split(comparable(_REMOVED.sub("", text)))]
+    named = [part for part in parts if not is_blank(part.replace(".", ""))]
     return _cut(named[-1]) if named else UNNAMED
+
+
+def named_as(name: str, kind: str) -> str:
+    """Return the name with an extension of this media type: a copy may be of another type than the upload was."""
+    extension = _EXTENSIONS.get(kind)
+    if extension is None or mimetypes.guess_type(name.lower())[0] == kind:
+        return name
+    stem, _, last = name.rpartition(".")
+    return _cut(f"{stem if stem and len(last.encode()) < _MAX_EXTENSION else name}{extension}")
 
 
 def media_type(text: str) -> str:
@@ -47,10 +67,6 @@ def content_disposition(kind: str, name: str) -> str:
     plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
     encoded = quote(name, safe=_ATTRIBUTE_SAFE)
     return f"{kind}; filename=\"{_NOT_QUOTABLE.sub('_', plain)}\"; filename*=UTF-8''{encoded}"
-
-
-def _is_visible(character: str) -> bool:
-    return character != "." and unicodedata.category(character) not in _INVISIBLE
 
 
 def _cut(name: str) -> str:

@@ -71,7 +71,7 @@ class CallerAuth:
 
         Raises Forbidden, Invalid, RateLimited, Unavailable.
         """
-        query = parse_query(SignedQuery, request.query_params)
+        query = parse_query(SignedQuery, request.scope["query_string"])
         grant = Grant(request.path_params["id"], query.part, query.user, query.expires)
         try:
             self.urls.check(grant, query.signature)

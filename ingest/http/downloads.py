@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from domain.downloads import shown_as, stored_part
 from domain.errors import NotFound
-from domain.file_names import content_disposition
-from domain.media import THUMBNAIL, Blob, Blobs, Media, Uploads, blob
+from domain.file_names import content_disposition, named_as
+from domain.media import CLEAN, THUMBNAIL, Blob, Blobs, Media, Uploads, blob
 from ingest.http.ranges import byte_range, is_unchanged
 from schemas.fields import FilePart
 from schemas.ids import is_uuid
@@ -98,6 +98,8 @@ class Downloads:
 def _description(media: Media, part: str) -> dict[str, str]:
     kind, is_shown = shown_as(media, part)
     name = "thumbnail.webp" if part == THUMBNAIL else media.file_name
+    if part == CLEAN:
+        name = named_as(name, kind)
     return {
         "content-type": kind,
         "content-disposition": content_disposition("inline" if is_shown else "attachment", name),

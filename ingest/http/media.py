@@ -128,7 +128,7 @@ class MediaEndpoints:
         if "tus-resumable" in request.headers:
             await self.upload(identity, scope, receive, send)
             return
-        query, media_id = parse_query(MediaQuery, request.query_params), request.path_params["id"]
+        query, media_id = parse_query(MediaQuery, request.scope["query_string"]), request.path_params["id"]
         answer = await self._downloads.answer(identity.user_id, media_id, _part(query), request.headers, "HEAD")
         await answer(scope, receive, send)
 

@@ -17,7 +17,9 @@ from adapters.auth import issue
 from schemas.ids import new_id
 from stack.processes import family
 from stack.running import RunningStack
+from stack.servers.data_dir import DataDir
 from tests.e2e.conftest import Person, errors, millrace, process, until
+from tests.e2e.test_front_doors import upload
 from tests.fault.conftest import Beside, beside
 from tests.issuers import Issuer, open_key_server
 
@@ -142,10 +144,15 @@ async def test_tokens_tickets_and_bodies_are_seen_nowhere_they_do_not_belong(sta
         errors.append(bob.http.post("/messages", json=wrong).text)
     assert bob.http.get("/search", params={"q": body}).status_code == 200
     errors += [bob.http.get(path, params={"q": body, "limit": "x"}).text for path in ("/search", f"/{body}")]
+    with httpx2.Client(base_url=stack.http_url) as stranger:  # a page has no token
+        url = str(alice.http.post(f"/media/{upload(alice, body.encode(), 'a.txt')}/url").json()["url"])
+        assert stranger.get(url).text == body
+        errors += [stranger.get(wrong).text for wrong in (url[:-1] + "_", url + "&part=original", url + "&expires=9")]
     assert len(errors) > 30
     seen = everything_shown(stack) | {f"error {n}": text for n, text in enumerate(errors)}
     assert len(seen) > 20
-    secrets = [*good, *bad, *tickets, body, stack.jwt_secret, alice.token, bob.token]
+    signing = [url.rpartition("=")[2], DataDir(stack.data).secret("media")]
+    secrets = [*good, *bad, *tickets, *signing, body, stack.jwt_secret, alice.token, bob.token]
     signatures = [token.rpartition(".")[2] for token in (*good, brief)]
     for where, text in seen.items():
         shown = [n for n, secret in enumerate((*secrets, *signatures)) if secret in text]

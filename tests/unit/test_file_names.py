@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.file_names import content_disposition, file_name, media_type
+from domain.file_names import content_disposition, file_name, media_type, named_as
 from domain.media import UNKNOWN_TYPE
 from schemas.fields import MAX_FILE_NAME, MAX_MEDIA_TYPE
 
@@ -46,6 +46,7 @@ HEADER = re.compile(r"attachment; filename=\"([ !#$&-\[\]-~]*)\"; filename\*=UTF
         ("..", "file"),
         ("../..", "file"),
         ("\u200b\u2060", "file"),
+        ("\u2800.\u3164", "file"),
         (CONTROLS + BIDI, "file"),
         ("x" * 300 + ".pdf", "x" * 251 + ".pdf"),
         ("漢" * 300 + ".pdf", "漢" * 83 + ".pdf"),
@@ -86,6 +87,24 @@ def test_a_client_that_reads_ascii_only_gets_a_name_to_read():
         "inline; filename=\"Muller _.pdf\"; filename*=UTF-8''M%C3%BCller%20%E6%BC%A2.pdf"
     )
     assert content_disposition("inline", 'a"b\\c%d.txt').startswith('inline; filename="a_b_c_d.txt";')
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "shown"),
+    [
+        ("IMG_1.HEIC", "image/jpeg", "IMG_1.jpg"),
+        ("IMG_1.JPEG", "image/jpeg", "IMG_1.JPEG"),
+        ("photo.jpg", "image/jpeg", "photo.jpg"),
+        ("photo", "image/png", "photo.png"),
+        (".heic", "image/jpeg", ".heic.jpg"),
+        ("a. " + "b" * 40, "image/jpeg", "a. " + "b" * 40 + ".jpg"),
+        ("x" * 255, "image/jpeg", "x" * 251 + ".jpg"),
+        ("a.mov", "video/mp4", "a.mp4"),
+        ("a.xyz", "image/x-unheard-of", "a.xyz"),
+    ],
+)
+def test_a_copy_of_another_type_has_its_extension(name, kind, shown):
+    assert named_as(name, kind) == shown
 
 
 @pytest.mark.parametrize(
