@@ -2,9 +2,9 @@
 
 * MillraceError
     * Rejected: wrong input; a retry fails again. HTTP 4xx, dead letter, ``error`` frame.
-        * Unauthenticated, Forbidden, NotFound, Conflict, MediaNotReady, MediaUnavailable, RangeNotSatisfiable,
-          TooLarge, UnsupportedType, UnsupportedVersion, Invalid (BadUpload), RequestTimeout, IdempotencyMismatch,
-          RateLimited, QuotaExceeded
+        * Unauthenticated, Forbidden, NotFound, Conflict, MediaNotReady, MediaUnavailable, PreconditionFailed,
+          RangeNotSatisfiable, TooLarge, UnsupportedType, UnsupportedVersion, Invalid (BadUpload), RequestTimeout,
+          IdempotencyMismatch, RateLimited, QuotaExceeded
     * Unavailable: a system did not answer; a retry may work. HTTP 503, retry, reconnect.
         * InsufficientStorage: no space is left for uploads. HTTP 507.
         * OutcomeUnknown: the change may have been made; a retry with the same idempotency key tells.
@@ -79,6 +79,13 @@ class MediaUnavailable(Rejected):
 
     code = "media_unavailable"
     status = 409
+
+
+class PreconditionFailed(Rejected):
+    """The file is not the version that the request names."""
+
+    code = "precondition_failed"
+    status = 412
 
 
 class RangeNotSatisfiable(Rejected):

@@ -61,6 +61,7 @@ ErrorCode: TypeAlias = Literal[
     "conflict",
     "media_not_ready",
     "media_unavailable",
+    "precondition_failed",
     "range_not_satisfiable",
     "payload_too_large",
     "unsupported_media_type",

@@ -21,6 +21,7 @@ _OFFSET = Header("Upload-Offset", int, "bytes that have arrived", required=True)
 _LENGTH = Header("Upload-Length", int, "bytes of the whole file", required=True)
 _NONE_MATCH = Header("If-None-Match", str, "the `ETag` of a copy that one has")
 _CONDITIONS = (
+    Header("If-Match", str, "the `ETag` that the file must have"),
     Header("Range", str, "one range of bytes; several bring the whole file"),
     Header("If-Range", str, "the `ETag` of what one has of the file: another version comes whole"),
     _NONE_MATCH,
@@ -35,7 +36,7 @@ _FILE = (
     Header("Content-Length", int, "bytes of this answer", required=True),
 )
 _UNCHANGED = Reply("the copy that one has is current", headers=(_TAG,))
-_READING = (403, 404, 409, 416, 422)
+_READING = (403, 404, 409, 412, 416, 422)
 
 
 def _downloads(*content: str) -> Mapping[int, Reply]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
-from domain.errors import RangeNotSatisfiable
+from domain.errors import PreconditionFailed, RangeNotSatisfiable
 
 _RANGE = re.compile(r"bytes=[ \t]*(\d{0,100})[ \t]*-[ \t]*(\d{0,100})[ \t]*", re.ASCII | re.IGNORECASE)
-_TAG = re.compile(r'(?:W/)?("[^"]*")')
+_TAG = re.compile(r'(W/)?("[^"]*")')
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,18 @@ def byte_range(headers: Headers, size: int, etag: str) -> ByteRange | None:
 
 
 def is_unchanged(headers: Headers, etag: str) -> bool:
-    """Return whether the client has this version of the file already: If-None-Match names its tag, or any."""
-    wanted = ",".join(headers.getlist("if-none-match"))
-    return wanted.strip() == "*" or etag in _TAG.findall(wanted)
+    """Return whether the client has this version of the file already: If-None-Match names its tag, or any.
+
+    Raises PreconditionFailed when If-Match names other versions only.
+    """
+    if "if-match" in headers and not _names(headers, "if-match", etag, weakly=False):
+        raise PreconditionFailed("the file is not the version that If-Match names; read it anew")
+    return _names(headers, "if-none-match", etag, weakly=True)
+
+
+def _names(headers: Headers, name: str, etag: str, *, weakly: bool) -> bool:
+    text = ",".join(headers.getlist(name))
+    return text.strip() == "*" or any(tag == etag and (weakly or not weak) for weak, tag in _TAG.findall(text))
 
 
 def _suffix(length: int, size: int) -> ByteRange | None:

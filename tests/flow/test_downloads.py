@@ -142,6 +142,8 @@ async def test_a_copy_that_one_has_is_not_sent_again(api):
         assert (same.content, same.headers["etag"]) == (b"", etag)
         assert "content-length" not in same.headers
     await read(api, media_id, 200, if_none_match='"x"')
+    await read(api, media_id, 200, if_match=etag)
+    assert (await read(api, media_id, 412, if_match='"x"')).json()["code"] == "precondition_failed"
 
 
 async def test_head_tells_what_get_would_bring(api):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from domain.errors import RangeNotSatisfiable
+from domain.errors import PreconditionFailed, RangeNotSatisfiable
 from ingest.http.ranges import byte_range, is_unchanged
 
 TAG = '"abc-original"'
@@ -101,6 +101,18 @@ def test_the_header_of_an_answer_names_the_last_byte():
 )
 def test_a_copy_that_one_has_is_recognized(text, unchanged):
     assert is_unchanged(Headers({"if-none-match": text}), TAG) == unchanged
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [(TAG, True), (f'W/"x", {TAG}', True), ("*", True), ('"x"', False), (f"W/{TAG}", False), ("", False)],
+)
+def test_a_file_that_must_be_of_a_version_is(text, holds):
+    if holds:
+        assert not is_unchanged(Headers({"if-match": text}), TAG)
+    else:
+        with pytest.raises(PreconditionFailed):
+            is_unchanged(Headers({"if-match": text, "if-none-match": TAG}), TAG)
 
 
 def test_without_the_condition_nothing_is_unchanged():
