@@ -19,7 +19,12 @@ from verify.rules.answers import (
     stored_was_sent,
 )
 from verify.rules.foreign import audit_names_the_foreign
-from verify.rules.receipts import nothing_is_pending, statuses_follow_receipts, watermarks_are_bounded
+from verify.rules.receipts import (
+    nothing_is_pending,
+    statuses_follow_receipts,
+    watermarks_are_bounded,
+    who_answers_has_read,
+)
 from verify.rules.screens import frames_say_what_was_sent, members_only, screens_are_whole, stay_end
 from verify.rules.violation import Rule, Violation
 
@@ -43,6 +48,7 @@ ALL: tuple[Rule, ...] = (
     members_only,
     watermarks_are_bounded,
     statuses_follow_receipts,
+    who_answers_has_read,
 )
 
 

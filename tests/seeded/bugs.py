@@ -240,6 +240,13 @@ def ignore_what_was_read() -> None:
 
 
 @bug
+def ignore_answers() -> None:
+    from streams.stages import status
+
+    status.receipts_of = lambda answers, at: []
+
+
+@bug
 def count_twice() -> None:
     from adapters.postgres.analytics import PostgresCounts
     from adapters.postgres.pool import connection

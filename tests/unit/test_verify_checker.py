@@ -188,6 +188,14 @@ def mark_beyond_the_screen(h: KeptConversation) -> None:
     h.marks[0] = Watermark("alice", COUNT + 1, 0)
 
 
+def answer_without_reading(h: KeptConversation) -> None:
+    last = h.room.sendings[-1]
+    last.send = replace(last.send, sender="bob")  # who has read up to 2
+    h.rows[-1] = replace(h.rows[-1], sender_id="bob")
+    shown = make.message(seq=COUNT, message_id=f"m{COUNT}", content=f"n{COUNT}", sender_id="bob", status="sent")
+    h.room.frames.by_seq[COUNT] = frames.new_message(shown)
+
+
 def stay_pending(h: KeptConversation) -> None:
     h.rows[-1] = replace(h.rows[-1], status=0)
 
@@ -219,6 +227,7 @@ BREAKS: list[tuple[Callable[[KeptConversation], None], list[tuple[str, str]]]] =
     (show_the_removed, [("I11", "wrong")]),
     (put_a_member_out, [("I10", "lost")]),
     (mark_beyond_the_screen, [("I13", "wrong")]),
+    (answer_without_reading, [("I13", "wrong")]),
     (stay_pending, [("I8", "wrong")]),
     (claim_too_much, [("I8", "wrong")]),
 ]

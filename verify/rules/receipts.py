@@ -34,11 +34,25 @@ def statuses_follow_receipts(room: Room, state: FinalState) -> Iterator[Violatio
             yield Violation("I8", "wrong", f"{state.conversation_id} seq {row.seq} message {row.message_id}: {text}")
 
 
+def who_answers_has_read(room: Room, state: FinalState) -> Iterator[Violation]:
+    """I13: a member's read watermark covers what others said before the member's last message."""
+    read = {mark.user_id: mark.read_seq for mark in state.watermarks}
+    before: dict[str, int] = {}
+    for row in sorted(state.rows, key=lambda row: row.seq):
+        others = max((seq for user, seq in before.items() if user != row.sender_id), default=0)
+        if read.get(row.sender_id, 0) < others:
+            text = f"{row.sender_id} wrote seq {row.seq}, and has read {read.get(row.sender_id, 0)} of {others}"
+            yield Violation("I13", "wrong", f"{state.conversation_id} {text}")
+        before[row.sender_id] = row.seq
+
+
 def watermarks_are_bounded(room: Room, state: FinalState) -> Iterator[Violation]:
-    """I13: read ≤ delivered ≤ head, and never beyond what a device of the member had on its screen."""
+    """I13: read ≤ delivered ≤ head, and never beyond what the member wrote or had on the screen of a device."""
     shown: defaultdict[str, int] = defaultdict(int)
     for screen in room.screens:
         shown[screen.spec.user] = max(shown[screen.spec.user], screen.after, *screen.seqs[-1:])
+    for row in state.rows:
+        shown[row.sender_id] = max(shown[row.sender_id], row.seq)
     for mark in state.watermarks:
         if not mark.read_seq <= mark.delivered_seq <= min(state.head, shown.get(mark.user_id, 0)):
             text = f"{mark.user_id}: read {mark.read_seq}, delivered {mark.delivered_seq}, shown {shown[mark.user_id]}"
