@@ -54,8 +54,18 @@ class Summary:
     head_seq: int
     last_at: datetime
     my_read_seq: int
+    """Up to here nothing is unread: the user has read it, has answered it, or joined after it."""
     unread: int
+    """Messages after ``my_read_seq``. All are by others, since who sends a message has read what came before."""
     last_message: Message | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Unread messages of a user, and the conversations that have any."""
+
+    messages: int
+    conversations: int
 
 
 class Conversations(Protocol):
@@ -105,6 +115,9 @@ class Conversations(Protocol):
 
     async def mine(self, user_id: str, before: tuple[datetime, str] | None, limit: int) -> Sequence[Summary]:
         """Return the user's conversations, newest activity first, from behind ``before`` on. Raises Unavailable."""
+
+    async def unread(self, user_id: str) -> Unread:
+        """Return what is unread in all of the user's conversations. Raises Unavailable."""
 
 
 def check_seen(standing: Standing, seen: Standing | None) -> None:

@@ -55,10 +55,10 @@ class BatchContext:
     heads: Mapping[str, int]
     held: Collection[str]
     """Conversations of the batch that another transaction has locked and of which a sender is a member."""
+    counts: Mapping[str, int]
+    """Conversation → number of its messages."""
     members: Collection[tuple[str, str]]
     """Pairs (conversation, user)."""
-    silent: Collection[tuple[str, str]] = ()
-    """Pairs of members who have not written in the conversation yet."""
     known: Mapping[Key, tuple[Message, bytes]]
     """Messages that were stored before under a key of the batch, with their body hashes."""
     replied: Mapping[str, str]
@@ -105,9 +105,18 @@ def decide(drafts: Sequence[Draft], context: BatchContext, at: datetime) -> list
     return outcomes
 
 
-def first_writers(new: Sequence[tuple[Draft, Message]], context: BatchContext) -> list[tuple[str, str]]:
-    """Return the pairs (conversation, user) of members who write there for the first time by these messages."""
-    return sorted({(draft.conversation_id, draft.sender_id) for draft, _ in new} & set(context.silent))
+def last_written(new: Sequence[Message], counts: Mapping[str, int]) -> dict[tuple[str, str], tuple[int, int]]:
+    """Return (conversation, sender) → the seq of their last new message, and the number of messages up to it.
+
+    ``new``: the messages that a batch stores, those of a conversation in the order of seqs. ``counts``: conversation →
+    number of its messages before.
+    """
+    totals, last = dict(counts), dict[tuple[str, str], tuple[int, int]]()
+    for message in new:
+        id_ = message.conversation_id
+        totals[id_] += 1
+        last[id_, message.sender_id] = (message.seq, totals[id_])
+    return last
 
 
 def _replay(draft: Draft, message: Message, body_hash: bytes) -> Outcome:

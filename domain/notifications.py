@@ -9,6 +9,8 @@ from typing import Protocol
 
 from schemas.messages import Message
 
+NO_NOTIFICATION = "no such notification"
+
 
 @dataclass(frozen=True, slots=True)
 class NotificationDraft:
@@ -26,7 +28,8 @@ class NotificationDraft:
 class Audience:
     """Members of a conversation who may have to be notified.
 
-    ``delivered``: member → the seq up to which messages reached them. ``collapsed``: the conversation is so large that
+    ``delivered``: member → the seq up to which messages reached them, or were said before they joined or last wrote.
+    ``collapsed``: the conversation is so large that
     a member is notified of one message only, until that one is seen or delivered.
     """
 
@@ -66,7 +69,10 @@ class Notifications(Protocol):
         """
 
     async def add(self, drafts: Sequence[NotificationDraft]) -> None:
-        """Store the drafts that are not stored yet. Raises Unavailable."""
+        """Store the drafts that are not stored yet, in the order of each user's inbox: it is that of the commits.
+
+        Members only, and nothing that is read by now. Raises Unavailable.
+        """
 
     async def stored(self, message_ids: Sequence[str]) -> Sequence[NotificationDraft]:
         """Return all notifications of these messages, by conversation, seq and user.
@@ -100,7 +106,11 @@ class Notification:
 
 
 class Inbox(Protocol):
-    """The notifications of a user, of conversations that the user is still a member of."""
+    """The notifications of a user, of conversations that the user is still a member of.
+
+    Their order is the one in which they were stored, so whoever sees one has been shown all that are older. A
+    notification is seen once it is marked, and once its message is read.
+    """
 
     async def page(self, user_id: str, *, unseen: bool, before: str | None, limit: int) -> Sequence[Notification]:
         """Return notifications, newest first, before the given one; only those not seen with ``unseen``.
@@ -109,4 +119,4 @@ class Inbox(Protocol):
         """
 
     async def mark_seen(self, user_id: str, up_to: str) -> None:
-        """Mark this notification and all older ones of the user as seen. Idempotent. Raises Unavailable."""
+        """Mark this notification and all older ones of the user as seen. Idempotent. Raises NotFound, Unavailable."""

@@ -66,6 +66,17 @@ class Advances:
     unfinished: Collection[tuple[str, str]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """Messages that the store has, by id, and the ids of those by which their senders answer.
+
+    Who answers has read what came before. An answer is counted only where no receipt of its sender says so already.
+    """
+
+    messages: Mapping[str, Message]
+    answers: Collection[str] = ()
+
+
 SEQS_MAX = 10_000
 """Seqs that one call raises watermarks by, and so messages whose status it changes."""
 
@@ -90,10 +101,10 @@ def split(marks: Sequence[Watermark], heads: Mapping[tuple[str, str], int]) -> t
 class Statuses(Protocol):
     """Store of statuses and watermarks."""
 
-    async def mark_sent(self, claimed: Sequence[Message]) -> Mapping[str, Message]:
+    async def mark_sent(self, claimed: Sequence[Message]) -> Marked:
         """Set pending messages to sent, where the store has them in the claimed places; further statuses stay.
 
-        Returns the messages with these ids that the store has, by id. Raises Unavailable.
+        Returns the messages with these ids that the store has. Raises Unavailable.
         """
 
     async def sent(self, message_ids: Sequence[str]) -> Collection[str]:
@@ -109,5 +120,6 @@ class Statuses(Protocol):
         depend on those that are forgotten.
         Watermarks never fall. A mark of no member or beyond the head moves nothing. One that equals the current
         watermark is returned again, so that a crash before its event was published costs nothing; an older one is not.
+        Notifications of what a member has read are seen from then on.
         A call does a bounded part of the work, in one transaction. Raises Unavailable.
         """

@@ -26,10 +26,17 @@ class ConversationSummary(Struct, frozen=True, kw_only=True, rename="camel"):
     conversation_id: Uuid
     title: str | None
     head_seq: Seq
-    unread: Annotated[int, Meta(description="messages of others after `myReadSeq`, counted up to 1,000")]
+    unread: Annotated[Count, Meta(description="messages after `myReadSeq`; all are by others")]
     last_message: Message | None
-    my_read_seq: Seq
+    my_read_seq: Annotated[Seq, Meta(description="the caller has read up to here, has answered, or joined after it")]
     last_at: Time
+
+
+class UnreadTotal(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What is unread in all of the caller's conversations: for a badge."""
+
+    unread: Annotated[Count, Meta(description="messages")]
+    conversations: Annotated[Count, Meta(description="conversations with unread messages")]
 
 
 class ConversationPage(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -37,6 +44,7 @@ class ConversationPage(Struct, frozen=True, kw_only=True, rename="camel"):
 
     conversations: tuple[ConversationSummary, ...]
     next: str | None
+    total: Annotated[UnreadTotal | None, Meta(description="on the first page; null on those that follow")]
 
 
 class ConversationMember(Struct, frozen=True, kw_only=True, rename="camel"):

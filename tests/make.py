@@ -49,6 +49,10 @@ def created(**changes: Any) -> MessageCreated:
     return MessageCreated(message=message(**changes))
 
 
+def created_of(stored: Message) -> MessageCreated:
+    return MessageCreated(message=stored)
+
+
 def sent(**changes: Any) -> MessageSent:
     return MessageSent(message=message(**{"status": "sent", **changes}), sent_at=AT)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
 from adapters.memory.tables import Tables
 from domain.analytics import MinuteCount, Total
 from domain.notifications import Audience, NotificationDraft
-from domain.watermarks import Advances, Watermark, WatermarkAdvance, merge, of_members, split, step
+from domain.watermarks import Advances, Marked, Watermark, WatermarkAdvance, merge, of_members, split, step
 from schemas.clock import now
 from schemas.messages import Message, Status
 
@@ -25,7 +25,7 @@ class MemoryStatuses:
 
     tables: Tables
 
-    async def mark_sent(self, claimed: Sequence[Message]) -> Mapping[str, Message]:
+    async def mark_sent(self, claimed: Sequence[Message]) -> Marked:
         found = {
             m.message_id: self.tables.messages[m.message_id] for m in claimed if m.message_id in self.tables.messages
         }
@@ -33,7 +33,14 @@ class MemoryStatuses:
             stored = found.get(message.message_id)
             if stored and (stored.conversation_id, stored.seq) == (message.conversation_id, message.seq):
                 self._raise(message.message_id, Status.SENT)
-        return found
+        return Marked(found, {id_ for id_, message in found.items() if self._is_answer(message)})
+
+    def _is_answer(self, message: Message) -> bool:
+        tables, pair = self.tables, (message.conversation_id, message.sender_id)
+        log = [change.message for change in tables.changes[message.conversation_id] if change.message]
+        before = [m for m in log if m.seq < message.seq][-1:]
+        read = max(tables.receipts.get(pair, (0, 0))[1], tables.joined.get(pair, 0))
+        return any(m.sender_id != message.sender_id and m.seq > read for m in before)
 
     def _raise(self, message_id: str, status: Status) -> bool:
         message = self.tables.messages[message_id]
@@ -101,7 +108,7 @@ class MemoryStatuses:
             moved.append(
                 self._cover(key, Status.READ, (min(old_read, read - 1), read), (delivered, read), everybody_up_to)
             )
-        return [m for m in moved if m.notify]
+        return [m for m in moved if m.notify or m.status is Status.READ]
 
     def _cover(
         self,
@@ -141,7 +148,14 @@ class MemoryNotifications:
     """Message id → epoch of the log, and the notifications that it then had."""
 
     seen: dict[str, datetime] = field(default_factory=dict)
-    """Notification id → when its recipient saw it."""
+    """Notification id → when its recipient has marked it as seen."""
+
+    def seen_at(self, draft: NotificationDraft) -> datetime | None:
+        """Return when a notification was seen: marked, or its message read; None while it is open."""
+        marked = self.seen.get(draft.notification_id)
+        if marked is None and draft.seq <= self.tables.read_up_to(draft.conversation_id, draft.user_id):
+            return datetime.now(UTC)
+        return marked
 
     async def member_counts(self, conversation_ids: Sequence[str]) -> Mapping[str, int]:
         return {id_: len(self.tables.members[id_]) for id_ in conversation_ids if id_ in self.tables.members}
@@ -158,7 +172,7 @@ class MemoryNotifications:
             draft.user_id
             for draft in self.drafts.values()
             if draft.conversation_id == conversation_id
-            and draft.notification_id not in self.seen
+            and self.seen_at(draft) is None
             and draft.seq > reached.get(draft.user_id, 0)
         }
         left_out = open_ if collapsed else set()
@@ -166,7 +180,11 @@ class MemoryNotifications:
         return Audience(delivered, collapsed)
 
     async def add(self, drafts: Sequence[NotificationDraft]) -> None:
+        tables = self.tables
         for draft in drafts:
+            is_member = draft.user_id in tables.members.get(draft.conversation_id, {})
+            if not is_member or draft.seq <= tables.read_up_to(draft.conversation_id, draft.user_id):
+                continue
             self.drafts.setdefault((draft.message_id, draft.user_id, draft.channel), draft)
 
     async def stored(self, message_ids: Sequence[str]) -> Sequence[NotificationDraft]:

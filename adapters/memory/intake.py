@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from adapters.memory.invitations import invite, join, note, standing
 from adapters.memory.tables import ConversationRow, OutboxRow, Tables
 from domain.changes import created_event, message_entry
-from domain.conversations import Conversation, IdTaken, Member, Summary, check_change, check_seen
+from domain.conversations import Conversation, IdTaken, Member, Summary, Unread, check_change, check_seen
 from domain.drafts import Accepted, BatchContext, Draft, Outcome, decide
 from domain.errors import Unavailable
 from domain.log_position import Position, loss
@@ -36,6 +36,7 @@ class MemoryIntake:
         context = BatchContext(
             heads={id_: row.last_seq for id_, row in tables.conversations.items()},
             held=self.locked,
+            counts={},
             members={(id_, user) for id_, users in tables.members.items() for user in users},
             known={key: (tables.messages[id_], hash_) for key, (id_, hash_) in tables.keys.items()},
             replied={id_: m.conversation_id for id_, m in tables.messages.items()},
@@ -53,6 +54,7 @@ class MemoryIntake:
         if draft.client_message_id:
             tables.keys[draft.sender_id, draft.client_message_id] = (message.message_id, draft.body_hash)
         tables.writers.add((message.conversation_id, message.sender_id))
+        tables.seen[message.conversation_id, message.sender_id] = message.seq
         tables.append(message_entry(message))
 
 
@@ -139,7 +141,7 @@ class MemoryConversations:
 
     def _summary(self, conversation_id: str, user_id: str) -> Summary:
         row = self.tables.conversations[conversation_id]
-        _, read = self.tables.receipts.get((conversation_id, user_id), (0, 0))
+        read = self.tables.read_up_to(conversation_id, user_id)
         hidden = self.tables.hidden_up_to.get((conversation_id, user_id), 0)
         log = [c.message for c in self.tables.changes[conversation_id] if c.message and c.seq > hidden]
         return Summary(
@@ -148,9 +150,13 @@ class MemoryConversations:
             head_seq=row.last_seq,
             last_at=row.last_at,
             my_read_seq=read,
-            unread=sum(1 for m in log if m.seq > read and m.sender_id != user_id),
+            unread=sum(1 for m in log if m.seq > read),
             last_message=self.tables.messages[log[-1].message_id] if log else None,
         )
+
+    async def unread(self, user_id: str) -> Unread:
+        mine = [self._summary(id_, user_id).unread for id_, users in self.tables.members.items() if user_id in users]
+        return Unread(sum(mine), sum(unread > 0 for unread in mine))
 
 
 @dataclass(slots=True)

@@ -110,6 +110,7 @@ def join(tables: Tables, conversation_id: str, user_id: str, by: str, *, reads_o
     tables.former_members.pop(pair, None)
     tables.hidden_up_to[pair] = 0 if reads_older else tables.conversations[conversation_id].last_seq
     note(tables, ChangeKind.MEMBER_ADDED, conversation_id, user_id, by)
+    tables.joined[pair] = tables.seen[pair] = tables.conversations[conversation_id].last_seq
 
 
 def invite(tables: Tables, conversation_id: str, users: Sequence[str], by: str, most: int) -> None:

@@ -77,6 +77,10 @@ class Tables:
     """(conversation, user) of members who have written there."""
     hidden_up_to: dict[tuple[str, str], int] = field(default_factory=dict)
     """(conversation, user) → seq up to which the change log is hidden from a member."""
+    joined: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(conversation, user) → seq of the joining; none for the first members."""
+    seen: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(conversation, user) → seq of the joining, or of the member's own last message: nothing before is unread."""
     former_members: dict[tuple[str, str], str] = field(default_factory=dict)
     """(conversation, user) → who ended the membership."""
     invitations: dict[tuple[str, str], InvitationRow] = field(default_factory=dict)
@@ -95,9 +99,14 @@ class Tables:
         return [m for m in self.messages.values() if any(file.media_id == media_id for file in m.attachments)]
 
     def reached(self, conversation_id: str, user_id: str) -> int:
-        """Return the seq up to which a member has everything, or may not read it."""
+        """Return the seq up to which a member has everything, or joined after it."""
         pair = (conversation_id, user_id)
-        return max(self.receipts.get(pair, (0, 0))[0], self.hidden_up_to.get(pair, 0))
+        return max(self.receipts.get(pair, (0, 0))[0], self.seen.get(pair, 0))
+
+    def read_up_to(self, conversation_id: str, user_id: str) -> int:
+        """Return the seq up to which nothing is unread to a member."""
+        pair = (conversation_id, user_id)
+        return max(self.receipts.get(pair, (0, 0))[1], self.seen.get(pair, 0))
 
     def is_readable(self, conversation_id: str, seq: int, user_id: str) -> bool:
         """Return whether the user is a member and may read the entry."""

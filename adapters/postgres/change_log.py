@@ -26,7 +26,7 @@ _SQL = load("change_log")
 async def start_lock(
     conn: Connection, conversation_ids: Sequence[str], *, wait: bool = True
 ) -> psycopg.AsyncCursor[TupleRow]:
-    """Lock these conversations for the transaction; the cursor gives (id, head) of each that is locked.
+    """Lock these conversations for the transaction; the cursor gives (id, head, messages) of each that is locked.
 
     Without ``wait`` a conversation that another transaction holds is passed over. In a pipeline the rows arrive with
     the answer to what is sent next.
@@ -65,12 +65,19 @@ async def append(conn: Connection, entries: Sequence[Entry], at: datetime) -> No
 
 async def _raise_heads(conn: Connection, entries: Sequence[Entry], at: datetime) -> None:
     heads: dict[str, int] = {}
+    messages: dict[str, int] = {}
     activity: dict[str, bool] = {}
     for entry in entries:
         id_ = entry.change.conversation_id
         heads[id_] = entry.change.seq  # seqs ascend, so the last one stays
+        messages[id_] = messages.get(id_, 0) + (entry.change.message is not None)
         activity[id_] = activity.get(id_, False) or entry.is_activity
-    fields = {"conversations": list(heads), "seqs": list(heads.values()), "activity": list(activity.values())}
+    fields = {
+        "conversations": list(heads),
+        "seqs": list(heads.values()),
+        "messages": list(messages.values()),
+        "activity": list(activity.values()),
+    }
     await conn.execute(_SQL["raise_heads"], {**fields, "at": at})
 
 

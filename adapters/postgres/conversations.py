@@ -11,7 +11,7 @@ from adapters.postgres import change_log, memberships, rows
 from adapters.postgres.pool import Pool, connection, transaction
 from adapters.postgres.statements import load
 from domain.changes import OutboxEntry, created_event
-from domain.conversations import NO_CONVERSATION, Conversation, IdTaken, Member, Summary, check_seen
+from domain.conversations import NO_CONVERSATION, Conversation, IdTaken, Member, Summary, Unread, check_seen
 from domain.errors import NotFound
 from domain.policy import Standing
 from schemas.clock import now
@@ -111,6 +111,10 @@ class PostgresConversations:
             )
             for row in await self._all("mine", params)
         ]
+
+    async def unread(self, user_id: str) -> Unread:
+        [(messages, conversations)] = await self._all("unread", {"user_id": user_id})
+        return Unread(messages, conversations)
 
     async def _all(self, name: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         async with connection(self.pool) as conn:

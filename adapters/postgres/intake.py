@@ -15,7 +15,7 @@ from adapters.postgres import change_log, rows
 from adapters.postgres.pool import Connection, Pool, unavailable_on_outage
 from adapters.postgres.statements import load
 from domain.changes import message_entry
-from domain.drafts import Accepted, BatchContext, Draft, Outcome, decide, first_writers
+from domain.drafts import Accepted, BatchContext, Draft, Outcome, decide, last_written
 from domain.errors import OutcomeUnknown, Unavailable
 from schemas.messages import Attachment, Message
 
@@ -56,8 +56,7 @@ class PostgresIntake:
                     if isinstance(outcome, Accepted) and not outcome.replayed
                 ]
                 if new:
-                    await _write(conn, new, at)
-                    await _note_writers(conn, first_writers(new, context))
+                    await _write(conn, new, context.counts, at)
                 committing = True
         except psycopg.OperationalError as exc:
             if committing and _may_have_happened(exc):
@@ -83,14 +82,14 @@ async def _context(conn: Connection, drafts: Sequence[Draft], *, wait: bool) -> 
     known = await _maybe(conn, _SQL["known"], keyed, users=[u for u, _ in keyed], keys=[k for _, k in keyed])
     replied = await _maybe(conn, _SQL["replied"], replies, ids=replies)
     files = await _maybe(conn, _SQL["media"], media, ids=media)
-    heads: dict[str, int] = dict(await locked.fetchall())
-    written = {(conversation, user): has for conversation, user, has in await members.fetchall()}
-    membership = written.keys()
+    rows_of_locked = await locked.fetchall()
+    heads: dict[str, int] = {id_: head for id_, head, _ in rows_of_locked}
+    membership: set[tuple[str, str]] = set(await members.fetchall())
     return BatchContext(
         heads=heads,
         held={conversation for conversation, _ in membership} - heads.keys(),
+        counts={id_: messages for id_, _, messages in rows_of_locked},
         members=membership,
-        silent={pair for pair, has_written in written.items() if not has_written},
         known=_by_key(await known.fetchall() if known else []),
         replied=dict(await replied.fetchall() if replied else []),
         media={media.media_id: media for media in map(rows.media, await files.fetchall() if files else ())},
@@ -108,14 +107,11 @@ def _by_key(found: Sequence[tuple[Any, ...]]) -> Mapping[tuple[str, str], tuple[
     return {(message.sender_id, key): (message, bytes(hash_)) for message, key, hash_ in messages}
 
 
-async def _note_writers(conn: Connection, writers: Sequence[tuple[str, str]]) -> None:
-    if writers:
-        fields = {"conversations": [id_ for id_, _ in writers], "users": [user for _, user in writers]}
-        await conn.execute(_SQL["note_writers"], fields)
-
-
-async def _write(conn: Connection, new: Sequence[tuple[Draft, Message]], at: datetime) -> None:
+async def _write(
+    conn: Connection, new: Sequence[tuple[Draft, Message]], counts: Mapping[str, int], at: datetime
+) -> None:
     drafts, messages = [d for d, _ in new], [m for _, m in new]
+    wrote = last_written(messages, counts)
     await conn.execute(
         _SQL["insert_messages"],
         {
@@ -129,6 +125,10 @@ async def _write(conn: Connection, new: Sequence[tuple[Draft, Message]], at: dat
             "replies": [m.reply_to for m in messages],
             "keys": [d.client_message_id for d in drafts],
             "hashes": [d.body_hash for d in drafts],
+            "writers_in": [id_ for id_, _ in wrote],
+            "writers": [user for _, user in wrote],
+            "last_seqs": [seq for seq, _ in wrote.values()],
+            "last_nths": [nth for _, nth in wrote.values()],
             "at": at,
         },
     )

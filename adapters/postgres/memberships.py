@@ -16,7 +16,7 @@ from schemas.clock import wire_time
 from schemas.fields import MAX_MEMBERS
 from schemas.messages import ChangeKind
 
-_CONVERSATIONS, _INVITATIONS = load("conversations"), load("invitations")
+_CONVERSATIONS, _INVITATIONS, _NOTIFICATIONS = load("conversations"), load("invitations"), load("notifications")
 
 
 async def lock_for(conn: Connection, kind: ChangeKind, conversation_id: str, user_id: str, by: str) -> int:
@@ -46,6 +46,7 @@ async def join(conn: Connection, conversation_id: str, user_id: str, by: str, *,
     hidden_up_to = 0 if reads_older else head
     await conn.execute(_CONVERSATIONS["add_member"], {**place, "seq": head + 1, "hidden_up_to": hidden_up_to})
     await conn.execute(_CONVERSATIONS["forget_former"], place)
+    await conn.execute(_NOTIFICATIONS["close_before"], place)
     await _count_member(conn, conversation_id, 1)
     await note(conn, ChangeKind.MEMBER_ADDED, conversation_id, user_id, by, head=head)
 

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from adapters.postgres import rows
 from adapters.postgres.pool import Pool, connection
 from adapters.postgres.statements import load
-from domain.notifications import Audience, Notification, NotificationDraft
+from domain.errors import NotFound
+from domain.notifications import NO_NOTIFICATION, Audience, Notification, NotificationDraft
 from schemas.ids import first_id
 
 _SQL = load("notifications")
@@ -72,12 +73,15 @@ class PostgresNotifications:
             await conn.execute(_SQL["forget_published"], {"oldest": oldest})
 
     async def page(self, user_id: str, *, unseen: bool, before: str | None, limit: int) -> Sequence[Notification]:
-        wanted = {"user_id": user_id, "unseen": unseen, "before": before, "limit": limit}
+        wanted = {"user_id": user_id, "before": before, "limit": limit}
         async with connection(self.pool) as conn:
-            cursor = await conn.execute(_SQL["page"], wanted)
+            cursor = await conn.execute(_SQL["unseen" if unseen else "page"], wanted)
             found = await cursor.fetchall()
         return [Notification(id_, channel, at, seen, rows.message(tuple(m))) for id_, channel, at, seen, *m in found]
 
     async def mark_seen(self, user_id: str, up_to: str) -> None:
         async with connection(self.pool) as conn:
-            await conn.execute(_SQL["mark_seen"], {"user_id": user_id, "up_to": up_to})
+            found = await (await conn.execute(_SQL["number"], {"user_id": user_id, "up_to": up_to})).fetchone()
+            if found is None:
+                raise NotFound(NO_NOTIFICATION)
+            await conn.execute(_SQL["mark_seen"], {"user_id": user_id, "number": found[0]})

@@ -12,6 +12,7 @@ from adapters.postgres.statements import load
 from domain.watermarks import (
     DEVICES_PER_MEMBER,
     Advances,
+    Marked,
     Watermark,
     WatermarkAdvance,
     of_members,
@@ -48,7 +49,7 @@ class PostgresStatuses:
     pool: Pool
     devices: int = DEVICES_PER_MEMBER
 
-    async def mark_sent(self, claimed: Sequence[Message]) -> Mapping[str, Message]:
+    async def mark_sent(self, claimed: Sequence[Message]) -> Marked:
         columns = {
             "ids": [message.message_id for message in claimed],
             "conversations": [message.conversation_id for message in claimed],
@@ -56,7 +57,8 @@ class PostgresStatuses:
         }
         async with connection(self.pool) as conn:
             cursor = await conn.execute(_SQL["mark_sent"], columns)
-            return {row[0]: rows.message(row) for row in await cursor.fetchall()}
+            found = await cursor.fetchall()
+        return Marked({row[0]: rows.message(row) for row in found}, {row[0] for row in found if row[-1]})
 
     async def sent(self, message_ids: Sequence[str]) -> Collection[str]:
         if not message_ids:
@@ -82,6 +84,7 @@ class PostgresStatuses:
                 advances += await _raise_statuses(
                     conn, [r for r in ranges if r.status is status], status, everybody_up_to
                 )
+            await _close_notifications(conn, [r for r in ranges if r.status is Status.READ])
         return Advances(advances, refused, unfinished)
 
 
@@ -153,8 +156,13 @@ async def _raise_statuses(
             notify=tuple(sorted(senders[r.key])),
         )
         for r in ranges
-        if senders[r.key]
+        if senders[r.key] or status is Status.READ  # the other devices of a reader want to know, if nobody else does
     ]
+
+
+async def _close_notifications(conn: Connection, ranges: Sequence[_Range]) -> None:
+    if ranges:
+        await conn.execute(_SQL["close_notifications"], _columns(ranges))
 
 
 def _columns(ranges: Sequence[_Range]) -> dict[str, list[str] | list[int]]:

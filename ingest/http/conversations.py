@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from domain.conversations import NO_CONVERSATION, Conversations, IdTaken, Summary
+from domain.conversations import NO_CONVERSATION, Conversations, IdTaken, Summary, Unread
 from domain.errors import NotFound
 from domain.idempotency import key_used
 from ingest.http.idempotency import REPLAYED, idempotency_key
@@ -22,6 +22,7 @@ from schemas.answers import (
     ConversationMember,
     ConversationPage,
     ConversationSummary,
+    UnreadTotal,
 )
 from schemas.calls import ConversationsQuery, NewConversation, NewMember
 from schemas.clock import wire_time
@@ -74,7 +75,9 @@ class ConversationEndpoints:
         found = await self.conversations.mine(call.user, place(call.query.cursor), limit + 1)
         page = found[:limit]
         following = place_cursor(page[-1].last_at, page[-1].conversation_id) if len(found) > limit else None
-        return Answer(ConversationPage(conversations=tuple(_summary(line) for line in page), next=following))
+        total = None if call.query.cursor else _total(await self.conversations.unread(call.user))
+        lines = tuple(_summary(line) for line in page)
+        return Answer(ConversationPage(conversations=lines, next=following, total=total))
 
     async def get(self, call: Call[None, None]) -> Answer[ConversationDetails]:
         conversation = await self.conversations.get(call.path["id"], call.user)
@@ -116,6 +119,10 @@ class ConversationEndpoints:
 def _note(event: SecurityEvent, call: Call[Any, Any], user_id: str) -> None:
     """Note who changed whose membership."""
     security_log.done(event, user_id=user_id, by=call.user, jti=call.identity.jti, conversation_id=call.path["id"])
+
+
+def _total(unread: Unread) -> UnreadTotal:
+    return UnreadTotal(unread=unread.messages, conversations=unread.conversations)
 
 
 def _summary(summary: Summary) -> ConversationSummary:

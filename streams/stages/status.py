@@ -1,7 +1,7 @@
 """Status: a message moves forward, never back.
 
 reads   message.created, receipt.recorded
-writes  message.sent, message.status
+writes  message.sent, message.status, receipt.recorded
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 from domain.watermarks import Statuses, Watermark, WatermarkAdvance
 from schemas.clock import now
 from schemas.events import MAX_NAMED, AnyEvent, MessageCreated, MessageSent, MessageStatus, ReceiptRecorded
-from schemas.messages import Status
+from schemas.messages import Message, Status
 from streams.stage import Outcome, Refused, Stage, Unfinished
 from streams.stored_messages import resolve
 
@@ -31,11 +31,24 @@ def watermarks_of(receipts: Iterable[ReceiptRecorded]) -> list[Watermark]:
     ]
 
 
+def receipts_of(answers: Iterable[Message], at: str) -> list[ReceiptRecorded]:
+    """Return one receipt for each sender in a conversation: everything up to their last answer is read."""
+    last: dict[tuple[str, str], int] = {}
+    for message in answers:
+        key = (message.conversation_id, message.sender_id)
+        last[key] = max(message.seq, last.get(key, 0))
+    return [
+        ReceiptRecorded(conversation_id=id_, user_id=user, delivered_seq=seq, read_seq=seq, at=at)
+        for (id_, user), seq in last.items()
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class HandleStatus:
     """Rule of the stage: messages become sent, receipts become watermarks.
 
-    What passes on as sent is the store's message: it is shown to people.
+    What passes on as sent is the store's message: it is shown to people. A message is also a receipt: who answers has
+    read what came before. That receipt takes the way of all others, so that it holds up no message.
     """
 
     statuses: Statuses
@@ -67,15 +80,16 @@ class HandleStatus:
         }
 
     async def _send(self, created: Sequence[MessageCreated]) -> Sequence[AnyEvent | Refused]:
-        stored = await self.statuses.mark_sent([event.message for event in created])
-        resolved, refused = resolve(created, stored)
+        marked = await self.statuses.mark_sent([event.message for event in created])
+        resolved, refused = resolve(created, marked.messages)
+        messages = [event.message for event in resolved if isinstance(event, MessageCreated)]
         at = now()
         sent = [
-            MessageSent(message=msgspec.structs.replace(event.message, status=Status.SENT.wire), sent_at=at)
-            for event in resolved
-            if isinstance(event, MessageCreated)
+            MessageSent(message=msgspec.structs.replace(message, status=Status.SENT.wire), sent_at=at)
+            for message in messages
         ]
-        return [*sent, *refused]
+        answers = [message for message in messages if message.message_id in marked.answers]
+        return [*sent, *refused, *receipts_of(answers, at)]
 
     async def _advance(self, receipts: Sequence[ReceiptRecorded]) -> Outcome:
         marks = watermarks_of(receipts)
@@ -107,6 +121,7 @@ def _event(moved: WatermarkAdvance, at: str) -> MessageStatus:
 
 def create(statuses: Statuses) -> Stage:
     """Return the stage ``status``."""
-    rule, reads, writes = HandleStatus(statuses), (MessageCreated, ReceiptRecorded), (MessageSent, MessageStatus)
+    rule, reads = HandleStatus(statuses), (MessageCreated, ReceiptRecorded)
+    writes = (MessageSent, MessageStatus, ReceiptRecorded)
     # Receipts are many, and come from clients: neither their number nor a bad one holds up what is sent.
     return Stage("status", reads, writes, rule, told=rule.told, apart=(ReceiptRecorded,))

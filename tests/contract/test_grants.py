@@ -28,7 +28,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
             *("own_content", "is_used", "forget_look", "forget_unused"),
         ),
         "messages": ("newest_first", "oldest_first", "one", "receipts"),
-        "notifications": ("page", "mark_seen"),
+        "notifications": ("page", "unseen", "number", "mark_seen", "close_before"),
         "outbox": (
             *("claim", "unpublished", "mark", "state", "first_note", "note", "replication", "republish"),
             *("oldest", "prune"),

@@ -309,18 +309,25 @@ async def test_what_was_said_before_is_hidden_from_who_may_not_read_it(world):
             bool(await world.search.search(user, Query(text="hello"), limit=5, offset=0)),
             await world.media.may_read(media_id, user),
             line.last_message is not None,
-            line.unread > 0,
-            bool(await world.inbox.page(user, unseen=False, before=None, limit=9)),
         ]
+
+    async def waiting(user: str) -> tuple[int, int, int]:
+        [line] = await world.conversations.mine(user, None, 10)
+        return (
+            line.unread,
+            (await world.conversations.unread(user)).messages,
+            len(await world.inbox.page(user, unseen=False, before=None, limit=9)),
+        )
 
     drafts = [NotificationDraft(new_id(), before.message_id, world.room, before.seq, user) for user in (late, guest)]
     await world.notifications.add(drafts)
-    assert await readable(late) == [False] * 8
-    assert await readable(guest) == [True] * 8
+    assert await readable(late) == [False] * 6
+    assert await readable(guest) == [True] * 6
+    assert await waiting(late) == await waiting(guest) == (0, 0, 0), "nothing waits from before a member has joined"
     audience = (await world.notifications.audiences({world.room: before.seq}, 64))[world.room]
-    assert late not in audience.delivered, "nothing before is notified"
-    assert audience.delivered[guest] == 0
+    assert audience.delivered == {world.user("member"): 0}, "nor is anything from before notified"
     after = await world.send("owner")
+    assert await waiting(late) == await waiting(guest) == (1, 1, 0)
     await world.index.put([after])
     for user in (late, guest):
         assert await world.messages.one(after.message_id, user) is not None

@@ -104,7 +104,7 @@ async def test_a_topic_names_exactly_those_that_write_it():
     await twin(MediaFiles).add(
         Media(media_id=UPLOAD, owner_id="alice", file_name="a.png", declared_type="image/png", size=1, sha256="a" * 64)
     )
-    await MemoryIntake(tables).accept([make.draft("hi", attachments=[UPLOAD])])
+    await MemoryIntake(tables).accept([make.draft("hi", attachments=[UPLOAD]), make.draft("an answer", sender="bob")])
     receipt = ReceiptRecorded(conversation_id=make.ROOM, user_id="bob", delivered_seq=1, at=make.AT)
     await MemoryReceipts(tables).record(receipt)
     outbox = MemoryOutbox(tables)

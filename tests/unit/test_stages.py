@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from adapters.memory.notifications import MemoryInbox
 from adapters.memory.tables import ConversationRow, Tables
 from domain.media import Media, MediaInfo, blob
 from domain.notifications import Audience, missed
-from domain.watermarks import Advances, WatermarkAdvance, merge
+from domain.watermarks import Advances, Marked, WatermarkAdvance, merge
 from schemas.codec import record
 from schemas.events import AnyEvent, MediaProcessed, MessageSent, NotificationSent, ReceiptRecorded
 from schemas.ids import new_id
@@ -51,8 +51,8 @@ def test_receipts_merge_to_the_furthest_and_read_implies_delivered(given_receipt
 class NoStatuses:
     """Takes everything, moves nothing."""
 
-    async def mark_sent(self, claimed: Sequence[Message]) -> Mapping[str, Message]:
-        return {message.message_id: message for message in claimed}
+    async def mark_sent(self, claimed: Sequence[Message]) -> Marked:
+        return Marked({message.message_id: message for message in claimed})
 
     async def advance(self, marks, everybody_up_to):
         return Advances([], [])

@@ -104,11 +104,13 @@ class Watermarks(RuleBasedStateMachine):
             assert (status == Status.READ) == any(read >= message.seq for _, read in others)
 
     @invariant()
-    def unread_is_what_others_said_beyond_the_own_watermark(self) -> None:
+    def unread_is_what_others_said_beyond_the_own_watermark_and_the_own_last_message(self) -> None:
         for user in MEMBERS:
+            messages = self.tables.messages.values()
             _, read = self.tables.receipts.get((make.ROOM, user), (0, 0))
+            read = max([read, *(m.seq for m in messages if m.sender_id == user)])
             [mine] = asyncio.run(self.conversations.mine(user, None, 10))
-            assert mine.unread == sum(m.seq > read and m.sender_id != user for m in self.tables.messages.values())
+            assert (mine.unread, mine.my_read_seq) == (sum(m.seq > read for m in messages), read)
 
 
 TestWatermarks = Watermarks.TestCase

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -55,7 +56,7 @@ def names_in(text: str) -> Names:
 
 def names_of(kind: Any, *, optional: bool) -> Names:
     """The names of a struct, and of the structs within it."""
-    if get_origin(kind) is tuple or get_origin(kind) is Union or "|" in type(kind).__name__.lower():
+    if get_origin(kind) in (tuple, Union, UnionType):
         inner = [names_of(one, optional=optional) for one in get_args(kind)]
         return next((names for names in inner if names), {})
     if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):

@@ -1,21 +1,22 @@
 -- name: lock_or_wait
 -- The lock that gives seqs. In the order of their ids, so that two batches never wait for each other in a circle.
-SELECT conversation_id::text, last_seq FROM conversations
+SELECT conversation_id::text, last_seq, message_count FROM conversations
 WHERE conversation_id = ANY(%(conversations)s::uuid[])
 ORDER BY conversation_id
 FOR UPDATE;
 
 -- name: lock_or_pass
 -- A conversation that somebody else holds is passed over: nobody waits for a stranger.
-SELECT conversation_id::text, last_seq FROM conversations
+SELECT conversation_id::text, last_seq, message_count FROM conversations
 WHERE conversation_id = ANY(%(conversations)s::uuid[])
 FOR UPDATE SKIP LOCKED;
 
 -- name: raise_heads
--- The head of each conversation, once; its activity where something happened that people look for.
-UPDATE conversations c SET last_seq = head.seq, last_at = CASE WHEN head.is_activity THEN %(at)s ELSE c.last_at END
-FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(activity)s::boolean[])
-    AS head (conversation_id, seq, is_activity)
+-- The head of each conversation, once, and its messages; its activity where something happened that people look for.
+UPDATE conversations c SET last_seq = head.seq, message_count = c.message_count + head.messages,
+    last_at = CASE WHEN head.is_activity THEN %(at)s ELSE c.last_at END
+FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(messages)s::bigint[], %(activity)s::boolean[])
+    AS head (conversation_id, seq, messages, is_activity)
 WHERE c.conversation_id = head.conversation_id;
 
 -- name: insert_changes

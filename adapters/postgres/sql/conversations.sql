@@ -21,8 +21,10 @@ UPDATE conversations SET member_count = member_count + %(delta)s
 WHERE conversation_id = %(conversation_id)s::uuid AND (%(delta)s < 0 OR member_count < %(max)s);
 
 -- name: add_member
-INSERT INTO members (conversation_id, user_id, role, joined_seq, hidden_up_to)
-VALUES (%(conversation_id)s::uuid, %(user_id)s, 'member', %(seq)s, %(hidden_up_to)s)
+-- What was said before is not unread to who joins.
+INSERT INTO members (conversation_id, user_id, role, joined_seq, hidden_up_to, seen_seq, seen_count)
+SELECT conversation_id, %(user_id)s, 'member', %(seq)s, %(hidden_up_to)s, %(seq)s, message_count
+FROM conversations WHERE conversation_id = %(conversation_id)s::uuid
 ON CONFLICT DO NOTHING;
 
 -- name: forget_former
@@ -51,24 +53,33 @@ GROUP BY c.conversation_id
 HAVING bool_or(m.user_id = %(user_id)s);
 
 -- name: mine
--- Unread: messages of others beyond the own read watermark, counted up to 1,000.
-SELECT c.conversation_id::text, c.title, c.last_seq, c.last_at, coalesce(r.read_seq, 0),
-       (SELECT count(*) FROM (
-            SELECT 1 FROM messages u
-            WHERE u.conversation_id = c.conversation_id
-              AND u.seq > greatest(coalesce(r.read_seq, 0), mine.hidden_up_to)
-              AND u.sender_id <> mine.user_id
-            LIMIT 1000) AS counted),
+-- The page is chosen first: the last message and the watermarks are read for its conversations only.
+WITH page AS (
+    SELECT c.conversation_id, c.title, c.last_seq, c.last_at, c.message_count,
+           m.hidden_up_to, m.seen_seq, m.seen_count
+    FROM members m JOIN conversations c USING (conversation_id)
+    WHERE m.user_id = %(user_id)s
+      AND (%(before_at)s::timestamptz IS NULL
+           OR (c.last_at, c.conversation_id) < (%(before_at)s::timestamptz, %(before_id)s::uuid))
+    ORDER BY c.last_at DESC, c.conversation_id DESC
+    LIMIT %(limit)s
+)
+SELECT page.conversation_id::text, page.title, page.last_seq, page.last_at, greatest(r.read_seq, page.seen_seq),
+       page.message_count - greatest(r.read_count, page.seen_count),
        {message_columns}
-FROM members mine
-JOIN conversations c USING (conversation_id)
-LEFT JOIN receipts r ON r.conversation_id = c.conversation_id AND r.user_id = mine.user_id
+FROM page
+LEFT JOIN receipts r ON r.conversation_id = page.conversation_id AND r.user_id = %(user_id)s
 LEFT JOIN LATERAL (
-    SELECT * FROM messages l WHERE l.conversation_id = c.conversation_id AND l.seq > mine.hidden_up_to
+    SELECT * FROM messages l WHERE l.conversation_id = page.conversation_id AND l.seq > page.hidden_up_to
     ORDER BY l.seq DESC LIMIT 1
 ) AS m ON true
-WHERE mine.user_id = %(user_id)s
-  AND (%(before_at)s::timestamptz IS NULL
-       OR (c.last_at, c.conversation_id) < (%(before_at)s::timestamptz, %(before_id)s::uuid))
-ORDER BY c.last_at DESC, c.conversation_id DESC
-LIMIT %(limit)s;
+ORDER BY page.last_at DESC, page.conversation_id DESC;
+
+-- name: unread
+SELECT coalesce(sum(unread), 0)::bigint, count(*)
+FROM (SELECT c.message_count - greatest(r.read_count, m.seen_count) AS unread
+      FROM members m
+      JOIN conversations c USING (conversation_id)
+      LEFT JOIN receipts r USING (conversation_id, user_id)
+      WHERE m.user_id = %(user_id)s) AS lines
+WHERE unread > 0;

@@ -10,8 +10,8 @@ REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 -- Accepts and stores, answers reads, and is the relay: the outbox and the position of the log are its own.
 GRANT CONNECT ON DATABASE {database} TO {role};
 GRANT USAGE ON SCHEMA public TO {role};
-GRANT SELECT, INSERT, UPDATE (last_seq, last_at, member_count) ON conversations TO {role};
-GRANT SELECT, INSERT, UPDATE (has_written), DELETE ON members TO {role};
+GRANT SELECT, INSERT, UPDATE (last_seq, last_at, message_count, member_count) ON conversations TO {role};
+GRANT SELECT, INSERT, UPDATE (has_written, seen_seq, seen_count), DELETE ON members TO {role};
 GRANT SELECT, INSERT, UPDATE (ended_by, at), DELETE ON former_members TO {role};
 GRANT SELECT, INSERT, DELETE ON invitations TO {role};
 GRANT SELECT, INSERT ON declined_inviters TO {role};
@@ -37,15 +37,17 @@ GRANT SELECT, INSERT, UPDATE (request_hash, status, ends), DELETE ON idempotency
 -- Reads what is stored and writes what the stages keep. Of the outbox it may only add events of its own.
 GRANT CONNECT ON DATABASE {database} TO {role};
 GRANT USAGE ON SCHEMA public TO {role};
-GRANT SELECT (conversation_id, last_seq, last_at, member_count), UPDATE (last_seq, last_at) ON conversations TO {role};
-GRANT SELECT (conversation_id, user_id, hidden_up_to) ON members TO {role};
+GRANT SELECT (conversation_id, last_seq, last_at, message_count, member_count),
+      UPDATE (last_seq, last_at, message_count) ON conversations TO {role};
+GRANT SELECT (conversation_id, user_id, joined_seq, seen_seq) ON members TO {role};
 GRANT SELECT (message_id, conversation_id, seq, sender_id, type, content, attachments, reply_to, created_at, status),
       UPDATE (status) ON messages TO {role};
 GRANT INSERT ON changes TO {role};
 GRANT INSERT ON outbox TO {role};
-GRANT SELECT, INSERT, UPDATE (delivered_seq, read_seq, delivered_at, read_at) ON receipts TO {role};
+GRANT SELECT, INSERT, UPDATE (delivered_seq, read_seq, read_count, delivered_at, read_at) ON receipts TO {role};
 GRANT SELECT, INSERT, UPDATE (delivered_seq, read_seq, at), DELETE ON device_receipts TO {role};
-GRANT SELECT, INSERT ON notifications TO {role};
+GRANT SELECT, INSERT, UPDATE (seen_at) ON notifications TO {role};
+GRANT SELECT, INSERT, UPDATE (last_number) ON inboxes TO {role};
 GRANT SELECT, INSERT, UPDATE (epoch, published_at), DELETE ON notices_published TO {role};
 GRANT SELECT, INSERT, UPDATE (seq) ON stage_cursors TO {role};
 GRANT SELECT, INSERT, UPDATE (messages) ON analytics_minutes TO {role};

@@ -9,11 +9,11 @@ WITH given AS (
     JOIN conversations c USING (conversation_id)
 ), missing AS (
     SELECT g.conversation_id, g.collapsed, m.user_id,
-           greatest(coalesce(r.delivered_seq, 0), m.hidden_up_to) AS delivered
+           greatest(r.delivered_seq, m.seen_seq) AS delivered
     FROM given g
     JOIN members m USING (conversation_id)
     LEFT JOIN receipts r USING (conversation_id, user_id)
-    WHERE greatest(coalesce(r.delivered_seq, 0), m.hidden_up_to) < g.newest
+    WHERE greatest(r.delivered_seq, m.seen_seq) < g.newest
 )
 SELECT conversation_id::text, collapsed,
        array_agg(user_id ORDER BY user_id), array_agg(delivered ORDER BY user_id)
@@ -28,9 +28,27 @@ FROM (
 GROUP BY conversation_id, collapsed;
 
 -- name: add
-INSERT INTO notifications (notification_id, user_id, conversation_id, message_id, seq, channel)
-SELECT * FROM unnest(%(ids)s::uuid[], %(users)s::text[], %(conversations)s::uuid[], %(messages)s::uuid[],
-                     %(seqs)s::bigint[], %(channels)s::text[])
+-- Members only, and nothing that is read by now. The locks of the inboxes, taken in the order of users and held until
+-- the commit, make the order of numbers that of commits.
+WITH given AS (
+    SELECT g.* FROM unnest(%(ids)s::uuid[], %(users)s::text[], %(conversations)s::uuid[], %(messages)s::uuid[],
+                           %(seqs)s::bigint[], %(channels)s::text[]) WITH ORDINALITY
+        AS g (notification_id, user_id, conversation_id, message_id, seq, channel, nth)
+    JOIN members m USING (conversation_id, user_id)
+    LEFT JOIN receipts r USING (conversation_id, user_id)
+    WHERE g.seq > greatest(r.read_seq, m.seen_seq)
+      AND NOT EXISTS (SELECT 1 FROM notifications n
+                      WHERE n.message_id = g.message_id AND n.user_id = g.user_id AND n.channel = g.channel)
+), raised AS (
+    INSERT INTO inboxes AS i (user_id, last_number)
+    SELECT user_id, count(*) FROM given GROUP BY user_id ORDER BY user_id
+    ON CONFLICT (user_id) DO UPDATE SET last_number = i.last_number + excluded.last_number
+    RETURNING i.user_id, i.last_number
+)
+INSERT INTO notifications (notification_id, user_id, conversation_id, message_id, seq, channel, number)
+SELECT notification_id, user_id, conversation_id, message_id, seq, channel,
+       raised.last_number + 1 - row_number() OVER (PARTITION BY user_id ORDER BY nth DESC)
+FROM given JOIN raised USING (user_id)
 ON CONFLICT (message_id, user_id, channel) DO NOTHING;
 
 -- name: stored
@@ -62,17 +80,60 @@ DELETE FROM notices_published WHERE message_id IN (
 );
 
 -- name: page
--- Only of conversations that the user is still a member of.
-SELECT n.notification_id::text, n.channel, n.created_at, n.seen_at, {message_columns}
-FROM notifications n
+-- Only of conversations that the user is still a member of. The page is chosen first, along the index: a subquery for
+-- each notification, and no join, so that PostgreSQL does not guess how many pass. What is read is seen, also where a
+-- receipt and a new notification have met and the row does not say so.
+WITH page AS (
+    SELECT n.* FROM notifications n
+    WHERE n.user_id = %(user_id)s
+      AND n.number < CASE WHEN %(before)s::uuid IS NULL THEN 9223372036854775807 ELSE (
+          SELECT b.number FROM notifications b
+          WHERE b.notification_id = %(before)s::uuid AND b.user_id = %(user_id)s) END
+      AND (SELECT n.seq > mine.hidden_up_to FROM members mine
+           WHERE mine.conversation_id = n.conversation_id AND mine.user_id = n.user_id)
+    ORDER BY n.number DESC LIMIT %(limit)s
+)
+SELECT n.notification_id::text, n.channel, n.created_at,
+       CASE WHEN n.seen_at IS NULL AND n.seq <= greatest(r.read_seq, mine.seen_seq)
+            THEN greatest(n.created_at, r.read_at, mine.joined_at) ELSE n.seen_at END,
+       {message_columns}
+FROM page n
 JOIN messages m USING (message_id)
-JOIN members ON members.conversation_id = n.conversation_id AND members.user_id = n.user_id
-    AND n.seq > members.hidden_up_to
-WHERE n.user_id = %(user_id)s
-  AND (NOT %(unseen)s OR n.seen_at IS NULL)
-  AND (%(before)s::uuid IS NULL OR n.notification_id < %(before)s::uuid)
-ORDER BY n.notification_id DESC LIMIT %(limit)s;
+JOIN members mine ON mine.conversation_id = n.conversation_id AND mine.user_id = n.user_id
+LEFT JOIN receipts r ON r.conversation_id = n.conversation_id AND r.user_id = n.user_id
+ORDER BY n.number DESC;
+
+-- name: unseen
+WITH page AS (
+    SELECT n.* FROM notifications n
+    WHERE n.user_id = %(user_id)s AND n.seen_at IS NULL
+      AND n.number < CASE WHEN %(before)s::uuid IS NULL THEN 9223372036854775807 ELSE (
+          SELECT b.number FROM notifications b
+          WHERE b.notification_id = %(before)s::uuid AND b.user_id = %(user_id)s) END
+      AND (SELECT n.seq > greatest(mine.hidden_up_to, mine.seen_seq, r.read_seq)
+           FROM members mine LEFT JOIN receipts r USING (conversation_id, user_id)
+           WHERE mine.conversation_id = n.conversation_id AND mine.user_id = n.user_id)
+    ORDER BY n.number DESC LIMIT %(limit)s
+)
+SELECT n.notification_id::text, n.channel, n.created_at,
+       n.seen_at,
+       {message_columns}
+FROM page n
+JOIN messages m USING (message_id)
+ORDER BY n.number DESC;
+
+-- name: number
+SELECT number FROM notifications WHERE notification_id = %(up_to)s::uuid AND user_id = %(user_id)s;
 
 -- name: mark_seen
+-- In the order of numbers, so that two devices never wait for each other in a circle.
+UPDATE notifications SET seen_at = now() WHERE notification_id IN (
+    SELECT notification_id FROM notifications
+    WHERE user_id = %(user_id)s AND seen_at IS NULL AND number <= %(number)s
+    ORDER BY number FOR UPDATE
+);
+
+-- name: close_before
+-- Of a member who joins anew: the notifications of the last stay.
 UPDATE notifications SET seen_at = now()
-WHERE user_id = %(user_id)s AND seen_at IS NULL AND notification_id <= %(up_to)s::uuid;
+WHERE conversation_id = %(conversation_id)s::uuid AND user_id = %(user_id)s AND seen_at IS NULL;

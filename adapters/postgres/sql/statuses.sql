@@ -1,11 +1,22 @@
 -- name: mark_sent
--- Where the store has the message in the claimed place. The rows are returned as they were before.
+-- Where the store has the message in the claimed place. The rows are returned as they were before. The last column tells
+-- whether the message answers one of another that no receipt of its sender covers; what was said before the sender
+-- joined needs none.
 WITH raised AS (
     UPDATE messages m SET status = 1
     FROM unnest(%(ids)s::uuid[], %(conversations)s::uuid[], %(seqs)s::bigint[]) AS g (message_id, conversation_id, seq)
     WHERE m.message_id = g.message_id AND m.conversation_id = g.conversation_id AND m.seq = g.seq AND m.status < 1
 )
-SELECT {message_columns} FROM messages m WHERE m.message_id = ANY(%(ids)s::uuid[]);
+SELECT {message_columns},
+       coalesce(before.sender_id <> m.sender_id AND before.seq > greatest(member.joined_seq, r.read_seq), false)
+FROM messages m
+LEFT JOIN members member ON member.conversation_id = m.conversation_id AND member.user_id = m.sender_id
+LEFT JOIN receipts r ON r.conversation_id = m.conversation_id AND r.user_id = m.sender_id
+LEFT JOIN LATERAL (
+    SELECT b.sender_id, b.seq FROM messages b WHERE b.conversation_id = m.conversation_id AND b.seq < m.seq
+    ORDER BY b.seq DESC LIMIT 1
+) AS before ON true
+WHERE m.message_id = ANY(%(ids)s::uuid[]);
 
 -- name: raise_devices
 -- Members only, and nothing beyond the head: what lies beyond it is not merged with what does not. Returns the heads,
@@ -56,20 +67,26 @@ WITH given AS (
     JOIN members USING (conversation_id, user_id)
     JOIN conversations c USING (conversation_id)
 ), stored AS (
-    SELECT given.*, coalesce(r.delivered_seq, 0) AS old_delivered, coalesce(r.read_seq, 0) AS old_read
+    SELECT given.*, coalesce(r.delivered_seq, 0) AS old_delivered, coalesce(r.read_seq, 0) AS old_read,
+           coalesce(r.read_count, 0) AS old_count
     FROM given LEFT JOIN receipts r USING (conversation_id, user_id)
 ), stepped AS (
     SELECT stored.*, LEAST(wanted, old_delivered + %(step)s) AS delivered FROM stored
 ), before AS (
     SELECT stepped.*, LEAST(wanted_read, old_read + %(step)s, GREATEST(old_delivered, delivered)) AS read FROM stepped
 ), raised AS (
-    INSERT INTO receipts AS r (conversation_id, user_id, delivered_seq, read_seq, delivered_at, read_at)
-    SELECT conversation_id, user_id, delivered, read, now(), CASE WHEN read > 0 THEN now() END FROM before
+    INSERT INTO receipts AS r (conversation_id, user_id, delivered_seq, read_seq, read_count, delivered_at, read_at)
+    SELECT conversation_id, user_id, delivered, read, old_count + (
+               SELECT count(*) FROM messages u
+               WHERE u.conversation_id = before.conversation_id AND u.seq > old_read AND u.seq <= read),
+           now(), CASE WHEN read > 0 THEN now() END
+    FROM before
     WHERE delivered > old_delivered OR read > old_read
     ORDER BY conversation_id, user_id
     ON CONFLICT (conversation_id, user_id) DO UPDATE SET
         delivered_seq = GREATEST(r.delivered_seq, excluded.delivered_seq),
         read_seq = GREATEST(r.read_seq, excluded.read_seq),
+        read_count = GREATEST(r.read_count, excluded.read_count),
         delivered_at = CASE WHEN excluded.delivered_seq > r.delivered_seq THEN now() ELSE r.delivered_at END,
         read_at = CASE WHEN excluded.read_seq > r.read_seq THEN now() ELSE r.read_at END
 )
@@ -94,6 +111,16 @@ FROM unnest(%(conversations)s::uuid[], %(users)s::text[], %(starts)s::bigint[], 
     AS w (conversation_id, user_id, start, "end")
 JOIN messages m ON m.conversation_id = w.conversation_id AND m.seq > w.start AND m.seq <= w."end"
 WHERE m.sender_id <> w.user_id;
+
+-- name: close_notifications
+-- What a member has read is seen. A row that is locked is being marked as seen by the member.
+UPDATE notifications SET seen_at = now() WHERE notification_id IN (
+    SELECT n.notification_id
+    FROM unnest(%(conversations)s::uuid[], %(users)s::text[], %(ends)s::bigint[]) AS w (conversation_id, user_id, "end")
+    JOIN notifications n USING (conversation_id, user_id)
+    WHERE n.seq <= w."end" AND n.seen_at IS NULL
+    FOR UPDATE OF n SKIP LOCKED
+);
 
 -- name: sent
 SELECT message_id::text FROM messages WHERE message_id = ANY(%(ids)s::uuid[]) AND status >= 1;

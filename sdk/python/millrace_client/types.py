@@ -109,7 +109,7 @@ class InvitationPage(Struct, frozen=True):
 
 
 class ConversationSummary(Struct, frozen=True, rename="camel"):
-    """A conversation in the list of a user's. ``unread`` counts up to 1,000."""
+    """A conversation in the list of a user's. ``unread``: messages after ``my_read_seq``, all by others."""
 
     conversation_id: str
     title: str | None
@@ -120,11 +120,22 @@ class ConversationSummary(Struct, frozen=True, rename="camel"):
     last_at: str
 
 
+class UnreadTotal(Struct, frozen=True):
+    """Unread messages of a user, and the number of conversations that have any: for a badge."""
+
+    unread: int
+    conversations: int
+
+
 class ConversationPage(Struct, frozen=True):
-    """A user's conversations, newest activity first; ``next`` is the cursor of the next page."""
+    """A user's conversations, newest activity first; ``next`` is the cursor of the next page.
+
+    ``total`` is of all conversations, and there on the first page only.
+    """
 
     conversations: tuple[ConversationSummary, ...]
     next: str | None
+    total: UnreadTotal | None = None
 
 
 class MessageReceipt(Struct, frozen=True, rename="camel"):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
+
+from domain.errors import NotFound
 from domain.notifications import NotificationDraft
 from schemas.ids import new_id
 from tests.contract.reads.conftest import World
@@ -44,6 +47,32 @@ async def test_a_notification_is_seen_with_all_older_ones_and_no_newer(world):
     again = {n.notification_id: n.seen_at for n in await world.inbox.page("bob", unseen=False, before=None, limit=9)}
     assert again[ids[0]] == seen[ids[0]]
     assert others
+
+
+async def test_the_order_is_that_of_storing_whatever_the_ids_say(world):
+    """Ids come from the clocks of workers: one that is behind must not hide a notification behind a cursor."""
+    early, late = sorted(new_id() for _ in range(2))
+    for id_ in (late, early):
+        message = await world.send(id_)
+        await world.notifications.add([NotificationDraft(id_, message.message_id, world.room, message.seq, "bob")])
+
+    async def ids(*, unseen: bool = False, before: str | None = None) -> list[str]:
+        found = await world.inbox.page("bob", unseen=unseen, before=before, limit=1)
+        return [n.notification_id for n in found if n.message.conversation_id == world.room]
+
+    assert (await ids(), await ids(before=early)) == ([early], [late])
+    await world.inbox.mark_seen("bob", late)
+    assert await ids(unseen=True) == [early], "it came later, so nobody was shown it"
+
+
+async def test_only_an_own_notification_marks_the_older_ones(world):
+    [first] = await notify(world, "a")
+    [others] = await notify(world, "b", user="carol")
+    for id_ in (others, new_id()):
+        with pytest.raises(NotFound):
+            await world.inbox.mark_seen("bob", id_)
+    unseen = await world.inbox.page("bob", unseen=True, before=None, limit=9)
+    assert first in [n.notification_id for n in unseen]
 
 
 async def test_who_leaves_a_conversation_has_no_notifications_of_it(world):
