@@ -93,6 +93,7 @@ MEDIA: tuple[Operation, ...] = (
             304: _UNCHANGED,
         },
         problems=(403, 404, 409, 412, 507),
+        query=calls.MediaQuery,
         raw=True,
     ),
     Operation(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TypeVar
+from typing import TypeVar, overload
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -69,6 +69,14 @@ def parse(kind: type[T], raw: bytes) -> T:
         raise _invalid(str(exc), "$") from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise Invalid("the body must be JSON in UTF-8", [("$", "must be JSON in UTF-8")]) from exc
+
+
+@overload
+def parse_query(kind: None, raw: bytes) -> None: ...
+
+
+@overload
+def parse_query(kind: type[S], raw: bytes) -> S: ...
 
 
 def parse_query(kind: type[S] | None, raw: bytes) -> S | None:

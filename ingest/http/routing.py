@@ -123,6 +123,7 @@ class _Handler:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request, operation = Request(scope, receive), self.operation
         if operation.access == "none":
+            parse_query(operation.query, scope["query_string"])
             await self.endpoint(NOBODY, scope, receive, send)
             return
         identify = self.auth.caller if operation.access == "token" else self.auth.url_owner

@@ -1,4 +1,4 @@
--- depends: 0011.roles
+-- depends: 0014.read-state
 -- Answers to calls that were made with an idempotency key, so that a repetition gets the same.
 
 CREATE TABLE idempotency_keys (
