@@ -121,14 +121,18 @@ class SearchHit(Struct, frozen=True, kw_only=True, rename="camel"):
 
     message: Message
     highlight: Annotated[str, Meta(description="escaped HTML with `<mark>`")]
-    score: float
+    score: Annotated[float, Meta(description="share of the words of the message that were found")]
 
 
 class SearchPage(Struct, frozen=True, kw_only=True, rename="camel"):
-    """Hits, best first."""
+    """Hits, newest first."""
 
     hits: tuple[SearchHit, ...]
     next: str | None
+    corrected: Annotated[
+        tuple[str, ...],
+        Meta(description="words that the hits have in place of words of the query, when few messages have those"),
+    ] = ()
 
 
 class NotificationEntry(Struct, frozen=True, kw_only=True, rename="camel"):

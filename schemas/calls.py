@@ -19,6 +19,7 @@ from schemas.fields import (
     CheckedTitle,
     CheckedUserId,
     CheckedUuid,
+    Feature,
     FilePart,
     IdempotencyKey,
     MessageType,
@@ -111,6 +112,8 @@ class SearchQuery(Struct, frozen=True, rename="camel"):
     sender: CheckedUserId | None = field(default=None, name="from")
     after: Moment | None = None
     before: Moment | None = None
+    type: MessageType | None = None
+    has: Feature | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_SEARCH_PAGE)] = 50
     cursor: Cursor | None = None
 

@@ -23,7 +23,6 @@ MAX_KEY = 128
 MAX_QUERY = 200
 MAX_PAGE = 200
 MAX_SEARCH_PAGE = 100
-MAX_SEARCH_OFFSET = 1000
 MAX_MINUTES = 10_080
 """A week."""
 MAX_BODY = 64 * 1024
@@ -48,6 +47,8 @@ ChangeName: TypeAlias = Literal["created", "member_added", "member_removed", "me
 FilePart: TypeAlias = Literal["file", "original", "thumbnail"]
 """What is read of a file: that which everybody gets, the upload as it came (its owner only), or the thumbnail."""
 ListName: TypeAlias = Literal["conversations", "invitations"]
+Feature: TypeAlias = Literal["attachment", "link"]
+"""What a search can ask a message to have."""
 Action: TypeAlias = Literal[
     "messages", "requests", "conversations", "members", "uploads", "search", "tickets", "receipts"
 ]

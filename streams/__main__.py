@@ -22,6 +22,7 @@ from runtime.health import operator_server
 from runtime.lifecycle import freeze_gc, until_told_to_stop
 from runtime.logs import configure
 from runtime.settings import Settings
+from runtime.tasks import Tasks
 from schemas.topics import stages
 from streams.stage import Stage
 from streams.worker import Worker
@@ -77,9 +78,15 @@ async def _media(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
 @asynccontextmanager
 async def _search(_: Settings, pool: Pool) -> AsyncIterator[Stage]:
     from adapters.postgres.search import PostgresSearch
+    from streams.rebuild import rebuild
     from streams.stages.search import create
 
-    yield create(PostgresSearch(pool), PostgresMessages(pool))
+    index, tasks = PostgresSearch(pool), Tasks()
+    tasks.spawn(rebuild(index))
+    try:
+        yield create(index, PostgresMessages(pool))
+    finally:
+        tasks.cancel()
 
 
 ADAPTERS: dict[str, Open] = {

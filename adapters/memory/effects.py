@@ -229,14 +229,3 @@ class MemoryCounts:
                 self.totals[tick.conversation_id, tick.minute] += 1
         named = sorted({(t.conversation_id, t.minute) for t in ticks})
         return [Total(conversation, minute, self.totals[conversation, minute]) for conversation, minute in named]
-
-
-@dataclass(slots=True)
-class MemoryIndex:
-    """Messages by id."""
-
-    documents: dict[str, Message] = field(default_factory=dict)
-
-    async def put(self, messages: Sequence[Message]) -> None:
-        for message in messages:
-            self.documents[message.message_id] = message

@@ -1,39 +1,62 @@
-"""Twin of the search: matches words by their beginnings, without typing errors."""
+"""Twin of the search, on dictionaries."""
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from adapters.memory.effects import MemoryIndex
 from adapters.memory.tables import Tables
-from domain.search import Hit, Query
+from domain.search import Query, features
+from domain.terms import is_correctable, is_near, match
+from domain.words import words
 from schemas.messages import Message
 
-_WORD = re.compile(r"\w+")
 
-
-@dataclass(frozen=True, slots=True)
-class MemorySearch:
-    """Search over the index. The score is the share of a message's words that were found."""
+@dataclass(slots=True)
+class MemoryIndex:
+    """Index for the stage."""
 
     tables: Tables
-    index: MemoryIndex
+    documents: dict[str, Message] = field(default_factory=dict)
+    is_rebuilt: bool = False
 
-    async def search(self, user_id: str, query: Query, *, limit: int, offset: int) -> Sequence[Hit]:
-        words = _WORD.findall(query.text.lower())
+    async def refresh(self, message_ids: Sequence[str]) -> None:
+        for id_ in message_ids:
+            message = self.tables.messages.get(id_)
+            if message is not None and message.content.strip():
+                self.documents[id_] = message
+            else:
+                self.documents.pop(id_, None)
+
+    async def rebuild(self, most: int) -> int:
+        ids = [] if self.is_rebuilt else list(self.tables.messages)
+        self.is_rebuilt = True
+        await self.refresh(ids)
+        return len(ids)
+
+
+@dataclass(slots=True)
+class MemorySearch(MemoryIndex):
+    """The same index, with Search for members."""
+
+    async def search(self, user_id: str, query: Query, *, limit: int) -> Sequence[Message]:
         hits = [
-            Hit(self.tables.messages[document.message_id], _highlight(document.content, words), score)
-            for document in self.index.documents.values()
+            self.tables.messages[document.message_id]
+            for document in self.documents.values()
             if self.tables.is_readable(document.conversation_id, document.seq, user_id)
             and _is_within(document, query)
-            and (score := _score(document.content, words)) > 0
+            and match(query.terms, words(document.content))
         ]
-        hits.sort(key=lambda hit: (hit.score, hit.message.created_at, hit.message.message_id), reverse=True)
-        return hits[offset : offset + limit]
+        return sorted(hits, key=lambda message: message.message_id, reverse=True)[:limit]
+
+    async def similar(self, words: Collection[str]) -> Mapping[str, Collection[str]]:
+        known = self._vocabulary()
+        return {word: [other for other in known if other != word and is_near(word, other)] for word in words}
+
+    def _vocabulary(self) -> set[str]:
+        said = (word.text for document in self.documents.values() for word in words(document.content))
+        return {word for word in said if is_correctable(word)}
 
 
 def _is_within(message: Message, query: Query) -> bool:
@@ -43,21 +66,6 @@ def _is_within(message: Message, query: Query) -> bool:
         and query.sender_id in (None, message.sender_id)
         and (query.after is None or at >= query.after)
         and (query.before is None or at < query.before)
+        and query.features <= features(message)
+        and (query.older_than is None or message.message_id < query.older_than)
     )
-
-
-def _score(content: str, words: Sequence[str]) -> float:
-    present = _WORD.findall(content.lower())
-    if not words or not all(any(one.startswith(word) for one in present) for word in words):
-        return 0
-    found = [one for one in present if one.startswith(tuple(words))]
-    return len(found) / len(present)
-
-
-def _highlight(content: str, words: Sequence[str]) -> str:
-    def mark(found: re.Match[str]) -> str:
-        word = found[0]
-        return f"<mark>{word}</mark>" if word.lower().startswith(tuple(words)) else word
-
-    parts = re.split(r"(\W+)", content)
-    return "".join(html.escape(part, quote=False) if n % 2 else _WORD.sub(mark, part) for n, part in enumerate(parts))

@@ -123,9 +123,8 @@ class PostgresAudit:
             async with transaction(self.pool) as conn:
                 found = await _all(conn, "to_refresh", {"ids": ids, "grace_s": grace_s})
                 await conn.execute(_SQL["refresh_statuses"], {"ids": [row[0] for row in found]})
-            texts = [message for message in map(rows.message, found) if message.content.strip()]
-            if texts:
-                await PostgresSearch(self.pool).put(texts)
+            if found:
+                await PostgresSearch(self.pool).refresh([row[0] for row in found])
             done += len(found)
         return done
 

@@ -173,20 +173,20 @@ def _in_range(at: datetime) -> datetime:
     return _EPOCH.replace(tzinfo=UTC) + timedelta(seconds=bounded) if bounded != seconds else at.astimezone(UTC)
 
 
-def offset(cursor: str | None, most: int) -> int:
-    """Return the offset that a cursor holds, 0 without one. Raises Invalid."""
-    if cursor is None:
-        return 0
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 17 and int(cursor) <= most):
-        raise wrong("?cursor", _CURSOR)
-    return int(cursor)
-
-
 def id_cursor(cursor: str | None) -> str | None:
     """Return the id that a cursor is. Raises Invalid."""
     if cursor is not None and not is_uuid(cursor):
         raise wrong("?cursor", _CURSOR)
     return cursor
+
+
+def marked_id(cursor: str | None, marks: Collection[str]) -> tuple[str | None, str | None]:
+    """Return the mark, one letter, and the id that a cursor is made of. Raises Invalid."""
+    if cursor is None:
+        return None, None
+    if cursor[:1] not in marks or not is_uuid(cursor[1:]):
+        raise wrong("?cursor", _CURSOR)
+    return cursor[0], cursor[1:]
 
 
 def place_cursor(at: datetime, id_: str) -> str:

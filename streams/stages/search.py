@@ -20,7 +20,7 @@ from streams.stored_messages import WithStoredMessages
 
 @dataclass(frozen=True, slots=True)
 class HandleSearch:
-    """Rule of the stage: messages that have text are indexed."""
+    """Rule of the stage: a message is indexed as the store has it, if it has text."""
 
     index: Index
 
@@ -28,7 +28,7 @@ class HandleSearch:
         messages = [event.message for event in events if isinstance(event, MessageCreated)]
         found = [message for message in messages if message.content.strip()]
         if found:
-            await self.index.put(found)
+            await self.index.refresh([message.message_id for message in found])
         return [
             SearchIndexed(
                 conversation_id=message.conversation_id, message_id=message.message_id, seq=message.seq, at=now()

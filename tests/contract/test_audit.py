@@ -131,7 +131,7 @@ async def test_a_fresh_message_is_pending_owed_and_not_found_yet(world: World):
 async def test_what_the_stages_did_is_seen(world: World, pg_dsn: str):
     [message] = await world.send("hi")
     await world.relayed(pg_dsn)
-    await PostgresSearch(world.pool).put([message])
+    await PostgresSearch(world.pool).refresh([message.message_id])
     await PostgresStatuses(world.pool).mark_sent([message])
     minute = message.created_at[:16] + ":00.000Z"
     await PostgresCounts(world.pool).add([MinuteCount(world.room, 1, minute)])
@@ -143,7 +143,7 @@ async def test_what_the_stages_did_is_seen(world: World, pg_dsn: str):
     assert facts.notifications == [Place(notice.notification_id, message.message_id, world.room, 1)]
     assert [(t.stored, t.counted) for t in facts.tallies] == [(1, 1)]
     assert facts.positions == [Position(world.room, 1, 1)]
-    await world.run("UPDATE search_documents SET content = 'x' WHERE message_id = %s", message.message_id)
+    await world.run("UPDATE search_documents SET digest = 'x' WHERE message_id = %s", message.message_id)
     assert (await world.facts()).rows[0].document is Found.DIFFERENT
 
 
@@ -185,11 +185,11 @@ async def test_a_refresh_sets_statuses_and_documents_to_what_the_store_says(worl
     await world.make_blank(messages[4])
     await PostgresStatuses(world.pool).mark_sent(messages[:4])
     await PostgresStatuses(world.pool).advance([MemberWatermark(world.room, "bob", 2, 1)], 32)
-    await PostgresSearch(world.pool).put(messages[:3])
+    await PostgresSearch(world.pool).refresh([message.message_id for message in messages[:3]])
     await world.run("UPDATE messages SET status = 3 WHERE conversation_id = %s AND seq IN (2, 3)", world.room)
     await world.run("UPDATE messages SET status = 1 WHERE conversation_id = %s AND seq = 1", world.room)
     await world.run(
-        "UPDATE search_documents SET content = 'x', seq = 99, sender_id = 'y' WHERE conversation_id = %s", world.room
+        "UPDATE search_documents SET digest = 'x', seq = 99, sender_id = 'y' WHERE conversation_id = %s", world.room
     )
     facts = await world.facts()
     assert [(row.ahead, row.behind) for row in facts.rows] == [
@@ -240,7 +240,13 @@ async def test_counts_are_compared_up_to_the_cursor_and_counted_anew(world: Worl
 async def test_what_is_kept_about_no_message_is_a_stray(world: World):
     [message] = await world.send("a")
     ghost = make.message(conversation_id=world.room, seq=5)
-    await PostgresSearch(world.pool).put([message, ghost])
+    await PostgresSearch(world.pool).refresh([message.message_id])
+    await world.run(
+        """INSERT INTO search_documents SELECT %s, conversation_id, 5, sender_id, words, digest, created_at
+           FROM search_documents WHERE message_id = %s""",
+        ghost.message_id,
+        message.message_id,
+    )
     notice = NotificationDraft(new_id(), ghost.message_id, world.room, 5, "bob")
     await PostgresNotifications(world.pool).add([notice])
     loose = await world.audit.loose(HOUR_AGO, 0, [world.room])

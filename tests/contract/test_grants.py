@@ -35,7 +35,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "receipts": ALL,
         "revocations": ("all", "since", "time"),
-        "search": ("search",),
+        "search": ("scope", "read", "look_up", "similar"),
         "tickets": ("issue",),
     },
     "streams": {
@@ -49,7 +49,10 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
             *("note_published", "forget_published"),
         ),
         "parking": ("parked", "park", "unpark"),
-        "search": ("put",),
+        "search": (
+            *("stored", "put", "forget", "learn"),
+            *("begin_rebuild", "hold_rebuild", "older", "note_rebuild"),
+        ),
         "skips": ("of",),
         "statuses": ALL,
     },
@@ -76,7 +79,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         "outbox": ("republish", "owed"),
         "parking": ("all", "closed", "close", "forget_closed"),
         "revocations": ("revoke", "closed"),
-        "search": ("put",),
+        "search": ("stored", "put", "forget", "learn"),
         "skips": ("add", "forget"),
     },
 }

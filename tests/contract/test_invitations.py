@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from adapters.memory.effects import MemoryIndex, MemoryNotifications
+from adapters.memory.effects import MemoryNotifications
 from adapters.memory.history import MemoryHistory
 from adapters.memory.intake import MemoryConversations, MemoryIntake
 from adapters.memory.invitations import MemoryInvitations
@@ -32,6 +32,7 @@ from domain.media import Media, MediaInfo, inspected
 from domain.notifications import NotificationDraft
 from domain.policy import ACQUAINTED_MAX_MEMBERS, MAX_PER_INVITEE, Relation, Standing
 from domain.search import Query
+from domain.terms import parse
 from schemas.ids import new_id
 from schemas.messages import Message
 from tests import make
@@ -85,7 +86,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     mark = new_id()[-12:]
     if request.param == "memory":
         tables = Tables()
-        index, notifications = MemoryIndex(), MemoryNotifications(tables)
+        index, notifications = MemorySearch(tables), MemoryNotifications(tables)
         made = World(
             MemoryIntake(tables),
             MemoryConversations(tables),
@@ -93,7 +94,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
             MemoryHistory(tables),
             MemoryMessages(tables),
             index,
-            MemorySearch(tables, index),
+            index,
             notifications,
             MemoryInbox(notifications),
             MemoryMedia(tables),
@@ -284,7 +285,7 @@ async def test_the_same_creation_again_is_found_and_anything_else_is_a_conflict(
 
 async def test_what_was_said_before_is_hidden_from_who_may_not_read_it(world):
     before = await world.send("owner")
-    await world.index.put([before])
+    await world.index.refresh([before.message_id])
     media_id = new_id()
     upload = Media(
         media_id=media_id, owner_id=world.user("owner"), file_name="x", declared_type="x/y", size=1, sha256=new_id()
@@ -306,7 +307,7 @@ async def test_what_was_said_before_is_hidden_from_who_may_not_read_it(world):
             bool(await world.messages.page(world.room, None, None, 10, hidden)),
             bool(await world.messages.page(world.room, 0, None, 10, hidden)),
             await world.messages.one(before.message_id, user) is not None,
-            bool(await world.search.search(user, Query(text="hello"), limit=5, offset=0)),
+            bool(await world.search.search(user, Query(terms=parse("hello")), limit=5)),
             await world.media.may_read(media_id, user),
             line.last_message is not None,
         ]
@@ -328,11 +329,11 @@ async def test_what_was_said_before_is_hidden_from_who_may_not_read_it(world):
     assert audience.delivered == {world.user("member"): 0}, "nor is anything from before notified"
     after = await world.send("owner")
     assert await waiting(late) == await waiting(guest) == (1, 1, 0)
-    await world.index.put([after])
+    await world.index.refresh([after.message_id])
     for user in (late, guest):
         assert await world.messages.one(after.message_id, user) is not None
         assert after.message_id in {
-            hit.message.message_id for hit in await world.search.search(user, Query(text="hello"), limit=5, offset=0)
+            hit.message_id for hit in await world.search.search(user, Query(terms=parse("hello")), limit=5)
         }
     page = await world.messages.page(world.room, None, None, 10, membership.hidden_up_to)
     assert [message.seq for message in page] == [after.seq]

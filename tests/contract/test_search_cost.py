@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -11,13 +12,15 @@ import pytest
 
 from adapters.postgres import search as searching
 from adapters.postgres.pool import Pool, open_pool, transaction
-from adapters.postgres.search import PostgresSearch, parameters
+from adapters.postgres.search import PostgresSearch, Window, parameters, windows
 from domain.search import Query
-from schemas.ids import new_id
+from domain.terms import parse
+from schemas.ids import first_id, is_uuid, new_id
+from schemas.messages import Message
+from tests import make
 
 FOREIGN, OWN = 20_000, 40
-QUERIES = ("hello", "meeting tomorrow", "m", "zebra", "meting", "tomor", "'", "\u4f1a\u8b70", "w0 w1 w2 w3")
-NEVER_SAID = ("zebra", "w0 w1 w2 w3")
+QUERIES = ("hello", "meeting tomorrow", "m", "zebra", "tomor", "lunch -train", "\u4f1a\u8b70", "w0 w1 w2 w3")
 
 
 def sentence(dice: random.Random) -> str:
@@ -31,14 +34,15 @@ def fill(conn: psycopg.Connection[Any], user: str, messages: int) -> str:
     made = "INSERT INTO conversations (conversation_id, created_by, last_seq) VALUES (%s, %s, %s)"
     conn.execute(made, (room, user, messages))
     conn.execute("INSERT INTO members VALUES (%s, %s, 'owner', 0)", (room, user))
-    columns = "message_id, conversation_id, seq, sender_id, content, created_at"
-    with conn.cursor().copy(f"COPY search_documents ({columns}) FROM STDIN".encode()) as copy:
-        for seq in range(1, messages + 1):
-            copy.write_row((new_id(), room, seq, user, sentence(dice), "2026-01-01"))
-    stored = """INSERT INTO messages (message_id, conversation_id, seq, sender_id, type, content, body_hash)
-        SELECT message_id, conversation_id, seq, sender_id, 'text', content, '' FROM search_documents
-        WHERE conversation_id = %s"""
-    conn.execute(stored, (room,))
+    said = [
+        make.message(conversation_id=room, message_id=new_id(), seq=seq, sender_id=user, content=sentence(dice))
+        for seq in range(1, messages + 1)
+    ]
+    conn.execute(searching._SQL["put"], searching.columns(said))
+    stored = "message_id, conversation_id, seq, sender_id, type, content, body_hash"
+    with conn.cursor().copy(f"COPY messages ({stored}) FROM STDIN".encode()) as copy:
+        for m in said:
+            copy.write_row((m.message_id, room, m.seq, user, m.type, m.content, b""))
     return room
 
 
@@ -70,13 +74,18 @@ async def pool(dsn: str) -> AsyncIterator[Pool]:
         yield opened
 
 
-async def plan_of(pool: Pool, user: str, text: str) -> Mapping[str, Any]:
+EVERYTHING = Window("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "read")
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
+
+
+async def plan_of(pool: Pool, user: str, text: str, way: str = "read") -> Mapping[str, Any]:
     """The plan of a search that has run, with what it read."""
-    explained = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + searching._SQL["search"]
+    explained = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + searching._SQL[way]
+    given = parameters(user, Query(terms=parse(text)))
     async with transaction(pool) as conn:
         await conn.execute(searching._SQL["bounds"])
-        given = parameters(user, Query(text=text), limit=21, offset=0)
-        row = await (await conn.execute(explained.encode(), given)).fetchone()
+        bounds = {"since": EVERYTHING.since, "until": EVERYTHING.until, "limit": 21}
+        row = await (await conn.execute(explained.encode(), {**given, **bounds})).fetchone()
     assert row is not None
     plan: Mapping[str, Any] = row[0][0]["Plan"]
     return plan
@@ -104,6 +113,10 @@ def pages_touched(plan: Mapping[str, Any]) -> int:
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
+async def found(pool: Pool, user: str, text: str) -> list[Message]:
+    return list(await PostgresSearch(pool).search(user, Query(terms=parse(text)), limit=50))
+
+
 @pytest.mark.parametrize("text", QUERIES)
 async def test_who_owns_little_reads_little(pool: Pool, text: str):
     plan = await plan_of(pool, "newcomer", text)
@@ -117,57 +130,38 @@ async def test_who_owns_much_reads_no_more_than_that(pool: Pool, text: str):
     assert documents_read(await plan_of(pool, "stranger-3", text)) <= FOREIGN // 10
 
 
-async def test_the_index_of_words_and_the_reading_of_short_conversations_find_the_same(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
+async def test_a_word_that_is_rare_is_looked_up_in_the_index(pool: Pool):
+    rare = next(word for word in (await found(pool, "stranger-3", "hello"))[0].content.split() if word[1:].isdigit())
+    plan = await plan_of(pool, "stranger-3", rare, "look_up")
+    assert "search_words" in {node.get("Index Name") for node in nodes(plan)}
+    assert documents_read(plan) < 1000
+
+
+@pytest.mark.parametrize("text", QUERIES)
+async def test_what_is_read_in_parts_and_looked_up_is_what_is_read_at_once(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, text: str
 ):
-    search = PostgresSearch(pool)
-
-    async def found() -> list[list[tuple[str, float]]]:
-        pages = [await search.search("newcomer", Query(text=text), limit=20, offset=0) for text in QUERIES]
-        return [[(hit.message.message_id, hit.score) for hit in page] for page in pages]
-
-    read = await found()
-    assert [text for text, hits in zip(QUERIES, read, strict=True) if not hits] == [
-        text for text in QUERIES if text in (*NEVER_SAID, "'", "\u4f1a\u8b70")
-    ]
-    monkeypatch.setitem(searching._COSTS, "read", 0)
-    assert await found() == read
-    plan = await plan_of(pool, "newcomer", "hello")
-    used = {node.get("Index Name") for node in nodes(plan) if node["Actual Loops"]}
-    # Without statistics the planner may take the other index, which is led by the conversation too.
-    assert used & {"search_words_by_conversation", "search_by_conversation"}
-    assert documents_read(plan) <= OWN
+    at_once = await found(pool, "newcomer", text)
+    assert at_once or text in ("zebra", "\u4f1a\u8b70", "w0 w1 w2 w3")
+    for parts in ((), (10,), (5, 20), (1, 1000)):
+        monkeypatch.setattr(searching, "_READ", parts)
+        assert await found(pool, "newcomer", text) == at_once
 
 
-async def test_a_typing_error_is_looked_for_in_the_newest_documents_only(pool: Pool, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(searching._COSTS, "scanned", 10)
-    assert documents_read(await plan_of(pool, "stranger-3", "meting")) <= FOREIGN // 10
-    hits = await PostgresSearch(pool).search("stranger-3", Query(text="meting"), limit=50, offset=0)
-    assert {hit.message.seq for hit in hits} <= set(range(FOREIGN // 10 - 9, FOREIGN // 10 + 1))
-    assert hits
+def test_parts_are_everything_and_do_not_overlap():
+    [part] = windows(5_000, 1.0, NOW, None)
+    assert part == EVERYTHING
+    recent, more, rest = windows(1_000_000, 10.0, NOW, None)
+    assert (recent.until, more.until, rest.until) == (EVERYTHING.until, recent.since, more.since)
+    assert recent.since == first_id(NOW - timedelta(seconds=500))
+    assert (rest.since, rest.way) == (EVERYTHING.since, "look_up")
 
 
-async def test_pages_beyond_the_hits_of_words_are_empty(pool: Pool):
-    """Else the last page would be followed by guesses."""
-    hits = await PostgresSearch(pool).search("newcomer", Query(text="meeting"), limit=50, offset=0)
-    assert hits
-    assert await PostgresSearch(pool).search("newcomer", Query(text="meeting"), limit=50, offset=len(hits)) == []
-
-
-@pytest.mark.parametrize("text", ["eeting", "MÉÉTING"])
-async def test_parts_of_words_and_letters_with_accents_find_what_the_words_find(pool: Pool, text: str):
-    async def ids(asked: str) -> set[str]:
-        hits = await PostgresSearch(pool).search("newcomer", Query(text=asked), limit=50, offset=0)
-        return {hit.message.message_id for hit in hits}
-
-    assert len(await ids("meeting")) > 10
-    assert await ids(text) == await ids("meeting")
-
-
-async def test_words_come_before_parts_of_words(pool: Pool):
-    search = PostgresSearch(pool)
-    hits = await search.search("newcomer", Query(text="the"), limit=50, offset=0)
-    is_word = ["the" in hit.message.content.split() for hit in hits]
-    assert is_word == sorted(is_word, reverse=True)
-    hits = await search.search("newcomer", Query(text="or"), limit=50, offset=0)
-    assert hits, "report and tomorrow have it within"
+@pytest.mark.parametrize("older_than", ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"])
+@pytest.mark.parametrize("per_s", [1e-12, 1.0, 1e12])
+def test_parts_of_any_page_are_everything_before_it(older_than: str, per_s: float):
+    parts = list(windows(1_000_000, per_s, NOW, older_than))
+    assert parts[0].until == older_than
+    assert parts[-1].since == EVERYTHING.since
+    assert all(is_uuid(part.since) and part.since <= part.until for part in parts)
+    assert list(windows(0, 0.0, None, older_than)) == []

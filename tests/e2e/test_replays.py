@@ -63,7 +63,7 @@ async def test_a_republish_of_everything_sends_no_frame_to_sockets_that_had_it(s
 def falsify(stack: RunningStack, room: str) -> None:
     with psycopg.connect(stack.pg_dsn) as conn:
         conn.execute(
-            "UPDATE search_documents SET content = 'forged', seq = seq + 50 WHERE conversation_id = %s", (room,)
+            "UPDATE search_documents SET digest = 'forged', seq = seq + 50 WHERE conversation_id = %s", (room,)
         )
         conn.execute("UPDATE analytics_minutes SET messages = messages + 7 WHERE conversation_id = %s", (room,))
         conn.execute("UPDATE messages SET status = 3 WHERE conversation_id = %s AND seq = 3", (room,))
@@ -75,7 +75,8 @@ def facts(stack: RunningStack, room: str) -> dict[str, Any]:
     with psycopg.connect(stack.pg_dsn) as conn:
         documents = conn.execute(
             "SELECT count(*) FROM search_documents d JOIN messages m USING (message_id)"
-            " WHERE d.conversation_id = %s AND (d.content, d.seq, d.sender_id) = (m.content, m.seq, m.sender_id)",
+            " WHERE d.conversation_id = %s AND (d.seq, d.sender_id) = (m.seq, m.sender_id)"
+            " AND d.digest = substring(sha256(convert_to(m.content, 'UTF8')) FOR 16)",
             (room,),
         ).fetchone()
         counted = conn.execute(

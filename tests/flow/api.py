@@ -19,7 +19,7 @@ from adapters.auth.claims import ClaimRules
 from adapters.auth.keys import Secret
 from adapters.memory.analytics import MemoryMinuteCounts
 from adapters.memory.blobs import MemoryBlobs
-from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
+from adapters.memory.effects import MemoryCounts, MemoryNotifications, MemoryStatuses
 from adapters.memory.history import MemoryHistory
 from adapters.memory.idempotency import MemoryIdempotencyKeys
 from adapters.memory.identity import MemoryTickets
@@ -59,7 +59,7 @@ class Api:
     tables: Tables
     intake: MemoryIntake
     statuses: MemoryStatuses
-    index: MemoryIndex
+    index: MemorySearch
     notifications: MemoryNotifications
     counts: MemoryCounts
     media: MemoryMedia
@@ -111,7 +111,7 @@ async def open_api(
     """The API with alice, bob and carol in ROOM. ``instead`` replaces dependencies, or ``verify``."""
     tables = Tables()
     await MemoryConversations(tables).create(make.ROOM, "Room", "alice", ["bob", "carol"])
-    notifications, counts, index = MemoryNotifications(tables), MemoryCounts(), MemoryIndex()
+    notifications, counts, index = MemoryNotifications(tables), MemoryCounts(), MemorySearch(tables)
     intake, media, blobs, rates = MemoryIntake(tables), MemoryMedia(tables), MemoryBlobs(), MemoryRates()
     changed: list[str] = []
     slots = CallSlots(instead.pop("calls_per_user", 0), instead.pop("messages_per_user", 0))
@@ -129,7 +129,7 @@ async def open_api(
         "relations": MemoryInvitations(tables),
         "policy": CompanyPolicy(),
         "receipts": MemoryReceipts(tables),
-        "search": MemorySearch(tables, index),
+        "search": index,
         "inbox": MemoryInbox(notifications),
         "counts": MemoryMinuteCounts(counts),
         "tickets": MemoryTickets(),

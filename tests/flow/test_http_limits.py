@@ -178,6 +178,9 @@ async def test_one_user_searches_one_at_a_time_and_holds_nobody_else_up(tmp_path
                 self.running -= 1
             return []
 
+        async def similar(self, _: Any) -> dict[str, Any]:
+            return {}
+
     async with open_api(tmp_path, search=Slow()) as api:
         storm = [asyncio.create_task(api.http.get("/search?q=x", headers=token())) for _ in range(30)]
         async with asyncio.timeout(5):

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
+from adapters.memory.effects import MemoryCounts, MemoryNotifications, MemoryStatuses
 from adapters.memory.facts import MemoryFacts
 from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
 from adapters.memory.log import MemoryLog
 from adapters.memory.messages import MemoryMessages, MemoryReceipts
 from adapters.memory.parking import MemoryParking
 from adapters.memory.redis import MemoryRegistry
+from adapters.memory.search import MemorySearch
 from adapters.memory.tables import Tables
 from gateway import channels
 from gateway.channels import Envelope
@@ -63,7 +64,7 @@ class Mill:
             status.create(MemoryStatuses(self.tables)),
             notification.create(self.notifications, self.registry, messages),
             analytics.create(MemoryCounts(), MemoryParking(), messages),
-            search.create(MemoryIndex(), messages),
+            search.create(MemorySearch(self.tables), messages),
         ]
 
     def connect(self, user: str) -> Screen:

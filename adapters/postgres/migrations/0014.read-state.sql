@@ -1,4 +1,4 @@
--- depends: 0012.media
+-- depends: 0013.search
 -- What members have read, in counts: unread is the difference of two of them, and no message is counted for it.
 ALTER TABLE conversations ADD COLUMN message_count bigint NOT NULL DEFAULT 0;
 -- Up to seen_seq nothing is unread to a member without any receipt: it was said before they joined, or before they

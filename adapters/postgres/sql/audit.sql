@@ -37,7 +37,7 @@ SELECT m.message_id::text, m.conversation_id::text, m.seq, (extract(epoch FROM m
        CASE WHEN o.seq IS NULL THEN 'gone' WHEN o.published_at IS NULL THEN 'owed' ELSE 'published' END,
        CASE WHEN d.message_id IS NULL THEN 'missing'
             WHEN d.conversation_id = m.conversation_id AND d.seq = m.seq AND d.sender_id = m.sender_id
-                 AND d.content = m.content THEN 'there'
+                 AND d.digest = substring(sha256(convert_to(m.content, 'UTF8')) FOR 16) THEN 'there'
             ELSE 'different' END,
        files.ids
 FROM unnest(%(ids)s::uuid[], %(starts)s::bigint[]) AS s (conversation_id, start)

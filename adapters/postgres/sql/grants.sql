@@ -27,6 +27,7 @@ GRANT SELECT, DELETE ON media_looks TO {role};
 GRANT SELECT, INSERT, DELETE ON media_unused TO {role};
 GRANT SELECT, INSERT ON attachments TO {role};
 GRANT SELECT ON search_documents TO {role};
+GRANT SELECT ON search_vocabulary TO {role};
 GRANT SELECT, UPDATE (seen_at) ON notifications TO {role};
 GRANT SELECT ON analytics_minutes TO {role};
 GRANT SELECT (ticket_hash, user_id, ends), INSERT, UPDATE (ends), DELETE ON tickets TO {role};
@@ -54,7 +55,10 @@ GRANT SELECT, INSERT, UPDATE (messages) ON analytics_minutes TO {role};
 GRANT SELECT ON media TO {role};
 GRANT SELECT, INSERT ON media_looks TO {role};
 GRANT SELECT, INSERT ON media_places TO {role};
-GRANT SELECT, INSERT, UPDATE (conversation_id, seq, sender_id, content, created_at) ON search_documents TO {role};
+GRANT SELECT, INSERT, UPDATE (conversation_id, seq, sender_id, words, digest, created_at), DELETE
+      ON search_documents TO {role};
+GRANT INSERT ON search_vocabulary TO {role};
+GRANT SELECT, INSERT, UPDATE (reached) ON search_rebuilds TO {role};
 GRANT SELECT (epoch) ON log_state TO {role};
 GRANT SELECT, INSERT, UPDATE (epoch) ON stage_epochs TO {role};
 GRANT SELECT, INSERT, UPDATE (failures, letters), DELETE ON parked TO {role};
@@ -90,7 +94,7 @@ GRANT SELECT (conversation_id, user_id, delivered_seq, read_seq) ON receipts TO 
 GRANT SELECT (media_id, sha256, created_at, kept) ON media TO {role};
 GRANT SELECT (sha256) ON media_looks TO {role};
 GRANT SELECT (message_id, media_id, conversation_id, seq) ON media_places TO {role};
-GRANT SELECT (message_id, conversation_id, seq, sender_id, content) ON search_documents TO {role};
+GRANT SELECT (message_id, conversation_id, seq, sender_id, digest) ON search_documents TO {role};
 GRANT SELECT (notification_id, message_id, conversation_id, seq) ON notifications TO {role};
 GRANT SELECT (stage, conversation_id, seq) ON stage_cursors TO {role};
 GRANT SELECT ON analytics_minutes TO {role};
@@ -109,8 +113,9 @@ GRANT SELECT (conversation_id, user_id, delivered_seq, read_seq) ON receipts TO 
 GRANT SELECT (media_id, sha256, created_at, kept) ON media TO {role};
 GRANT SELECT (sha256) ON media_looks TO {role};
 GRANT SELECT (message_id, media_id, conversation_id, seq) ON media_places TO {role};
-GRANT SELECT (message_id, conversation_id, seq, sender_id, content, created_at), INSERT,
-      UPDATE (conversation_id, seq, sender_id, content, created_at) ON search_documents TO {role};
+GRANT SELECT, INSERT, UPDATE (conversation_id, seq, sender_id, words, digest, created_at), DELETE
+      ON search_documents TO {role};
+GRANT INSERT ON search_vocabulary TO {role};
 GRANT SELECT (notification_id, message_id, conversation_id, seq) ON notifications TO {role};
 GRANT SELECT (message_id), DELETE ON notices_published TO {role};
 GRANT SELECT (stage, conversation_id, seq), UPDATE (seq) ON stage_cursors TO {role};

@@ -175,7 +175,7 @@ class HttpClient:
     async def search(
         self, text: str, *, conversation_id: str | None = None, limit: int = 20, cursor: str | None = None
     ) -> SearchPage:
-        """Return messages of the user's conversations that match, best first."""
+        """Return messages of the user's conversations that match, newest first."""
         query = {"q": text, "conversationId": conversation_id, "limit": limit, "cursor": cursor}
         return (await self._get("/search", query)).as_type(SearchPage)
 

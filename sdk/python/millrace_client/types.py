@@ -162,10 +162,14 @@ class SearchHit(Struct, frozen=True):
 
 
 class SearchPage(Struct, frozen=True):
-    """Messages that were found, best first; ``next`` is the cursor of the next page."""
+    """Messages that were found, newest first; ``next`` is the cursor of the next page.
+
+    ``corrected`` are words that the hits have in place of words of the query.
+    """
 
     hits: tuple[SearchHit, ...]
     next: str | None
+    corrected: tuple[str, ...] = ()
 
 
 class NotificationEntry(Struct, frozen=True, rename="camel"):

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
+from adapters.memory.effects import MemoryCounts, MemoryNotifications, MemoryStatuses
 from adapters.memory.intake import MemoryConversations, MemoryIntake
 from adapters.memory.media import MemoryMedia
 from adapters.memory.notifications import MemoryInbox
+from adapters.memory.search import MemorySearch
 from adapters.memory.tables import Tables
 from adapters.postgres.analytics import PostgresCounts
 from adapters.postgres.conversations import PostgresConversations
@@ -77,7 +78,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
             MemoryStatuses(tables),
             notifications,
             MemoryCounts(),
-            MemoryIndex(),
+            MemorySearch(tables),
             MemoryMedia(tables),
             MemoryInbox(notifications),
             status_in_memory,

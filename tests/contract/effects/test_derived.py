@@ -26,8 +26,8 @@ async def test_messages_are_counted_once_however_often_they_come(world):
 
 async def test_indexing_twice_changes_nothing(world):
     message = await world.send("a fox")
-    await world.index.put([message])
-    await world.index.put([message, message])
+    await world.index.refresh([message.message_id])
+    await world.index.refresh([message.message_id, message.message_id])
 
 
 LOOK = MediaInfo(

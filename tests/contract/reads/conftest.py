@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 from adapters.memory.analytics import MemoryMinuteCounts
-from adapters.memory.effects import MemoryCounts, MemoryIndex, MemoryNotifications, MemoryStatuses
+from adapters.memory.effects import MemoryCounts, MemoryNotifications, MemoryStatuses
 from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
 from adapters.memory.media import MemoryMedia
 from adapters.memory.messages import MemoryMessages, MemoryReceipts
@@ -38,7 +38,8 @@ from domain.messages import Messages
 from domain.notifications import Inbox, Notifications
 from domain.outbox import Outbox, Owed
 from domain.receipts import Receipts
-from domain.search import Hit, Index, Query, Search
+from domain.search import Index, Query, Search
+from domain.terms import parse
 from domain.watermarks import Statuses
 from schemas.ids import new_id
 from schemas.messages import Message
@@ -73,9 +74,16 @@ class World:
         message: Message = outcome.message
         return message
 
-    async def find(self, text: str, user: str = "bob", **bounds: Any) -> list[Hit]:
-        query = Query(text=text, **{"conversation_id": self.room, **bounds})
-        return list(await self.search.search(user, query, limit=10, offset=0))
+    async def find(self, text: str, user: str = "bob", **bounds: Any) -> list[Message]:
+        """Return the messages that the query finds, newest first."""
+        query = Query(terms=parse(text), **{"conversation_id": self.room, **bounds})
+        return list(await self.search.search(user, query, limit=50))
+
+    async def say(self, *contents: str) -> list[Message]:
+        """Send messages of these contents, and index them."""
+        messages = [await self.send(content) for content in contents]
+        await self.index.refresh([message.message_id for message in messages])
+        return messages
 
     async def owed(self, key: str | None = None) -> list[Owed]:
         opened: AbstractAsyncContextManager[Outbox] = self.open_outbox()
@@ -94,7 +102,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
 @asynccontextmanager
 async def memory() -> AsyncIterator[World]:
     tables = Tables()
-    index, notifications, counts = MemoryIndex(), MemoryNotifications(tables), MemoryCounts()
+    search, notifications, counts = MemorySearch(tables), MemoryNotifications(tables), MemoryCounts()
 
     @asynccontextmanager
     async def outbox() -> AsyncIterator[Outbox]:
@@ -113,8 +121,8 @@ async def memory() -> AsyncIterator[World]:
         messages=MemoryMessages(tables),
         receipts=MemoryReceipts(tables),
         open_outbox=outbox,
-        index=index,
-        search=MemorySearch(tables, index),
+        index=search,
+        search=search,
         notifications=notifications,
         inbox=MemoryInbox(notifications),
         counts=counts,
