@@ -1,65 +1,60 @@
-"""Files of uploads, in a local folder or an object store. Only this module knows obstore."""
+"""Files of uploads, in a local folder or in S3."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
-from domain.errors import InsufficientStorage, Unavailable
+from adapters.object_store import Store, store_errors
 from domain.media import Blob
 
 if TYPE_CHECKING:  # obstore has its option types in stubs alone
     from obstore import GetOptions
 
 PART = 256 * 1024
-"""Bytes of a file that are in memory while it is read in parts."""
+"""Bytes of a file that are in memory while it is read in parts from a disk."""
+RANGE = 1024 * 1024
+"""The same for S3, where each part is a request."""
 
 
 @dataclass(frozen=True, slots=True)
-class StoredBlobs:
-    """Blobs in an object store, which is a local folder."""
+class ObjectBlobs:
+    """Blobs in an object store. A file is read range by range: a slow reader holds no connection to the store."""
 
-    store: LocalStore
-    folder: Path
+    store: Store
 
     async def put(self, name: str, content: bytes) -> None:
-        with _store_errors():
+        with store_errors():
             await self.store.put_async(name, content)
 
     async def put_file(self, name: str, path: Path) -> None:
-        with _store_errors():
-            await asyncio.to_thread(_link, path, self.folder / name)
+        if await self.size(name) is None:
+            with store_errors():
+                await self.store.put_async(name, path)
 
     async def size(self, name: str) -> int | None:
-        with _store_errors():
+        with store_errors():
             try:
                 return (await self.store.head_async(name))["size"]
             except FileNotFoundError:
                 return None
 
     async def open(self, name: str, start: int = 0, end: int | None = None) -> Blob | None:
-        span: GetOptions = (
-            {} if (start, end) == (0, None) else {"range": {"offset": start} if end is None else (start, end)}
-        )
-        with _store_errors():
-            try:
-                found = await self.store.get_async(name, options=span)
-            except FileNotFoundError:
-                return None
-            first, last = found.range
-            return Blob(last - first, _parts(found))
+        size = await self.size(name)
+        if size is None:
+            return None
+        end = size if end is None else end
+        return Blob(end - start, self._ranges(name, start, end))
 
     async def get(self, name: str) -> bytes | None:
-        with _store_errors():
+        with store_errors():
             try:
                 found = await self.store.get_async(name)
             except FileNotFoundError:
@@ -67,17 +62,46 @@ class StoredBlobs:
             return bytes(await found.bytes_async())
 
     async def delete(self, name: str) -> None:
-        with _store_errors(), suppress(FileNotFoundError):
+        with store_errors(), suppress(FileNotFoundError):
             await self.store.delete_async(name)
 
+    async def _ranges(self, name: str, start: int, end: int) -> AsyncIterator[bytes]:
+        for first in range(start, end, RANGE):
+            with store_errors():
+                part = await self.store.get_range_async(name, start=first, end=min(end, first + RANGE))
+            yield bytes(part)
 
-def open_blobs(folder: Path) -> StoredBlobs:
+
+@dataclass(frozen=True, slots=True)
+class FolderBlobs(ObjectBlobs):
+    """Blobs in a local folder: a complete upload gets its place by a link, a download reads one open file."""
+
+    folder: Path
+
+    async def put_file(self, name: str, path: Path) -> None:
+        with store_errors():
+            await asyncio.to_thread(_link, path, self.folder / name)
+
+    async def open(self, name: str, start: int = 0, end: int | None = None) -> Blob | None:
+        span: GetOptions = (
+            {} if (start, end) == (0, None) else {"range": {"offset": start} if end is None else (start, end)}
+        )
+        with store_errors():
+            try:
+                found = await self.store.get_async(name, options=span)
+            except FileNotFoundError:
+                return None
+            first, last = found.range
+            return Blob(last - first, _parts(found))
+
+
+def open_folder_blobs(folder: Path) -> FolderBlobs:
     """Return blobs in a local folder, which is created if need be."""
-    return StoredBlobs(LocalStore(prefix=folder, mkdir=True, automatic_cleanup=True), folder)
+    return FolderBlobs(LocalStore(prefix=folder, mkdir=True, automatic_cleanup=True), folder)
 
 
 async def _parts(found: Any) -> AsyncIterator[bytes]:
-    with _store_errors():
+    with store_errors():
         async for part in found.stream(min_chunk_size=PART):
             yield bytes(part)
 
@@ -98,13 +122,3 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _store_errors() -> Iterator[None]:
-    try:
-        yield
-    except (BaseError, OSError) as exc:
-        if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InsufficientStorage("no space is left for uploads; try again later") from exc
-        raise Unavailable("the file store does not answer; try again") from exc

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import partial
 
 import structlog
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from adapters.auth.factory import open_verifier
 from adapters.auth.keys import BadKeys
 from adapters.auth.signed_urls import open_signed_urls
-from adapters.blobs import open_blobs
+from adapters.files import open_files
 from adapters.kafka.log_position import open_positions
 from adapters.kafka.producer import open_log
 from adapters.postgres.analytics import PostgresCounts
@@ -37,14 +37,17 @@ from adapters.postgres.tickets import PostgresTickets
 from adapters.redis.rates import open_rates
 from adapters.redis.subscriptions import open_subscriptions
 from domain.addresses import Proxies
+from domain.downloads import SignedUrls
 from domain.errors import Invalid
 from domain.identity import Verify
+from domain.media import Blobs
 from domain.origins import allowed
 from domain.outbox import Loss
 from domain.policy import Policy
 from domain.quotas import Quota
 from domain.rates import Budgets, Limit
 from domain.revocations import RevokedTokens
+from domain.uploads import BadStore, UploadStore
 from ingest.accept import Accept
 from ingest.http.app import Dependencies, create_app
 from ingest.http.auth import CallerAuth, Strangers
@@ -55,7 +58,6 @@ from ingest.loss_detection import LossDetector
 from ingest.outbox_age import OutboxAge
 from ingest.relay import Relay, wake_on_announcements
 from ingest.relay_wakeup import RelayNotifier
-from ingest.upload_folder import DiskFloor
 from runtime.health import operator_server
 from runtime.http.limits import Connections, HttpLimits
 from runtime.http.server import http_server
@@ -147,25 +149,38 @@ def media_limits(media: Media) -> MediaLimits:
     """Return the limits of files that the settings ask for."""
     return MediaLimits(
         quota=Quota(media.daily_bytes, media.stored_bytes, media.uploads_per_user),
-        floor=DiskFloor(media.min_free_bytes, media.min_free_percent),
         abandoned_s=media.abandoned_after_s,
         unattached_s=media.unattached_after_s,
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Files, uploads under way, and what signs URLs of files."""
+
+    blobs: Blobs
+    uploads: UploadStore
+    urls: SignedUrls
+
+
+async def _open_files(settings: Settings) -> Files:
+    """Open what the settings of files name. Raises BadStore, Invalid, Unavailable."""
+    urls = open_signed_urls(settings.media)
+    blobs, uploads = await open_files(settings.media, settings.data_dir, wait_s=_WAIT_S)
+    return Files(blobs, uploads, urls)
+
+
 @asynccontextmanager
 async def open_app(
-    settings: Settings, pool: Pool, messages: Pool, relay: Relay, verify: Verify, policy: Policy
+    settings: Settings, pool: Pool, messages: Pool, relay: Relay, verify: Verify, policy: Policy, files: Files
 ) -> AsyncIterator[ASGIApp]:
     """Yield the application with all calls, wired to their adapters; ``messages`` is the pool that stores messages."""
     notifier = RelayNotifier(relay, partial(announce, pool))
     invitations = PostgresInvitations(pool)
     async with open_rates(settings.redis.url.get_secret_value(), settings.node) as rates:
         limits = budgets(settings.limits)
-        urls = open_signed_urls(settings.media)
-        auth = CallerAuth(verify, rates, limits, strangers(settings.limits), urls)
+        auth = CallerAuth(verify, rates, limits, strangers(settings.limits), files.urls)
         slots = CallSlots(settings.http.calls_per_user, settings.http.messages_per_user)
-        folder = settings.data_dir / "media"
         dependencies = Dependencies(
             accept=Accept(PostgresIntake(messages), notifier.on_committed, ACCEPTED.inc),
             changed=notifier.on_change,
@@ -185,7 +200,12 @@ async def open_app(
             budgets=limits,
             keys=PostgresIdempotencyKeys(pool),
             media=MediaEndpoints(
-                PostgresMedia(pool), open_blobs(folder), folder, media_limits(settings.media), notifier.on_change, urls
+                PostgresMedia(pool),
+                files.blobs,
+                files.uploads,
+                media_limits(settings.media),
+                notifier.on_change,
+                files.urls,
             ),
         )
         age = OutboxAge(partial(oldest_unpublished, pool))
@@ -229,6 +249,7 @@ async def run(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(operator_server(settings.ops, "ingest", lambda: ready, warnings))
         policy = stack.enter_context(open_policy(settings.policy))
+        files = await _open_files(settings)
         verifier = await stack.enter_async_context(open_verifier(settings.auth, revoked, wait_s=_WAIT_S))
         pool, messages = [
             await stack.enter_async_context(_open_pool(settings, name, size))
@@ -236,7 +257,7 @@ async def run(settings: Settings) -> None:
         ]
         await stack.enter_async_context(open_revoked(settings, pool, revoked))
         relay = await stack.enter_async_context(open_relay(settings))
-        app = await stack.enter_async_context(open_app(settings, pool, messages, relay, verifier.verify, policy))
+        app = await stack.enter_async_context(open_app(settings, pool, messages, relay, verifier.verify, policy, files))
         http = settings.http
         await stack.enter_async_context(http_server(app, http.host, http.port, _bounds(settings)))
         ready = True
@@ -252,7 +273,7 @@ def main() -> None:
     configure(settings.node, settings.log_level)
     try:
         uvloop.run(run(settings))
-    except (BadKeys, BadPolicy, Invalid) as exc:
+    except (BadKeys, BadPolicy, BadStore, Invalid) as exc:
         _log.error("settings_invalid", reason=str(exc))
         sys.exit(EX_CONFIG)
 

@@ -10,8 +10,20 @@ from runtime.setting import Count, setting
 
 
 class Media(BaseModel):
-    """Limits of files. Quotas are of one user, over all ingests; 0 turns a limit off."""
+    """Files: where they are, and their limits. Quotas are of one user, over all ingests; 0 turns a limit off."""
 
+    url: str = setting(
+        "",
+        "Place of the files, the same for all ingests and media workers: `s3://bucket/prefix`, or `file:///folder` on a"
+        " disk that they share; empty is the folder `media` in `DATA_DIR`. See *Files* in"
+        " [deploying.md](deploying.md#files).",
+    )
+    s3_endpoint: str = setting(
+        "", "URL of an S3 server that is not Amazon's. This and the next three are for `s3://`; empty, `AWS_…` holds."
+    )
+    s3_region: str = setting("", "Region of the bucket.")
+    s3_access_key_id: str = setting("", "Key that may read, write, list and delete in the bucket.")
+    s3_secret_access_key: SecretStr = setting(SecretStr(""), "Its secret.")
     daily_bytes: Count = setting(
         2**30, "Bytes of new files of one user a day, which begins at 00:00 UTC. A file counts as at least 16 KiB.", "B"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib import import_module
@@ -18,6 +19,7 @@ from adapters.postgres.messages import PostgresMessages
 from adapters.postgres.pool import Pool, open_pool
 from adapters.postgres.skips import PostgresSkips
 from domain.skips import SkipList
+from domain.uploads import BadStore
 from runtime.health import operator_server
 from runtime.lifecycle import freeze_gc, until_told_to_stop
 from runtime.logs import configure
@@ -29,6 +31,7 @@ from streams.worker import Worker
 
 _log = structlog.get_logger()
 
+EX_CONFIG = 78
 _WAIT_S = 60.0
 _POOL = 8
 
@@ -66,12 +69,12 @@ async def _analytics(_: Settings, pool: Pool) -> AsyncIterator[Stage]:
 
 @asynccontextmanager
 async def _media(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
-    from adapters.blobs import open_blobs
+    from adapters.files import open_blobs
     from adapters.postgres.media import PostgresMedia
     from streams.media.probe import probe
     from streams.stages.media import create
 
-    files, blobs = PostgresMedia(pool), open_blobs(settings.data_dir / "media")
+    files, blobs = PostgresMedia(pool), open_blobs(settings.media, settings.data_dir)
     yield create(files, blobs, probe, PostgresMessages(pool), settings.media.decoders)
 
 
@@ -137,7 +140,11 @@ def main() -> None:
     name = parser.parse_args().name
     settings = Settings()
     configure(settings.node, settings.log_level)
-    uvloop.run(run(name, settings))
+    try:
+        uvloop.run(run(name, settings))
+    except BadStore as exc:
+        _log.error("settings_invalid", reason=str(exc))
+        sys.exit(EX_CONFIG)
 
 
 if __name__ == "__main__":

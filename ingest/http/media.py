@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import urlencode
 
 import structlog
@@ -20,6 +19,7 @@ from domain.errors import MillraceError, Unavailable, UnsupportedVersion
 from domain.identity import Identity
 from domain.media import Blobs, Uploads
 from domain.quotas import Quota
+from domain.uploads import UploadStore
 from ingest.http import tus_headers
 from ingest.http.downloads import Downloads
 from ingest.http.params import parse_query
@@ -27,7 +27,6 @@ from ingest.http.problems import problem_of
 from ingest.http.routing import Answer, Call, Endpoints
 from ingest.http.tus import TusServer
 from ingest.orphans import UNATTACHED_S, collect_orphans
-from ingest.upload_folder import DiskFloor, UploadFolder
 from schemas.answers import MediaUrl
 from schemas.calls import MediaQuery, MediaUrlQuery, SignedQuery
 from schemas.clock import wire_time
@@ -45,31 +44,26 @@ class MediaLimits:
     """Limits of uploads."""
 
     quota: Quota = field(default_factory=Quota)
-    floor: DiskFloor = field(default_factory=DiskFloor)
     abandoned_s: float = ABANDONED_S
     unattached_s: float = UNATTACHED_S
 
 
 @dataclass(frozen=True, slots=True)
 class MediaEndpoints:
-    """Calls about media. ``folder`` holds uploads until they are complete."""
+    """Calls about media. ``uploads`` holds uploads until they are complete."""
 
     media: Uploads
     blobs: Blobs
-    folder: Path
+    uploads: UploadStore
     limits: MediaLimits = field(default_factory=MediaLimits)
     added: Callable[[str], None] = lambda _: None
     """Is called with the id of each upload that is complete: the relay has an event of it to publish."""
     urls: SignedUrls = field(default_factory=SignedUrls)
-    _uploads: UploadFolder = field(init=False)
     _tus: TusServer = field(init=False)
     _downloads: Downloads = field(init=False)
 
     def __post_init__(self) -> None:
-        uploads = UploadFolder(self.folder / "uploads", self.limits.floor)
-        uploads.path.mkdir(parents=True, exist_ok=True)
-        object.__setattr__(self, "_uploads", uploads)
-        object.__setattr__(self, "_tus", TusServer(self.media, self.blobs, uploads, self.limits.quota, self.added))
+        object.__setattr__(self, "_tus", TusServer(self.media, self.blobs, self.uploads, self.limits.quota, self.added))
         object.__setattr__(self, "_downloads", Downloads(self.media, self.blobs))
 
     def endpoints(self) -> Endpoints:
@@ -88,7 +82,7 @@ class MediaEndpoints:
         limits = self.limits
         while True:
             try:
-                await asyncio.to_thread(self._uploads.remove_abandoned, limits.abandoned_s)
+                await self.uploads.remove_abandoned(limits.abandoned_s)
             except Unavailable as exc:
                 _log.warning("uploads_not_tidied", reason=str(exc))
             await collect_orphans(self.media, self.blobs, limits.unattached_s)

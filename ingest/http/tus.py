@@ -1,28 +1,30 @@
 """Server of tus 1.0: creation of an upload, its offset, and its bytes in as many parts as it takes.
 
-Bytes go to the disk as they come. An upload is stored as a file of its owner when its last byte has arrived; when that
-fails it stays complete in the folder, and any later HEAD or PATCH tries again.
+Bytes are stored as they come. An upload becomes a file of its owner when its last byte has arrived; when that fails it
+stays complete where uploads under way are, and any later HEAD or PATCH tries again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive
 
-from domain.errors import Conflict, NotFound, RequestTimeout, TooLarge
+from domain.errors import Conflict, NotFound, RequestTimeout, TooLarge, Unavailable
 from domain.media import ORIGINAL, Blobs, Media, Uploads, blob
 from domain.quotas import Quota, check_quota
+from domain.uploads import Upload, UploadStore, UploadWriter
 from ingest.http.tus_headers import Part, new_upload, part
-from ingest.upload_folder import Upload, UploadFile, UploadFolder, digest
 from schemas.fields import MAX_UPLOAD
 from schemas.ids import is_uuid, new_id
 
@@ -59,7 +61,7 @@ class TusServer:
 
     media: Uploads
     blobs: Blobs
-    folder: UploadFolder
+    uploads: UploadStore
     quota: Quota
     added: Callable[[str], None] = lambda _: None
     idle_s: float = IDLE_S
@@ -73,7 +75,7 @@ class TusServer:
         upload = new_upload(new_id(), user, headers)
         usage = await self.media.usage(user)
         check = partial(check_quota, self.quota, usage, size=upload.size, now=datetime.now(UTC))
-        await asyncio.to_thread(self.folder.create, upload, check)
+        await self.uploads.create(upload, check)
         if not upload.size:
             await self._locked(upload, self._complete)
         return Response(status_code=201, headers={"location": f"/media/{upload.media_id}"})
@@ -127,7 +129,7 @@ class TusServer:
         """Return an upload under way, or one that is complete. Raises NotFound, Unavailable."""
         if not is_uuid(media_id):
             raise NotFound(_NONE)
-        upload = await asyncio.to_thread(self.folder.find, user, media_id)
+        upload = await self.uploads.find(user, media_id)
         if upload is not None:
             return upload
         media = await self.media.get(media_id)
@@ -135,7 +137,7 @@ class TusServer:
             raise NotFound(_NONE)
         return media
 
-    async def _locked(self, upload: Upload, work: Callable[[Upload, UploadFile], Awaitable[Response]]) -> Response:
+    async def _locked(self, upload: Upload, work: Callable[[Upload, UploadWriter], Awaitable[Response]]) -> Response:
         """Return what ``work`` returns, which holds the upload's lock.
 
         Raises Conflict while another holds it, _Completed when it is not under way any more.
@@ -150,34 +152,34 @@ class TusServer:
         try:
             return await work(upload, file)
         finally:
-            file.close()
+            await file.close()
 
-    async def _open(self, upload: Upload) -> UploadFile | None:
+    async def _open(self, upload: Upload) -> UploadWriter | None:
         try:
-            return await asyncio.to_thread(self.folder.open, upload)
+            return await self.uploads.open(upload)
         except NotFound as exc:
             raise _Completed from exc
 
     async def _offset(self, upload: Upload) -> Response:
         try:
-            arrived = await asyncio.to_thread(self.folder.arrived, upload)
+            arrived = await self.uploads.arrived(upload)
         except NotFound as exc:
             raise _Completed from exc
         if arrived == upload.size:
             return await self._locked(upload, self._complete)
         return _progress(arrived, upload.size)
 
-    async def _append(self, upload: Upload, file: UploadFile, *, sent: Part, receive: Receive) -> Response:
+    async def _append(self, upload: Upload, file: UploadWriter, *, sent: Part, receive: Receive) -> Response:
         _check_fits(sent, file.offset, upload.size)
         try:
             await self._receive(upload, file, receive)
         finally:
-            await asyncio.to_thread(file.sync)
+            await file.sync()
         if file.offset == upload.size:
             return await self._complete(upload, file)
         return _progress(file.offset)
 
-    async def _receive(self, upload: Upload, file: UploadFile, receive: Receive) -> None:
+    async def _receive(self, upload: Upload, file: UploadWriter, receive: Receive) -> None:
         """Write the body to the disk. What has come before an error is written, too."""
         body = self._bodies[upload.media_id] = _Body()
         piece, more = bytearray(), True
@@ -215,34 +217,44 @@ class TusServer:
             body.is_ended = True
             body.patience.reschedule(now)
 
-    async def _end(self, upload: Upload, _: UploadFile) -> Response:
-        await asyncio.to_thread(self.folder.remove, upload)
+    async def _end(self, upload: Upload, _: UploadWriter) -> Response:
+        await self.uploads.remove(upload)
         return Response(status_code=204)
 
-    async def _complete(self, upload: Upload, file: UploadFile) -> Response:
+    async def _complete(self, upload: Upload, file: UploadWriter) -> Response:
         """Keep a file whose last byte has arrived by its content, then store whose it is. Idempotent."""
-        sha256 = await asyncio.to_thread(digest, file.path)
-        media = Media(
-            media_id=upload.media_id,
-            owner_id=upload.owner_id,
-            file_name=upload.file_name,
-            declared_type=upload.declared_type,
-            size=upload.size,
-            sha256=sha256,
-        )
-        keep = partial(self.blobs.put_file, blob(sha256, ORIGINAL), file.path)
-        await keep()  # what takes long, before a connection and a lock are held
-        await self.media.add(media, keep)
+        async with file.whole() as path:
+            sha256 = await asyncio.to_thread(digest, path)
+            media = Media(
+                media_id=upload.media_id,
+                owner_id=upload.owner_id,
+                file_name=upload.file_name,
+                declared_type=upload.declared_type,
+                size=upload.size,
+                sha256=sha256,
+            )
+            keep = partial(self.blobs.put_file, blob(sha256, ORIGINAL), path)
+            await keep()  # so that a transaction need not wait for it: there it finds the file, unless that was deleted
+            await self.media.add(media, keep)
         self.added(upload.media_id)
-        await asyncio.to_thread(self.folder.remove, upload)
+        await self.uploads.remove(upload)
         return _progress(upload.size, upload.size)
 
 
-async def _flush(file: UploadFile, piece: bytearray) -> None:
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal. Raises Unavailable."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as exc:
+        raise Unavailable("the storage of uploads does not answer; try again") from exc
+
+
+async def _flush(file: UploadWriter, piece: bytearray) -> None:
     if piece:
         content = bytes(piece)
         piece.clear()
-        await asyncio.to_thread(file.append, content)
+        await file.append(content)
 
 
 def _check_fits(sent: Part, arrived: int, size: int) -> None:

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 
 from domain.errors import BadUpload, TooLarge, UnsupportedType, UnsupportedVersion
 from domain.file_names import file_name, media_type
-from ingest.upload_folder import Upload
+from domain.uploads import Upload
 from schemas.fields import MAX_UPLOAD
 from schemas.media_routes import TUS
 

@@ -31,6 +31,7 @@ from adapters.memory.notifications import MemoryInbox
 from adapters.memory.rates import MemoryRates
 from adapters.memory.search import MemorySearch
 from adapters.memory.tables import Tables
+from adapters.upload_folder import DiskFloor, open_folder
 from domain.downloads import SignedUrls
 from domain.origins import allowed
 from domain.policies import CompanyPolicy
@@ -136,7 +137,7 @@ async def open_api(
         "rates": rates,
         "budgets": budgets,
         "keys": MemoryIdempotencyKeys(),
-        "media": MediaEndpoints(media, blobs, folder, urls=urls),
+        "media": MediaEndpoints(media, blobs, open_folder(folder / "uploads", DiskFloor(0, 0)), urls=urls),
     }
     dependencies = Dependencies(**{**usual, **instead})
     auth = CallerAuth(verify, rates, budgets, strangers or Strangers(), urls)

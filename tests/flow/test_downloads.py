@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from obstore.store import MemoryStore
 
 from adapters.auth import issue
-from adapters.blobs import open_blobs
+from adapters.blobs import ObjectBlobs, open_folder_blobs
 from adapters.memory.blobs import MemoryBlobs
 from adapters.memory.media import MemoryMedia
 from adapters.memory.tables import Tables
+from adapters.upload_objects import ObjectUploads
 from domain.downloads import SignedUrls
 from domain.media import CLEAN, THUMBNAIL, Blobs, MediaInfo, blob
 from domain.rates import Limit
@@ -95,10 +97,15 @@ async def test_a_picture_is_shown_and_anything_else_is_saved(api):
 @pytest.mark.parametrize(
     ("asked", "start", "end"), [("bytes=0-1", 0, 2), ("bytes=1014-", 1014, 1024), ("bytes=-10", 1014, 1024)]
 )
-@pytest.mark.parametrize("stored", ["in memory", "on the disk"])
+@pytest.mark.parametrize("stored", ["in memory", "on the disk", "in objects"])
 async def test_a_range_brings_its_bytes(tmp_path, stored, asked, start, end):
-    blobs: Blobs = MemoryBlobs() if stored == "in memory" else open_blobs(tmp_path)
-    async with open_api(tmp_path, media=MediaEndpoints(MemoryMedia(Tables()), blobs, tmp_path)) as api:
+    kinds: dict[str, Callable[[], Blobs]] = {
+        "in memory": MemoryBlobs,
+        "on the disk": lambda: open_folder_blobs(tmp_path),
+        "in objects": lambda: ObjectBlobs(MemoryStore()),
+    }
+    media = MediaEndpoints(MemoryMedia(Tables()), kinds[stored](), ObjectUploads(MemoryStore()))
+    async with open_api(tmp_path, media=media) as api:
         media_id = await owned(api)
         part = await read(api, media_id, 206, user="alice", range=asked)
         assert part.content == CONTENT[start:end]

@@ -13,31 +13,49 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from obstore.store import MemoryStore
 
 from adapters.auth import issue
-from adapters.blobs import PART, open_blobs
+from adapters.blobs import PART, open_folder_blobs
 from adapters.memory.blobs import MemoryBlobs
 from adapters.memory.media import MemoryMedia
 from adapters.memory.tables import Tables
+from adapters.upload_folder import DiskFloor, open_folder
+from adapters.upload_objects import ObjectUploads
 from domain.errors import InsufficientStorage, Unavailable
-from domain.media import Blob, Keep, Media, kept
+from domain.media import Blob, Blobs, Keep, Media, kept
 from domain.quotas import Quota
+from domain.uploads import UploadStore
 from ingest.http.media import MediaEndpoints, MediaLimits
-from ingest.upload_folder import DiskFloor
 from tests.flow.api import SECRET, Api, open_api
 
 MB = 2**20
 TUS = {"tus-resumable": "1.0.0"}
 PATCH = {**TUS, "content-type": "application/offset+octet-stream"}
-LIMITS = MediaLimits(floor=DiskFloor(0, 0))
+LIMITS = MediaLimits()
+NO_FLOOR = DiskFloor(0, 0)
 
 
 @asynccontextmanager
-async def opened(folder: Path, limits: MediaLimits = LIMITS, media: MemoryMedia | None = None, blobs=None):
+async def opened(
+    folder: Path,
+    limits: MediaLimits = LIMITS,
+    media: MemoryMedia | None = None,
+    blobs: Blobs | None = None,
+    uploads: UploadStore | None = None,
+    floor: DiskFloor = NO_FLOOR,
+):
     """The API with these limits, and its media."""
-    files = media or MemoryMedia(Tables())
-    async with open_api(folder, media=MediaEndpoints(files, blobs or MemoryBlobs(), folder, limits)) as api:
+    files, under_way = media or MemoryMedia(Tables()), uploads or open_folder(folder / "uploads", floor)
+    async with open_api(folder, media=MediaEndpoints(files, blobs or MemoryBlobs(), under_way, limits)) as api:
         yield api, files
+
+
+@pytest.fixture(params=["in a folder", "in objects"])
+def uploads(request: pytest.FixtureRequest, tmp_path: Path) -> UploadStore:
+    """Uploads under way, in either kind of place."""
+    in_folder = request.param == "in a folder"
+    return open_folder(tmp_path / "uploads", NO_FLOOR) if in_folder else ObjectUploads(MemoryStore())
 
 
 async def begin(api: Api, size: int, **more: str) -> str:
@@ -118,8 +136,8 @@ async def test_the_name_and_type_of_a_file_are_kept_in_any_language(tmp_path):
         assert [media.file_name, media.declared_type] == list(encoded)
 
 
-async def test_an_empty_file_is_complete_when_it_is_begun(tmp_path):
-    async with opened(tmp_path) as (api, files):
+async def test_an_empty_file_is_complete_when_it_is_begun(tmp_path, uploads):
+    async with opened(tmp_path, uploads=uploads) as (api, files):
         media_id = await begin(api, 0)
         assert files.uploads[media_id].size == 0
         assert (await api.call("getMedia", 200, path={"id": media_id})).content == b""
@@ -158,12 +176,11 @@ async def test_bytes_that_are_stored_and_those_under_way_count_together(tmp_path
 
 
 async def test_a_disk_at_its_floor_refuses_uploads_and_nothing_else(tmp_path):
-    limits = replace(LIMITS, floor=DiskFloor(2**60, 100))
     async with opened(tmp_path) as (api, files):
         media_id = await begin(api, 4)
         done = await begin(api, 4)
         await send(api, done, b"done", 0)
-    async with opened(tmp_path, limits, files) as (api, _):
+    async with opened(tmp_path, media=files, floor=DiskFloor(2**60, 100)) as (api, _):
         full = await api.call("createUpload", 507, headers={**TUS, "upload-length": "1"})
         assert (full.json()["code"], full.headers["retry-after"]) == ("insufficient_storage", "60")
         assert (await send(api, media_id, b"abcd", 0, 507)).json()["code"] == "insufficient_storage"
@@ -175,7 +192,7 @@ async def test_a_disk_at_its_floor_refuses_uploads_and_nothing_else(tmp_path):
 
 
 async def test_a_file_of_32_mib_comes_in_one_part(tmp_path):
-    blobs = open_blobs(tmp_path)
+    blobs = open_folder_blobs(tmp_path)
     async with opened(tmp_path, blobs=blobs) as (api, _):
         content = os.urandom(32 * MB)
         media_id = await begin(api, len(content))
@@ -186,12 +203,12 @@ async def test_a_file_of_32_mib_comes_in_one_part(tmp_path):
         assert not [file for file in (tmp_path / "uploads").rglob("*") if file.is_file()]
 
 
-async def test_a_part_without_a_length_is_taken_up_to_the_size_of_the_file(tmp_path):
+async def test_a_part_without_a_length_is_taken_up_to_the_size_of_the_file(tmp_path, uploads):
     async def pieces(sizes: Sequence[int]) -> AsyncIterator[bytes]:
         for size in sizes:
             yield bytes(size)
 
-    async with opened(tmp_path) as (api, _):
+    async with opened(tmp_path, uploads=uploads) as (api, _):
         media_id = await begin(api, MB)
         headers = {**PATCH, "upload-offset": "0"}
         path = {"id": media_id}
@@ -202,8 +219,8 @@ async def test_a_part_without_a_length_is_taken_up_to_the_size_of_the_file(tmp_p
         await api.call("continueUpload", 204, path=path, headers=headers, content=pieces([1, MB - at - 1]))
 
 
-async def test_the_whole_at_once_eight_times_is_stored_once(tmp_path):
-    async with opened(tmp_path) as (api, files):
+async def test_the_whole_at_once_eight_times_is_stored_once(tmp_path, uploads):
+    async with opened(tmp_path, uploads=uploads) as (api, files):
         content = os.urandom(3 * MB)
         media_id = await begin(api, len(content))
         headers = {**PATCH, "upload-offset": "0", **token("alice")}
@@ -228,9 +245,9 @@ class FailingMedia(MemoryMedia):
 
 
 @pytest.mark.parametrize("again", ["HEAD", "PATCH"])
-async def test_an_upload_whose_last_step_fails_is_complete_when_the_client_asks_again(tmp_path, again):
+async def test_an_upload_whose_last_step_fails_is_complete_when_the_client_asks_again(tmp_path, uploads, again):
     files = FailingMedia(Tables())
-    async with opened(tmp_path, media=files) as (api, _):
+    async with opened(tmp_path, media=files, uploads=uploads) as (api, _):
         media_id = await begin(api, 4)
         assert (await send(api, media_id, b"abcd", 0, 503)).json()["code"] == "unavailable"
         if again == "HEAD":
@@ -348,8 +365,8 @@ async def test_a_body_is_on_the_disk_before_it_ends_and_what_came_before_a_cut_i
         assert (await server.api.call("getMedia", 200, path={"id": media_id})).content == content
 
 
-async def test_a_client_that_comes_back_ends_its_own_stalled_request(tmp_path):
-    async with served(tmp_path) as server:
+async def test_a_client_that_comes_back_ends_its_own_stalled_request(tmp_path, uploads):
+    async with served(tmp_path, uploads=uploads) as server:
         media_id = await begin(server.api, 10)
         stalled = await server.peer()
         await stalled.patch(media_id, b"01234", offset=0, length=10)

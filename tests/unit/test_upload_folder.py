@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from adapters.upload_folder import DiskFloor, UploadFile, UploadFolder
 from domain.errors import InsufficientStorage, NotFound, QuotaExceeded
 from domain.quotas import Quota, Usage, check_quota
-from ingest.upload_folder import DiskFloor, Upload, UploadFile, UploadFolder, digest
+from domain.uploads import Upload
+from ingest.http.tus import digest
 from schemas.ids import new_id
 
 MB = 2**20

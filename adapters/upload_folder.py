@@ -7,34 +7,25 @@ are counted in one small folder, under its lock. A file grows as bytes arrive; n
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
-import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from domain.errors import InsufficientStorage, NotFound, Unavailable
+from domain.uploads import Upload, owner_key
 
 _NO_SPACE = "no space is left for uploads; try again later"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _META = ".meta"
-
-
-class Upload(msgspec.Struct, frozen=True, kw_only=True):
-    """An upload as it was announced. ``size``: bytes of the whole file."""
-
-    media_id: str
-    owner_id: str
-    file_name: str
-    declared_type: str
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +165,13 @@ class UploadFolder:
                     self._unlink(file)
 
     def _of(self, owner_id: str) -> Iterator[Upload]:
-        owner = _hash(owner_id)
+        owner = owner_key(owner_id)
         for file in (self.path / owner[:2]).glob(f"{owner}.*{_META}"):
             if (upload := _read(file)) is not None:
                 yield upload
 
     def _file(self, owner_id: str, media_id: str) -> Path:
-        owner = _hash(owner_id)
+        owner = owner_key(owner_id)
         return self.path / owner[:2] / f"{owner}.{media_id}"
 
     @staticmethod
@@ -189,10 +180,60 @@ class UploadFolder:
         file.unlink(missing_ok=True)
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal. Raises NotFound, Unavailable."""
-    with _disk_errors(), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@dataclass(slots=True, eq=False)
+class FolderWriter:
+    """UploadWriter of a file in the folder."""
+
+    file: UploadFile
+
+    @property
+    def offset(self) -> int:
+        return self.file.offset
+
+    async def append(self, content: bytes) -> None:
+        await asyncio.to_thread(self.file.append, content)
+
+    async def sync(self) -> None:
+        await asyncio.to_thread(self.file.sync)
+
+    @asynccontextmanager
+    async def whole(self) -> AsyncIterator[Path]:
+        yield self.file.path
+
+    async def close(self) -> None:
+        self.file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class FolderUploads:
+    """UploadStore in the folder."""
+
+    folder: UploadFolder
+
+    async def create(self, upload: Upload, check: Callable[[Sequence[int]], None]) -> None:
+        await asyncio.to_thread(self.folder.create, upload, check)
+
+    async def find(self, owner_id: str, media_id: str) -> Upload | None:
+        return await asyncio.to_thread(self.folder.find, owner_id, media_id)
+
+    async def arrived(self, upload: Upload) -> int:
+        return await asyncio.to_thread(self.folder.arrived, upload)
+
+    async def open(self, upload: Upload) -> FolderWriter | None:
+        file = await asyncio.to_thread(self.folder.open, upload)
+        return None if file is None else FolderWriter(file)
+
+    async def remove(self, upload: Upload) -> None:
+        await asyncio.to_thread(self.folder.remove, upload)
+
+    async def remove_abandoned(self, after_s: float) -> None:
+        await asyncio.to_thread(self.folder.remove_abandoned, after_s)
+
+
+def open_folder(path: Path, floor: DiskFloor) -> FolderUploads:
+    """Return the uploads under way in a folder, which is created if need be."""
+    path.mkdir(parents=True, exist_ok=True)
+    return FolderUploads(UploadFolder(path, floor))
 
 
 @contextmanager
@@ -233,7 +274,3 @@ def _written_at(file: Path) -> float:
 
 def _meta(file: Path) -> Path:
     return file.with_name(file.name + _META)
-
-
-def _hash(owner_id: str) -> str:
-    return hashlib.sha256(owner_id.encode()).hexdigest()[:32]
