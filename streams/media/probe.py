@@ -1,4 +1,4 @@
-"""Probe of an uploaded file: its type by content; pictures in a subprocess with hard limits and few rights."""
+"""Probe of an uploaded file: its type by content; media are opened in a subprocess with hard limits and few rights."""
 
 from __future__ import annotations
 
@@ -8,87 +8,84 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
-import puremagic
 import structlog
 from msgspec import Meta
 
 from domain.media import MediaInfo, ProbeInterrupted
+from streams.media.kinds import PICTURES, RECORDINGS, is_medium, kind_of
 
 _log = structlog.get_logger()
 
 _WALL_S = 120.0
-"""Time after which a picture is tried again later. It decides nothing about the picture: processor time does that."""
-_PICTURES = {"image/jpeg", "image/png", "image/gif", "image/webp", "image/bmp", "image/tiff", "image/avif"}
-_REGISTERED = {"image/x-ms-bmp": "image/bmp"}
-_UNKNOWN = "application/octet-stream"
-_TOO_LONG = "the picture takes too long"
-_UNREADABLE = "the picture cannot be read within the limits"
+"""Time after which a file is tried again later. It decides nothing about the file: processor time does that."""
+_UNKNOWN_KIND = "no copy without metadata can be made of files of this kind"
+_TOO_LONG = "the file takes too long"
+_UNREADABLE = "the file cannot be read within the limits"
 _CRASHES = {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE, -signal.SIGABRT}
 """Ends of a decoder that these bytes bring about each time. Any other, SIGKILL above all, is the machine's doing."""
 _LAYERS = 4
+_OUTPUT = 64 * 1024
 _Side: TypeAlias = Annotated[int, Meta(ge=1, le=2**31)]
 
 
 class _Result(msgspec.Struct, rename="camel"):
-    """Output of the sandbox, which is believed no more than the picture itself."""
+    """Output of the sandbox, which is believed no more than the file itself."""
 
-    media_type: Literal["image/jpeg", "image/png", "image/gif", "image/webp"] | None = None
+    media_type: Annotated[str, Meta(pattern=r"^(image|audio|video)/[a-z0-9.-]{1,40}\Z")] | None = None
     width: _Side | None = None
     height: _Side | None = None
+    duration_ms: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    blurhash: Annotated[str, Meta(max_length=64)] | None = None
+    thumbnail: bool = False
     error: Annotated[str, Meta(max_length=200)] | None = None
     confined_by: tuple[str, ...] = ()
 
 
-def true_type(content: bytes) -> str:
-    """Return the media type by the content itself, whatever the client declared."""
-    with suppress(puremagic.PureError, ValueError, IndexError):
-        found = puremagic.from_string(content, mime=True)
-        if found:
-            return _REGISTERED.get(found, str(found))
-    return _UNKNOWN
-
-
 async def probe(content: bytes, _: str) -> MediaInfo:
-    """Return what the file is; a picture also gets a clean copy and a thumbnail. Raises ProbeInterrupted."""
+    """Return what the file is; a picture, audio or video also gets a clean copy. Raises ProbeInterrupted."""
     began = time.monotonic()
-    info = await _probe(content, await asyncio.to_thread(true_type, content))
+    info = await _probe(content, await asyncio.to_thread(kind_of, content))
     ms = round((time.monotonic() - began) * 1000, 1)
     _log.debug("media_probed", media_type=info.media_type, bytes=len(content), ms=ms, reason=info.error)
     return info
 
 
 async def _probe(content: bytes, kind: str) -> MediaInfo:
-    if kind not in _PICTURES:
+    if not is_medium(kind):
         return MediaInfo(media_type=kind, served="original")
+    if kind not in PICTURES | RECORDINGS:
+        return MediaInfo(media_type=kind, error=_UNKNOWN_KIND)
     with tempfile.TemporaryDirectory(prefix="millrace-") as name:
         folder = Path(name)
         await asyncio.to_thread((folder / "original").write_bytes, content)
-        result = await _in_subprocess(folder)
-        if result.error is not None:
-            return MediaInfo(media_type=kind, error=result.error)
+        result = await _in_subprocess(folder, kind)
+        if result.error is not None or result.media_type is None:
+            return MediaInfo(media_type=kind, error=result.error or _UNREADABLE)
         return MediaInfo(
-            media_type=result.media_type or kind,
+            media_type=result.media_type,
             width=result.width,
             height=result.height,
+            duration_ms=result.duration_ms,
+            blurhash=result.blurhash,
             clean=await asyncio.to_thread(_read, folder / "clean"),
-            thumbnail=await asyncio.to_thread(_read, folder / "thumbnail"),
+            thumbnail=await asyncio.to_thread(_read, folder / "thumbnail") if result.thumbnail else None,
             served="clean",
         )
 
 
-async def _in_subprocess(folder: Path) -> _Result:
-    """Return what the sandbox says of the picture. Raises ProbeInterrupted when it comes to no verdict."""
+async def _in_subprocess(folder: Path, kind: str) -> _Result:
+    """Return what the sandbox says of the file. Raises ProbeInterrupted when it comes to no verdict."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "streams.media.sandbox",
         str(folder),
         str(os.getpid()),
+        kind,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
@@ -97,11 +94,11 @@ async def _in_subprocess(folder: Path) -> _Result:
     assert process.stdout is not None
     try:
         async with asyncio.timeout(_WALL_S):
-            output = await process.stdout.readline()
+            output = await _output(process.stdout)
             code = await process.wait()
     except TimeoutError as exc:
-        raise ProbeInterrupted("the machine is too busy for this picture") from exc
-    except ValueError:  # more than any honest output
+        raise ProbeInterrupted("the machine is too busy for this file") from exc
+    except ValueError:  # more than any honest output; its writer is ended, since nobody reads on
         return _Result(error=_UNREADABLE)
     finally:
         if process.returncode is None:  # also when we were cancelled
@@ -110,22 +107,36 @@ async def _in_subprocess(folder: Path) -> _Result:
     return _result(output, code)
 
 
+async def _output(stream: asyncio.StreamReader) -> bytes:
+    """Return what the sandbox prints. Raises ValueError when that is more than an honest one prints."""
+    output = b""
+    while part := await stream.read(_OUTPUT):
+        output += part
+        if len(output) > _OUTPUT:
+            raise ValueError("too much output")
+    return output
+
+
 def _result(output: bytes, code: int) -> _Result:
     """Return the verdict of a sandbox that has ended with this exit code. Raises ProbeInterrupted without one."""
-    if code == -signal.SIGXCPU:
-        return _Result(error=_TOO_LONG)
-    if code in _CRASHES:
-        return _Result(error=_UNREADABLE)
-    if code != 0:
+    result = _last_line(output)
+    if code == 0:
+        return result or _Result(error=_UNREADABLE)
+    if code != -signal.SIGXCPU and code not in _CRASHES:
         raise ProbeInterrupted(f"the decoder ended with code {code}")
+    if result is not None:  # the copy is made, and only the thumbnail is missing
+        return result
+    return _Result(error=_TOO_LONG if code == -signal.SIGXCPU else _UNREADABLE)
+
+
+def _last_line(output: bytes) -> _Result | None:
+    """Return the last step that the sandbox reports; None when there is none that can be believed."""
     try:
-        result = msgspec.json.decode(output, type=_Result)
-    except msgspec.DecodeError:
-        return _Result(error=_UNREADABLE)
+        result = msgspec.json.decode(output.splitlines()[-1], type=_Result)
+    except (IndexError, msgspec.DecodeError):
+        return None
     if len(result.confined_by) < _LAYERS:
         _log.debug("sandbox_weak", media_type=result.media_type, reason=f"only {', '.join(result.confined_by)}")
-    if result.error is None and None in (result.media_type, result.width, result.height):
-        return _Result(error=_UNREADABLE)
     return result
 
 

@@ -14,6 +14,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+
+class NoCopy(Exception):
+    """No copy without metadata can be made. The text says why."""
+
+
 Strip: TypeAlias = Callable[[bytes], bytes]
 
 _ORIENTATION = 0x0112

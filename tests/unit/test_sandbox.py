@@ -16,6 +16,7 @@ from PIL import Image
 
 from domain.media import ProbeInterrupted
 from streams.media import probe as probing
+from streams.media.kinds import kind_of
 from streams.media.probe import probe
 from tests.checkout import ROOT
 
@@ -43,7 +44,7 @@ async def test_a_picture_that_uses_up_its_processor_time_takes_too_long(monkeypa
             pass
         """,
     )
-    assert (await probe(PNG.getvalue(), "a.png")).error == "the picture takes too long"
+    assert (await probe(PNG.getvalue(), "a.png")).error == "the file takes too long"
 
 
 async def test_time_that_passes_decides_nothing(monkeypatch):
@@ -74,7 +75,7 @@ async def test_a_decoder_that_the_machine_ends_has_no_verdict(monkeypatch, code)
 async def test_a_decoder_that_its_picture_breaks_is_not_believed(monkeypatch, code):
     decoder(monkeypatch, code)
     info = await probe(PNG.getvalue(), "a.png")
-    assert info.error == "the picture cannot be read within the limits"
+    assert info.error == "the file cannot be read within the limits"
     assert (info.clean, info.thumbnail) == (None, None)
 
 
@@ -90,7 +91,7 @@ async def test_no_format_is_opened_but_those_that_are_served(kind, tmp_path):
     out = io.BytesIO()
     Image.new("RGB", (64, 64)).save(out, kind)
     (tmp_path / "original").write_bytes(out.getvalue())
-    result = await sandbox(tmp_path)
+    result = await sandbox(tmp_path, "image/png")
     assert '"error": "the picture is damaged or of an unknown kind"' in result
 
 
@@ -99,18 +100,19 @@ async def test_the_formats_that_are_served_are_decoded_in_confinement(kind, tmp_
     out = io.BytesIO()
     Image.effect_noise((64, 48), 50).convert("RGB").save(out, kind)
     (tmp_path / "original").write_bytes(out.getvalue())
-    result = await sandbox(tmp_path)
+    result = await sandbox(tmp_path, kind_of(out.getvalue()))
     assert '"width": 64, "height": 48' in result
     assert "seccomp" in result
 
 
-async def sandbox(folder: Path) -> str:
+async def sandbox(folder: Path, kind: str) -> str:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "streams.media.sandbox",
         str(folder),
         str(os.getpid()),
+        kind,
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
     )
