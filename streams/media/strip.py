@@ -56,6 +56,8 @@ _APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
 _CODING = {*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD} - {0xC8}
 """Tables, frame headers, and restart intervals: DHT, DAC, SOF, DQT, DNL, DRI."""
 _JFIF, _EXIF, _ICC, _ADOBE = b"JFIF\0", b"Exif\0", b"ICC_PROFILE\0", b"Adobe"
+_ADOBE_SIZE = 12
+"""Bytes of an Adobe segment that say how the colours are coded."""
 
 
 def strip_jpeg(content: bytes) -> bytes:
@@ -69,7 +71,7 @@ def strip_jpeg(content: bytes) -> bytes:
         elif marker == _APP1 and payload.startswith(_EXIF):
             turned = orientation(payload[6:]) if turned == 1 else turned
         elif marker == _SOS or marker in _CODING or _is_shown(marker, payload):
-            body.append(_segment(marker, payload) + coded)
+            body.append(_segment(marker, payload[:_ADOBE_SIZE] if marker == _APP14 else payload) + coded)
     if turned != 1:
         head.append(_segment(_APP1, _EXIF + b"\0" + _exif(turned)))
     return b"".join((*head, *body, bytes((0xFF, _EOI))))
