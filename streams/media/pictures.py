@@ -32,6 +32,7 @@ MAX_PIXELS = 64_000_000
 """Pixels that are decoded at most, over all frames. A larger JPEG is decoded at a fraction of its size."""
 THUMBNAIL = 320
 _BLURRED = 32
+_SUBFILE, _DNG_VERSION = 0x00FE, 0xC612
 _SIXTEEN_BITS = 65535 / 255
 _DECODERS = (
     AvifImagePlugin.AvifImageFile,
@@ -82,6 +83,8 @@ def convert(folder: Path, kind: str, report: Report) -> None:
     content = (folder / "original").read_bytes()
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS[kind]) as picture:
+            if kind == "image/tiff" and _is_raw(picture):
+                raise NoCopy("no copy without metadata can be made of raw files of cameras")
             width, height = _shown_size(picture)
             if kind in STRIPS:
                 (folder / "clean").write_bytes(STRIPS[kind](content))
@@ -102,6 +105,11 @@ def preview(picture: Image.Image, folder: Path) -> Mapping[str, object]:
     small.save(folder / "thumbnail", "WEBP", quality=80)
     small.thumbnail((_BLURRED, _BLURRED))
     return {"thumbnail": True, "blurhash": blurhash_encode(small.convert("RGB"))}
+
+
+def _is_raw(picture: Any) -> bool:
+    """Return whether this TIFF is a raw file, whose first picture is a small preview (TIFF 6.0 §8, DNG 1.7)."""
+    return bool(picture.tag_v2.get(_SUBFILE, 0) & 1) or _DNG_VERSION in picture.tag_v2
 
 
 def _shown_size(picture: Image.Image) -> tuple[int, int]:
