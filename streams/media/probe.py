@@ -65,14 +65,19 @@ async def _probe(content: bytes, kind: str) -> MediaInfo:
         result = await _in_subprocess(folder, kind)
         if result.error is not None or result.media_type is None:
             return MediaInfo(media_type=kind, error=result.error or _UNREADABLE)
+        try:
+            clean = await asyncio.to_thread(_read, folder / "clean")
+            thumbnail = await asyncio.to_thread(_read, folder / "thumbnail") if result.thumbnail else None
+        except OSError:  # it has not made what it reports, or has made it into a link
+            return MediaInfo(media_type=kind, error=_UNREADABLE)
         return MediaInfo(
             media_type=result.media_type,
             width=result.width,
             height=result.height,
             duration_ms=result.duration_ms,
             blurhash=result.blurhash,
-            clean=await asyncio.to_thread(_read, folder / "clean"),
-            thumbnail=await asyncio.to_thread(_read, folder / "thumbnail") if result.thumbnail else None,
+            clean=clean,
+            thumbnail=thumbnail,
             served="clean",
         )
 

@@ -66,6 +66,7 @@ async def test_a_decoder_that_the_machine_ends_has_no_verdict(monkeypatch, code)
     [
         "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
         "print('{}')",
+        """print('{"mediaType": "image/png", "width": 1, "height": 1}')""",
         "print('no json')",
         """print('{"mediaType": "text/html", "width": 1, "height": 1}')""",
         """print('{"mediaType": "image/png", "width": -1, "height": 1}')""",
