@@ -5,6 +5,7 @@ Only this file knows PyAV, which is imported when it is needed.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from streams.media.ends import check_wav, flac_frame, mpeg_audio_frame
 from streams.media.strip import NoCopy, strip_jpeg
 
 if TYPE_CHECKING:
@@ -46,8 +48,9 @@ _OPTIONS: Mapping[str, Mapping[str, str]] = {
     "mp3": {"id3v2_version": "0", "write_id3v1": "0"},
     "wav": {"write_bext": "0"},
 }
-_USER_DATA: Mapping[str, str] = {"h264": "6", "hevc": "39-40"}
-"""Codec → NAL units of supplemental enhancement information, where cameras put positions and encoders their options."""
+_USER_DATA: Mapping[str, str] = {"h264": "6", "hevc": "39-40", "av1": "5"}
+"""Codec → units of user data (NAL units of supplemental enhancement information, OBUs of metadata), where cameras put
+positions and encoders their options."""
 _PARAMETER_SETS = (32, 33, 34)
 """NAL units of H.265 that a decoder needs before the first picture."""
 _USER_DATA_OF_MPEG = re.compile(rb"\x00\x00\x01\xb2.*?(?=\x00\x00\x01|\Z)", re.DOTALL)
@@ -57,7 +60,7 @@ _CODED: Mapping[str, Callable[[bytes], bytes]] = {
     "mjpeg": strip_jpeg,
 }
 """Codec → function that takes user data out of a picture of it."""
-_VIDEO = {*_USER_DATA, *_CODED, "av1", "vp8", "vp9", "h263", "theora"}
+_VIDEO = {*_USER_DATA, *_CODED, "vp8", "vp9", "h263", "theora"}
 """Codecs of which it is known what else than the picture they may hold. Of others no copy is made."""
 _XIPH = ("vorbis", "theora")
 _TECHNICAL = {
@@ -98,7 +101,10 @@ def convert(folder: Path, kind: str, preview: Callable[[Image, Path], Mapping[st
 def _remux(source: Path, target: Path, container: str) -> None:
     import av
 
+    if container == "wav":
+        check_wav(source.read_bytes())
     options = {"fflags": "+bitexact", **_OPTIONS.get(container, {})}
+    last = b""
     with av.open(str(source)) as read, av.open(str(target), "w", format=container, options=options) as written:
         kept = [stream for stream in (*read.streams.video, *read.streams.audio) if not _is_cover(stream)]
         if not kept:
@@ -106,9 +112,13 @@ def _remux(source: Path, target: Path, container: str) -> None:
         copies = {stream.index: _Copy(stream, written) for stream in kept}
         for packet in read.demux(kept):
             if packet.size and packet.dts is not None:
+                if container == "flac":
+                    last = bytes(packet)
                 written.mux(list(copies[packet.stream_index].packets(packet)))
         for copy in copies.values():
             written.mux(list(copy.packets(None)))
+    if last:
+        os.truncate(target, target.stat().st_size - len(last) + len(flac_frame(last)))
 
 
 def _is_cover(stream: Any) -> bool:
@@ -123,14 +133,15 @@ class _Copy:
     def __init__(self, stream: Any, written: OutputContainer) -> None:
         import av
 
-        codec = stream.codec_context.name
+        codec = stream.codec_context.codec.canonical_name
         if stream.type == "video" and codec not in _VIDEO:
             raise NoCopy("no copy without metadata can be made of video of this codec")
         if codec in _XIPH and written.format.name != "ogg":
             raise NoCopy("the comments of its sound cannot be taken out")
-        self.stream = written.add_stream_from_template(stream)
+        # Opaque, since the decoder of AV1 has no encoder of its name.
+        self.stream = written.add_stream_from_template(stream, opaque=True if codec == "av1" else None)
         self.stream.metadata.clear()
-        self.strip = _CODED.get(codec)
+        self.strip = mpeg_audio_frame if written.format.name == "mp3" else _CODED.get(codec)
         if self.strip is not None:
             extra = stream.codec_context.extradata
             self.stream.codec_context.extradata = self.strip(extra) if extra and codec != "mjpeg" else None
@@ -143,8 +154,9 @@ class _Copy:
         found = self.filter.filter(packet) if self.filter is not None else [packet] if packet is not None else []
         for each in found:
             whole = each if self.strip is None else _replaced(each, self.strip(bytes(each)))
-            whole.stream = self.stream
-            yield whole
+            if whole.size:  # else there was nothing but tags in it
+                whole.stream = self.stream
+                yield whole
 
 
 def _blank_user_data(file: Path) -> None:
