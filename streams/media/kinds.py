@@ -60,6 +60,9 @@ RECORDINGS = frozenset(
     )
 )
 """Audio and video that are opened."""
+_BOXED = frozenset(("video/mp4", "video/quicktime", "video/3gpp", "audio/mp4"))
+"""Recordings in the ISO base media format."""
+_NAMES_OF_BOXES = re.compile(rb"moov|moof|mdat|meta|udta|uuid|free|skip|wide|pnot|ilst|Exif|xpacket|\xa9[a-z]{3}", re.IGNORECASE)
 _TRANSPORT_STREAM = (188, 192)
 """Bytes from one packet of an MPEG transport stream to the next."""
 
@@ -93,6 +96,27 @@ def kind_of(content: bytes) -> str:
 def is_medium(kind: str) -> bool:
     """Return whether a file of this kind is a picture, audio or video, which cameras and recorders write."""
     return kind.startswith(_MEDIA) and kind != _SVG
+
+
+def is_empty(content: bytes, kind: str) -> bool:
+    """Return whether a file that begins as a recording holds none: neither a chain of boxes nor the name of one.
+
+    Nothing plays such a file, and nothing in it describes a recording.
+    """
+    return kind in _BOXED and _NAMES_OF_BOXES.search(content) is None and not _is_chain(content)
+
+
+def _is_chain(content: bytes) -> bool:
+    """Return whether boxes follow one another up to the end (ISO/IEC 14496-12 §4.2)."""
+    at = 0
+    while 0 <= at <= len(content) - 8:
+        size = int.from_bytes(content[at : at + 4], "big")
+        if size in (0, 1):  # up to the end; a long size, which only samples have
+            return True
+        if size < 8:
+            return False
+        at += size
+    return at == len(content)
 
 
 def _base_media_kind(head: bytes) -> str | None:

@@ -111,7 +111,7 @@ def _remux(source: Path, target: Path, container: str) -> None:
             raise NoCopy("the file has neither picture nor sound")
         copies = {stream.index: _Copy(stream, written) for stream in kept}
         for packet in read.demux(kept):
-            if packet.size and packet.dts is not None:
+            if packet.size:  # the last packet of a stream is empty
                 if container == "flac":
                     last = bytes(packet)
                 written.mux(list(copies[packet.stream_index].packets(packet)))

@@ -16,7 +16,7 @@ import structlog
 from msgspec import Meta
 
 from domain.media import MediaInfo, ProbeInterrupted
-from streams.media.kinds import PICTURES, RECORDINGS, is_medium, kind_of
+from streams.media.kinds import PICTURES, RECORDINGS, is_empty, is_medium, kind_of
 
 _log = structlog.get_logger()
 
@@ -55,7 +55,7 @@ async def probe(content: bytes, _: str) -> MediaInfo:
 
 
 async def _probe(content: bytes, kind: str) -> MediaInfo:
-    if not is_medium(kind):
+    if not is_medium(kind) or is_empty(content, kind):
         return MediaInfo(media_type=kind, served="original")
     if kind not in PICTURES | RECORDINGS:
         return MediaInfo(media_type=kind, error=_UNKNOWN_KIND)
