@@ -62,7 +62,9 @@ RECORDINGS = frozenset(
 """Audio and video that are opened."""
 _BOXED = frozenset(("video/mp4", "video/quicktime", "video/3gpp", "audio/mp4"))
 """Recordings in the ISO base media format."""
-_NAMES_OF_BOXES = re.compile(rb"moov|moof|mdat|meta|udta|uuid|free|skip|wide|pnot|ilst|Exif|xpacket|\xa9[a-z]{3}", re.IGNORECASE)
+_NAMES_OF_BOXES = re.compile(
+    rb"moov|moof|mdat|meta|udta|uuid|free|skip|wide|pnot|ilst|Exif|xpacket|\xa9[a-z]{3}", re.IGNORECASE
+)
 _TRANSPORT_STREAM = (188, 192)
 """Bytes from one packet of an MPEG transport stream to the next."""
 
