@@ -47,6 +47,12 @@ def shown_as(media: Media, part: str) -> tuple[str, bool]:
     return (kind, True) if is_shown else (UNKNOWN_TYPE, False)
 
 
+def check_lasting(media: Media, wanted: FilePart) -> None:
+    """Raise MediaNotReady while the bytes may become others: a page would show a file of unknown type, and keep it."""
+    if media.served is None and wanted == "file":
+        raise _not_ready()
+
+
 def _thumbnail(media: Media) -> str:
     if media.served is None:
         raise _not_ready()

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from domain.downloads import SignedUrls
+from domain.downloads import SignedUrls, check_lasting
 from domain.errors import MillraceError, Unavailable, UnsupportedVersion
 from domain.identity import Identity
 from domain.media import Blobs, Uploads
@@ -137,6 +137,7 @@ class MediaEndpoints:
     async def sign(self, call: Call[MediaUrlQuery, None]) -> Answer[MediaUrl]:
         """Return a URL of a file that the caller may read now. Whether that is still so is checked again at its use."""
         media, _ = await self._downloads.find(call.user, call.path["id"], call.query.part)
+        check_lasting(media, call.query.part)
         grant, signature = self.urls.issue(media.media_id, call.query.part, call.user)
         fields = {"part": grant.part, "user": grant.user_id, "expires": grant.expires_at, "signature": signature}
         expires_at = wire_time(datetime.fromtimestamp(grant.expires_at, UTC))

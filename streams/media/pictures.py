@@ -93,15 +93,20 @@ def convert(folder: Path, kind: str, report: Report) -> None:
             made: dict[str, object] = {"mediaType": kind, "width": width, "height": height}
             report(made)
             with suppress(OSError, ValueError, SyntaxError, EOFError, MemoryError):  # it has a copy all the same
-                report({**made, **preview(_first_frame(picture), folder)})
+                report({**made, **preview(_first_frame(picture), folder, (width, height))})
     except (OSError, ValueError, SyntaxError, EOFError) as exc:  # UnidentifiedImageError is an OSError
         raise NoCopy("the picture is damaged or of an unknown kind") from exc
 
 
-def preview(picture: Image.Image, folder: Path) -> Mapping[str, object]:
-    """Write ``thumbnail``, WebP in sRGB of at most 320 pixels; return the fields about it."""
+def preview(picture: Image.Image, folder: Path, size: tuple[int, int] | None = None) -> Mapping[str, object]:
+    """Write ``thumbnail``, WebP in sRGB of at most 320 pixels; return the fields about it.
+
+    ``size``: width and height of a picture of which this one is a reduced copy; the thumbnail gets its exact shape.
+    """
     small = _in_srgb(_in_eight_bits(picture))
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    width, height = size or picture.size
+    scale = min(1.0, THUMBNAIL / max(width, height))
+    small = small.resize((max(1, round(width * scale)), max(1, round(height * scale))), reducing_gap=2.0)
     small.save(folder / "thumbnail", "WEBP", quality=80)
     small.thumbnail((_BLURRED, _BLURRED))
     return {"thumbnail": True, "blurhash": blurhash_encode(small.convert("RGB"))}

@@ -52,7 +52,8 @@ def test_topics_and_agents_are_listed(stack: RunningStack):
 def test_a_token_of_the_command_line_opens_the_door(stack: RunningStack):
     token = millrace("token", "dora", "--data", str(stack.data)).stdout.strip()
     answer = httpx2.get(f"{stack.http_url}/conversations", headers={"Authorization": f"Bearer {token}"})
-    assert answer.json() == {"conversations": [], "next": None}
+    empty = {"unread": 0, "conversations": 0}
+    assert answer.json() == {"conversations": [], "next": None, "total": empty}
     bad = millrace("token", "no such user!", "--data", str(stack.data))
     assert bad.returncode == 1
     assert errors(bad)[0].startswith("millrace: the user id must be")

@@ -187,6 +187,15 @@ async def test_a_file_is_read_once_it_was_inspected_and_by_its_owner_before(api)
     assert head.headers["etag"].endswith('-original"')
 
 
+async def test_a_url_is_signed_once_its_file_was_inspected_so_that_a_page_can_show_it(api):
+    media_id = await shared(api)
+    for user in ("alice", "bob"):
+        early = await api.problem("signMediaUrl", 409, user=user, path={"id": media_id})
+        assert early["code"] == "media_not_ready"
+    await inspect(api, media_id)
+    await api.call("signMediaUrl", 201, user="alice", path={"id": media_id})
+
+
 async def test_what_has_no_clean_copy_is_its_owners_alone(api):
     media_id = await shared(api)
     await inspect(api, media_id, MediaInfo(media_type="video/mp4", served="none", error="the video is damaged"))

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Iterator
-from fractions import Fraction
-from typing import Any
+from collections.abc import Callable
 
 import av
 import pillow_heif
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from domain.media import MediaInfo
 from streams.media import movies, pictures
 from streams.media.kinds import PICTURES, RECORDINGS, kind_of
 from streams.media.probe import probe
+from tests.recordings import PICTURE, recording
 
 SECRET = "GPS-48.8583N-2.2945E"
-PICTURE = Image.linear_gradient("L").resize((96, 64)).convert("RGB").filter(ImageFilter.GaussianBlur(2))
-RATE = 48_000
 
 
 def exif(turned: int = 1) -> Image.Exif:
@@ -52,49 +49,16 @@ def dng() -> bytes:
     return out.getvalue()
 
 
-def recording(kind: str, video: str | None, audio: str | None) -> bytes:
-    """Return two tenths of a second, with the position in every place for metadata that the container has."""
-    out = io.BytesIO()
-    with av.open(out, "w", format=kind) as container:
-        container.metadata.update(location=SECRET, comment=SECRET, title=SECRET)
-        shown = container.add_stream(video, 25) if video is not None else None
-        heard = container.add_stream(audio, RATE) if audio is not None else None
-        if shown is not None:
-            shown.width, shown.height, shown.pix_fmt = 96, 64, "yuv420p"
-            shown.metadata["title"] = SECRET
-        if heard is not None:
-            heard.layout = "mono"
-            heard.metadata["comment"] = SECRET
-        for stream, frames in ((shown, _pictures), (heard, _silence)):
-            if stream is not None:
-                for frame in (*frames(stream), None):
-                    for packet in stream.encode(frame):
-                        container.mux(packet)
-    return out.getvalue()
-
-
-def _pictures(_: Any) -> Iterator[Any]:
-    for number in range(5):
-        frame = av.VideoFrame.from_image(PICTURE.rotate(number))
-        frame.pts, frame.time_base = number, Fraction(1, 25)
-        yield frame
-
-
-def _silence(stream: Any) -> Iterator[Any]:
-    samples = stream.codec_context.frame_size or 1024
-    for number in range(8):
-        frame = av.AudioFrame(stream.codec_context.format.name, "mono", samples)
-        frame.sample_rate, frame.pts, frame.time_base = RATE, number * samples, Fraction(1, RATE)
-        for plane in frame.planes:
-            plane.update(bytes(plane.buffer_size))
-        yield frame
+def located(kind: str, video: str | None, audio: str | None) -> bytes:
+    """Return a recording with the position in every place for metadata that the container has."""
+    return recording(kind, video, audio, location=SECRET, comment=SECRET, title=SECRET)
 
 
 def mp3_with_tags_at_both_ends() -> bytes:
     item = SECRET.encode()
     ape = b"APETAGEX" + (2000).to_bytes(4, "little") + (32 + 8 + 9 + len(item)).to_bytes(4, "little")
     ape += (1).to_bytes(4, "little") + bytes(12) + len(item).to_bytes(4, "little") + bytes(4) + b"Comment\0" + item
-    return recording("mp3", None, "libmp3lame") + ape + b"TAG" + item.ljust(125, b"\0")
+    return located("mp3", None, "libmp3lame") + ape + b"TAG" + item.ljust(125, b"\0")
 
 
 def box(kind: bytes, content: bytes) -> bytes:
@@ -102,12 +66,12 @@ def box(kind: bytes, content: bytes) -> bytes:
 
 
 def mp4_with_boxes_of_cameras() -> bytes:
-    content = recording("mp4", "libx264", "aac")
+    content = located("mp4", "libx264", "aac")
     return content + box(b"uuid", bytes(16) + SECRET.encode()) + box(b"skip", SECRET.encode())
 
 
 def motion_photo() -> bytes:
-    return picture("JPEG") + recording("mp4", "libx264", None)
+    return picture("JPEG") + located("mp4", "libx264", None)
 
 
 WITH_POSITION: dict[str, tuple[Callable[[], bytes], str]] = {
@@ -120,20 +84,20 @@ WITH_POSITION: dict[str, tuple[Callable[[], bytes], str]] = {
     "AVIF": (lambda: picture("AVIF"), "image/jpeg"),
     "HEIC": (heic, "image/jpeg"),
     "TIFF": (tiff, "image/jpeg"),
-    "MP4": (lambda: recording("mp4", "libx264", "aac"), "video/mp4"),
-    "MP4, HEVC": (lambda: recording("mp4", "libx265", "aac"), "video/mp4"),
+    "MP4": (lambda: located("mp4", "libx264", "aac"), "video/mp4"),
+    "MP4, HEVC": (lambda: located("mp4", "libx265", "aac"), "video/mp4"),
     "MP4 with boxes of cameras": (mp4_with_boxes_of_cameras, "video/mp4"),
-    "QuickTime": (lambda: recording("mov", "libx264", "aac"), "video/quicktime"),
-    "3GP": (lambda: recording("3gp", "mpeg4", "aac"), "video/mp4"),
-    "WebM": (lambda: recording("webm", "libvpx-vp9", "libopus"), "video/webm"),
-    "Matroska": (lambda: recording("matroska", "libx264", "libopus"), "video/x-matroska"),
-    "AVI": (lambda: recording("avi", "mpeg4", "libmp3lame"), "video/x-msvideo"),
-    "M4A": (lambda: recording("ipod", None, "aac"), "audio/mp4"),
+    "QuickTime": (lambda: located("mov", "libx264", "aac"), "video/quicktime"),
+    "3GP": (lambda: located("3gp", "mpeg4", "aac"), "video/mp4"),
+    "WebM": (lambda: located("webm", "libvpx-vp9", "libopus"), "video/webm"),
+    "Matroska": (lambda: located("matroska", "libx264", "libopus"), "video/x-matroska"),
+    "AVI": (lambda: located("avi", "mpeg4", "libmp3lame"), "video/x-msvideo"),
+    "M4A": (lambda: located("ipod", None, "aac"), "audio/mp4"),
     "MP3": (mp3_with_tags_at_both_ends, "audio/mpeg"),
-    "Ogg": (lambda: recording("ogg", None, "libopus"), "audio/ogg"),
-    "FLAC": (lambda: recording("flac", None, "flac"), "audio/flac"),
-    "WAV": (lambda: recording("wav", None, "pcm_s16le"), "audio/wav"),
-    "AIFF": (lambda: recording("aiff", None, "pcm_s16be"), "audio/aiff"),
+    "Ogg": (lambda: located("ogg", None, "libopus"), "audio/ogg"),
+    "FLAC": (lambda: located("flac", None, "flac"), "audio/flac"),
+    "WAV": (lambda: located("wav", None, "pcm_s16le"), "audio/wav"),
+    "AIFF": (lambda: located("aiff", None, "pcm_s16be"), "audio/aiff"),
 }
 
 
@@ -247,7 +211,7 @@ async def test_a_picture_that_moves_goes_on_moving(kind: str):
 
 async def test_a_portrait_video_stays_upright():
     """Phones record in landscape and note how the picture is turned, in the matrix of the track."""
-    content = bytearray(recording("mp4", "libx264", None))
+    content = bytearray(located("mp4", "libx264", None))
     unit, turned = (1 << 16).to_bytes(4, "big"), (-(1 << 16)).to_bytes(4, "big", signed=True)
     zero = bytes(4)
     plain, quarter = unit + zero * 3 + unit, zero + unit + zero + turned + zero
@@ -259,7 +223,7 @@ async def test_a_portrait_video_stays_upright():
 
 
 async def test_a_video_can_be_played_while_it_is_loaded():
-    clean = await _clean(recording("mp4", "libx264", "aac"))
+    clean = await _clean(located("mp4", "libx264", "aac"))
     assert clean.index(b"moov") < clean.index(b"mdat")
 
 
