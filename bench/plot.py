@@ -44,7 +44,7 @@ def drawn(result: Result) -> str:
 
 
 def _scale(most: float, left: float, right: float) -> list[str]:
-    step = next(step for step in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if most / step <= 10)
+    step = next(step for step in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if most / step <= 10)
     at = [n * step for n in range(int(most / step) + 1)]
     return [
         _text(left + ratio / most * (right - left), _LINE + 44, f"{ratio:g}", size=10, fill="#9ca3af", anchor="middle")
