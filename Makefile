@@ -34,7 +34,7 @@ test: check jars ## lint, check types and layers, run all tests but the slow one
 	@$(if $(TESTS),$(BIN)/pytest $(TESTS),\
 	failed=0; \
 	$(BIN)/pytest -n auto --dist loadfile $(FAST) || failed=1; \
-	$(BIN)/pytest -n 3 --dist loadfile tests $(FAST:%=--ignore=%) || failed=1; \
+	$(BIN)/pytest -n 2 --dist loadfile tests $(FAST:%=--ignore=%) || failed=1; \
 	exit $$failed)
 
 unit: setup ## run the unit tests: no server, no Java, seconds

@@ -34,6 +34,7 @@ def logs(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(170)
 def test_a_day_of_chat_survives_kills_of_a_stage_and_of_the_gateway(stack: RunningStack, tmp_path: Path):
     command = [sys.executable, "-m", "cli.main", "replay-irc", str(logs(tmp_path)), "--days", DAY]

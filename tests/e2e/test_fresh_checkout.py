@@ -128,6 +128,7 @@ def others() -> Iterator[Others]:
         made.end()
 
 
+@pytest.mark.slow
 @SLOW
 def test_below_a_closed_folder_with_an_odd_name_without_a_home_beside_another_stack(
     stack: RunningStack, tmp_path: Path, others: Others
@@ -159,6 +160,7 @@ def test_below_a_closed_folder_with_an_odd_name_without_a_home_beside_another_st
         checkout.remove()
 
 
+@pytest.mark.slow
 @SLOW
 async def test_as_a_user_without_rights_and_without_a_home(others: Others):
     checkout = others.ready()

@@ -145,7 +145,9 @@ async def test_tokens_tickets_and_bodies_are_seen_nowhere_they_do_not_belong(sta
     assert bob.http.get("/search", params={"q": body}).status_code == 200
     errors += [bob.http.get(path, params={"q": body, "limit": "x"}).text for path in ("/search", f"/{body}")]
     with httpx2.Client(base_url=stack.http_url) as stranger:  # a page has no token
-        url = str(alice.http.post(f"/media/{upload(alice, body.encode(), 'a.txt')}/url").json()["url"])
+        media = upload(alice, body.encode(), "a.txt")
+        until(lambda: alice.http.post(f"/media/{media}/url").status_code == 201)  # once it was inspected
+        url = str(alice.http.post(f"/media/{media}/url").json()["url"])
         assert stranger.get(url).text == body
         errors += [stranger.get(wrong).text for wrong in (url[:-1] + "_", url + "&part=original", url + "&expires=9")]
     assert len(errors) > 30

@@ -56,7 +56,7 @@ async def test_a_republish_of_everything_sends_no_frame_to_sockets_that_had_it(s
             told = {f.get("seq") for f in frames[:-1] if f["type"] == "message_status"}
             assert told <= {21}
     written = [r for r in await topics.records(stack.kafka, "notification.sent", notified) if r.key == room.encode()]
-    assert [json.loads(r.value)["seq"] for r in written] == []
+    assert {json.loads(r.value)["seq"] for r in written} <= {21}, "nobody is notified again"
     assert len(answers) == 20
 
 

@@ -86,6 +86,7 @@ DAMAGES: tuple[tuple[Callable[[Stored], None], str], ...] = (
 )
 
 
+@pytest.mark.slow
 async def test_the_verdict_sees_what_is_broken(stack: RunningStack):
     async with open_chat(stack, rooms=1) as chat:
         await chat.say(8)
