@@ -34,7 +34,7 @@ _RETRY: RetryConfig = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where files are: a folder, or a bucket of S3 and the prefix of their names in it."""
+    """Place of files: a folder, or a bucket of S3 and the prefix of their names in it."""
 
     folder: Path | None = None
     bucket: str = ""

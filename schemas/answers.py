@@ -33,7 +33,7 @@ class ConversationSummary(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class UnreadTotal(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What is unread in all of the caller's conversations: for a badge."""
+    """Unread messages of all of the caller's conversations: for a badge."""
 
     unread: Annotated[Count, Meta(description="messages")]
     conversations: Annotated[Count, Meta(description="conversations with unread messages")]

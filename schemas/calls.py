@@ -127,7 +127,7 @@ class NotificationsQuery(Struct, frozen=True, rename="camel"):
 
 
 class MediaQuery(Struct, frozen=True, rename="camel"):
-    """Whether the owner wants the file as it was uploaded, not the copy that others get."""
+    """Query of a download: `original` asks for the file as its owner has uploaded it, not for the copy."""
 
     original: bool = False
 

@@ -45,10 +45,10 @@ StatusName: TypeAlias = Literal["pending", "sent", "delivered", "read"]
 Role: TypeAlias = Literal["owner", "member"]
 ChangeName: TypeAlias = Literal["created", "member_added", "member_removed", "member_invited", "invitation_ended"]
 FilePart: TypeAlias = Literal["file", "original", "thumbnail"]
-"""What is read of a file: that which everybody gets, the upload as it came (its owner only), or the thumbnail."""
+"""Part of a file: that which everybody gets, the upload as it came (its owner only), or the thumbnail."""
 ListName: TypeAlias = Literal["conversations", "invitations"]
 Feature: TypeAlias = Literal["attachment", "link"]
-"""What a search can ask a message to have."""
+"""Features that a search can ask a message to have."""
 Action: TypeAlias = Literal[
     "messages", "requests", "conversations", "members", "uploads", "search", "tickets", "receipts"
 ]

@@ -106,7 +106,7 @@ async def test_the_total_is_that_of_all_conversations(world: World):
 
 
 async def answers(world: World, *messages: Message) -> list[str]:
-    """Which of these messages answer something that no receipt covers."""
+    """Messages of these that answer something no receipt covers."""
     marked = await world.statuses.mark_sent(messages)
     return [message.content for message in messages if message.message_id in marked.answers]
 
