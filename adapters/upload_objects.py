@@ -142,7 +142,7 @@ class ObjectUploads:
             try:
                 names = await _names(self.store, f"{_ROOT}{owner_key(owner)}/")
                 check([_size(name) for name in names if _is_meta(name) and name != _meta(upload)])
-            except BaseException:
+            except BaseException:  # cancelled, too: the upload would count against its owner
                 await self.remove(upload)
                 raise
 

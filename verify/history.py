@@ -122,7 +122,7 @@ class History:
     foreign: list[ForeignRecord] = field(default_factory=list)
     """Records that faults wrote, or may have written, to topics."""
     written: list[ForeignRecord] = field(default_factory=list)
-    """Those of them that the broker has acknowledged."""
+    """Foreign records that the broker has acknowledged."""
 
     def accepted(self) -> list[KnownMessage]:
         """Return the messages that the store has, as their senders know."""

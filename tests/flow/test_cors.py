@@ -29,7 +29,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
 
 
 def readable(answer: httpx2.Response, origin: str = PAGE) -> bool:
-    """Whether a page of this origin may read the answer."""
+    """Return whether a page of this origin may read the answer."""
     return answer.headers.get("access-control-allow-origin") == origin
 
 

@@ -1,4 +1,4 @@
-"""What follows from reading: counts, statuses, notifications and what the other devices hear, the whole way in one
+"""Effects of reading: counts, statuses, notifications and what the other devices hear, the whole way in one
 process."""
 
 from __future__ import annotations

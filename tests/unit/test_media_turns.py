@@ -156,7 +156,7 @@ async def test_an_upload_and_a_message_that_names_it_share_a_probe():
 
 @pytest.mark.parametrize(("claims", "keep"), [((new_id, "alice"), False), ((lambda: "a", "mallory"), True)])
 async def test_an_upload_that_the_store_does_not_have_so_is_refused(claims, keep):
-    """One that is not there may have been collected; one of another owner is a lie."""
+    """An upload that is not there may have been collected; one of another owner is a lie."""
     (id_of, owner_id), (files, blobs) = claims, album("a")
     event = uploaded(id_of(), owner_id)
     assert await HandleMedia(files, blobs, Probes())([event]) == [Refused(event, "no such upload", keep=keep)]

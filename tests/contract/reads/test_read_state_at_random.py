@@ -51,7 +51,7 @@ class Naive:
 
 @dataclass
 class Run:
-    """One sequence of steps in one store."""
+    """Sequence of steps in a store."""
 
     world: World
     users: dict[str, str]
@@ -126,7 +126,7 @@ class Run:
         await self.check_statuses()
 
     async def check_statuses(self) -> None:
-        """Where nobody came or left, all that the stage has seen and that somebody has answered is read."""
+        """Check that everything answered that the stage has seen is read, where nobody came or left."""
         if None in self.naive.log:
             return
         found = await self.world.messages.find([message.message_id for message in self.stored])
