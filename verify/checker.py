@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from verify.final_state import FinalState, LogEntry, StoredMessage, digest
-from verify.foreign_records import ForeignRecord
-from verify.history import History, InjectedFault, Room
+from verify.history import History, Room
 from verify.rules.answers import (
     accepted_is_stored,
     one_key_one_message,
@@ -18,19 +17,21 @@ from verify.rules.answers import (
     seqs_are_dense,
     stored_was_sent,
 )
-from verify.rules.foreign import audit_names_the_foreign
 from verify.rules.receipts import (
     nothing_is_pending,
     statuses_follow_receipts,
     watermarks_are_bounded,
     who_answers_has_read,
 )
+from verify.rules.runs import (
+    all_comes_to_rest,
+    audit_agrees,
+    nothing_falls,
+    nothing_leaks,
+    recoveries_are_quick,
+)
 from verify.rules.screens import frames_say_what_was_sent, members_only, screens_are_whole, stay_end
-from verify.rules.violation import Rule, Violation
-
-WIPE = "wipe-kafka"
-RECOVERY_S = 15.0
-"""Within this time after the fault of one process everything flows again."""
+from verify.rules.violation import Rule, RunRule, Violation
 
 FROM_OUTSIDE: tuple[Rule, ...] = (seqs_are_dense, screens_are_whole, frames_say_what_was_sent)
 """Rules that can be judged where the store is not looked at: see ``state_of_answers``."""
@@ -51,6 +52,15 @@ ALL: tuple[Rule, ...] = (
     who_answers_has_read,
 )
 
+WHOLE: tuple[RunRule, ...] = (
+    recoveries_are_quick,
+    nothing_falls,
+    audit_agrees,
+    nothing_leaks,
+    all_comes_to_rest,
+)
+"""Rules about a run as a whole."""
+
 
 def judge(history: History, states: Sequence[FinalState]) -> list[Violation]:
     """Return everything that was broken in a trial, with its evidence."""
@@ -59,14 +69,7 @@ def judge(history: History, states: Sequence[FinalState]) -> list[Violation]:
         for room, state in zip(history.rooms, states, strict=True)
         for violation in judge_room(room, state, ALL)
     ]
-    found += [_slow(fault) for fault in history.faults if fault.single and fault.recovery_s > RECOVERY_S]
-    found += [Violation("I8/I13", "wrong", text) for text in history.regressions]
-    judged = {state.conversation_id for state in states}
-    found += audit_names_the_foreign(history.audit, history.foreign, _retained(history), judged)
-    found += [Violation("I16", "wrong", text) for text in history.leaks]
-    if history.quiet_s is None:
-        found += [Violation("I14", "wrong", f"still waiting at the end: {text}") for text in history.waiting]
-    return found
+    return found + [violation for rule in WHOLE for violation in rule(history, states)]
 
 
 def judge_room(room: Room, state: FinalState, rules: Sequence[Rule]) -> list[Violation]:
@@ -103,12 +106,3 @@ def deliveries(room: Room, state: FinalState) -> tuple[int, int]:
         expected += max(0, until - screen.after)
         delivered += len({seq for seq in screen.seqs if screen.after < seq <= until})
     return expected, delivered
-
-
-def _retained(history: History) -> Sequence[ForeignRecord]:
-    """Return the foreign records that the log still has: none after a broker has lost its storage."""
-    return [] if any(fault.name == WIPE for fault in history.faults) else history.written
-
-
-def _slow(fault: InjectedFault) -> Violation:
-    return Violation("I14", "slow", f"{fault.name}: recovered only after {fault.recovery_s:.1f} s")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import httpx2
 from millrace_client import HttpClient, RetryingTransport
 
 from domain.errors import Unavailable
 from stack.errors import OperatorError
+from verify.activity import Access, Activity
 from verify.errors import raise_if_dead
 from verify.final_state import FinalState, Store
 from verify.history import History, Room, Screen
@@ -40,7 +41,10 @@ _STAYS_S = 3.0
 
 @dataclass(slots=True)
 class Run:
-    """The clients of a run and their history. ``http`` and ``ws`` are the public URLs of the stack."""
+    """The clients of a run and their history. ``http`` and ``ws`` are the public URLs of the stack.
+
+    ``activities`` go on while messages are sent and faults are injected.
+    """
 
     history: History
     http: Sequence[str]
@@ -49,6 +53,7 @@ class Run:
     seconds: float
     rng: random.Random
     say: Callable[[str], None] = lambda _: None
+    activities: Sequence[Activity] = ()
     devices: list[Device] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -64,8 +69,12 @@ class Run:
             door = RetryingTransport(at_door)
             try:
                 await self._open(workloads, door)
+                access = Access(self.http, self.ws, self.token, client, door)
+                for activity in self.activities:
+                    await activity.prepare(access, self.history.rooms)
                 store, lags = observe(client, self.history.rooms)
                 await self._talk(client, door, nemesis, Sampler(store, self.history))
+                await asyncio.gather(*(activity.settle() for activity in self.activities))
                 await Quiescence(self.history, store, self.devices, lags, self.say).wait()
                 raise_if_dead([*self.tasks, *(client for device in self.devices for client in device.clients)])
                 self._set_recoveries()
@@ -123,21 +132,20 @@ class Run:
     async def _talk(
         self, client: httpx2.AsyncClient, door: RetryingTransport, nemesis: Nemesis | None, sampler: Sampler
     ) -> None:
-        sampling = asyncio.create_task(sampler.run())
-        async with asyncio.TaskGroup() as group:
-            group.create_task(Senders(client, self.http, self.token).run(self.history.rooms))
-            if nemesis is not None:
-                group.create_task(nemesis.run())
-            for room in self.history.rooms:
-                group.create_task(self._out_and_back(room, door))
-                for spec in room.workload.devices:
-                    if spec.kind is DeviceKind.LATE:
-                        group.create_task(self._come_late(room, spec))
+        with _beside([sampler.run(), *(activity.run() for activity in self.activities)]) as beside:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(Senders(client, self.http, self.token).run(self.history.rooms))
+                if nemesis is not None:
+                    group.create_task(nemesis.run())
+                for room in self.history.rooms:
+                    group.create_task(self._out_and_back(room, door))
+                    for spec in room.workload.devices:
+                        if spec.kind is DeviceKind.LATE:
+                            group.create_task(self._come_late(room, spec))
         for device in self.devices:
             device.behave()
-        sampling.cancel()
-        with suppress(asyncio.CancelledError):
-            await sampling
+        await asyncio.wait(beside)
+        raise_if_dead(beside)
         with suppress(Unavailable):
             await sampler.sample()
 
@@ -168,7 +176,8 @@ class Run:
     async def _close(self) -> None:
         for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*(device.close() for device in self.devices), *self.tasks, return_exceptions=True)
+        parts: Sequence[Device | Activity] = [*self.devices, *self.activities]
+        await asyncio.gather(*(part.close() for part in parts), *self.tasks, return_exceptions=True)
 
     def _set_recoveries(self) -> None:
         deliveries = []
@@ -178,3 +187,14 @@ class Run:
                 pairs = zip(screen.seqs, screen.times, strict=True)
                 deliveries += [(sent[seq], at) for seq, at in pairs if seq in sent]
         set_recoveries(self.history.faults, deliveries)
+
+
+@contextmanager
+def _beside(works: Sequence[Coroutine[Any, Any, None]]) -> Iterator[list[asyncio.Task[None]]]:
+    """Run these beside the block, and cancel them at its end."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -12,10 +12,11 @@ from audit.findings import Finding, Kind
 from schemas import frames
 from schemas.messages import Change, ChangeKind
 from tests import make
-from verify.checker import RECOVERY_S, judge
+from verify.checker import judge
 from verify.final_state import FinalState, LogEntry, StoredMessage, Watermark, digest
 from verify.history import Attempt, History, InjectedFault, Room, Screen, Sending
 from verify.recovery import CALM_S, LATE_S, set_recoveries
+from verify.rules.runs import RECOVERY_S
 from verify.rules.screens import GRACE_S
 from verify.workload import DeviceKind, DeviceSpec, RoomWorkload, Send, SendMode, generate
 

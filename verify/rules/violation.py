@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from verify.final_state import FinalState
-from verify.history import Room
+from verify.history import History, Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +23,6 @@ class Violation:
 
 Rule: TypeAlias = Callable[[Room, FinalState], Iterator[Violation]]
 """Compares one conversation as its clients saw it with its final state."""
+
+RunRule: TypeAlias = Callable[[History, Sequence[FinalState]], Iterator[Violation]]
+"""Compares a whole run with the final states of its conversations."""
