@@ -60,7 +60,7 @@ async def run(settings: Settings) -> int:
         policy = stack.enter_context(open_policy(settings.policy))
         verifier = await enter(open_verifier(settings.auth, revoked, wait_s=_WAIT_S))
         url, bootstrap = settings.redis.url.get_secret_value(), settings.kafka.bootstrap
-        pool = await enter(open_pool(settings.pg.dsn.get_secret_value(), size=_POOL, wait_s=_WAIT_S))
+        pool = await enter(open_pool(settings.pg.dsn.get_secret_value(), size=_POOL, wait_s=None))
         history = PostgresHistory(pool)
         fanout = await enter(open_fanout(url))
         subscriptions = await enter(open_subscriptions(url, settings.node))

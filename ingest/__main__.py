@@ -41,7 +41,7 @@ from domain.downloads import SignedUrls
 from domain.errors import Invalid
 from domain.identity import Verify
 from domain.media import Blobs
-from domain.origins import allowed
+from domain.origins import Origin, allowed
 from domain.outbox import Loss
 from domain.policy import Policy
 from domain.quotas import Quota
@@ -54,6 +54,7 @@ from ingest.http.auth import CallerAuth, Strangers
 from ingest.http.concurrency import CallSlots
 from ingest.http.cors import cors_fields
 from ingest.http.media import MediaEndpoints, MediaLimits
+from ingest.http.opening import Opening
 from ingest.loss_detection import LossDetector
 from ingest.outbox_age import OutboxAge
 from ingest.relay import Relay, wake_on_announcements
@@ -214,7 +215,7 @@ async def open_app(
         tasks.spawn(age.run())
         tasks.spawn(dependencies.media.tidy())
         try:
-            yield create_app(auth, slots, dependencies.endpoints(), allowed(listed(settings.gateway.origins)))
+            yield create_app(auth, slots, dependencies.endpoints(), _origins(settings))
         finally:
             tasks.cancel()
         await dependencies.accept.drain()
@@ -225,17 +226,21 @@ def _open_pool(settings: Settings, name: str, size: int) -> AbstractAsyncContext
         settings.pg.dsn.get_secret_value(),
         name=name,
         size=size,
-        wait_s=_WAIT_S,
+        wait_s=None,
         turn_s=_TURN_S,
         statement_s=_STATEMENT_S,
         lock_s=_LOCK_S,
     )
 
 
+def _origins(settings: Settings) -> frozenset[Origin]:
+    return allowed(listed(settings.gateway.origins))
+
+
 def _bounds(settings: Settings) -> Connections:
     limits = HttpLimits(**{limit.name: getattr(settings.http, limit.name) for limit in fields(HttpLimits)})
-    origins = allowed(listed(settings.gateway.origins))
-    return Connections(limits, Proxies.of(settings.gateway.trusted_proxies), partial(cors_fields, origins=origins))
+    cors = partial(cors_fields, origins=_origins(settings))
+    return Connections(limits, Proxies.of(settings.gateway.trusted_proxies), cors)
 
 
 async def run(settings: Settings) -> None:
@@ -251,20 +256,23 @@ async def run(settings: Settings) -> None:
         policy = stack.enter_context(open_policy(settings.policy))
         files = await _open_files(settings)
         verifier = await stack.enter_async_context(open_verifier(settings.auth, revoked, wait_s=_WAIT_S))
-        pool, messages = [
-            await stack.enter_async_context(_open_pool(settings, name, size))
-            for name, size in (("others", _OTHERS), ("messages", _MESSAGES))
-        ]
-        await stack.enter_async_context(open_revoked(settings, pool, revoked))
-        relay = await stack.enter_async_context(open_relay(settings))
-        app = await stack.enter_async_context(open_app(settings, pool, messages, relay, verifier.verify, policy, files))
-        http = settings.http
-        await stack.enter_async_context(http_server(app, http.host, http.port, _bounds(settings)))
-        ready = True
-        _log.info("node_ready", http_port=http.port)
-        await until_told_to_stop()
-        ready = False
-        _log.info("node_ending", shards=len(relay.shards))
+        opening, http = Opening(_origins(settings)), settings.http
+        # The server ends before all that its calls need.
+        async with http_server(opening, http.host, http.port, _bounds(settings)):
+            pool, messages = [
+                await stack.enter_async_context(_open_pool(settings, name, size))
+                for name, size in (("others", _OTHERS), ("messages", _MESSAGES))
+            ]
+            await stack.enter_async_context(open_revoked(settings, pool, revoked))
+            relay = await stack.enter_async_context(open_relay(settings))
+            opening.app = await stack.enter_async_context(
+                open_app(settings, pool, messages, relay, verifier.verify, policy, files)
+            )
+            ready = True
+            _log.info("node_ready", http_port=http.port)
+            await until_told_to_stop()
+            ready = False
+            _log.info("node_ending", shards=len(relay.shards))
 
 
 def main() -> None:

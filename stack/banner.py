@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runtime.terminal import print_table
 from stack.child import Child
-from stack.composition import GivenServer
+from stack.given import GivenServer
 from stack.servers.data_dir import DataDir
 from stack.tokens import Signer, signs_its_own
 from stack.topology import module_of

@@ -19,17 +19,19 @@ _LONGEST_LINE = 1024 * 1024
 _libc = ctypes.CDLL(None, use_errno=True)
 
 User = tuple[int, int]
-Check: TypeAlias = Callable[[], Awaitable[bool]]
+Check: TypeAlias = Callable[[], Awaitable[str | None]]
+"""Returns what is wrong with a child, in words; None while nothing is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
     """A program to run, and the checks of its state.
 
-    ``prepare`` runs before each start; ``health`` makes a check for each life: a child that fails it is stopped, killed
-    when it does not stop, and restarted. ``port`` serves clients,
-    ``ops_port`` operators, for our own processes. ``ready_s``: seconds without work after which a child that is not
-    ready is given up, see ``standstill``.
+    ``prepare`` runs before each start, ``rejoin`` after each but the first, once the child is ready. ``alive`` returns
+    whether the child answers at all: one that is silent for long is killed, see ``stack.silence``. ``health`` makes a
+    check for each life: a child that fails it is stopped, and killed when it does not stop. Either is restarted.
+    ``port`` serves clients, ``ops_port`` operators, for our own processes. ``ready_s``: seconds without work after
+    which a child that is not ready is given up, see ``standstill``.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Child:
     log: Path
     ready: Callable[[], Awaitable[bool]]
     prepare: Callable[[], Awaitable[None]] | None = None
+    rejoin: Callable[[], Awaitable[None]] | None = None
+    alive: Callable[[], Awaitable[bool]] | None = None
     health: Callable[[], Check] | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cwd: Path | None = None
@@ -58,6 +62,7 @@ def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
 
 async def spawn(child: Child) -> asyncio.subprocess.Process:
     """Start the child, with its output appended to its log. Raises OSError."""
+    child.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # somebody may have removed it
     rotate(child.log)
     with child.log.open("ab") as log:
         return await asyncio.create_subprocess_exec(
@@ -113,54 +118,3 @@ def _bound_to_us(user: User | None) -> dict[str, Any]:
         # It runs after the change of user, which would clear it.
         "preexec_fn": lambda: end_with_parent(parent),
     }
-
-
-@dataclass(slots=True)
-class Liveness:
-    """Check that a process answers on its operator port: false after so many checks in a row without an answer.
-
-    A process that is stopped or whose event loop hangs answers nothing, and ends by no signal but SIGKILL.
-    """
-
-    ops_port: int
-    most_silent: int = 12
-    silent: int = 0
-
-    async def __call__(self) -> bool:
-        self.silent = 0 if await answers(self.ops_port, "/healthz") else self.silent + 1
-        return self.silent < self.most_silent
-
-
-async def answers(port: int, path: str | None = None, host: str = "127.0.0.1") -> bool:
-    """Return whether something listens on the port; with a path, whether a GET is answered with 200."""
-    try:
-        async with asyncio.timeout(2):
-            reader, writer = await asyncio.open_connection(host, port)
-            try:
-                if path is None:
-                    return True
-                writer.write(_get(path))
-                return b" 200 " in await reader.readline()
-            finally:
-                writer.close()
-    except (OSError, TimeoutError):
-        return False
-
-
-async def body_of(port: int, path: str) -> str | None:
-    """Return the body with which a process on this machine answers a GET; None when it does not, or not with 200."""
-    try:
-        async with asyncio.timeout(2):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            try:
-                writer.write(_get(path))
-                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-            finally:
-                writer.close()
-    except (OSError, TimeoutError):
-        return None
-    return body.decode(errors="replace") if b" 200 " in head.partition(b"\r\n")[0] else None
-
-
-def _get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()

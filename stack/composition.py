@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import urlsplit
 
 from domain.errors import Unavailable
 from schemas.topics import stages
-from stack.child import Child, Liveness, answers
+from stack.child import Child
 from stack.errors import OperatorError
+from stack.given import GIVEN, GivenServer
 from stack.logins import dsn_for
+from stack.probes import answers, http_get, replies
 from stack.progress import Progress
 from stack.servers.data_dir import DataDir
 from stack.servers.haproxy import Backend, HAProxy
@@ -27,20 +27,8 @@ from stack.servers.valkey import Valkey, cluster_url
 from stack.tokens import signs_its_own
 from stack.topology import PROXY, Topology, module_of, node_name, role
 
-GIVEN = {"pg": "MILLRACE_PG__DSN", "kafka": "MILLRACE_KAFKA__BOOTSTRAP", "redis": "MILLRACE_REDIS__URL"}
-CHILD = {"pg": "postgres", "kafka": "kafka", "redis": "valkey"}
-
 Prepare: TypeAlias = Callable[[], Awaitable[Child]]
 """Prepares the files of a server; returns how to run it."""
-
-
-@dataclass(frozen=True, slots=True)
-class GivenServer:
-    """A server that runs elsewhere, given by URL."""
-
-    name: str
-    host: str
-    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +110,16 @@ def servers(plan: Plan, given: tuple[GivenServer, ...], progress: Progress) -> S
         url["redis"] or cache_url(plan, plan.via),
         {} if url["pg"] else through.logins,
     )
-    is_cluster = len(caches) > 1 and "valkey" in own
+    join = partial(join_caches, redis, caches) if len(caches) > 1 and "valkey" in own else None
     return Servers(
         addresses=addresses,
         app_addresses=app_addresses,
         brokers=tuple(b.prepare for b in brokers if "kafka" in own),
         database=(postgres.prepare,) if "postgres" in own else (),
         replica=tuple(r.prepare for r in replicas if "postgres" in own),
-        caches=tuple(c.prepare for c in caches if "valkey" in own),
+        caches=tuple(partial(_prepare_cache, c, join) for c in caches if "valkey" in own),
         make_logins=postgres.make_logins if "postgres" in own else None,
-        join=partial(join_caches, redis, caches) if is_cluster else None,
+        join=join,
         given=given,
     )
 
@@ -167,6 +155,10 @@ def cache_url(plan: Plan, via: Mapping[str, int] | None = None) -> str:
     return cluster_url(plan.folder, [plan.ports[name] for name in names])
 
 
+async def _prepare_cache(cache: Valkey, join: Callable[[], Awaitable[None]] | None) -> Child:
+    return replace(await cache.prepare(), rejoin=join)
+
+
 async def join_caches(url: str, caches: Sequence[Valkey]) -> None:
     """Form one cluster of the caches. Raises OperatorError."""
     from adapters.redis.cluster_setup import Member, form
@@ -175,50 +167,6 @@ async def join_caches(url: str, caches: Sequence[Valkey]) -> None:
         await form(url, [Member("127.0.0.1", cache.port, cache.bus_port or 0) for cache in caches])
     except Unavailable as exc:
         raise OperatorError(f"{exc}; see the logs, or move the folders valkey-… away: they hold only hints") from exc
-
-
-async def find_given() -> tuple[GivenServer, ...]:
-    """Return the servers given by URL. Raises OperatorError, which names the variable, when one does not answer."""
-    found = []
-    for name, variable in GIVEN.items():
-        text = os.environ.get(variable)
-        if text:
-            host, port = _address(name, text, variable)
-            await _reach(host, port, name, variable)
-            found.append(GivenServer(CHILD[name], host, port))
-    return tuple(found)
-
-
-def _address(name: str, text: str, variable: str) -> tuple[str, int]:
-    try:
-        if name == "pg":
-            from adapters.postgres.migrate import address
-
-            return address(text)
-        if name == "redis":
-            from adapters.redis.client import target
-
-            return target(text).nodes[0]
-        parts = urlsplit(f"//{text.split(',')[0]}")
-        if not parts.hostname:
-            raise ValueError
-        return parts.hostname, parts.port or 9092
-    except ValueError as exc:
-        forms = {"pg": "postgresql://user@host:5432/name", "kafka": "host:9092", "redis": "redis://host:6379/0"}
-        raise OperatorError(f"{variable} must be of the form {forms[name]}") from exc
-
-
-async def _reach(host: str, port: int, name: str, variable: str) -> None:
-    product = {"pg": "PostgreSQL", "kafka": "Kafka", "redis": "Redis"}[name]
-    try:
-        async with asyncio.timeout(5):
-            _, writer = await asyncio.open_connection(host, port)
-            writer.close()
-    except (OSError, TimeoutError) as exc:
-        why = "no answer in 5 s" if isinstance(exc, TimeoutError) else "connection refused or no such host"
-        raise OperatorError(
-            f"{variable}: no {product} answers at {host}:{port} ({why}); start it, or unset the variable to get one"
-        ) from exc
 
 
 def apps(plan: Plan, addresses: Addresses) -> list[Child]:
@@ -254,7 +202,7 @@ def _app(name: str, plan: Plan, shared: Mapping[str, str]) -> Child:
         argv=[sys.executable, "-m", *([plan.wrap] if plan.wrap else []), *module_of(name)],
         log=plan.folder.logs / f"{name}.log",
         ready=lambda: answers(ops_port, "/readyz"),
-        health=partial(Liveness, ops_port),
+        alive=lambda: replies(ops_port, http_get("/healthz")),
         env={
             **shared,
             "MILLRACE_NODE": node_name(name, is_cluster=plan.topology.is_cluster),

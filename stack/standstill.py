@@ -74,6 +74,7 @@ class Standstill:
 
     limit_s: float
     most_s: float = 2 * _LOOK_S
+    most_cpu_s: float = MOST_CPU_S
     clock: Callable[[], float] = time.monotonic
     look: Callable[[Iterable[int]], Activity] = activity
     still_s: float = 0.0
@@ -101,6 +102,6 @@ class Standstill:
             self.still_s += watched
         if self.still_s > self.limit_s:
             return f"has stood still for {self.limit_s:.0f} s"
-        if self.used_s > MOST_CPU_S:
-            return f"has used {MOST_CPU_S:.0f} s of processor time"
+        if self.used_s > self.most_cpu_s:
+            return f"has used {self.most_cpu_s:.0f} s of processor time"
         return None

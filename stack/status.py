@@ -10,8 +10,8 @@ from typing import Any
 
 from runtime.health import WARNING
 from runtime.terminal import print_table, visible
-from stack.child import answers, body_of
 from stack.errors import OperatorError
+from stack.probes import answers, body_of
 from stack.running import STATE
 from stack.servers.data_dir import DataDir
 
@@ -51,6 +51,8 @@ async def _process(process: dict[str, Any]) -> dict[str, Any]:
     else:
         listens = await answers(process["port"], host=process.get("host", "127.0.0.1"))
         found = "ready" if listens else "not ready"
+    if trouble := process.get("trouble"):
+        found, warnings = "not ready", [*warnings, f"{process['name']} {trouble}"]
     return {**process, "state": found, "warnings": warnings}
 
 

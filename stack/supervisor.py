@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 
 from domain.errors import Unavailable
 from stack.child import Child, spawn
-from stack.errors import StackError
+from stack.errors import OperatorError, StackError
 from stack.log_files import rotate
+from stack.processes import family
 from stack.progress import Progress, silent
+from stack.silence import Silence
 from stack.standstill import Standstill
 
 FIRST_BACKOFF_S, MOST_BACKOFF_S, STEADY_S = 0.2, 5.0, 10.0
 _GIVE_UP_BEFORE_READY = 4
 _POLL_S = 0.05
+_SILENT = "does not answer"
 
 
 def backoff(before: float, lived_s: float) -> float:
@@ -36,6 +39,8 @@ class Running:
     failures: int = 0
     """Restarts with no cause but the process itself."""
     was_ready: bool = False
+    trouble: str | None = None
+    """What is wrong with the process although it lives; None while nothing is."""
     stopping: bool = False
     task: asyncio.Task[None] | None = None
 
@@ -50,9 +55,9 @@ class Running:
 class Supervisor:
     """Supervises children, in the order of their start.
 
-    ``changed`` is called whenever a process starts or ends. ``progress`` shows each that is starting, and each that was
-    ready and restarts. ``lacks_servers`` returns whether a server is still being prepared; a process of ours that waits
-    for that server, or ends because of it, is not given up.
+    ``changed`` is called whenever a process starts, ends, or gets into trouble. ``progress`` shows each that is
+    starting, and each that was ready and restarts. ``lacks_servers`` returns whether a server is still being prepared;
+    a process of ours that waits for that server, or ends because of it, is not given up.
     """
 
     changed: Callable[[], None] = lambda: None
@@ -94,22 +99,63 @@ class Supervisor:
         except (StackError, Unavailable) as exc:  # a server that it needs does not answer
             return f"could not be started ({exc})"
         self.changed()
-        watching = [asyncio.create_task(watch(running)) for watch in (self._examine, self._rotate)]
+        watching = [
+            asyncio.create_task(watch(running))
+            for watch in (self._examine, self._listen_for, self._rejoin, self._rotate)
+        ]
         code = await running.process.wait()
         for task in watching:
             task.cancel()
+        running.trouble = None
         self.changed()
         return f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
 
     async def _examine(self, running: Running) -> None:
-        is_healthy = running.child.health and running.child.health()
-        while is_healthy is not None:
+        """Stop a child that is not healthy any more; it is killed when it does not stop."""
+        check = running.child.health and running.child.health()
+        while check is not None:
             await asyncio.sleep(self.examine_s)
-            if not await is_healthy():
-                self.progress.say(f"{running.child.name} is not healthy any more; it restarts")
+            if reason := await check():
+                self._note_trouble(running, reason)
+                self.progress.say(f"{running.child.name} {reason}; it restarts")
                 _signal(running, running.child.stop_signal)
                 await asyncio.sleep(running.child.stop_s)  # cancelled when it ends
-                _signal(running, signal.SIGKILL)
+                _kill_family(running)
+
+    async def _listen_for(self, running: Running) -> None:
+        """Kill a child that answers nothing any more, with all that it started: these may stand still, too."""
+        if running.child.alive is None:
+            return
+        silence = Silence(running.child.alive, running.child.ready_s)
+        while True:
+            await asyncio.sleep(self.examine_s)
+            if running.pid is None:
+                return
+            if reason := await silence.reason(running.pid):
+                self.progress.say(f"{running.child.name} {reason}; it is killed and restarts")
+                _kill_family(running)
+            if silence.silent_s:
+                self._note_trouble(running, _SILENT)
+            elif running.trouble == _SILENT:
+                self._note_trouble(running, None)
+
+    async def _rejoin(self, running: Running) -> None:
+        """Let a child that has restarted join the others again, once it is ready."""
+        if running.child.rejoin is None or not running.restarts:
+            return None
+        while True:
+            await asyncio.sleep(_POLL_S)
+            if await running.child.ready():
+                try:
+                    return await running.child.rejoin()
+                except (StackError, OperatorError, Unavailable) as exc:
+                    self.progress.say(f"{running.child.name} cannot join the others ({exc}); it tries again")
+                    await asyncio.sleep(self.examine_s)
+
+    def _note_trouble(self, running: Running, trouble: str | None) -> None:
+        if trouble != running.trouble:
+            running.trouble = trouble
+            self.changed()
 
     async def _rotate(self, running: Running) -> None:
         while True:
@@ -153,20 +199,27 @@ class Supervisor:
             running.task.cancel()
         done, _ = await asyncio.wait({running.task}, timeout=running.child.stop_s)
         if not done:
-            _signal(running, signal.SIGKILL)
+            _kill_family(running)
             await asyncio.wait({running.task}, timeout=5)
 
     def kill(self) -> None:
         """Kill all children now."""
         for running in self.children:
             running.stopping = True
-            _signal(running, signal.SIGKILL)
+            _kill_family(running)
 
 
 def _signal(running: Running, number: int) -> None:
     if running.pid is not None:
         with suppress(ProcessLookupError):
             os.kill(running.pid, number)
+
+
+def _kill_family(running: Running) -> None:
+    """Kill the process and its descendants: one that is stopped would outlive the process that started it."""
+    for pid in [] if running.pid is None else family(running.pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _log_tail(child: Child, lines: int = 12) -> str:

@@ -16,6 +16,7 @@ from stack import composition
 from stack.banner import show_left_out, show_next, show_ready
 from stack.child import end_with_parent
 from stack.errors import OperatorError
+from stack.given import find_given
 from stack.ports import allot
 from stack.progress import Progress, print_line
 from stack.running import STATE
@@ -146,6 +147,7 @@ def _entry(running: Running) -> dict[str, Any]:
         "opsPort": child.ops_port,
         "log": str(child.log),
         "restarts": running.restarts,
+        "trouble": running.trouble,
     }
 
 
@@ -168,7 +170,7 @@ async def run_up(
         end_with_parent(parent, signal.SIGTERM)
     topology = cluster(is_proxied=find_haproxy() is not None and not servers_only) if is_cluster else single()
     left_out = topology.apps if servers_only else processes_named(topology, without)
-    given = await composition.find_given()
+    given = await find_given()
     folder.prepare()
     with folder.locked():
         folder.write(STATE, {})  # that of a run that was killed would mislead

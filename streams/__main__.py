@@ -120,7 +120,7 @@ async def run(name: str, settings: Settings) -> None:
             operator_server(settings.ops, "stage", lambda: worker is not None and worker.ready)
         )
         dsn = settings.pg.dsn.get_secret_value()
-        pool = await stack.enter_async_context(open_pool(dsn, size=_POOL, wait_s=_WAIT_S))
+        pool = await stack.enter_async_context(open_pool(dsn, size=_POOL, wait_s=None))
         stage = await stack.enter_async_context(open_stage(name, settings, pool))
         log = await stack.enter_async_context(open_log(settings.kafka.bootstrap, client_id=f"millrace-{name}"))
         topics = [*stage.topics, stage.dead_letters]

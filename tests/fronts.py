@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from stack.child import answers, end_with_parent
+from stack.child import end_with_parent
 from stack.ports import allot
+from stack.probes import answers
 from stack.processes import family, lives
 from stack.servers.data_dir import DataDir
 from stack.servers.haproxy import Backend, HAProxy, find_haproxy

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import psycopg
-
 from adapters.postgres import change_log, rows
 from adapters.postgres.outbox import announce
-from adapters.postgres.pool import CONNECT, Connection, Pool, connection, transaction, unavailable_on_outage
+from adapters.postgres.pool import Connection, Pool, connection, open_session, transaction, unavailable_on_outage
 from adapters.postgres.search import PostgresSearch
 from adapters.postgres.statements import load
 from domain.audit import (
@@ -164,12 +162,8 @@ class Leadership:
 @asynccontextmanager
 async def open_leadership(dsn: str) -> AsyncIterator[Leadership]:
     """Yield a connection that may come to hold the lock. Raises Unavailable."""
-    with unavailable_on_outage():
-        conn = await psycopg.AsyncConnection.connect(dsn, **CONNECT)
-    try:
+    async with open_session(dsn) as conn:
         yield Leadership(conn)
-    finally:
-        await conn.close()
 
 
 def _window(since: datetime, only: Collection[str] | None) -> dict[str, Any]:

@@ -12,8 +12,19 @@ import orjson
 import psycopg
 import structlog
 
-from adapters.postgres.pool import CONNECT, Connection, Pool, connection, transaction, unavailable_on_outage
+from adapters.postgres.ping import Answer, ping
+from adapters.postgres.pool import (
+    CONNECT,
+    LOOK_S,
+    Connection,
+    Pool,
+    connection,
+    open_session,
+    transaction,
+    unavailable_on_outage,
+)
 from adapters.postgres.statements import load
+from domain.errors import Unavailable
 from domain.log_position import Position, loss
 from domain.outbox import TOLD_AFTER_S, Loss, Owed, ReadAgain
 from schemas.ids import OUTBOX_SHARDS
@@ -115,23 +126,23 @@ def _seen(found: Position) -> dict[str, Any]:
 @asynccontextmanager
 async def open_outbox(dsn: str) -> AsyncIterator[PostgresOutbox]:
     """Yield an outbox that owns no shard yet. Raises Unavailable."""
-    with unavailable_on_outage():
-        conn = await psycopg.AsyncConnection.connect(dsn, **CONNECT)
-        await conn.execute(_SQL["let_go"])
-    try:
+    async with open_session(dsn) as conn:
+        with unavailable_on_outage():
+            await conn.execute(_SQL["let_go"])
         yield PostgresOutbox(conn)
-    finally:
-        await conn.close()
 
 
 async def announcements(dsn: str) -> AsyncIterator[None]:
-    """Yield once listening, and then whenever another process announces outbox rows. Raises Unavailable."""
+    """Yield once listening, and then whenever another process announces outbox rows. Raises Unavailable, also when the
+    server shuts down."""
     with unavailable_on_outage():
         async with await psycopg.AsyncConnection.connect(dsn, **CONNECT) as conn:
             await conn.execute(_SQL["listen"])
             yield None
-            async for _ in conn.notifies():
-                yield None
+            while await ping(dsn) is not Answer.REFUSES:
+                async for _ in conn.notifies(timeout=LOOK_S):
+                    yield None
+    raise Unavailable("PostgreSQL takes no new sessions; try again")
 
 
 async def republish(pool: Pool, since: datetime, conversation_id: str | None) -> int:

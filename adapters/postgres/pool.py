@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, TypeAlias
@@ -12,6 +13,7 @@ import structlog
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
+from adapters.postgres.ping import Answer, ping
 from domain.errors import Unavailable
 from runtime.metrics import PG_CONNECTIONS, PG_IDLE, PG_WAITING
 
@@ -34,6 +36,10 @@ def _options(statement_s: float, lock_s: float) -> str:
 
 STATEMENT_S, LOCK_S = 5.0, 2.0
 _RECONNECT_S = 2.0
+_AGAIN_S = 0.5
+"""Seconds between attempts at a first connection; one that takes longer goes on meanwhile."""
+LOOK_S = 5.0
+"""Seconds between looks whether the server still takes new sessions."""
 CONNECT: dict[str, Any] = {
     "autocommit": True,
     "prepare_threshold": 0,  # few statements, used again and again
@@ -104,17 +110,18 @@ async def open_pool(
     *,
     name: str = "all",
     size: int = 8,
-    wait_s: float = 20,
+    wait_s: float | None = 20,
     turn_s: float = 2.0,
     statement_s: float = STATEMENT_S,
     lock_s: float = LOCK_S,
 ) -> AsyncIterator[Pool]:
-    """Yield a pool of autocommit connections. Raises Unavailable when the server does not answer within ``wait_s``.
+    """Yield a pool of autocommit connections. Raises Unavailable when the server does not answer within ``wait_s``;
+    None waits for ever.
 
     ``name`` is its label in the metrics: what it is for, where a process has more than one.
 
     A caller waits at most ``turn_s`` for a connection, a statement runs at most ``statement_s`` and waits at most
-    ``lock_s`` for each lock.
+    ``lock_s`` for each lock. When the server shuts down, the connections are closed, so that it can end.
     """
     pool: Pool = AsyncConnectionPool(
         dsn,
@@ -123,19 +130,72 @@ async def open_pool(
         timeout=turn_s,
         max_waiting=1000,
         open=False,
-        reconnect_timeout=wait_s,
+        # The pool's attempts to reconnect back off without limit, so after an outage it would stay empty for long. Once
+        # they are given up the next caller starts a new attempt at once.
+        reconnect_timeout=_RECONNECT_S,
         kwargs={**CONNECT, "options": _options(statement_s, lock_s)},
     )
-    async with pool:
-        with unavailable_on_outage():
-            await pool.wait(wait_s)
-        # The pool's attempts to reconnect back off without limit, so after an outage it would stay empty for long. Once
-        # they are given up, after _RECONNECT_S, the next caller starts a new attempt at once. Set only now, because no
-        # caller asks for the first connections: those attempts must last for wait_s.
-        pool.reconnect_timeout = _RECONNECT_S
+    async with pool, leaving(dsn, pool.drain):
+        await _first_answer(pool, name, wait_s)
         _log.debug("pool_opened", pool=name, connections=size, statement_s=statement_s, lock_s=lock_s)
         _measure(pool, name)
         yield pool
+
+
+async def _first_answer(pool: Pool, name: str, wait_s: float | None) -> None:
+    """Return once the server has given a connection. Raises Unavailable."""
+    deadline = None if wait_s is None else asyncio.get_running_loop().time() + wait_s
+    while True:
+        try:
+            with unavailable_on_outage():
+                async with pool.connection(_AGAIN_S):
+                    return
+        except Unavailable as exc:
+            if deadline is not None and asyncio.get_running_loop().time() >= deadline:
+                raise
+            _log.warning("store_awaited", pool=name, reason=str(exc))
+
+
+@asynccontextmanager
+async def open_session(dsn: str) -> AsyncIterator[Connection]:
+    """Yield a connection of its own, for locks that last as long as it. Raises Unavailable.
+
+    It is closed when the server shuts down: the next statement raises Unavailable.
+    """
+    with unavailable_on_outage():
+        conn = await psycopg.AsyncConnection.connect(dsn, **CONNECT)
+
+    async def close() -> None:
+        async with conn.lock:  # not below a statement
+            await conn.close()
+
+    try:
+        async with leaving(dsn, close):
+            yield conn
+    finally:
+        await conn.close()
+
+
+@asynccontextmanager
+async def leaving(dsn: str, leave: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Call ``leave`` whenever the server refuses new sessions, while the block runs.
+
+    A server that is told to end by SIGTERM ("smart" shutdown) waits for the last of the old sessions, if need be for
+    ever, and meanwhile nobody can start.
+    """
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if await ping(dsn) is Answer.REFUSES:
+                _log.warning("sessions_left", reason="PostgreSQL takes no new sessions")
+                await leave()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
 
 
 def _measure(pool: Pool, label: str) -> None:

@@ -35,11 +35,15 @@ def shares(count: int) -> list[tuple[int, int]]:
 
 
 async def form(url: str, members: Sequence[Member], within_s: float = 30.0) -> None:
-    """Return when all members are one cluster with all slots. Does only what is missing. Raises Unavailable."""
+    """Return when all members are one cluster with all slots. Does only what is missing. Raises Unavailable.
+
+    A node that lost its files is another node, which takes the place of the one that it was.
+    """
     to = target(url)
     clients = [connect(to, Address(member.host, member.port)) for member in members]
     deadline = asyncio.get_running_loop().time() + within_s
     try:
+        await _forget_strangers(clients)
         for number, (client, share) in enumerate(zip(clients, shares(len(members)), strict=True), 1):
             await _give_slots(client, number, share)
         for one, other in permutations(range(len(members)), 2):
@@ -55,6 +59,17 @@ async def form(url: str, members: Sequence[Member], within_s: float = 30.0) -> N
     finally:
         for client in clients:
             await client.aclose()
+
+
+async def _forget_strangers(clients: Sequence[Redis]) -> None:
+    """Let the members forget all nodes that are none of them; the slots of these have no owner then."""
+    ids = {_text(await execute(client, "CLUSTER", "MYID")) for client in clients}
+    for client in clients:
+        for line in _text(await execute(client, "CLUSTER", "NODES")).splitlines():
+            node, _, flags, *_ = line.split(" ")
+            if node not in ids and "handshake" not in flags:
+                await execute(client, "CLUSTER", "FORGET", node)
+                _log.debug("redis_node_forgotten", server=node)
 
 
 async def _give_slots(client: Redis, number: int, share: tuple[int, int]) -> None:
@@ -74,5 +89,8 @@ async def _is_complete(client: Redis, count: int) -> bool:
 
 async def _info(client: Redis) -> dict[str, str]:
     reply = await execute(client, "CLUSTER", "INFO")
-    text = reply.decode() if isinstance(reply, bytes) else reply
-    return dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
+    return dict(line.split(":", 1) for line in _text(reply).split("\r\n") if ":" in line)
+
+
+def _text(reply: bytes | str) -> str:
+    return reply.decode() if isinstance(reply, bytes) else reply

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stack.child import Child, answers
+from stack.child import Child
+from stack.probes import answers, http_get, replies
 from stack.servers.data_dir import DataDir
 
 _BESIDE = Path(__file__).with_name("haproxy.cfg")  # in a wheel
@@ -46,6 +47,7 @@ class HAProxy:
             argv=[find_haproxy() or "haproxy", "-db", "-f", str(configuration())],
             log=self.folder.logs / "haproxy.log",
             ready=lambda: answers(self.ops_port, "/readyz"),
+            alive=lambda: replies(self.ops_port, http_get("/readyz")),
             env={"PATH": os.environ.get("PATH", ""), **self.environment()},
             cwd=self.folder.path,
             ready_s=30,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from stack.child import Child, answers, run_to_end
+from stack.child import Child, run_to_end
 from stack.errors import StackError
+from stack.probes import answers, replies
 from stack.progress import Progress, silent
 from stack.servers.data_dir import DataDir, move_into_place
 from stack.servers.java import find_java, kafka_jars
@@ -22,6 +25,8 @@ _QUIET_LOG = (
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
 )
 _REPLICAS = 3
+_API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 0, -1)
+"""The request that every client begins with: its length, key and version, a correlation id, no client id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +62,17 @@ class Kafka:
         """Get the jars and format the storage if need be, and return how to run the broker. Raises StackError."""
         java = await find_java()
         jars = await kafka_jars(self.progress)
-        (self.folder.path / f"{self.name}.properties").write_text(self.properties(self.name))
-        if not self._is_formatted():
-            with self.progress.task(f"{self.name}: formatting its storage"):
-                await self._format(java, jars)
+        self._require_own_storage()
+        await self._keep_formatted(java, jars)
         return Child(
             name=self.name,
             kind="server",
             argv=[java, *_JVM, *_QUIET_LOG, "-cp", f"{jars}/*", "kafka.Kafka", f"{self.name}.properties"],
             log=self.folder.logs / f"{self.name}.log",
+            prepare=partial(self._keep_formatted, java, jars),
             ready=lambda: answers(self.port),
+            alive=lambda: replies(self.port, _API_VERSIONS),
+            health=lambda: self._lost_storage,
             env=_env(),
             cwd=self.folder.path,
             stop_s=30,
@@ -117,18 +123,34 @@ class Kafka:
             "controller.listener.names": "CONTROLLER",
         }
 
-    def _is_formatted(self) -> bool:
-        """Raises StackError when somebody else's files are there."""
-        storage = self.folder.path / self.name
-        meta = storage / "meta.properties"
+    @property
+    def _storage(self) -> Path:
+        return self.folder.path / self.name
+
+    def _require_own_storage(self) -> None:
+        """Raise StackError when somebody else's files are there."""
+        storage, meta = self._storage, self._storage / "meta.properties"
         if not meta.exists():
             if storage.exists() and any(storage.iterdir()):
                 raise StackError(f"{storage} holds something that is not Kafka storage: move it away")
-            return False
+            return
         lines = meta.read_text().splitlines()
         if "version=1" not in lines or f"node.id={self.node_id}" not in lines:
             raise StackError(f"{storage} was written by another version or node of Kafka; move it away")
-        return True
+
+    async def _lost_storage(self) -> str | None:
+        return None if (self._storage / "meta.properties").exists() else f"has lost its storage in {self._storage}"
+
+    async def _keep_formatted(self, java: str, jars: Path) -> None:
+        """Write the configuration, and format the storage when there is none: all that it held is in PostgreSQL.
+
+        The cluster id stays, so a broker among others is the same member. Raises StackError.
+        """
+        (self.folder.path / f"{self.name}.properties").write_text(self.properties(self.name))
+        if await self._lost_storage():
+            _set_aside(self._storage)
+            with self.progress.task(f"{self.name}: formatting its storage"):
+                await self._format(java, jars)
 
     async def _format(self, java: str, jars: Path) -> None:
         folder = self.folder.path
@@ -146,7 +168,15 @@ class Kafka:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise StackError(f"Kafka could not format its storage:\n{output.strip()[-600:]}")
         unfinished.chmod(0o700)
-        move_into_place(unfinished, folder / self.name)  # only now, so it is never half-written
+        move_into_place(unfinished, self._storage)  # only now, so it is never half-written
+
+
+def _set_aside(storage: Path) -> None:
+    """Make room for a storage where a broker that lost its own has written since."""
+    if storage.exists():
+        lost = storage.with_name(f"{storage.name}.lost")
+        shutil.rmtree(lost, ignore_errors=True)
+        storage.rename(lost)
 
 
 def _addresses(ports: Mapping[str, int]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from stack.child import Child, run_to_end
@@ -25,6 +27,8 @@ from stack.servers.stale_processes import remove_stale_pid_file
 from stack.setup import set_logins
 
 _INITDB = ("--locale-provider=builtin", "--locale=C.UTF-8", "-E", "UTF8", "--auth=scram-sha-256", "-U", OWNER)
+STOPPING_S = 4.0
+"""The supervisor looks every 5 s, so a server that refuses new sessions is helped to end after 5 to 10 s."""
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -70,20 +74,24 @@ class Postgres:
         await set_logins(self.dsn, {name: Login(role, self.password(name)) for name, role in roles.items()})
 
     async def prepare(self) -> Child:
-        """Make the cluster if need be, and return how to run the server. Raises StackError."""
+        """Make the cluster if there never was one, and return how to run the server. Raises StackError."""
         data = place(self.folder, "postgres")
         refuse_foreign(data)
         require_name()
         if not (data / "PG_VERSION").exists():
+            self._require_first_time(data)
             with self.progress.task("postgres: making its data folder by initdb"):
                 await self._make(data)
-        await remove_stale_pid_file(data)
+        self._made.touch(mode=0o600)
         return Child(
             name="postgres",
             kind="server",
             argv=server(data, {**SETTINGS, "port": str(self.port)}),
             log=self.folder.logs / "postgres.log",
+            prepare=partial(self._require_data, data),
             ready=self._ready,
+            alive=partial(answers, self.dsn),
+            health=lambda: SessionCheck(data),
             env=environment(),
             cwd=Path("/"),
             user=nobody(),
@@ -91,6 +99,25 @@ class Postgres:
             ready_s=60,
             port=self.port,
         )
+
+    @property
+    def _made(self) -> Path:
+        """The mark that the cluster was made once."""
+        return self.folder.path / "secrets" / "postgres.made"
+
+    def _require_first_time(self, data: Path) -> None:
+        """Raise StackError when the folder was made before: then all messages are lost with it."""
+        if self._made.exists():
+            raise StackError(
+                f"{data} is gone or empty, and with it all messages: put it back from a backup; only to begin again"
+                f" without them, remove {self._made}"
+            )
+
+    async def _require_data(self, data: Path) -> None:
+        """Clear the way for a start. The folder is never made anew here. Raises StackError when it is gone."""
+        if not (data / "PG_VERSION").exists():
+            self._require_first_time(data)
+        await remove_stale_pid_file(data)
 
     async def _ready(self) -> bool:
         from adapters.postgres.migrate import accepts_connections
@@ -110,6 +137,44 @@ class Postgres:
             if code:
                 raise StackError(f"PostgreSQL could not make its data folder:\n{output.strip()[-600:]}")
             move_into_place(made / "data", data)  # only now, so it is never half-written
+
+
+async def answers(dsn: str) -> bool:
+    """Return whether the server answers at all, also that it is starting or ending."""
+    from adapters.postgres.ping import Answer, ping
+
+    return await ping(dsn, 5) is not Answer.NONE
+
+
+@dataclass(slots=True)
+class SessionCheck:
+    """Check that the server still has its data, and does not only wait for its sessions to end.
+
+    After SIGTERM ("smart" shutdown) it takes no new session and waits for the old ones, if need be for ever.
+    """
+
+    data: Path
+    clock: Callable[[], float] = time.monotonic
+    _stopping_since: float | None = None
+
+    async def __call__(self) -> str | None:
+        if not (self.data / "PG_VERSION").exists():
+            return f"has lost its data in {self.data}"
+        if not is_stopping(self.data):
+            self._stopping_since = None
+            return None
+        self._stopping_since = self._stopping_since or self.clock()
+        waits = self.clock() - self._stopping_since >= STOPPING_S
+        return "takes no new sessions and waits for the old ones to end" if waits else None
+
+
+def is_stopping(data: Path) -> bool:
+    """Return whether the server was told to end, as it notes in the eighth line of its pid file."""
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return False
+    return lines[7:8] == ["stopping"]
 
 
 def server(data: Path, settings: Mapping[str, str]) -> list[str]:

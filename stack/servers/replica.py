@@ -6,14 +6,15 @@ import secrets
 import shutil
 import signal
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from domain.errors import Unavailable
-from stack.child import Child, run_to_end
+from stack.child import Check, Child, run_to_end
 from stack.errors import StackError
 from stack.logins import REPLICA
 from stack.servers.data_dir import move_into_place, nobody
-from stack.servers.postgres import SETTINGS, Postgres, server
+from stack.servers.postgres import SETTINGS, Postgres, SessionCheck, answers, server
 from stack.servers.postgres_files import binaries, environment, place, refuse_foreign, staging_folder, write_for_server
 from stack.servers.stale_processes import remove_stale_pid_file
 
@@ -39,7 +40,8 @@ class Replica:
             argv=server(data, {**SETTINGS, "port": str(self.port), "primary_conninfo": follow}),
             log=self.primary.folder.logs / f"{NAME}.log",
             prepare=self._keep_followable,
-            health=lambda: self._can_follow,
+            alive=partial(answers, Postgres(self.primary.folder, self.port).dsn),
+            health=partial(self._check, data),
             ready=self._ready,
             env=environment(),
             cwd=Path("/"),
@@ -70,11 +72,21 @@ class Replica:
     def _write_password(self, file: Path) -> None:
         write_for_server(file, f"127.0.0.1:*:*:{REPLICA}:{self.primary.password(REPLICA)}\n")
 
-    async def _can_follow(self) -> bool:
+    def _check(self, data: Path) -> Check:
+        sessions = SessionCheck(data)
+
+        async def check() -> str | None:
+            return await sessions() or (None if await self._can_follow(data) else "cannot follow the primary any more")
+
+        return check
+
+    async def _can_follow(self, data: Path) -> bool:
         from adapters.postgres.replication import is_kept
 
         try:
-            return await is_kept(self.primary.dsn, (place(self.primary.folder, NAME) / _SLOT).read_text())
+            return await is_kept(self.primary.dsn, (data / _SLOT).read_text())
+        except FileNotFoundError:
+            return False
         except Unavailable:  # the primary is away; that says nothing
             return True
 

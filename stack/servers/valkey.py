@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stack.child import Child, answers
+from stack.child import Child
 from stack.errors import StackError
+from stack.probes import answers, replies
 from stack.servers.data_dir import DataDir, write_privately
+
+_CONFIG = "valkey.conf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +33,32 @@ class Valkey:
         return f"redis://:{self.folder.secret('redis')}@127.0.0.1:{self.port}/0"
 
     async def prepare(self) -> Child:
-        """Write its configuration, and return how to run the server. Raises StackError."""
-        data = self.folder.path / self.name
-        data.mkdir(mode=0o700, exist_ok=True)
-        write_privately(data / "valkey.conf", self.config())
+        """Return how to run the server. Raises StackError."""
         return Child(
             name=self.name,
             kind="server",
-            argv=[str(_binary()), "valkey.conf"],
+            argv=[str(_binary()), _CONFIG],
             log=self.folder.logs / f"{self.name}.log",
+            prepare=self._write_config,
             ready=lambda: answers(self.port),
+            alive=lambda: replies(self.port, b"PING\r\n"),  # that it demands a password is a reply, too
+            health=lambda: self._lost_folder,
             env={"PATH": os.environ.get("PATH", "")},
-            cwd=data,
+            cwd=self._data,
             port=self.port,
             ready_s=30,
         )
+
+    @property
+    def _data(self) -> Path:
+        return self.folder.path / self.name
+
+    async def _write_config(self) -> None:
+        self._data.mkdir(mode=0o700, exist_ok=True)
+        write_privately(self._data / _CONFIG, self.config())
+
+    async def _lost_folder(self) -> str | None:
+        return None if (self._data / _CONFIG).exists() else f"has lost its folder {self._data}"
 
     def config(self) -> str:
         """Return the server's configuration. It names no folder, because any path would need escaping."""

@@ -7,11 +7,18 @@ import time
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+import psycopg
 import psycopg.conninfo
 import pytest
 
-from adapters.postgres.pool import connection, open_pool, transaction
+from adapters.postgres.outbox import announcements
+from adapters.postgres.pool import Pool, connection, open_pool, open_session, transaction, unavailable_on_outage
 from domain.errors import Unavailable
+from stack.child import Child, spawn
+from stack.ports import allot
+from stack.servers.data_dir import DataDir
+from stack.servers.postgres import Postgres
+from tests.folders import open_folder
 from verify.fault_proxy import FaultProxy, open_proxy
 
 
@@ -75,3 +82,64 @@ async def test_an_error_names_the_trouble_with_its_sqlstate_and_what_the_driver_
         with pytest.raises(Unavailable, match=r"schema of another version.*\(42P01\)"):
             async with connection(pool) as conn:
                 await conn.execute("SELECT FROM a_table_of_tomorrow")
+
+
+@pytest.mark.slow
+async def test_a_server_that_is_told_to_end_loses_all_our_sessions_and_the_pool_comes_back():
+    with open_folder("sessions") as path:
+        folder = DataDir(path)
+        folder.prepare()
+        [port] = allot(["postgres"], {}, {}).values()
+        server = Postgres(folder, port)
+        dsn = psycopg.conninfo.make_conninfo(server.dsn, dbname="postgres")
+        child = await server.prepare()
+        process = await spawn(child)
+        await until_ready(child)
+        async with open_pool(dsn, size=4) as pool, open_session(dsn) as session:
+            listening = asyncio.create_task(listen(dsn))
+            await asyncio.gather(*(works(pool) for _ in range(4)))  # all of the pool are open
+            while await session_count(dsn) < 6:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            process.terminate()  # "smart" shutdown
+            async with asyncio.timeout(12):
+                await process.wait()
+            with pytest.raises(Unavailable, match="PostgreSQL"):
+                await listening
+            with pytest.raises(Unavailable), unavailable_on_outage():
+                await session.execute("SELECT 1")
+            again = await spawn(child)
+            await until_ready(child)
+            async with asyncio.timeout(4):
+                while not await works(pool):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        again.send_signal(child.stop_signal)
+        await again.wait()
+
+
+async def until_ready(child: Child) -> None:
+    async with asyncio.timeout(30):
+        while not await child.ready():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def listen(dsn: str) -> None:
+    async for _ in announcements(dsn):
+        pass
+
+
+async def works(pool: Pool) -> bool:
+    with suppress(Unavailable):
+        async with connection(pool) as conn:
+            await conn.execute("SELECT pg_sleep(0.1)")
+            return True
+    return False
+
+
+async def session_count(dsn: str) -> int:
+    """Sessions of clients besides this one."""
+    async with await psycopg.AsyncConnection.connect(dsn) as conn:
+        found = await conn.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        row = await found.fetchone()
+    return int(row[0]) if row else 0

@@ -20,14 +20,15 @@ Beside = Callable[..., Awaitable[Extra]]
 
 @pytest.fixture
 def beside(stack: RunningStack, tmp_path: Path) -> Iterator[Beside]:
-    """Start one more process of ours, ready when this returns; none is left at the end."""
+    """Start one more process of ours, ready when this returns, unless ``wait`` is false; none is left at the end."""
     made: list[Extra] = []
 
-    async def start(name: str, *, node: str = "", **more: Any) -> Extra:
+    async def start(name: str, *, node: str = "", wait: bool = True, **more: Any) -> Extra:
         extra = Extra(stack, tmp_path, name, node=node or f"{name}-beside", **more)
         made.append(extra)
         extra.start()
-        await extra.ready()
+        if wait:
+            await extra.ready()
         return extra
 
     yield start

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2
 import psycopg
 import pytest
 
@@ -21,10 +23,11 @@ from stack.running import RunningStack, running_stack
 from tests.fault.chat import open_chat
 from tests.fault.conftest import Beside
 from tests.fault.judging import OK
-from tests.fault.processes import ROOT, all_shards_owned, evict_relays, pid_of
+from tests.fault.processes import ROOT, all_shards_owned, evict_relays, lives_of, pid_of, restarted
 from verify.fault_proxy import Trap, open_proxy
 from verify.faults import Target, fault, target_of
 from verify.faults.network import ACCEPTED, ACCEPTING
+from verify.faults.process import send
 
 LARGE = "\N{WATER WAVE}" * 4000
 
@@ -61,6 +64,71 @@ async def test_row_09_a_connection_cut_at_commit_is_unknown_and_the_retry_tells(
             again = await chat.post(room, cut.content, key=cut.key)
             assert (again.status, again.replayed) == ((200, True) if stored else (201, False))
             assert (await chat.attempt(room, "next", door=ingest.http_url)).status == 201
+        await chat.settled()
+        await chat.verdict()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("meanwhile", [[], ["ingest", "status"], ["gateway", "search", "audit"]])
+async def test_row_07b_a_store_that_is_told_to_end_ends_and_all_goes_on_by_itself(
+    stack: RunningStack, meanwhile: list[str]
+):
+    """By SIGTERM, which PostgreSQL heeds only when its last session has ended; some processes must start meanwhile."""
+    async with open_chat(stack) as chat:
+        load = asyncio.create_task(chat.say(240, pace_s=0.1))
+        while len(chat.attempts) < 60:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        before, lives = pid_of(stack, "postgres"), {name: lives_of(stack, name) for name in meanwhile}
+        assert before is not None
+        began = time.monotonic()
+        send([before], signal.SIGTERM)
+        send([pid for name in meanwhile if (pid := pid_of(stack, name))], signal.SIGKILL)
+        await restarted(stack, "postgres", before)
+        assert time.monotonic() - began < 15
+        await load
+        assert {each.status for each in chat.attempts} <= {*OK, 503, *([None] if "ingest" in meanwhile else [])}
+        await chat.settled(60)
+        await chat.verdict()
+        assert {name: lives_of(stack, name) for name in meanwhile} == {name: n + 1 for name, n in lives.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_row_07b_the_supervisor_ends_a_store_whose_last_session_never_ends(stack: RunningStack):
+    async with open_chat(stack) as chat, await psycopg.AsyncConnection.connect(stack.pg_dsn):
+        await chat.say(30)
+        before = pid_of(stack, "postgres")
+        assert before is not None
+        began = time.monotonic()
+        send([before], signal.SIGTERM)
+        await restarted(stack, "postgres", before)
+        assert time.monotonic() - began < 30
+        await chat.say(30)
+        await chat.settled(60)
+        await chat.verdict()
+
+
+@pytest.mark.slow
+async def test_row_07b_an_ingest_that_starts_without_its_store_refuses_calls_and_waits(
+    stack: RunningStack, target: Target, beside: Beside
+):
+    async with open_proxy() as proxy, open_chat(stack, rooms=1) as chat:
+        proxy.refuse()
+        ingest = await beside("ingest", pg=proxy, wait=False)
+        [room] = chat.rooms
+        while (await chat.attempt(room, "no port yet", door=ingest.http_url)).status is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        began, refused = time.monotonic(), []
+        while time.monotonic() < began + 5:  # the outage itself
+            refused.append(await chat.attempt(room, "too early", door=ingest.http_url))
+        assert {each.status for each in refused} == {503}
+        assert {(each.said["code"], each.said.get("outcome")) for each in refused} == {("unavailable", None)}
+        async with httpx2.AsyncClient() as client:
+            assert (await client.get(f"http://127.0.0.1:{ingest.ops_port}/readyz")).status_code == 503
+        await proxy.heal()
+        await ingest.ready()
+        assert (await chat.attempt(room, "in time", door=ingest.http_url)).status == 201
         await chat.settled()
         await chat.verdict()
 

@@ -12,7 +12,7 @@ from stack.servers import postgres_files as postgres_module
 from stack.servers.data_dir import DataDir
 from stack.servers.java import find_java, java_major, kafka_jars
 from stack.servers.kafka import Kafka
-from stack.servers.postgres import Postgres
+from stack.servers.postgres import STOPPING_S, Postgres, SessionCheck
 from stack.servers.valkey import Valkey
 
 
@@ -44,6 +44,8 @@ def test_valkey_listens_here_only_behind_a_password_and_keeps_its_data(folder: D
 
 async def test_no_password_is_in_an_argument(folder: DataDir):
     child = await Valkey(folder, 21_002).prepare()
+    assert child.prepare is not None
+    await child.prepare()
     assert not any(folder.secret("redis") in argument for argument in child.argv)
     assert (folder.path / "valkey" / "valkey.conf").stat().st_mode & 0o077 == 0
 
@@ -165,3 +167,43 @@ async def test_root_without_a_user_nobody_is_told_what_to_do(folder: DataDir, mo
     monkeypatch.setattr("pwd.getpwnam", unknown)
     with pytest.raises(StackError, match=r"there is no user nobody"):
         await Postgres(folder, 21_003).prepare()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Path:
+    """A folder as a running PostgreSQL has it."""
+    (tmp_path / "PG_VERSION").write_text("18")
+    return tmp_path
+
+
+def note_state(cluster: Path, state: str) -> None:
+    lines = ["4711", str(cluster), "1796027248", "21003", "", "127.0.0.1", "  1343795   3637281", state]
+    (cluster / "postmaster.pid").write_text("\n".join(lines) + "\n")
+
+
+async def test_a_server_that_waits_for_its_last_session_is_helped_to_end(cluster: Path):
+    now = 0.0
+    check = SessionCheck(cluster, clock=lambda: now)
+    assert await check() is None  # it has not written its pid file yet
+    for state in ("starting", "ready   ", "standby ", "stopping"):
+        note_state(cluster, state)
+        now += 3600
+        assert await check() is None
+    now += STOPPING_S - 0.1
+    assert await check() is None
+    now += 0.1
+    assert await check() == "takes no new sessions and waits for the old ones to end"
+
+
+async def test_a_server_without_its_data_is_not_healthy_and_is_not_made_anew(
+    folder: DataDir, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(postgres_module, "nobody", lambda: None)
+    data = folder.path / "postgres"
+    (folder.path / "secrets" / "postgres.made").touch()
+    assert await SessionCheck(data)() == f"has lost its data in {data}"
+    for _ in range(2):
+        with pytest.raises(StackError, match=r"is gone or empty, and with it all messages: put it back from a backup"):
+            await Postgres(folder, 21_003).prepare()
+        data.mkdir(exist_ok=True)
+    assert list(data.iterdir()) == []

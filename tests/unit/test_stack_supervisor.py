@@ -15,11 +15,13 @@ import pytest
 
 from stack import standstill
 from stack import supervisor as module
-from stack.child import Child, Liveness, run_to_end
-from stack.errors import StackError
+from stack.child import Child, run_to_end
+from stack.errors import OperatorError, StackError
 from stack.log_files import rotate
 from stack.ports import allot
+from stack.probes import replies
 from stack.progress import Progress
+from stack.silence import Silence
 from stack.supervisor import MOST_BACKOFF_S, STEADY_S, Supervisor, backoff
 
 ENV = {"PATH": "/usr/bin:/bin"}
@@ -137,15 +139,15 @@ async def test_one_that_is_not_well_is_started_again(supervisor: Supervisor, tmp
     ill = tmp_path / "ill"
     prepared: list[int] = []
 
-    async def well() -> bool:
-        return not ill.exists()
+    async def trouble() -> str | None:
+        return "has lost its folder" if ill.exists() else None
 
     async def cure() -> None:
         prepared.append(1)
         ill.unlink(missing_ok=True)
 
     supervisor.examine_s = 0.01
-    await supervisor.start([replace(script(tmp_path, "READY; exec sleep 60"), health=lambda: well, prepare=cure)])
+    await supervisor.start([replace(script(tmp_path, "READY; exec sleep 60"), health=lambda: trouble, prepare=cure)])
     first = supervisor.children[0].pid
     ill.touch()
     await until(lambda: supervisor.children[0].pid not in (None, first))
@@ -194,30 +196,78 @@ async def test_a_helper_tells_its_code_and_what_it_printed():
     assert await run_to_end(["/bin/sh", "-c", "echo out; echo err >&2; exit 3"], env=ENV) == (3, "out\nerr\n")
 
 
-async def test_one_that_is_frozen_is_killed_and_started_again(supervisor: Supervisor, tmp_path: Path):
-    async def never() -> bool:
+async def test_one_that_is_frozen_is_killed_with_all_that_it_started(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "Silence", partial(Silence, limit_s=0.2))
+    changes: list[str | None] = []
+    supervisor.changed = lambda: changes.append(supervisor.children[0].trouble)
+    supervisor.examine_s = 0.05
+    calm, inner = tmp_path / "calm", tmp_path / "inner"
+    calm.touch()
+
+    async def alive() -> bool:
+        return calm.exists()
+
+    text = f"sleep 60 & echo $! > {inner}; READY; wait"
+    await supervisor.start([replace(script(tmp_path, text), alive=alive)])
+    await asyncio.sleep(0.3)  # it is asked several times, and answers
+    [running] = supervisor.children
+    first, below = running.pid, int(inner.read_text())
+    assert first is not None and running.restarts == 0
+    for pid in (first, below):
+        os.kill(pid, signal.SIGSTOP)
+    calm.unlink()
+    await until(lambda: running.pid not in (None, first))
+    assert not is_alive(first) and not is_alive(below)
+    assert "does not answer" in changes
+
+
+async def test_one_that_stands_still_before_its_first_answer_is_killed_too(supervisor: Supervisor, tmp_path: Path):
+    async def alive() -> bool:
         return False
 
     supervisor.examine_s = 0.05
-    frozen = script(tmp_path, "READY; kill -STOP $$; exec sleep 60", stop_s=0.1)
-    await supervisor.start([replace(frozen, health=lambda: never)])
-    first = supervisor.children[0].pid
-    await until(lambda: supervisor.children[0].pid not in (None, first))
-    assert not is_alive(first)
+    await supervisor.start([replace(script(tmp_path, "READY; exec sleep 60"), alive=alive, ready_s=0.2)])
+    [running] = supervisor.children
+    first = running.pid
+    await until(lambda: running.pid not in (None, first))
 
 
-async def test_liveness_allows_a_pause_and_no_more():
-    [port] = allot(["ops"], {}, {}).values()
-    alive = Liveness(port, most_silent=3)
-    assert [await alive() for _ in range(4)] == [True, True, False, False]
+async def test_one_that_has_restarted_joins_the_others_once_it_is_ready(supervisor: Supervisor, tmp_path: Path):
+    joined: list[int | None] = []
+
+    async def rejoin() -> None:
+        joined.append(supervisor.children[0].pid)
+        if len(joined) == 1:
+            raise OperatorError("the others are away")
+
+    supervisor.examine_s = 0.01
+    await supervisor.start([replace(script(tmp_path, "READY; exec sleep 60"), rejoin=rejoin)])
+    [running] = supervisor.children
+    first = running.pid
+    assert first is not None and joined == []
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: len(joined) == 2)
+    assert first not in joined
+
+
+async def test_a_reply_is_more_than_an_open_port(tmp_path: Path):
+    async def hold(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        writer.write(await reader.read(4))
         writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", port):
-        assert await alive() and alive.silent == 0
+    ports = allot(["silent", "open"], {}, {})
+    async with (
+        await asyncio.start_server(hold, "127.0.0.1", ports["silent"]),
+        await asyncio.start_server(answer, "127.0.0.1", ports["open"]),
+    ):
+        assert await replies(ports["open"], b"PING")
+        assert not await replies(ports["silent"], b"PING", within_s=0.1)
+    assert not await replies(ports["open"], b"PING")
 
 
 async def test_a_log_is_bounded_while_its_child_writes(

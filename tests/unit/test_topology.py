@@ -18,6 +18,7 @@ from schemas.topics import stages
 from stack import composition as stack
 from stack.child import Child
 from stack.errors import OperatorError
+from stack.given import GivenServer
 from stack.servers.data_dir import DataDir
 from stack.servers.haproxy import find_haproxy
 from stack.servers.kafka import Kafka
@@ -138,7 +139,7 @@ def test_each_process_has_a_login_of_its_own_kind_and_none_has_the_owners(folder
 def test_a_dsn_that_is_given_is_that_of_all_processes(folder: DataDir, monkeypatch: pytest.MonkeyPatch):
     given = "postgresql://app:secret@db.example/chat"
     monkeypatch.setenv("MILLRACE_PG__DSN", given)
-    servers = stack.servers(plan(folder, SINGLE), (stack.GivenServer("postgres", "db.example", 5432),), lambda _: None)
+    servers = stack.servers(plan(folder, SINGLE), (GivenServer("postgres", "db.example", 5432),), lambda _: None)
     assert {child.env["MILLRACE_PG__DSN"] for child in apps(folder, SINGLE).values()} == {given}
     assert (servers.addresses.logins, servers.make_logins) == ({}, None)
 
@@ -170,7 +171,7 @@ def test_our_own_processes_are_told_who_they_are(folder: DataDir):
 
 def test_what_is_given_by_url_is_not_started(folder: DataDir, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MILLRACE_PG__DSN", "postgresql://elsewhere/x")
-    servers = stack.servers(plan(folder, CLUSTER), (stack.GivenServer("postgres", "elsewhere", 5432),), lambda _: None)
+    servers = stack.servers(plan(folder, CLUSTER), (GivenServer("postgres", "elsewhere", 5432),), lambda _: None)
     assert servers.addresses.pg == servers.app_addresses.pg == "postgresql://elsewhere/x"
     assert (servers.database, servers.replica) == ((), ())
     assert len(servers.brokers) == len(servers.caches) == 3
