@@ -1,7 +1,8 @@
 """Logs: one JSON line for each record, on standard output; libraries' records go the same way.
 
 An exception is logged by its type and its traceback's places. Its text is logged only for errors of this project: those
-of libraries quote their input. Local variables, which hold tokens and bodies, are never logged.
+of libraries quote their input. Local variables, which hold tokens and bodies, are never logged. Warnings that repeat
+are bounded, see ``runtime.log_limit``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import structlog
 
 from domain.errors import MillraceError
+from runtime.log_limit import LogLimit
 
 _MAX_FIELD = 500
 _MAX_FRAMES = 12
@@ -43,17 +45,26 @@ def configure(node: str, level: str = "info") -> None:
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
             processors=[
+                _counted,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(),
             ],
         )
     )
+    handler.addFilter(LogLimit().filter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(node=node)
+
+
+def _counted(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add how many lines of this kind were not written before this one."""
+    if left_out := getattr(event["_record"], "left_out", 0):
+        event["left_out"] = left_out
+    return event
 
 
 def configure_command() -> None:
