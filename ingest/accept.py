@@ -128,22 +128,25 @@ class Accept:
         queue.task = None
 
     async def _serve_apart(self, conversation_id: str, queue: _Queue) -> None:
-        async with self._may_wait:
-            await self._serve(queue)
-        del self._patient[conversation_id]
+        try:
+            async with self._may_wait:
+                await self._serve(queue)
+        finally:
+            del self._patient[conversation_id]
 
     async def _store(self, batch: Sequence[_Entry], *, wait: bool) -> None:
         began = time.monotonic()
         try:
             outcomes = await self.intake.accept([entry.draft for entry in batch], wait=wait)
+            new = self._answer(batch, outcomes)
         except OutcomeUnknown as exc:
             _fail(batch, exc)
         except Unavailable as exc:
             await self._store_alone(batch, exc, wait=wait)
-        except Exception as exc:  # whatever it is, each request is answered
+        except Exception as exc:  # whatever it is, each request is answered, and the queue goes on
             _fail(batch, exc)
         else:
-            new = self._answer(batch, outcomes)
+            self._tell(new)
             conversations = len({entry.draft.conversation_id for entry in batch})
             ms = round((time.monotonic() - began) * 1000, 1)
             _log.debug("batch_committed", drafts=len(batch), new=len(new), conversations=conversations, ms=ms)
@@ -159,10 +162,17 @@ class Accept:
                 new.append(entry.draft)
             if not entry.answer.done():
                 entry.answer.set_result(outcome)
-        if new:
+        return new
+
+    def _tell(self, new: Sequence[Draft]) -> None:
+        """Tell the relay. It polls, too, so a failure delays these messages and nothing else."""
+        if not new:
+            return
+        try:
             self.count(len(new))
             self.on_committed(new)
-        return new
+        except Exception as exc:
+            _log.error("relay_not_told", conversations=len(new), reason=type(exc).__name__, exc_info=exc)
 
     async def _store_alone(self, batch: Sequence[_Entry], cause: Unavailable, *, wait: bool) -> None:
         """Store each draft alone, so that one of them (a lost race) does not fail the others.

@@ -27,7 +27,7 @@ class DataLoader(Generic[K, V]):
         self._task: asyncio.Task[None] | None = None
 
     async def get(self, key: K) -> V:
-        """Return the value of this key. Raises what the query raised."""
+        """Return the value of this key. Raises what the query raised; KeyError when it has no value for the key."""
         future = self._waiting.get(key)
         if future is None:
             future = self._waiting[key] = asyncio.get_running_loop().create_future()
@@ -43,12 +43,19 @@ class DataLoader(Generic[K, V]):
                     values = await self._query(list(batch))
                 except Exception as exc:  # of whatever kind, each waiting caller gets it
                     for future in batch.values():
-                        future.set_exception(exc)
-                        future.exception()  # marks it as retrieved: its caller may have been cancelled
+                        _fail(future, exc)
                     continue
                 for key, future in batch.items():
-                    future.set_result(values[key])
+                    if key in values:
+                        future.set_result(values[key])
+                    else:
+                        _fail(future, KeyError(key))
                 if len(batch) > 1:
                     await asyncio.sleep(_PAUSE_S)
         finally:
             self._task = None
+
+
+def _fail(future: asyncio.Future[V], exc: Exception) -> None:
+    future.set_exception(exc)
+    future.exception()  # marks it as retrieved: its caller may have been cancelled

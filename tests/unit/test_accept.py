@@ -130,3 +130,24 @@ async def test_a_conversation_that_stays_held_is_unavailable_and_a_known_key_is_
         await accept(make.draft("new"))
     intake.locked.clear()
     assert (await accept(make.draft("new"))).message.seq == 2
+
+
+class Faulty(MemoryIntake):
+    """An intake that answers with too few outcomes, as a wrong adapter would."""
+
+    async def accept(self, drafts: Sequence[Draft], *, wait: bool = False) -> Sequence[Outcome]:
+        outcomes = await super().accept(drafts, wait=wait)
+        return outcomes[:-1] if drafts[0].content == "bad" else outcomes
+
+
+async def test_a_queue_survives_whatever_fails_in_it(tables):
+    def fail(_: Sequence[Draft]) -> None:
+        raise RuntimeError("the relay is broken")
+
+    accept = Accept(Faulty(tables), fail)
+    async with asyncio.timeout(5):
+        assert (await accept(make.draft("a"))).message.seq == 1
+        with pytest.raises(ValueError, match="shorter"):
+            await accept(make.draft("bad"))
+        assert (await accept(make.draft("b"))).message.seq == 3
+        await accept.drain()

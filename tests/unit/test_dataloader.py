@@ -76,3 +76,14 @@ async def test_a_question_has_a_most():
         server.go.release()
     await asyncio.gather(*tasks)
     assert server.asked == [["a", "b"], ["c"]]
+
+
+async def test_a_key_without_a_value_fails_alone():
+    async def query(keys: Sequence[str]) -> Mapping[str, int]:
+        return {key: 1 for key in keys if key != "b"}
+
+    loader = DataLoader(query)
+    async with asyncio.timeout(5):
+        found = await asyncio.gather(*(loader.get(key) for key in "abc"), return_exceptions=True)
+        assert [type(each) for each in found] == [int, KeyError, int]
+        assert await loader.get("a") == 1
