@@ -18,7 +18,7 @@ from adapters.postgres.conversations import PostgresConversations
 from adapters.postgres.history import PostgresHistory
 from adapters.postgres.intake import PostgresIntake
 from adapters.postgres.outbox import open_outbox
-from adapters.postgres.pool import open_pool, transaction
+from adapters.postgres.pool import Pool, open_pool, transaction
 from domain.conversations import Conversations
 from domain.drafts import Accepted, Contended, Intake
 from domain.errors import Conflict, Forbidden, IdempotencyMismatch, Invalid, NotFound, Unavailable
@@ -325,3 +325,21 @@ async def test_small_conversations_are_told_from_large_ones(world):
 
     assert world.room in await small(2)
     assert world.room not in await small(1)
+
+
+async def test_a_first_receipt_under_way_holds_up_no_message(pool: Pool):
+    """Its foreign key shares the key of the conversation; were that a competitor, the drafts would be put aside."""
+    room, intake = new_id(), PostgresIntake(pool)
+    await PostgresConversations(pool).create(room, None, "alice", ["bob"])
+    async with transaction(pool) as receipt:
+        await receipt.execute("INSERT INTO receipts (conversation_id, user_id) VALUES (%s, 'bob')", [room])
+        [made] = await intake.accept([make.draft(conversationId=room)])
+        assert isinstance(made, Accepted)
+    async with transaction(pool) as batch:
+        await batch.execute(
+            "SELECT 1 FROM conversations WHERE conversation_id = %s FOR NO KEY UPDATE", [room]
+        )  # as a batch does
+        async with asyncio.timeout(1), transaction(pool) as receipt:
+            await receipt.execute("INSERT INTO receipts (conversation_id, user_id) VALUES (%s, 'alice')", [room])
+        [held] = await intake.accept([make.draft(conversationId=room)])
+        assert isinstance(held, Contended)

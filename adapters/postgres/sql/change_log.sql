@@ -1,15 +1,16 @@
 -- name: lock_or_wait
--- The lock that gives seqs. In the order of their ids, so that two batches never wait for each other in a circle.
+-- The lock that gives seqs. In the order of their ids, so that two batches never wait for each other in a circle. NO KEY:
+-- whoever adds a member or a receipt shares the key of the conversation, by its foreign key, and is no competitor.
 SELECT conversation_id::text, last_seq, message_count FROM conversations
 WHERE conversation_id = ANY(%(conversations)s::uuid[])
 ORDER BY conversation_id
-FOR UPDATE;
+FOR NO KEY UPDATE;
 
 -- name: lock_or_pass
 -- A conversation that somebody else holds is passed over: nobody waits for a stranger.
 SELECT conversation_id::text, last_seq, message_count FROM conversations
 WHERE conversation_id = ANY(%(conversations)s::uuid[])
-FOR UPDATE SKIP LOCKED;
+FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: raise_heads
 -- The head of each conversation, once, and its messages; its activity where something happened that people look for.
