@@ -21,7 +21,10 @@ from schemas.topics import Topic
 
 _log = structlog.get_logger()
 
-_READ_S = 2.0
+_FIRST_S, _READ_S = 12.0, 5.0
+_REQUEST_MS = 5_000
+"""A reading takes three round trips one after the other, the first one eleven: so a broker that is a second away is
+read. Either is shorter than what a silent session of the relay is left alone for: see ``let_go`` of the outbox."""
 
 
 @dataclass(slots=True)
@@ -40,8 +43,8 @@ class KafkaPositions:
 
     async def read(self) -> Position:
         try:
-            async with asyncio.timeout(_READ_S):
-                return await self._read()
+            async with asyncio.timeout(_FIRST_S if self._consumer is None else _READ_S):
+                return await self._read(*await self._connected())
         except (KafkaError, TimeoutError, OSError) as exc:
             await self.close()
             raise Unavailable("Kafka does not answer; the position of its log is unknown") from exc
@@ -52,35 +55,27 @@ class KafkaPositions:
     async def restore(self, replication: int) -> None:
         await apply(self.bootstrap, self.topics, replication=replication)
 
-    async def _read(self) -> Position:
+    async def _connected(self) -> tuple[AIOKafkaAdminClient, AIOKafkaConsumer]:
         if self._admin is None or self._consumer is None:
             patch_connections()
-            self._admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=2000)
-            await self._admin.start()
-            self._consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, request_timeout_ms=2000)
-            await self._consumer.start()
+            self._admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=_REQUEST_MS)
+            self._consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, request_timeout_ms=_REQUEST_MS)
+            await asyncio.gather(self._admin.start(), self._consumer.start())
             _log.debug("log_position_connected", topics=sorted(self._ours))
-        cluster = await self._admin.describe_cluster()
-        described = await self._admin.describe_topics()
+        return self._admin, self._consumer
+
+    async def _read(self, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> Position:
+        cluster = await admin.describe_cluster()
+        described = await admin.describe_topics()
         existing = {topic["topic"]: topic["partitions"] for topic in described if not topic["error_code"]}
         mine = {name: existing[name] for name in self._ours if name in existing}
         return Position(
             cluster_id=cluster["cluster_id"],
             replication=min((len(p["replicas"]) for found in mine.values() for p in found), default=0),
-            ends=await self._ends(mine),
+            ends=await _ends(consumer, mine),
             missing=tuple(topic.name for topic in self.topics if topic.name not in existing),
             partitions={topic.name: len(existing[topic.name]) for topic in self.topics if topic.name in existing},
         )
-
-    async def _ends(self, topics: dict[str, Any]) -> dict[str, int]:
-        assert self._consumer is not None
-        places = [TopicPartition(name, p["partition"]) for name, found in topics.items() for p in found]
-        if not places:
-            return {}
-        for name in topics:
-            await self._consumer._client.add_topic(name)
-        ends = await self._consumer.end_offsets(places)
-        return {f"{place.topic}/{place.partition}": end for place, end in ends.items()}
 
     async def close(self) -> None:
         """Close the connections, within bounded time."""
@@ -91,6 +86,16 @@ class KafkaPositions:
                     await open_[0].close()
                 if open_[1] is not None:
                     await open_[1].stop()
+
+
+async def _ends(consumer: AIOKafkaConsumer, topics: dict[str, Any]) -> dict[str, int]:
+    places = [TopicPartition(name, p["partition"]) for name, found in topics.items() for p in found]
+    if not places:
+        return {}
+    for name in topics:
+        await consumer._client.add_topic(name)
+    ends = await consumer.end_offsets(places)
+    return {f"{place.topic}/{place.partition}": end for place, end in ends.items()}
 
 
 @asynccontextmanager
