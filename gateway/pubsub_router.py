@@ -47,9 +47,10 @@ class PubSubRouter:
             for hint in hints:
                 try:
                     self._route(hint)
-                except ValueError as exc:  # anybody who may publish can write anything there
-                    kind = hint.channel.partition(":")[0]
-                    _log.warning("publication_skipped", channel_kind=kind, reason=type(exc).__name__)
+                except Exception as exc:  # anybody who may publish can write anything there
+                    kind, reason = hint.channel.partition(":")[0], type(exc).__name__
+                    bug = None if isinstance(exc, ValueError) else exc
+                    _log.warning("publication_skipped", channel_kind=kind, reason=reason, exc_info=bug)
 
     def _route(self, hint: Hint) -> None:
         if hint.channel == channels.REVOCATIONS:

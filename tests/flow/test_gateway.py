@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from websockets.asyncio.client import ClientConnection
+
 from adapters.memory.history import MemoryHistory
 from adapters.memory.intake import MemoryConversations
 from adapters.memory.redis import MemoryRegistry
@@ -227,17 +229,50 @@ async def test_connected_is_the_first_frame_also_while_redis_takes_its_time(worl
 async def test_what_is_no_message_of_ours_on_our_channels_is_passed_over(world):
     async with world.client() as bob:
         await bob.join()
-        for garbage in (b"hello", b"", b"\xff\xfe x", b"1"):
-            await world.bus.publish(
-                [
-                    (channel(id_), garbage)
-                    for channel, id_ in (
-                        (channels.messages, make.ROOM),
-                        (channels.events, make.ROOM),
-                        (channels.user_messages, "bob"),
-                    )
-                ]
-            )
+        for garbage in (b"hello", b"", b"\xff\xfe x", b"1", b"{}", b"typing_started 0 \xff {}", b"presence x - {}"):
+            await world.bus.publish([(channel, garbage) for channel in CHANNELS])
         await world.send()
         assert await bob.seqs(1) == [1]
     assert not any(task.done() for task in world.tasks)
+
+
+async def test_envelopes_with_anything_in_them_end_no_node(world):
+    async def read_all(socket: ClientConnection) -> None:
+        async for _ in socket:  # forged frames too, which cannot be told from others
+            pass
+
+    async with world.client() as bob:
+        await bob.join()
+        reading = asyncio.create_task(read_all(bob.socket))
+        for envelope in envelopes():
+            await world.bus.publish([(channel, envelope) for channel in CHANNELS])
+        async with world.client("alice") as alice:
+            await alice.join()
+            await world.send()
+            assert await alice.seqs(1) == [1]
+    await reading
+    assert not any(task.done() for task in world.tasks)
+
+
+CHANNELS = (
+    channels.messages(make.ROOM),
+    channels.events(make.ROOM),
+    channels.user_messages("bob"),
+    channels.user_notifications("bob"),
+    "node:n1",
+    "conversation",
+    "of:another:kind",
+)
+
+
+def envelopes() -> list[bytes]:
+    """Well-formed envelopes of every kind, whose fields and frames say nothing that is true."""
+    abouts, frames = ("", "alice", f"{make.ROOM}/bob"), (b"{}", b'{"type":1}', b'{"userId":[]}')
+    kinds = [kind for kind in (*channels.Kind, "of_tomorrow", "") if kind != channels.Kind.MEMBER_REMOVED]
+    return [
+        channels.Envelope(kind, seq, about, frame).packed()
+        for kind in kinds
+        for seq in (-1, 2**63)
+        for about in abouts
+        for frame in frames
+    ]
