@@ -57,13 +57,15 @@ class Supervisor:
 
     ``changed`` is called whenever a process starts, ends, or gets into trouble. ``progress`` shows each that is
     starting, and each that was ready and restarts. ``lacks_servers`` returns whether a server is still being prepared;
-    a process of ours that waits for that server, or ends because of it, is not given up.
+    a process of ours that waits for that server, or ends because of it, is not given up. ``examine_s``: seconds between
+    looks at a child; ``noted_s``: seconds after which the silence of a child is shown.
     """
 
     changed: Callable[[], None] = lambda: None
     progress: Progress = field(default_factory=silent)
     lacks_servers: Callable[[], bool] = lambda: False
     examine_s: float = 5.0
+    noted_s: float = 10.0
     children: list[Running] = field(default_factory=list)
 
     async def start(self, children: Sequence[Child]) -> None:
@@ -134,7 +136,7 @@ class Supervisor:
             if reason := await silence.reason(running.pid):
                 self.progress.say(f"{running.child.name} {reason}; it is killed and restarts")
                 _kill_family(running)
-            if silence.silent_s:
+            if silence.silent_s >= self.noted_s:
                 self._note_trouble(running, _SILENT)
             elif running.trouble == _SILENT:
                 self._note_trouble(running, None)

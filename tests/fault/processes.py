@@ -164,6 +164,17 @@ def pid_of(stack: RunningStack, name: str) -> int | None:
     return next(process["pid"] for process in found if process["name"] == name)
 
 
+def cluster_of(stack: RunningStack, name: str) -> Path:
+    """The folder of a PostgreSQL of the stack."""
+    argv = Path(f"/proc/{pid_of(stack, name)}/cmdline").read_text().split("\0")
+    return Path(argv[argv.index("-D") + 1])
+
+
+def names_of(stack: RunningStack) -> list[str]:
+    """All processes of the stack."""
+    return [process["name"] for process in DataDir(stack.data).read(STATE)["processes"]]
+
+
 def lives_of(stack: RunningStack, name: str) -> int:
     """How often its supervisor has started it again."""
     found = DataDir(stack.data).read(STATE)["processes"]

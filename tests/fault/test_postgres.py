@@ -23,7 +23,7 @@ from stack.running import RunningStack, running_stack
 from tests.fault.chat import open_chat
 from tests.fault.conftest import Beside
 from tests.fault.judging import OK
-from tests.fault.processes import ROOT, all_shards_owned, evict_relays, lives_of, pid_of, restarted
+from tests.fault.processes import ROOT, all_shards_owned, cluster_of, evict_relays, lives_of, pid_of, restarted
 from verify.fault_proxy import Trap, open_proxy
 from verify.faults import Target, fault, target_of
 from verify.faults.network import ACCEPTED, ACCEPTING
@@ -235,7 +235,7 @@ async def test_row_10_a_full_disk_refuses_messages_and_keeps_those_it_took(open_
     data, disk = open_folder / "data", open_folder / "disk"
     data.mkdir(mode=0o755)
     with up(data, "--servers-only") as stack:
-        cluster = cluster_of(stack)
+        cluster = cluster_of(stack, "postgres")
     with small_disk(disk, "64m"):
         shutil.copytree(cluster / "pg_wal", disk / "pg_wal")
         for path in (disk / "pg_wal", *(disk / "pg_wal").rglob("*")):
@@ -264,9 +264,3 @@ async def fill_and_make_room(stack: RunningStack) -> None:
         await chat.say(30)
         await chat.settled(60)
         await chat.verdict()
-
-
-def cluster_of(stack: RunningStack) -> Path:
-    """PostgreSQL's folder."""
-    argv = Path(f"/proc/{pid_of(stack, 'postgres')}/cmdline").read_text().split("\0")
-    return Path(argv[argv.index("-D") + 1])

@@ -202,7 +202,7 @@ async def test_one_that_is_frozen_is_killed_with_all_that_it_started(
     monkeypatch.setattr(module, "Silence", partial(Silence, limit_s=0.2))
     changes: list[str | None] = []
     supervisor.changed = lambda: changes.append(supervisor.children[0].trouble)
-    supervisor.examine_s = 0.05
+    supervisor.examine_s, supervisor.noted_s = 0.05, 0.1
     calm, inner = tmp_path / "calm", tmp_path / "inner"
     calm.touch()
 
