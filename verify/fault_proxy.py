@@ -71,6 +71,18 @@ class Direction:
         self.bandwidth, self.slices, self.trap = None, False, None
 
 
+@dataclass(slots=True)
+class Counts:
+    """Number of connections that were reset, of bytes that were held (or slowed down, or sent alone), and of traps that
+    sprang, so far."""
+
+    reset: int = 0
+    held: int = 0
+    slowed: int = 0
+    sliced: int = 0
+    sprung: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class Pump:
     """Moves the bytes of one direction of one connection."""
@@ -79,6 +91,7 @@ class Pump:
     source: asyncio.StreamReader
     sink: asyncio.StreamWriter
     rng: random.Random
+    counts: Counts
     _passed: int = 0
     _tail: bytes = b""
     _queue: asyncio.Queue[tuple[float, bytes | None]] = field(default_factory=lambda: asyncio.Queue(_IN_FLIGHT))
@@ -98,6 +111,7 @@ class Pump:
                 data = None  # a reset travels as slowly as anything
             delay = self.direction.latency_s + self.rng.uniform(-self.direction.jitter_s, self.direction.jitter_s)
             at = max(at, clock() + delay)  # in order
+            self.counts.slowed += len(data or b"") if delay > 0 else 0
             await self._queue.put((at, data))
             if not data:
                 return
@@ -107,16 +121,17 @@ class Pump:
         while True:
             at, data = await self._queue.get()
             await asyncio.sleep(max(0.0, at - clock()))
-            await self._hole()
+            await self._hole(data or b"")
             if data is None:
                 raise ConnectionResetError
             if not data:
-                with suppress(OSError, RuntimeError):  # the latter is uvloop's word for a closed one
+                with suppress(OSError, RuntimeError):  # it is closed already
                     self.sink.write_eof()
                 return
             await self._pass(data)
 
-    async def _hole(self) -> None:
+    async def _hole(self, data: bytes) -> None:
+        self.counts.held += len(data) if self.direction.black_hole else 0
         while self.direction.black_hole:  # noqa: ASYNC110 - a plain field, so that tests read well
             await asyncio.sleep(_LOOK_S)
 
@@ -130,18 +145,23 @@ class Pump:
         self.direction.trap = None
         self.direction.black_hole = trap.action is TrapAction.HOLD
         trap.sprung.set()
+        self.counts.sprung += 1
         if trap.action is TrapAction.RESET:
             raise ConnectionResetError
-        await self._hole()
+        await self._hole(data[place:])
         await self._write(data[place:])
 
     async def _write(self, data: bytes) -> None:
         self._passed += len(data)
         self._tail = (self._tail + data)[-256:]
         size = 1 if self.direction.slices else len(data) if self.direction.bandwidth is None else 1024
+        self.counts.sliced += len(data) if self.direction.slices else 0
         for start in range(0, len(data), size or 1):
             part = data[start : start + size]
-            self.sink.write(part)
+            try:
+                self.sink.write(part)
+            except RuntimeError as exc:  # uvloop's word for a closed one
+                raise ConnectionResetError from exc
             await self.sink.drain()
             if self.direction.bandwidth is not None:
                 await asyncio.sleep(len(part) / self.direction.bandwidth)
@@ -161,6 +181,7 @@ class FaultProxy:
     down: Direction = field(default_factory=Direction)
     """Settings from the server to the clients."""
     accepted: int = 0
+    counts: Counts = field(default_factory=Counts)
     _server: asyncio.Server | None = None
     _open: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]] = field(default_factory=dict)
 
@@ -182,6 +203,7 @@ class FaultProxy:
 
     def reset(self) -> None:
         """Reset all connections, on both ends."""
+        self.counts.reset += len(self._open)
         for task, writers in list(self._open.items()):
             for writer in writers:
                 _reset(writer)
@@ -220,8 +242,8 @@ class FaultProxy:
             from_server, to_server = await asyncio.open_connection("127.0.0.1", self.upstream)
             self._open[task] = (writer, to_server)
             async with asyncio.TaskGroup() as group:
-                group.create_task(Pump(self.up, reader, to_server, self.rng).run())
-                group.create_task(Pump(self.down, from_server, writer, self.rng).run())
+                group.create_task(Pump(self.up, reader, to_server, self.rng, self.counts).run())
+                group.create_task(Pump(self.down, from_server, writer, self.rng, self.counts).run())
         except* _TASK_LEFT:
             for each in self._open[task]:
                 _reset(each)

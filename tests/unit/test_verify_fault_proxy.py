@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+import uvloop
 
-from verify.fault_proxy import FaultProxy, Trap, TrapAction, open_proxy
+from verify.fault_proxy import Counts, FaultProxy, Trap, TrapAction, open_proxy
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -51,6 +55,12 @@ async def say(streams: Streams, data: bytes) -> bytes:
     reader, writer = streams
     writer.write(data)
     return await asyncio.wait_for(reader.readexactly(len(data)), 2)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def test_it_forwards_both_ways_and_passes_the_end_on(proxy: FaultProxy):
@@ -195,3 +205,62 @@ async def test_nothing_of_it_is_left(echo: int):
     assert proxy.connections == 0
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", proxy.port)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_flow_whose_client_is_gone_is_reset(run: Callable[[Coroutine[Any, Any, None]], None]):
+    """uvloop raises RuntimeError for a write to a connection that has died."""
+
+    async def scene() -> None:
+        unhandled: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+        reset = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(bytes(200_000))
+            try:
+                await reader.read()
+            except ConnectionResetError:
+                reset.set()
+            writer.transport.abort()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with open_proxy(server.sockets[0].getsockname()[1]) as proxy:
+            proxy.black_hole()
+            _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+            await until(lambda: proxy.counts.held > 0)
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+            await until(lambda: any(w.transport.is_closing() for pair in proxy._open.values() for w in pair))
+            proxy.down.heal()
+            await asyncio.wait_for(reset.wait(), 5)
+            await until(lambda: proxy.connections == 0)
+        server.close()
+        assert unhandled == []
+
+    run(scene())
+
+
+async def test_it_counts_what_met_each_fault(proxy: FaultProxy):
+    async with connected(proxy) as streams:
+        await say(streams, b"a")
+        assert proxy.counts == Counts()
+        proxy.up.black_hole = True
+        streams[1].write(b"bcd")
+        await until(lambda: proxy.counts.held == 3)
+        await proxy.heal()
+        await streams[0].readexactly(3)
+        proxy.slow(0.01)
+        await say(streams, b"ef")
+        await proxy.heal()
+        proxy.up.slices = True
+        await say(streams, b"ghij")
+        proxy.up.trap = Trap(pattern=b"k")
+        streams[1].write(b"k")
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(streams[0].read(), 2)
+    async with connected(proxy) as streams:
+        await say(streams, b"l")
+        proxy.reset()
+    assert proxy.counts == Counts(reset=1, held=3, slowed=4, sliced=5, sprung=1)
