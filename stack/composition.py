@@ -22,7 +22,7 @@ from stack.servers.data_dir import DataDir
 from stack.servers.haproxy import Backend, HAProxy
 from stack.servers.kafka import Kafka, Via
 from stack.servers.postgres import Postgres
-from stack.servers.replica import Replica
+from stack.servers.replica import NAME, Replica
 from stack.servers.valkey import Valkey, cluster_url
 from stack.tokens import signs_its_own
 from stack.topology import PROXY, Topology, module_of, node_name, role
@@ -93,9 +93,10 @@ def servers(plan: Plan, given: tuple[GivenServer, ...], progress: Progress) -> S
     ports, own = plan.ports, {"postgres", "kafka", "valkey"} - {g.name for g in given}
     url = {name: os.environ.get(variable, "") for name, variable in GIVEN.items()}
     postgres = Postgres(plan.folder, ports["postgres"], progress)
-    replicas = [Replica(postgres, ports["postgres-replica"])] if plan.topology.is_replicated else []
+    replicas = [Replica(postgres, ports[NAME], plan.via.get(NAME))] if plan.topology.is_replicated else []
     brokers = _brokers(plan, progress)
-    caches = [Valkey(plan.folder, ports[name], name, ports.get(f"{name}-bus")) for name in plan.topology.caches]
+    names = plan.topology.caches
+    caches = [Valkey(plan.folder, ports[n], n, ports.get(f"{n}-bus"), plan.via.get(n)) for n in names]
     redis = url["redis"] or cache_url(plan)
     through = Postgres(plan.folder, plan.via.get("postgres", postgres.port))
     addresses = Addresses(
@@ -149,10 +150,8 @@ def _brokers(plan: Plan, progress: Progress) -> list[Kafka]:
 
 def cache_url(plan: Plan, via: Mapping[str, int] | None = None) -> str:
     """Return the URL of the cache, or of the cluster of caches."""
-    names = plan.topology.caches
-    if len(names) == 1:
-        return Valkey(plan.folder, (via or {}).get(names[0], plan.ports[names[0]])).url
-    return cluster_url(plan.folder, [plan.ports[name] for name in names])
+    ports = [(via or {}).get(name, plan.ports[name]) for name in plan.topology.caches]
+    return Valkey(plan.folder, ports[0]).url if len(ports) == 1 else cluster_url(plan.folder, ports)
 
 
 async def _prepare_cache(cache: Valkey, join: Callable[[], Awaitable[None]] | None) -> Child:
@@ -185,7 +184,14 @@ def apps(plan: Plan, addresses: Addresses) -> list[Child]:
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]),
     }
     pg = {name: dsn_for(name, addresses.logins, addresses.pg) for name in plan.apps}
-    return [_app(name, plan, {**shared, "MILLRACE_PG__DSN": pg[name]}) for name in plan.apps]
+    return [_app(name, plan, {**shared, **_link(name, plan), "MILLRACE_PG__DSN": pg[name]}) for name in plan.apps]
+
+
+def _link(name: str, plan: Plan) -> dict[str, str]:
+    """Return the URL of an embedded Redis through the proxy that this process has for itself, if there is one."""
+    [first, *_] = plan.topology.caches
+    port = plan.via.get(f"{role(name)}-{first}")
+    return {} if port is None or os.environ.get(GIVEN["redis"]) else {GIVEN["redis"]: Valkey(plan.folder, port).url}
 
 
 def _signing_key(plan: Plan) -> dict[str, str]:

@@ -36,9 +36,18 @@ class Topology:
         return (*self.ingests, *self.gateways, *self.workers, "audit")
 
     @property
-    def passable(self) -> tuple[str, ...]:
-        """The servers that our own processes reach through a proxy where MILLRACE_PROXY_PORTS says so."""
-        return ("postgres", *(() if self.is_cluster else self.caches), *self.brokers)
+    def edges(self) -> dict[str, str]:
+        """The edges on which a proxy may stand, where MILLRACE_PROXY_PORTS says so, each with the server behind it.
+
+        An edge leads our own processes to a server; ``ingest-valkey`` only the ingest, ``postgres-replica`` the replica
+        to its primary. The nodes of a Redis Cluster name each other to clients, and so have one proxy each for all.
+        """
+        links = {f"{kind}-{cache}": cache for cache in self.caches for kind in ("ingest", "gateway")}
+        return {
+            **{name: name for name in ("postgres", *self.caches, *self.brokers)},
+            **({"postgres-replica": "postgres"} if self.is_replicated else {}),
+            **({} if self.is_cluster else links),
+        }
 
     def public(self, app: str) -> str | None:
         """Return the name of the port on which clients reach this process; None for a stage."""
@@ -110,7 +119,7 @@ def role(name: str) -> str:
 
 
 def detours(text: str | None, known: Iterable[str]) -> dict[str, int]:
-    """Return the ports in ``MILLRACE_PROXY_PORTS``: server → port of the proxy by which our own processes reach it.
+    """Return the ports in ``MILLRACE_PROXY_PORTS``: edge of the topology → port of the proxy that stands on it.
 
     Raises OperatorError.
     """

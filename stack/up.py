@@ -183,7 +183,7 @@ async def run_up(
 def _plan(
     folder: DataDir, topology: Topology, wanted: Mapping[str, int], left_out: tuple[str, ...] = ()
 ) -> composition.Plan:
-    via = detours(os.environ.get("MILLRACE_PROXY_PORTS"), topology.passable)
+    via = detours(os.environ.get("MILLRACE_PROXY_PORTS"), topology.edges)
     saved = folder.read(_PORTS)
     _refuse_other_kind(folder, topology, saved)
     names = [*topology.ports, *(f"{broker}-via" for broker in topology.brokers if via)]

@@ -44,7 +44,7 @@ class HAProxy:
         return Child(
             name="haproxy",
             kind="proxy",
-            argv=[find_haproxy() or "haproxy", "-db", "-f", str(configuration())],
+            argv=[find_haproxy() or "haproxy", "-W", "-db", "-f", str(configuration())],
             log=self.folder.logs / "haproxy.log",
             ready=lambda: answers(self.ops_port, "/readyz"),
             alive=lambda: replies(self.ops_port, http_get("/readyz")),

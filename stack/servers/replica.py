@@ -24,16 +24,22 @@ _SLOT, _PASSWORD = "replication.slot", "replication.password"
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A copy that follows. The primary keeps what it has not had yet under a slot, up to a bound."""
+    """A copy that follows. The primary keeps what it has not had yet under a slot, up to a bound.
+
+    ``via``: port of a proxy through which it follows.
+    """
 
     primary: Postgres
     port: int
+    via: int | None = None
 
     async def prepare(self) -> Child:
         """Return how to run the replica; just before its start it is copied from the primary. Raises StackError."""
         data = place(self.primary.folder, NAME)
         refuse_foreign(data)
-        follow = f"host=127.0.0.1 port={self.primary.port} user={REPLICA} passfile={_quoted(data / _PASSWORD)}"
+        follow = (
+            f"host=127.0.0.1 port={self.via or self.primary.port} user={REPLICA} passfile={_quoted(data / _PASSWORD)}"
+        )
         return Child(
             name=NAME,
             kind="server",

@@ -19,6 +19,7 @@ _CONFIG = "valkey.conf"
 class Valkey:
     """A server in the data folder, or one node of a cluster, which then has a port for the other nodes too.
 
+    ``announced_port``: where clients find this node of a cluster when not on its own port, as behind a proxy.
     What it holds are hints; losing them costs only time.
     """
 
@@ -26,6 +27,7 @@ class Valkey:
     port: int
     name: str = "valkey"
     bus_port: int | None = None
+    announced_port: int | None = None
 
     @property
     def url(self) -> str:
@@ -82,6 +84,8 @@ class Valkey:
                 "cluster-require-full-coverage": "no",
                 "cluster-allow-pubsubshard-when-down": "yes",
             }
+            if self.announced_port is not None:
+                lines["cluster-announce-port"] = str(self.announced_port)
         return "".join(f"{name} {value}\n" for name, value in lines.items())
 
 

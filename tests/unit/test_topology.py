@@ -153,10 +153,43 @@ def test_a_proxy_before_one_broker_of_three(folder: DataDir):
     assert "PROXIED://127.0.0.1:22002" in told[1]["listeners"]
 
 
+def test_ingest_and_gateway_may_have_a_way_to_redis_of_their_own(folder: DataDir, monkeypatch: pytest.MonkeyPatch):
+    via = {"valkey": 23_000, "ingest-valkey": 23_001, "gateway-valkey": 23_002}
+    ports = {
+        name: urlsplit(child.env["MILLRACE_REDIS__URL"]).port for name, child in apps(folder, SINGLE, via=via).items()
+    }
+    assert (ports["ingest"], ports["gateway"], ports["notification"]) == (23_001, 23_002, 23_000)
+    monkeypatch.setenv("MILLRACE_REDIS__URL", "redis://cache.example:6379/0")
+    assert {child.env["MILLRACE_REDIS__URL"] for child in apps(folder, SINGLE, via=via).values()} == {
+        "redis://cache.example:6379/0"
+    }
+
+
+async def test_clients_of_a_redis_cluster_are_sent_to_the_proxies_and_the_nodes_are_not(folder: DataDir):
+    made = plan(folder, CLUSTER, via={"valkey-2": 23_000})
+    servers = stack.servers(made, (), lambda _: None)
+    for make in servers.caches:
+        await make()
+    told = [(folder.path / name / "valkey.conf").read_text() for name in CLUSTER.caches]
+    assert ["cluster-announce-port 23000" in each for each in told] == [False, True, False]
+    assert [address.port for address in target(servers.app_addresses.redis).nodes] == [
+        made.ports["valkey-1"],
+        23_000,
+        made.ports["valkey-3"],
+    ]
+    assert 23_000 not in [address.port for address in target(servers.addresses.redis).nodes]
+
+
+async def test_a_replica_may_follow_through_a_proxy(folder: DataDir):
+    made = plan(folder, CLUSTER, via={"postgres-replica": 23_000})
+    [prepare] = stack.servers(made, (), lambda _: None).replica
+    assert any("port=23000 " in argument for argument in (await prepare()).argv)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"kafka": "x"}', '{"kafka": 0}', '{"moon": 21000}'])
 def test_a_detour_that_cannot_be_is_refused(text: str):
     with pytest.raises(OperatorError, match="MILLRACE_PROXY_PORTS"):
-        detours(text, SINGLE.passable)
+        detours(text, SINGLE.edges)
 
 
 def test_our_own_processes_are_told_who_they_are(folder: DataDir):
