@@ -99,6 +99,15 @@ class InjectedFault:
     impossible: str = ""
     """Reason why it could not be injected here."""
     recovery_s: float = 0.0
+    targets: tuple[str, ...] = ()
+    """Roles that it breaks."""
+    evidence: str = ""
+    """How it is known that it took effect; empty when that is not known."""
+
+    @property
+    def took_effect(self) -> bool:
+        """The fault was injected, and something shows that it took effect."""
+        return not self.impossible and bool(self.evidence)
 
 
 @dataclass(slots=True)

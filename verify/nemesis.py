@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from stack.errors import OperatorError
 from verify.errors import reason
-from verify.faults import Fault, NotPossible, Planned, Target, fault
+from verify.faults import Fault, NotPossible, Target, fault
 from verify.history import InjectedFault
+from verify.schedule import Planned
 
 
 @dataclass(slots=True)
@@ -39,7 +40,7 @@ class Nemesis:
 
     async def _carry_out(self, planned: Planned) -> None:
         wanted, began = fault(planned.fault), time.monotonic()
-        injected = InjectedFault(planned.fault, began, float("inf"), wanted.single_process)
+        injected = InjectedFault(planned.fault, began, float("inf"), wanted.single_process, targets=wanted.targets)
         self.faults.append(injected)
         self.on_change(injected, False)
         self._active.append(wanted)
@@ -51,6 +52,7 @@ class Nemesis:
         finally:
             self._active.remove(wanted)
             await wanted.heal(self.target)
+            injected.evidence = wanted.evidence
             injected.healed = time.monotonic() if planned.lasts_s else began
             self.on_change(injected, True)
 

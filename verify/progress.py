@@ -39,8 +39,10 @@ class ProgressView:
             self.say(f"{injected.name} cannot be made here: {injected.impossible}")
         elif not over:
             self.say(f"[red]{injected.name}[/red]")
-        elif injected.healed > injected.began:
-            self.say(f"[green]{injected.name} healed[/green] after {injected.healed - injected.began:.1f} s")
+        else:
+            after = injected.healed - injected.began
+            healed = f"healed after {after:.1f} s" if after else "made"
+            self.say(f"[green]{injected.name} {healed}[/green]: {injected.evidence or 'no effect is known'}")
 
     async def run(self) -> None:
         """Draw the table until cancelled."""

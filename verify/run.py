@@ -33,6 +33,7 @@ Observe: TypeAlias = Callable[[httpx2.AsyncClient, Sequence[Room]], tuple[Store,
 """Given the rooms of a run, returns the store that holds their state, and a function that returns lagging groups."""
 
 _JOIN_S = 60.0
+_PATIENCE_S = 120.0
 _OUT_AT = 0.35
 _LATE_AT = (0.2, 0.8)
 _LEAVER = "parlour"
@@ -66,7 +67,7 @@ class Run:
             httpx2.AsyncClient(timeout=10, limits=limits) as client,
             httpx2.AsyncClient(base_url=self.http[0], timeout=5, limits=limits) as at_door,
         ):
-            door = RetryingTransport(at_door)
+            door = RetryingTransport(at_door, patience_s=self.seconds + _PATIENCE_S)
             try:
                 await self._open(workloads, door)
                 access = Access(self.http, self.ws, self.token, client, door)
@@ -104,13 +105,13 @@ class Run:
         await self._joined(_JOIN_S)
 
     async def _joined(self, within_s: float) -> None:
-        try:
-            async with asyncio.timeout(within_s):
-                await asyncio.gather(*(device.subscription.ready.wait() for device in self.devices))
-        except TimeoutError as exc:
+        joins = {asyncio.create_task(device.subscription.ready.wait()) for device in self.devices}
+        _, waiting = await asyncio.wait(joins, timeout=within_s)
+        for join in waiting:
+            join.cancel()
+        if waiting:
             raise_if_dead(client for device in self.devices for client in device.clients)
-            waiting = sum(not device.subscription.ready.is_set() for device in self.devices)
-            raise OperatorError(f"{waiting} of {len(self.devices)} devices did not join in {within_s:.0f} s") from exc
+            raise OperatorError(f"{len(waiting)} of {len(joins)} devices did not join in {within_s:.0f} s")
 
     async def _create(self, room: Room, door: RetryingTransport) -> None:
         owner, *others = room.workload.members

@@ -9,19 +9,23 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from stack import topology as topologies
 from stack.errors import OperatorError
 from stack.running import STATE, RunningStack, running_stack
 from stack.servers.data_dir import DataDir
+from stack.topology import PROXY as HAPROXY
 from verify.errors import explained
 from verify.fault_proxy import FaultProxy, open_proxy
 
-EDGES = ("postgres", "valkey", "kafka")
-CLUSTER_EDGES = ("postgres", "kafka-1", "kafka-2", "kafka-3")
+_UP = (sys.executable, "-m", "cli.main", "up", "--with-parent", "--json")
+_OWN_MOUNTS = ("unshare", "--mount")
 _END_S = 90.0
 _LIMITS = {"MILLRACE_LIMITS__FACTORS": "*=10"}
 """Users of a workload send more than people do."""
@@ -29,11 +33,14 @@ _LIMITS = {"MILLRACE_LIMITS__FACTORS": "*=10"}
 
 @dataclass(slots=True)
 class Testbed:
-    """A running stack. ``data`` is its data folder."""
+    """A running stack. ``data`` is its data folder; ``http`` and ``ws`` are URLs for clients, each of a proxy."""
 
     data: Path
-    proxies: Mapping[str, FaultProxy]
-    """Proxies by the name of the server behind them."""
+    proxies: dict[str, FaultProxy]
+    """Proxies by the name of their edge: see ``stack.topology``. Those before the front doors are ``http`` and ``ws``,
+    with a number when there are several."""
+    http: list[str] = field(default_factory=list)
+    ws: list[str] = field(default_factory=list)
     process: asyncio.subprocess.Process | None = None
     kept: bool = False
     stack: RunningStack = field(init=False)
@@ -46,18 +53,25 @@ class Testbed:
 
 @asynccontextmanager
 async def open_testbed(
-    *, cluster: bool, environment: Mapping[str, str], keep: bool, seed: int
+    *, cluster: bool, environment: Mapping[str, str], keep: bool, seed: int, own_mounts: bool = False
 ) -> AsyncIterator[Testbed]:
     """Start a stack in a folder of its own, and end it. The folder is removed unless ``keep`` is set or an exception
-    ends the block. Raises OperatorError."""
+    ends the block. ``own_mounts``: what is mounted for the stack is seen by nobody else, and gone when it ends.
+
+    Raises OperatorError.
+    """
     async with AsyncExitStack() as stack:
-        edges = CLUSTER_EDGES if cluster else EDGES
+        topology = topologies.cluster(is_proxied=False) if cluster else topologies.single()
+        edges = topology.edges
         proxies = {name: await stack.enter_async_context(open_proxy(seed=seed)) for name in edges}
         testbed = Testbed(_folder(), proxies, kept=keep)
         via = json.dumps({name: proxy.port for name, proxy in proxies.items()})
         try:
             with explained(seed, testbed.logs):
-                await _start(testbed, cluster, {**environment, "MILLRACE_PROXY_PORTS": via})
+                command = [*(_OWN_MOUNTS if own_mounts else []), *_UP, "--data", str(testbed.data)]
+                command += ["--cluster"] if cluster else []
+                await _start(testbed, command, edges, {**environment, "MILLRACE_PROXY_PORTS": via})
+                await _stand_before_doors(testbed, partial(open_proxy, seed=seed), stack)
             yield testbed
         except BaseException:  # Ctrl-C, too
             testbed.kept = True  # whatever it was, the folder says more of it
@@ -74,19 +88,19 @@ def _folder() -> Path:
     return data
 
 
-async def _start(testbed: Testbed, cluster: bool, environment: Mapping[str, str]) -> None:
-    command = [sys.executable, "-m", "cli.main", "up", "--data", str(testbed.data), "--with-parent", "--json"]
+async def _start(
+    testbed: Testbed, command: Sequence[str], edges: Mapping[str, str], environment: Mapping[str, str]
+) -> None:
     with (testbed.data / "up.log").open("wb") as log:
         testbed.process = await asyncio.create_subprocess_exec(
             *command,
-            *(["--cluster"] if cluster else []),
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             env={**_LIMITS, **os.environ, **environment},
             start_new_session=True,
         )
     assert testbed.process.stdout is not None
-    joining = asyncio.create_task(_join(testbed))
+    joining = asyncio.create_task(_join(testbed, edges))
     try:
         line = await testbed.process.stdout.readline()  # it ends by itself when something stands still
     finally:
@@ -97,13 +111,32 @@ async def _start(testbed: Testbed, cluster: bool, environment: Mapping[str, str]
     testbed.stack = running_stack(testbed.data)
 
 
-async def _join(testbed: Testbed) -> None:
-    """Give each proxy the port of its server, as soon as that is known."""
-    while any(proxy.upstream is None for proxy in testbed.proxies.values()):
-        for process in DataDir(testbed.data).read(STATE).get("processes", []):
-            if process["name"] in testbed.proxies:
-                testbed.proxies[process["name"]].upstream = process["port"]
+async def _join(testbed: Testbed, edges: Mapping[str, str]) -> None:
+    """Give each proxy the port of the server behind it, as soon as that is known."""
+    while any(testbed.proxies[edge].upstream is None for edge in edges):
+        ports = {p["name"]: p["port"] for p in DataDir(testbed.data).read(STATE).get("processes", [])}
+        for edge, server in edges.items():
+            testbed.proxies[edge].upstream = ports.get(server)
         await asyncio.sleep(0.05)
+
+
+async def _stand_before_doors(
+    testbed: Testbed, open_: Callable[[int | None], AbstractAsyncContextManager[FaultProxy]], stack: AsyncExitStack
+) -> None:
+    """Put a proxy before each front door, for the clients of the run."""
+    for name, own, urls in zip(("http", "ws"), _doors(testbed.stack), (testbed.http, testbed.ws), strict=True):
+        for number, url in enumerate(own, 1):
+            parts = urlsplit(url)
+            proxy = await stack.enter_async_context(open_(parts.port))
+            testbed.proxies[f"{name}-{number}" if len(own) > 1 else name] = proxy
+            urls.append(parts._replace(netloc=f"127.0.0.1:{proxy.port}").geturl())
+
+
+def _doors(stack: RunningStack) -> tuple[list[str], list[str]]:
+    """Return the HTTP and WebSocket URLs for clients: HAProxy's, or, without it, those of all nodes."""
+    if stack.is_cluster and not stack.nodes(HAPROXY):
+        return [n.http_url for n in stack.nodes("ingest")], [n.ws_url for n in stack.nodes("gateway")]
+    return [stack.http_url], [stack.ws_url]
 
 
 async def _end(testbed: Testbed) -> None:

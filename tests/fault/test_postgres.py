@@ -248,7 +248,7 @@ async def test_row_10_a_full_disk_refuses_messages_and_keeps_those_it_took(open_
 
 
 async def fill_and_make_room(stack: RunningStack) -> None:
-    full, target = fault("full-disk"), target_of(stack, random.Random(1))
+    full, target = fault("full-postgres"), target_of(stack, random.Random(1))
     async with open_chat(stack) as chat:
         await chat.say(30)
         await full.inject(target)

@@ -22,12 +22,14 @@ from tests import make
 from verify import run as runs
 from verify import testbed as stands
 from verify.errors import cause, explained, raise_if_dead, reason
-from verify.faults import FAULTS, Planned, Target
+from verify.faults import FAULTS, Fault, Target
 from verify.history import History, Room, Screen
 from verify.nemesis import Nemesis
+from verify.planning import Faults
 from verify.quiescence import Quiescence, no_lags
 from verify.receivers import Device
 from verify.run import Run
+from verify.schedule import Planned
 from verify.trial import Trial
 from verify.workload import DeviceKind, DeviceSpec, RoomWorkload
 
@@ -66,16 +68,11 @@ async def test_a_task_that_died_is_told_and_one_that_ended_or_was_cancelled_is_n
         raise_if_dead([ended, died])
 
 
-class Broken:
+class Broken(Fault):
     """A fault that fails in a way that nobody foresaw."""
-
-    name, targets, lasts_s, recover_s, single_process = "broken", ("x",), 0.0, 0.0, True
 
     async def inject(self, _: Target) -> None:
         raise RuntimeError("no such thing")
-
-    async def heal(self, _: Target) -> None:
-        pass
 
 
 async def test_a_fault_that_fails_is_named(monkeypatch, tmp_path: Path):
@@ -131,6 +128,7 @@ def folders(monkeypatch, tmp_path: Path) -> Path:
         pass
 
     monkeypatch.setattr(stands, "_start", start)
+    monkeypatch.setattr(stands, "_stand_before_doors", start)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
@@ -170,7 +168,7 @@ async def test_a_trial_says_what_ended_it_and_keeps_its_folder(monkeypatch, fold
         raise exc
 
     monkeypatch.setattr(Trial, "_judged", judged)
-    trial = Trial(messages=20, rate=1, seed=SEED, quiet=True, plan=[Planned(0.0, "clock-gateway", 1.0)])
+    trial = Trial(messages=20, seed=SEED, quiet=True, faults=Faults([Planned(0.0, "clock-gateway", 1.0)]))
     with pytest.raises(OperatorError) as raised:
         await trial.run()
     [kept] = held(folders)
@@ -183,7 +181,7 @@ async def test_a_trial_of_a_stack_elsewhere_says_what_ended_it(monkeypatch):
 
     monkeypatch.setattr(Run, "go", go)
     with pytest.raises(OperatorError, match=f"http://x does not answer; seed {SEED}$"):
-        await Trial(messages=20, rate=1, seed=SEED, quiet=True).run_against("http://x", "ws://x", "secret")
+        await Trial(messages=20, seed=SEED, quiet=True).run_against("http://x", "ws://x", "secret")
 
 
 def test_told_to_end_it_ends_as_by_ctrl_c():

@@ -15,11 +15,12 @@ from schemas.ids import new_id
 from verify.attacks import ATTACKS
 from verify.attacks.media import picture
 from verify.checker import judge
-from verify.faults import FAULTS, schedule
+from verify.faults import FAULTS
 from verify.final_state import FinalState
 from verify.foreign_records import CLAIMS, KINDS, ForeignRecord, KnownMessage, foreign_records
 from verify.history import History, InjectedFault, Room
 from verify.rules.foreign import audit_names_the_foreign
+from verify.schedule import arrange
 
 KNOWN = KnownMessage(conversation_id=new_id(), message_id=new_id(), seq=7, sender_id="ann")
 
@@ -72,11 +73,11 @@ def test_a_dear_picture_is_small_and_valid():
 def test_poison_and_attacks_are_faults():
     assert {f"hostile-{name}" for name in ATTACKS} <= FAULTS.keys()
     assert {"poison-message.created", "poison-receipt.recorded", "poison-message.sent"} <= FAULTS.keys()
-    assert [planned.fault for planned in schedule(1, ["poison-message.created"], 60)] == ["poison-message.created"]
+    assert [planned.fault for planned in arrange(1, ["poison-message.created"], 60)[0]] == ["poison-message.created"]
 
 
 def test_two_attacks_never_run_at_once():
-    plan = schedule(3, ["hostile-frames", "hostile-searches"], 120)
+    plan, _ = arrange(3, ["hostile-frames", "hostile-searches"], 120)
     first, second = plan
     assert first.at_s + first.lasts_s < second.at_s
 

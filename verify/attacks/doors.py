@@ -20,6 +20,13 @@ GONE = (OSError, TimeoutError, asyncio.IncompleteReadError, httpx2.HTTPError, We
 _CALL_S = 20.0
 
 
+@dataclass(slots=True)
+class Tally:
+    """Number of connections that were opened, and of answers, so far."""
+
+    served: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Doors:
     """URLs of a stack, and tokens for any user. ``user`` is the hostile user, who has one ordinary token.
@@ -34,11 +41,15 @@ class Doors:
     user: str = field(default_factory=lambda: f"mallory.{secrets.token_hex(4)}")
     history: str = ""
     address: str = "127.0.0.2"
+    tally: Tally = field(default_factory=Tally)
 
     @property
     def bearer(self) -> dict[str, str]:
         """The hostile user's header."""
         return {"authorization": f"Bearer {self.token(self.user)}"}
+
+    async def _count(self, _: object = None) -> None:
+        self.tally.served += 1
 
     @asynccontextmanager
     async def client(self, parallel: int = 100) -> AsyncIterator[httpx2.AsyncClient]:
@@ -46,14 +57,20 @@ class Doors:
         limits = httpx2.Limits(max_connections=parallel, max_keepalive_connections=parallel)
         transport = httpx2.AsyncHTTPTransport(limits=limits, local_address=self.address)
         async with httpx2.AsyncClient(
-            base_url=self.http, headers=self.bearer, timeout=_CALL_S, transport=transport
+            base_url=self.http,
+            headers=self.bearer,
+            timeout=_CALL_S,
+            transport=transport,
+            event_hooks={"response": [self._count]},
         ) as client:
             yield client
 
     async def tcp(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a TCP connection to the HTTP port. Raises OSError."""
         url = urlsplit(self.http)
-        return await asyncio.open_connection(url.hostname, url.port, local_addr=(self.address, 0))
+        streams = await asyncio.open_connection(url.hostname, url.port, local_addr=(self.address, 0))
+        await self._count()
+        return streams
 
     @asynccontextmanager
     async def socket(self) -> AsyncIterator[ClientConnection]:
@@ -67,6 +84,7 @@ class Doors:
             local_addr=(self.address, 0),
         ) as socket:
             await socket.recv()
+            await self._count()
             yield socket
 
 

@@ -1,29 +1,33 @@
-"""The registry of faults, and their schedules, which are drawn from a seed and so can be repeated."""
+"""The registry of faults."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
 
 from schemas.topics import groups, load, stages
 from verify.attacks import ATTACKS
+from verify.faults.broker import KillLeader, LoseFolder, WipeBroker
+from verify.faults.clock import StepClock
+from verify.faults.disk import PLACES, FullDisk
+from verify.faults.fault import Fault, kind_of
 from verify.faults.hostile import Hostile
-from verify.faults.machine import FullDisk, StepClock
-from verify.faults.network import Blackhole, Cut, CutAt, Refuse, Slow
+from verify.faults.network import Blackhole, Cut, CutAt, Refuse, Slices, Slow
 from verify.faults.poison import Poison
-from verify.faults.process import Kill, Pause, Terminate
-from verify.faults.servers import CutSubscribers, FlushRedis, KillLeader, WipeBroker
-from verify.faults.target import Fault, NotPossible, Process, Target, target_of
+from verify.faults.process import Blackout, Kill, KillAgain, Pause, Reload, Terminate
+from verify.faults.redis import CutSubscribers, FlushRedis
+from verify.faults.target import NotPossible, Process, Target, target_of
 
-__all__ = ["FAULTS", "Fault", "NotPossible", "Planned", "Process", "Target", "fault", "schedule", "target_of"]
+__all__ = ["FAULTS", "Fault", "NotPossible", "Process", "Target", "fault", "kind_of", "target_of"]
 
 OURS = ("ingest", "gateway", *stages())
 SERVERS = ("postgres", "kafka", "valkey")
-_WARM_UP_S = 2.0
-_EVERY_S = 15.0
-_TRIES = 400
+OF_CLUSTERS = ("haproxy", "postgres-replica")
+CLIENT_LINKS = ("http", "ws")
+REDIS_LINKS = ("ingest-valkey", "gateway-valkey")
+
+_LONG_S = 35.0
+"""Longer than the session of a Kafka client, a lease (30 s), and the time-outs of idle sessions and links (20 s)."""
 
 
 def _topics_read() -> list[str]:
@@ -32,20 +36,34 @@ def _topics_read() -> list[str]:
 
 
 def _registry() -> dict[str, Callable[[], Fault]]:
+    edges = (*SERVERS, *CLIENT_LINKS)
     made: list[Callable[[], Fault]] = [
-        *(partial(kind, target) for kind in (Kill, Pause) for target in (*OURS, *SERVERS)),
-        *(partial(Terminate, target) for target in OURS),
-        *(partial(kind, server) for kind in (Blackhole, Cut, Slow, Refuse) for server in SERVERS),
-        partial(CutAt, "postgres"),
+        *(partial(kind, role=role) for kind in (Kill, Pause) for role in (*OURS, *SERVERS, *OF_CLUSTERS)),
+        *(partial(Terminate, role=role) for role in (*OURS, *SERVERS)),
+        *(partial(KillAgain, role=role) for role in (*OURS, *SERVERS)),
+        *(
+            partial(Pause, role=role, lasts_s=_LONG_S, suffix="-long", single_process=False)
+            for role in (*OURS, *SERVERS)
+        ),
+        Blackout,
+        partial(Reload, role="haproxy"),
+        *(partial(kind, edge=edge) for kind in (Blackhole, Cut, Slow) for edge in edges),
+        *(partial(Blackhole, edge=edge, lasts_s=_LONG_S, suffix="-long", recover_s=35.0) for edge in edges),
+        *(partial(Refuse, edge=edge) for edge in SERVERS),
+        *(partial(Slices, edge=edge) for edge in CLIENT_LINKS),
+        *(partial(kind, edge=edge, roles=("valkey",)) for kind in (Blackhole, Cut, Refuse) for edge in REDIS_LINKS),
+        *(partial(kind, edge="postgres-replica") for kind in (Blackhole, Cut)),
+        partial(CutAt, edge="postgres"),
         WipeBroker,
+        LoseFolder,
         KillLeader,
         FlushRedis,
         CutSubscribers,
-        FullDisk,
-        partial(StepClock, "gateway", 600),
-        partial(StepClock, "ingest", -600),
-        *(partial(Poison, topic) for topic in _topics_read()),
-        *(partial(Hostile, attack) for attack in ATTACKS),
+        *(partial(FullDisk, role=role) for role in PLACES),
+        partial(StepClock, role="gateway", step_s=600),
+        partial(StepClock, role="ingest", step_s=-600),
+        *(partial(Poison, topic=topic) for topic in _topics_read()),
+        *(partial(Hostile, attack=attack) for attack in ATTACKS),
     ]
     return {make().name: make for make in made}
 
@@ -56,57 +74,3 @@ FAULTS: Mapping[str, Callable[[], Fault]] = _registry()
 def fault(name: str) -> Fault:
     """Return a new fault of this name. Raises KeyError."""
     return FAULTS[name]()
-
-
-class Planned(NamedTuple):
-    """A fault of a schedule; times are in seconds from the start of the load."""
-
-    at_s: float
-    fault: str
-    lasts_s: float
-
-
-def schedule(seed: int, names: Sequence[str] | None, seconds: float, *, among: Iterable[str] = FAULTS) -> list[Planned]:
-    """Return a schedule with each of ``names`` once, or, without names, as many of ``among`` as fit into ``seconds``.
-
-    A role is never broken by two faults at once, nor before it has recovered: two of three brokers down would be more
-    than the promise covers. All have recovered at the end. Pure. Raises ValueError when the names do not fit, KeyError
-    for an unknown one.
-    """
-    rng = random.Random(seed)
-    plan: list[Planned] = []
-    wanted = names if names is not None else _drawn(rng, sorted(among), seconds)
-    for name in wanted:
-        planned = _placed(rng, FAULTS[name](), seconds, plan)
-        if planned is not None:
-            plan.append(planned)
-        elif names is not None:
-            raise ValueError(f"{name} does not fit into {seconds:.0f} s beside the others; give more time")
-    return sorted(plan)
-
-
-def _drawn(rng: random.Random, among: Sequence[str], seconds: float) -> list[str]:
-    count = max(1, int(seconds / _EVERY_S))
-    return [name for _ in range(-(-count // len(among))) for name in rng.sample(among, len(among))][:count]
-
-
-def _placed(rng: random.Random, wanted: Fault, seconds: float, plan: Sequence[Planned]) -> Planned | None:
-    latest = seconds - wanted.lasts_s - wanted.recover_s
-    if latest < _WARM_UP_S:
-        return None
-    for _ in range(_TRIES):
-        planned = Planned(round(rng.uniform(_WARM_UP_S, latest), 1), wanted.name, wanted.lasts_s)
-        if not any(_collide(planned, other) for other in plan):
-            return planned
-    return None
-
-
-def _collide(one: Planned, other: Planned) -> bool:
-    first, second = FAULTS[one.fault](), FAULTS[other.fault]()
-    if not set(first.targets) & set(second.targets):
-        return False
-    ends_one, ends_other = (
-        one.at_s + one.lasts_s + first.recover_s,
-        other.at_s + other.lasts_s + second.recover_s,
-    )
-    return one.at_s < ends_other and other.at_s < ends_one

@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from verify.attacks import ATTACKS
+from verify.faults.fault import Fault
 from verify.faults.target import NotPossible, Target
 
 
-@dataclass(slots=True)
-class Hostile:
+@dataclass(slots=True, kw_only=True)
+class Hostile(Fault):
     """Runs an attack as long as it lasts."""
 
     attack: str
-    lasts_s: float = 12.0
-    recover_s: float = 20.0
-    name: str = field(init=False)
-    single_process: bool = False
     targets: tuple[str, ...] = ("front door",)
+    lasts_s: float = 12.0
     _running: asyncio.Task[None] | None = None
+    _served: int = 0
 
     def __post_init__(self) -> None:
         self.name = f"hostile-{self.attack}"
+        purpose = (ATTACKS[self.attack].__doc__ or "").partition("\n")[0].strip(".")
+        self.summary = f"a hostile user, who would {purpose[:1].lower()}{purpose[1:]}"
 
     async def inject(self, target: Target) -> None:
         if target.doors is None:
             raise NotPossible("the front doors of the stack are not known")
+        self._served = target.doors.tally.served
         self._running = asyncio.create_task(ATTACKS[self.attack](target.doors))
 
     async def heal(self, target: Target) -> None:
-        if self._running is not None:
-            self._running.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._running
-            self._running = None
+        if self._running is None or target.doors is None:
+            return
+        self._running.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._running
+        self._running = None
+        if served := target.doors.tally.served - self._served:
+            self.evidence = f"{served} connections and answers"

@@ -1,11 +1,13 @@
-"""Faults of the network, made by the fault proxy before a server."""
+"""Faults of the network, made by the fault proxies before servers and before the front doors."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from verify.fault_proxy import FaultProxy, Trap
+from verify.faults.fault import Fault
 from verify.faults.target import Target
 
 # A COMMIT, and its answer (CommandComplete, its length, its tag), in a simple query as in a pipeline.
@@ -16,73 +18,126 @@ ACCEPTING = b"\x00" + COMMIT
 ACCEPTED = b"n\x00\x00\x00\x04" + COMMITTED
 
 
-@dataclass(slots=True)
-class _Edge:
-    role: str
-    name: str = field(init=False)
-    recover_s: float = 45.0
-    single_process: bool = False
+EDGE = "edge:"
+"""Prefix of the needs of a fault of an edge."""
+
+
+LINKS: Mapping[str, str] = {
+    "postgres": "our processes and PostgreSQL",
+    "kafka": "our processes and a broker",
+    "valkey": "our processes and a Redis node",
+    "ingest-valkey": "ingest and Redis",
+    "gateway-valkey": "the gateway and Redis",
+    "postgres-replica": "PostgreSQL and its replica",
+    "http": "HTTP clients and the stack",
+    "ws": "WebSocket clients and the stack",
+}
+"""Edges, each with its two sides."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Edge(Fault):
+    """A fault of an edge. ``edge`` names its proxy; ``roles`` are those that the fault breaks."""
+
+    edge: str
+    roles: tuple[str, ...] = ()
+    recover_s: float = 25.0
     _proxy: FaultProxy | None = None
+    _before: int = 0
 
-    @property
-    def targets(self) -> tuple[str, ...]:
-        return (self.role,)
+    def _called(self, kind: str, summary: str, suffix: str = "") -> None:
+        self.name, self.summary = f"{kind}-{self.edge}{suffix}", summary
+        self.targets, self.needs = self.roles or (self.edge,), f"{EDGE}{self.edge}"
 
-    def _choose(self, target: Target) -> FaultProxy:
-        self._proxy = target.edge(self.role)
-        return self._proxy
+    async def inject(self, target: Target) -> None:
+        self._proxy = proxy = target.edge(self.edge)
+        self._before = self._count(proxy)
+        await self._spoil(proxy)
+
+    @abstractmethod
+    async def _spoil(self, proxy: FaultProxy) -> None:
+        """Change what the proxy does."""
+
+    @abstractmethod
+    def _count(self, proxy: FaultProxy) -> int:
+        """Return how much has met this kind of fault so far."""
+
+    @abstractmethod
+    def _told(self, count: int) -> str:
+        """Return the evidence for so much."""
 
     async def heal(self, target: Target) -> None:
         if self._proxy is not None:
             await self._proxy.heal()
+            if count := self._count(self._proxy) - self._before:
+                self.evidence = self._told(count)
             self._proxy = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Blackhole(_Edge):
     """Lets nothing pass, in one direction or both, and keeps the connections open."""
 
     lasts_s: float = 10.0
-    direction: Literal["both", "up", "down"] = "both"
+    suffix: str = ""
 
     def __post_init__(self) -> None:
-        self.name = f"hole-{self.role}"
+        self._called("hole", f"lets nothing pass between {LINKS[self.edge]} for {self.lasts_s:.0f} s", self.suffix)
 
-    async def inject(self, target: Target) -> None:
-        proxy = self._choose(target)
-        proxy.up.black_hole = self.direction in ("both", "up")
-        proxy.down.black_hole = self.direction in ("both", "down")
+    async def _spoil(self, proxy: FaultProxy) -> None:
+        proxy.black_hole()
+
+    def _count(self, proxy: FaultProxy) -> int:
+        return proxy.counts.held
+
+    def _told(self, count: int) -> str:
+        return f"{count} bytes held"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Cut(_Edge):
     """Resets all connections."""
 
-    lasts_s: float = 0.0
+    recover_s: float = 15.0
 
     def __post_init__(self) -> None:
-        self.name = f"cut-{self.role}"
+        self._called("cut", f"resets all connections between {LINKS[self.edge]}")
 
-    async def inject(self, target: Target) -> None:
-        self._choose(target).reset()
+    async def _spoil(self, proxy: FaultProxy) -> None:
+        proxy.reset()
+
+    def _count(self, proxy: FaultProxy) -> int:
+        return proxy.counts.reset
+
+    def _told(self, count: int) -> str:
+        return f"{count} connections reset"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class CutAt(_Edge):
     """Resets the connection on which the server is about to send ``pattern``: the work is done, and the client cannot
     know."""
 
     lasts_s: float = 5.0
+    recover_s: float = 15.0
     pattern: bytes = ACCEPTED
 
     def __post_init__(self) -> None:
-        self.name = f"cut-answer-{self.role}"
+        self._called(
+            "cut-answer", "resets a connection on which PostgreSQL is about to answer that a message is stored"
+        )
 
-    async def inject(self, target: Target) -> None:
-        self._choose(target).down.trap = Trap(pattern=self.pattern)
+    async def _spoil(self, proxy: FaultProxy) -> None:
+        proxy.down.trap = Trap(pattern=self.pattern)
+
+    def _count(self, proxy: FaultProxy) -> int:
+        return proxy.counts.sprung
+
+    def _told(self, count: int) -> str:
+        return "the trap sprang"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Slow(_Edge):
     """Adds latency and jitter, and narrows the bandwidth."""
 
@@ -91,22 +146,54 @@ class Slow(_Edge):
     bandwidth: float = 64_000.0
 
     def __post_init__(self) -> None:
-        self.name = f"slow-{self.role}"
+        figures = f"{self.latency_s * 1000:.0f} ms later, {self.bandwidth / 1000:.0f} kB/s"
+        self._called("slow", f"slows what passes between {LINKS[self.edge]}: {figures}")
 
-    async def inject(self, target: Target) -> None:
-        self._choose(target).slow(self.latency_s, self.latency_s / 4, self.bandwidth)
+    async def _spoil(self, proxy: FaultProxy) -> None:
+        proxy.slow(self.latency_s, self.latency_s / 4, self.bandwidth)
+
+    def _count(self, proxy: FaultProxy) -> int:
+        return proxy.counts.slowed
+
+    def _told(self, count: int) -> str:
+        return f"{count} bytes slowed down"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
+class Slices(_Edge):
+    """Sends each byte alone."""
+
+    lasts_s: float = 15.0
+    recover_s: float = 15.0
+
+    def __post_init__(self) -> None:
+        self._called("slices", f"sends each byte between {LINKS[self.edge]} alone, for {self.lasts_s:.0f} s")
+
+    async def _spoil(self, proxy: FaultProxy) -> None:
+        proxy.up.slices = proxy.down.slices = True
+
+    def _count(self, proxy: FaultProxy) -> int:
+        return proxy.counts.sliced
+
+    def _told(self, count: int) -> str:
+        return f"{count} bytes sent alone"
+
+
+@dataclass(slots=True, kw_only=True)
 class Refuse(_Edge):
     """Refuses new connections and resets the open ones: the server looks down."""
 
     lasts_s: float = 8.0
 
     def __post_init__(self) -> None:
-        self.name = f"refuse-{self.role}"
+        self._called("refuse", f"refuses connections between {LINKS[self.edge]} for {self.lasts_s:.0f} s")
 
-    async def inject(self, target: Target) -> None:
-        proxy = self._choose(target)
+    async def _spoil(self, proxy: FaultProxy) -> None:
         proxy.refuse()
         proxy.reset()
+
+    def _count(self, proxy: FaultProxy) -> int:
+        return proxy.counts.reset
+
+    def _told(self, count: int) -> str:
+        return f"{count} connections reset"

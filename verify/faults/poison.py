@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from adapters.kafka.raw import write_raw
 from domain.errors import Unavailable
+from verify.faults.fault import Fault
 from verify.faults.target import NotPossible, Target
 from verify.foreign_records import foreign_records
 
 _EVERY_S = 0.5
 
 
-@dataclass(slots=True)
-class Poison:
+@dataclass(slots=True, kw_only=True)
+class Poison(Fault):
     """Writes records of every foreign kind to a topic, about conversations of the run, as long as it lasts."""
 
     topic: str
     lasts_s: float = 10.0
-    recover_s: float = 20.0
-    name: str = field(init=False)
-    single_process: bool = False
     _writing: asyncio.Task[None] | None = None
+    _written: int = 0
 
     def __post_init__(self) -> None:
-        self.name = f"poison-{self.topic}"
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        return (self.topic,)
+        self.name, self.targets = f"poison-{self.topic}", (self.topic,)
+        self.summary = f"writes foreign records to the topic {self.topic}"
 
     async def inject(self, target: Target) -> None:
         if target.history is None or not target.history.accepted():
@@ -54,6 +50,8 @@ class Poison:
         except Unavailable as exc:
             raise NotPossible("the brokers do not take records") from exc
         target.history.written += records
+        self._written += len(records)
+        self.evidence = f"{self._written} records written"
 
     async def heal(self, target: Target) -> None:
         if self._writing is not None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from adapters.auth import issue
 from stack.running import STATE, RunningStack
@@ -49,7 +48,8 @@ def role_of(name: str) -> str:
 class Target:
     """A stack under test. ``proxies`` are keyed by the name of the server behind them; ``clocks`` is the folder of
     ``verify.fake_clock``. ``history`` is what the clients of the run have seen so far; ``doors``
-    are where a hostile client comes in. All choices are made with ``rng``."""
+    are where a hostile client comes in. ``supervisor`` is the process id of the one that runs the stack. All choices
+    are made with ``rng``."""
 
     data: Path
     kafka: str
@@ -60,6 +60,7 @@ class Target:
     clocks: Path | None = None
     history: History | None = None
     doors: Doors | None = None
+    supervisor: int | None = None
 
     def processes(self) -> list[Process]:
         """Return all processes of the stack, as they are now."""
@@ -73,6 +74,10 @@ class Target:
             for process in self.processes()
             if name_or_role in (process.name, process.role) and process.pid is not None
         ]
+
+    def pid_of(self, name: str) -> int | None:
+        """Return the process id of a process; None while it is down."""
+        return next((process.pid for process in self.processes() if process.name == name), None)
 
     def choose(self, name_or_role: str) -> tuple[str, int]:
         """Return name and process id of one of them. Raises NotPossible when none runs."""
@@ -107,34 +112,5 @@ def target_of(
         clocks=clocks,
         history=history,
         doors=Doors(stack.http_url, stack.ws_url, partial(issue, stack.jwt_secret, ttl_s=_TTL_S)),
+        supervisor=stack.supervisor,
     )
-
-
-class Fault(Protocol):
-    """A fault. An object is used once: ``inject``, some time, ``heal``."""
-
-    @property
-    def name(self) -> str:
-        """Name in the registry."""
-
-    @property
-    def targets(self) -> Sequence[str]:
-        """Roles that the fault breaks; two faults never break one role at the same time."""
-
-    @property
-    def lasts_s(self) -> float:
-        """Seconds until it is healed, unless a schedule says otherwise; 0 when it heals on its own."""
-
-    @property
-    def recover_s(self) -> float:
-        """Seconds after ``heal`` within which everything flows again."""
-
-    @property
-    def single_process(self) -> bool:
-        """The fault hits one process only, so that RECOVERY_S applies."""
-
-    async def inject(self, target: Target) -> None:
-        """Inject the fault. Raises NotPossible."""
-
-    async def heal(self, target: Target) -> None:
-        """Undo the fault. Safe after an ``inject`` that failed."""

@@ -10,7 +10,8 @@ from verify.history import History
 from verify.rules.foreign import audit_names_the_foreign
 from verify.rules.violation import Violation
 
-WIPE = "wipe-kafka"
+WIPES = frozenset({"wipe-kafka", "lost-folder-kafka"})
+"""Faults by which a broker loses what it holds."""
 RECOVERY_S = 15.0
 """Within this time after the fault of one process everything flows again."""
 
@@ -46,4 +47,4 @@ def all_comes_to_rest(history: History, states: Sequence[FinalState]) -> Iterato
 
 def _retained(history: History) -> Sequence[ForeignRecord]:
     """Return the foreign records that the log still has: none after a broker has lost its storage."""
-    return [] if any(fault.name == WIPE for fault in history.faults) else history.written
+    return [] if any(fault.name in WIPES for fault in history.faults) else history.written
