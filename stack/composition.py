@@ -96,7 +96,10 @@ def servers(plan: Plan, given: tuple[GivenServer, ...], progress: Progress) -> S
     replicas = [Replica(postgres, ports[NAME], plan.via.get(NAME))] if plan.topology.is_replicated else []
     brokers = _brokers(plan, progress)
     names = plan.topology.caches
-    caches = [Valkey(plan.folder, ports[n], n, ports.get(f"{n}-bus"), plan.via.get(n)) for n in names]
+    caches = [
+        Valkey(plan.folder, ports[n], n, ports.get(f"{n}-bus"), plan.via.get(n), plan.via.get(f"bus-of-{n}"))
+        for n in names
+    ]
     redis = url["redis"] or cache_url(plan)
     through = Postgres(plan.folder, plan.via.get("postgres", postgres.port))
     addresses = Addresses(
@@ -127,7 +130,10 @@ def servers(plan: Plan, given: tuple[GivenServer, ...], progress: Progress) -> S
 
 def _brokers(plan: Plan, progress: Progress) -> list[Kafka]:
     names, ports = plan.topology.brokers, plan.ports
-    controllers = {number: ports[f"{name}-controller"] for number, name in enumerate(names, 1)}
+    controllers = {
+        number: plan.via.get(f"controller-of-{name}", ports[f"{name}-controller"])
+        for number, name in enumerate(names, 1)
+    }
     via: dict[str, Via] = {}
     if any(name in plan.via for name in names):
         # All have the second listener: a client is told of the others by the name of the one that it came through.
@@ -143,6 +149,7 @@ def _brokers(plan: Plan, progress: Progress) -> list[Kafka]:
             node_id=number,
             controllers=controllers,
             via=via.get(name),
+            peers_port=plan.via.get(f"peers-of-{name}"),
         )
         for number, name in enumerate(names, 1)
     ]

@@ -14,7 +14,7 @@ from stack.servers.data_dir import DataDir
 from stack.tokens import Signer
 from stack.topology import role
 
-STATE = "state.json"
+STATE, PORTS = "state.json", "ports.json"
 
 
 @dataclass(frozen=True, slots=True)

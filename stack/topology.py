@@ -37,16 +37,26 @@ class Topology:
 
     @property
     def edges(self) -> dict[str, str]:
-        """The edges on which a proxy may stand, where MILLRACE_PROXY_PORTS says so, each with the server behind it.
+        """The edges on which a proxy may stand, where MILLRACE_PROXY_PORTS says so, each with the port behind it.
 
-        An edge leads our own processes to a server; ``ingest-valkey`` only the ingest, ``postgres-replica`` the replica
-        to its primary. The nodes of a Redis Cluster name each other to clients, and so have one proxy each for all.
+        ``postgres``, ``kafka``, ``valkey`` lead our own processes to a server, ``ingest-valkey`` only the ingest, and
+        ``postgres-replica`` the replica to its primary. In a cluster ``peers-of-kafka-1`` and ``controller-of-kafka-1``
+        lead the other brokers to one, and ``bus-of-valkey-1`` the other nodes; these name each other to clients, and so
+        have one proxy each for all of them.
         """
         links = {f"{kind}-{cache}": cache for cache in self.caches for kind in ("ingest", "gateway")}
         return {
-            **{name: name for name in ("postgres", *self.caches, *self.brokers)},
+            **{name: name for name in ("postgres", *self.caches)},
+            **{broker: f"{broker}-via" for broker in self.brokers},
             **({"postgres-replica": "postgres"} if self.is_replicated else {}),
-            **({} if self.is_cluster else links),
+            **(self._edges_within() if self.is_cluster else links),
+        }
+
+    def _edges_within(self) -> dict[str, str]:
+        return {
+            **{f"peers-of-{broker}": broker for broker in self.brokers},
+            **{f"controller-of-{broker}": f"{broker}-controller" for broker in self.brokers},
+            **{f"bus-of-{cache}": f"{cache}-bus" for cache in self.caches},
         }
 
     def public(self, app: str) -> str | None:

@@ -19,7 +19,7 @@ from stack.errors import OperatorError
 from stack.given import find_given
 from stack.ports import allot
 from stack.progress import Progress, print_line
-from stack.running import STATE
+from stack.running import PORTS, STATE
 from stack.servers.data_dir import DataDir
 from stack.servers.haproxy import find_haproxy
 from stack.setup import apply_topics, prepare_database
@@ -27,8 +27,6 @@ from stack.status import inspect
 from stack.supervisor import Running, Supervisor
 from stack.tokens import Signer, signs_its_own
 from stack.topology import Topology, cluster, detours, processes_named, single
-
-_PORTS = "ports.json"
 
 
 @dataclass(slots=True)
@@ -184,11 +182,11 @@ def _plan(
     folder: DataDir, topology: Topology, wanted: Mapping[str, int], left_out: tuple[str, ...] = ()
 ) -> composition.Plan:
     via = detours(os.environ.get("MILLRACE_PROXY_PORTS"), topology.edges)
-    saved = folder.read(_PORTS)
+    saved = folder.read(PORTS)
     _refuse_other_kind(folder, topology, saved)
     names = [*topology.ports, *(f"{broker}-via" for broker in topology.brokers if via)]
     ports = allot(names, saved, wanted)
-    folder.write(_PORTS, {**saved, **ports})
+    folder.write(PORTS, {**saved, **ports})
     return composition.Plan(folder, topology, ports, via, os.environ.get("MILLRACE_EXEC_WRAPPER") or None, left_out)
 
 

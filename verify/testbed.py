@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from stack import topology as topologies
 from stack.errors import OperatorError
-from stack.running import STATE, RunningStack, running_stack
+from stack.running import PORTS, RunningStack, running_stack
 from stack.servers.data_dir import DataDir
 from stack.topology import PROXY as HAPROXY
 from verify.errors import explained
@@ -112,11 +112,11 @@ async def _start(
 
 
 async def _join(testbed: Testbed, edges: Mapping[str, str]) -> None:
-    """Give each proxy the port of the server behind it, as soon as that is known."""
+    """Give each proxy the port behind it, as soon as that is known."""
     while any(testbed.proxies[edge].upstream is None for edge in edges):
-        ports = {p["name"]: p["port"] for p in DataDir(testbed.data).read(STATE).get("processes", [])}
-        for edge, server in edges.items():
-            testbed.proxies[edge].upstream = ports.get(server)
+        ports = DataDir(testbed.data).read(PORTS)
+        for edge, port in edges.items():
+            testbed.proxies[edge].upstream = ports.get(port)
         await asyncio.sleep(0.05)
 
 

@@ -41,7 +41,8 @@ class Via:
 class Kafka:
     """A broker in the data folder, which is a controller too.
 
-    ``controllers``: the ports of all nodes' controllers by node id; empty when the node is alone.
+    ``controllers``: the ports of all nodes' controllers by node id; empty when the node is alone. ``peers_port``: where
+    the other brokers find this one when not on its own port, as behind a proxy.
     """
 
     folder: DataDir
@@ -52,6 +53,7 @@ class Kafka:
     node_id: int = 1
     controllers: Mapping[int, int] = field(default_factory=dict)
     via: Via | None = None
+    peers_port: int | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -82,7 +84,7 @@ class Kafka:
 
     def properties(self, storage: str) -> str:
         """Return the configuration. ``storage`` is relative: a comma in an absolute path would name two folders."""
-        controllers = self.controllers or {self.node_id: self.controller_port}
+        controllers = {**self.controllers, self.node_id: self.controller_port}
         replicas = min(_REPLICAS, len(controllers))
         in_sync = str(max(1, replicas - 1))
         lines = {
@@ -112,7 +114,7 @@ class Kafka:
         return "".join(f"{name}={value}\n" for name, value in lines.items())
 
     def _listeners(self) -> dict[str, str]:
-        listeners, advertised = {"PLAINTEXT": self.port}, {"PLAINTEXT": self.port}
+        listeners, advertised = {"PLAINTEXT": self.port}, {"PLAINTEXT": self.peers_port or self.port}
         if self.via is not None:
             listeners["PROXIED"], advertised["PROXIED"] = self.via.port, self.via.proxy_port
         listeners["CONTROLLER"] = self.controller_port

@@ -19,7 +19,8 @@ _CONFIG = "valkey.conf"
 class Valkey:
     """A server in the data folder, or one node of a cluster, which then has a port for the other nodes too.
 
-    ``announced_port``: where clients find this node of a cluster when not on its own port, as behind a proxy.
+    ``announced_port`` and ``announced_bus_port``: where clients and the other nodes find this node of a cluster when
+    not on its own ports, as behind proxies.
     What it holds are hints; losing them costs only time.
     """
 
@@ -28,6 +29,7 @@ class Valkey:
     name: str = "valkey"
     bus_port: int | None = None
     announced_port: int | None = None
+    announced_bus_port: int | None = None
 
     @property
     def url(self) -> str:
@@ -84,8 +86,11 @@ class Valkey:
                 "cluster-require-full-coverage": "no",
                 "cluster-allow-pubsubshard-when-down": "yes",
             }
-            if self.announced_port is not None:
-                lines["cluster-announce-port"] = str(self.announced_port)
+            announced = {
+                "cluster-announce-port": self.announced_port,
+                "cluster-announce-bus-port": self.announced_bus_port,
+            }
+            lines |= {name: str(port) for name, port in announced.items() if port is not None}
         return "".join(f"{name} {value}\n" for name, value in lines.items())
 
 

@@ -180,6 +180,29 @@ async def test_clients_of_a_redis_cluster_are_sent_to_the_proxies_and_the_nodes_
     assert 23_000 not in [address.port for address in target(servers.addresses.redis).nodes]
 
 
+async def test_nodes_of_a_cluster_may_reach_each_other_through_proxies(folder: DataDir):
+    via = {"peers-of-kafka-2": 23_000, "controller-of-kafka-2": 23_001, "bus-of-valkey-2": 23_002}
+    made = plan(folder, CLUSTER, via=via)
+    servers = stack.servers(made, (), lambda _: None)
+    told = [configuration(make) for make in servers.brokers]
+    assert "PLAINTEXT://127.0.0.1:23000" in told[1]["advertised.listeners"]
+    assert f"PLAINTEXT://127.0.0.1:{made.ports['kafka-2']}" in told[1]["listeners"]
+    own = made.ports["kafka-2-controller"]
+    voters = [dict(v.split("@") for v in each["controller.quorum.voters"].split(",")) for each in told]
+    assert [each["2"] for each in voters] == ["127.0.0.1:23001", f"127.0.0.1:{own}", "127.0.0.1:23001"]
+    for make in servers.caches:
+        await make()
+    conf = (folder.path / "valkey-2" / "valkey.conf").read_text()
+    assert "cluster-announce-bus-port 23002" in conf
+    assert f"cluster-port {made.ports['valkey-2-bus']}" in conf
+
+
+def test_every_edge_leads_to_a_port_of_the_stack():
+    for topology in (SINGLE, CLUSTER):
+        via = {f"{broker}-via" for broker in topology.brokers}
+        assert set(topology.edges.values()) <= {*topology.ports, *via}
+
+
 async def test_a_replica_may_follow_through_a_proxy(folder: DataDir):
     made = plan(folder, CLUSTER, via={"postgres-replica": 23_000})
     [prepare] = stack.servers(made, (), lambda _: None).replica

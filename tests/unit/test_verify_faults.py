@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -182,6 +183,27 @@ async def test_a_fault_of_an_edge_knows_whether_something_met_it(tmp_path: Path,
                     await reader.readexactly(len(words))
             await met.heal(around)
             assert met.evidence == evidence
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [("split-kafka", {"peers-of-kafka-1", "controller-of-kafka-1"}), ("split-valkey", {"bus-of-kafka-1"})],
+)
+async def test_a_split_holds_what_the_others_send_to_a_node(tmp_path: Path, name: str, held: set[str]):
+    server = name.removeprefix("split-")
+    edges = {edge.replace("kafka", server) for edge in held} | {"kafka-1", "peers-of-kafka-2", "controller-of-kafka-2"}
+    around = replace(target(tmp_path, **{f"{server}-1": 1}), proxies={edge: FaultProxy(0) for edge in edges})
+    split = fault(name)
+    await split.inject(around)
+    assert {edge for edge, proxy in around.proxies.items() if proxy.up.black_hole and proxy.down.black_hole} == {
+        edge.replace("kafka", server) for edge in held
+    }
+    next(proxy for proxy in around.proxies.values() if proxy.up.black_hole).counts.held += 7
+    for proxy in around.proxies.values():
+        proxy._server = cast(asyncio.Server, object())  # nothing has to listen here
+    await split.heal(around)
+    assert split.evidence == "7 bytes held"
+    assert not any(proxy.up.black_hole for proxy in around.proxies.values())
 
 
 def test_every_fault_of_an_edge_names_both_sides():

@@ -12,7 +12,7 @@ from verify.faults.clock import StepClock
 from verify.faults.disk import PLACES, FullDisk
 from verify.faults.fault import Fault, kind_of
 from verify.faults.hostile import Hostile
-from verify.faults.network import Blackhole, Cut, CutAt, Refuse, Slices, Slow
+from verify.faults.network import WITHIN, Blackhole, Cut, CutAt, Refuse, Slices, Slow, Split
 from verify.faults.poison import Poison
 from verify.faults.process import Blackout, Kill, KillAgain, Pause, Reload, Terminate
 from verify.faults.redis import CutSubscribers, FlushRedis
@@ -54,6 +54,7 @@ def _registry() -> dict[str, Callable[[], Fault]]:
         *(partial(kind, edge=edge, roles=("valkey",)) for kind in (Blackhole, Cut, Refuse) for edge in REDIS_LINKS),
         *(partial(kind, edge="postgres-replica") for kind in (Blackhole, Cut)),
         partial(CutAt, edge="postgres"),
+        *(partial(Split, server=server, of_all=server == "valkey") for server in WITHIN),
         WipeBroker,
         LoseFolder,
         KillLeader,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from verify.fault_proxy import FaultProxy, Trap
 from verify.faults.fault import Fault
-from verify.faults.target import Target
+from verify.faults.target import NotPossible, Target
 
 # A COMMIT, and its answer (CommandComplete, its length, its tag), in a simple query as in a pipeline.
 COMMIT = b"COMMIT\x00"
@@ -33,6 +33,8 @@ LINKS: Mapping[str, str] = {
     "ws": "WebSocket clients and the stack",
 }
 """Edges, each with its two sides."""
+WITHIN: Mapping[str, tuple[str, ...]] = {"kafka": ("peers", "controller"), "valkey": ("bus",)}
+"""Edges from the other nodes of a cluster to one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,6 +94,47 @@ class Blackhole(_Edge):
 
     def _told(self, count: int) -> str:
         return f"{count} bytes held"
+
+
+@dataclass(slots=True, kw_only=True)
+class Split(Fault):
+    """Cuts a node off from the others of its cluster: they do not reach it. It reaches them, and clients reach all.
+
+    ``of_all``: no node reaches another. A Redis node that reaches the others is not missed by them.
+    """
+
+    server: str
+    of_all: bool = False
+    lasts_s: float = 35.0
+    recover_s: float = 35.0
+    _proxies: list[FaultProxy] = field(default_factory=list)
+    _before: int = 0
+
+    def __post_init__(self) -> None:
+        self.name, self.targets = f"split-{self.server}", (self.server,)
+        self.needs = f"{EDGE}{WITHIN[self.server][0]}-of-{self.server}"
+        whom = f"between nodes of {self.server}" if self.of_all else f"from the other nodes to a {self.server}"
+        self.summary = f"lets nothing pass {whom} for {self.lasts_s:.0f} s"
+
+    async def inject(self, target: Target) -> None:
+        names = [name for name, _ in target.living(self.server)] if self.of_all else [target.choose(self.server)[0]]
+        edges = [f"{edge}-of-{name}" for name in names for edge in WITHIN[self.server]]
+        if not edges or not target.proxies.keys() >= set(edges):
+            raise NotPossible(f"no fault proxies stand between nodes of {self.server}")
+        self._proxies = [target.proxies[edge] for edge in edges]
+        self._before = self._held()
+        for proxy in self._proxies:
+            proxy.black_hole()
+
+    def _held(self) -> int:
+        return sum(proxy.counts.held for proxy in self._proxies)
+
+    async def heal(self, target: Target) -> None:
+        for proxy in self._proxies:
+            await proxy.heal()
+        if held := self._held() - self._before:
+            self.evidence = f"{held} bytes held"
+        self._proxies = []
 
 
 @dataclass(slots=True, kw_only=True)
