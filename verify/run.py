@@ -32,7 +32,7 @@ Lags: TypeAlias = Callable[[], Awaitable[list[str]]]
 Observe: TypeAlias = Callable[[httpx2.AsyncClient, Sequence[Room]], tuple[Store, Lags]]
 """Given the rooms of a run, returns the store that holds their state, and a function that returns lagging groups."""
 
-_JOIN_S = 60.0
+_JOIN_S = 120.0
 _PATIENCE_S = 120.0
 _OUT_AT = 0.35
 _LATE_AT = (0.2, 0.8)

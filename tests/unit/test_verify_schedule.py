@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stack.errors import OperatorError
+from stack.topology import role, single
 from verify import fake_clock, planning
 from verify.faults import FAULTS, fault, kind_of
-from verify.faults.fault import EVERYTHING
 from verify.planning import NONE, RANDOM, Faults, left_out, plan_faults
 from verify.schedule import BITES, KINDS, LEAST_S, arrange, draw
 
@@ -75,10 +75,9 @@ def test_a_schedule_never_breaks_what_has_not_recovered(seed: int, seconds: floa
     recovered: dict[str, float] = {}
     for at, name, lasts in plan:
         each = fault(name)
-        roles = recovered if EVERYTHING in each.targets else each.targets
-        assert max([at, *(recovered.get(role, 0) for role in (*roles, EVERYTHING))]) == at
-        for role in each.targets:
-            recovered[role] = at + lasts + each.recover_s
+        for target in each.targets:
+            assert recovered.get(target, 0) <= at
+            recovered[target] = at + lasts + each.recover_s
     assert max(recovered.values()) <= seconds + 1e-6
 
 
@@ -98,6 +97,11 @@ def test_what_a_user_gives_becomes_a_schedule():
     assert [planned.fault for planned in plan_faults(" kill-status ", 1, 20, is_cluster=False).plan] == ["kill-status"]
     with pytest.raises(OperatorError, match="no fault 'earthquake'"):
         plan_faults("earthquake", 1, 20, is_cluster=False)
+
+
+def test_a_blackout_breaks_every_process():
+    single_roles = {role(name) for name in (*single().apps, *single().brokers, *single().caches, "postgres")}
+    assert single_roles - {"audit"} <= set(fault("blackout").targets)
 
 
 def test_kinds_are_told_by_name():

@@ -23,7 +23,8 @@ __all__ = ["FAULTS", "Fault", "NotPossible", "Process", "Target", "fault", "kind
 OURS = ("ingest", "gateway", *stages())
 SERVERS = ("postgres", "kafka", "valkey")
 OF_CLUSTERS = ("haproxy", "postgres-replica")
-CLIENT_LINKS = ("http", "ws")
+CLIENT_LINKS = {"http": ("http", "ingest"), "ws": ("ws", "gateway")}
+"""Links of clients, each with the roles that seem broken from there."""
 REDIS_LINKS = ("ingest-valkey", "gateway-valkey")
 
 _LONG_S = 35.0
@@ -36,21 +37,25 @@ def _topics_read() -> list[str]:
 
 
 def _registry() -> dict[str, Callable[[], Fault]]:
-    edges = (*SERVERS, *CLIENT_LINKS)
+    edges = {server: (server,) for server in SERVERS} | CLIENT_LINKS
     made: list[Callable[[], Fault]] = [
         *(partial(kind, role=role) for kind in (Kill, Pause) for role in (*OURS, *SERVERS, *OF_CLUSTERS)),
-        *(partial(Terminate, role=role) for role in (*OURS, *SERVERS)),
+        *(partial(Terminate, role=role) for role in OURS),
+        *(partial(Terminate, role=role, single_process=False, recover_s=40.0) for role in SERVERS),
         *(partial(KillAgain, role=role) for role in (*OURS, *SERVERS)),
         *(
             partial(Pause, role=role, lasts_s=_LONG_S, suffix="-long", single_process=False)
             for role in (*OURS, *SERVERS)
         ),
-        Blackout,
+        partial(Blackout, targets=(*OURS, *SERVERS, *OF_CLUSTERS, *CLIENT_LINKS)),
         partial(Reload, role="haproxy"),
-        *(partial(kind, edge=edge) for kind in (Blackhole, Cut, Slow) for edge in edges),
-        *(partial(Blackhole, edge=edge, lasts_s=_LONG_S, suffix="-long", recover_s=35.0) for edge in edges),
+        *(partial(kind, edge=edge, roles=roles) for kind in (Blackhole, Cut, Slow) for edge, roles in edges.items()),
+        *(
+            partial(Blackhole, edge=edge, roles=roles, lasts_s=_LONG_S, suffix="-long", recover_s=35.0)
+            for edge, roles in edges.items()
+        ),
         *(partial(Refuse, edge=edge) for edge in SERVERS),
-        *(partial(Slices, edge=edge) for edge in CLIENT_LINKS),
+        *(partial(Slices, edge=edge, roles=roles) for edge, roles in CLIENT_LINKS.items()),
         *(partial(kind, edge=edge, roles=("valkey",)) for kind in (Blackhole, Cut, Refuse) for edge in REDIS_LINKS),
         *(partial(kind, edge="postgres-replica") for kind in (Blackhole, Cut)),
         partial(CutAt, edge="postgres"),

@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 
 from verify.faults.target import Target
 
-EVERYTHING = "everything"
-"""The target of a fault that breaks all roles at once: it happens beside no other."""
-
 
 @dataclass(slots=True, kw_only=True)
 class Fault(ABC):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stack.processes import family, lives
-from verify.faults.fault import EVERYTHING, Fault
+from verify.faults.fault import Fault
 from verify.faults.target import NotPossible, Target
 
 _LOOK_S = 0.02
@@ -113,7 +113,6 @@ class KillAgain(_OfRole):
 class Blackout(Fault):
     """Kills all processes of the stack at once, servers too; the supervisor starts them again."""
 
-    targets: tuple[str, ...] = (EVERYTHING,)
     recover_s: float = 40.0
 
     def __post_init__(self) -> None:
@@ -122,7 +121,7 @@ class Blackout(Fault):
 
     async def inject(self, target: Target) -> None:
         living = [process.pid for process in target.processes() if process.pid is not None]
-        killed = await kill({member for pid in living for member in family(pid)})
+        killed = await kill([member for pid in living for member in family(pid)])
         if killed:
             self.evidence = f"{killed} processes of {len(living)} parts ended"
 
