@@ -1,10 +1,9 @@
-"""The report: a promise that nothing put to the test was not kept, and each fault says what it did."""
+"""The verdict: a promise that nothing put to the test was not kept, and each fault says what it did."""
 
 from __future__ import annotations
 
 import pytest
 
-from verify.faults import fault
 from verify.history import History, InjectedFault
 from verify.report import EXIT_CODES, report, show
 from verify.rules.violation import Violation
@@ -48,9 +47,3 @@ def test_each_fault_is_printed_with_its_effect(capsys: pytest.CaptureFixture[str
     assert "1 of 3 took effect" in printed
     assert "not drawn: clock: libfaketime is not installed" in printed
     assert [each["tookEffect"] for each in made["faults"]] == [True, False, False]
-
-
-def test_a_recovery_of_what_had_no_effect_is_not_judged():
-    late = InjectedFault("pause-status", 1.0, 11.0, True, recovery_s=30.0)
-    assert report(History("v", 1, faults=[late]), [], 60.0)["worstRecoveryS"] == 0.0
-    assert fault("pause-status").single_process
