@@ -21,8 +21,8 @@ from verify.schedule import LEAST_S, Planned, arrange, draw
 RANDOM, NONE = "random", "none"
 _SHORTEST_S = 10.0
 
-# Both end the stack for good until the supervisor knows their signs: named only, until then.
-_AWAITED = frozenset({"end-postgres", "lost-folder-kafka"})
+# These end a server for good until the supervisor knows their signs: only by name, until then.
+_AWAITED = frozenset({"end-postgres", "lost-folder-kafka", "lost-folder-valkey"})
 
 
 @dataclass(frozen=True, slots=True)

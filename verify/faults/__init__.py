@@ -61,7 +61,7 @@ def _registry() -> dict[str, Callable[[], Fault]]:
         partial(CutAt, edge="postgres"),
         *(partial(Split, server=server, of_all=server == "valkey") for server in WITHIN),
         WipeBroker,
-        LoseFolder,
+        *(partial(LoseFolder, role=role) for role in ("kafka", "valkey")),
         KillLeader,
         FlushRedis,
         CutSubscribers,

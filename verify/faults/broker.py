@@ -75,18 +75,18 @@ def _size(folder: Path) -> int:
 
 @dataclass(slots=True, kw_only=True)
 class LoseFolder(Fault):
-    """Removes the storage of a broker that runs, as a clean-up job of the machine may do."""
+    """Removes the storage of a server that runs, as a clean-up job of the machine may do."""
 
-    targets: tuple[str, ...] = ("kafka",)
+    role: str
     recover_s: float = 60.0
 
     def __post_init__(self) -> None:
-        self.name = "lost-folder-kafka"
-        self.summary = "removes the storage of a broker while it runs"
+        self.name, self.targets = f"lost-folder-{self.role}", (self.role,)
+        self.summary = f"removes the storage of a {self.role} while it runs"
 
     async def inject(self, target: Target) -> None:
-        name, pid = target.choose("kafka")
-        storage = storage_of(pid)
+        name, pid = target.choose(self.role)
+        storage = storage_of(pid) if self.role == "kafka" else Path(f"/proc/{pid}/cwd").readlink()
         size = await asyncio.to_thread(_size, storage)
         gone = storage.with_name(f"{storage.name}.gone")
         storage.rename(gone)  # at once, so that nothing is written by name meanwhile

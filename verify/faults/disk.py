@@ -20,7 +20,7 @@ from pathlib import Path
 
 import httpx2
 
-from stack.child import answers, run_to_end
+from stack.child import run_to_end
 from stack.processes import family
 from verify.attacks import Doors
 from verify.faults.broker import storage_of
@@ -131,7 +131,7 @@ class FullDisk(Fault):
             async with asyncio.timeout(_BACK_S):
                 while True:
                     process = next(p for p in target.processes() if p.name == self._name)
-                    if process.pid not in (None, before) and process.port and await answers(process.port):
+                    if process.pid not in (None, before) and process.port and await _listens(process.port):
                         return
                     await asyncio.sleep(_LOOK_S)
         except TimeoutError as exc:
@@ -158,6 +158,15 @@ def _require_own_mounts(target: Target) -> None:
     ours, theirs = (Path(f"/proc/{pid}/ns/mnt").readlink() for pid in ("self", target.supervisor))
     if ours == theirs:
         raise NotPossible("the stack has no mounts of its own")
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 def _is_mounted(folder: Path, supervisor: int | None) -> bool:
