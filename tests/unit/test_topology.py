@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -165,11 +166,17 @@ def test_ingest_and_gateway_may_have_a_way_to_redis_of_their_own(folder: DataDir
     }
 
 
+async def write_configurations(makes: Sequence[Callable[[], Awaitable[Child]]]) -> None:
+    for make in makes:
+        prepare = (await make()).prepare
+        assert prepare is not None
+        await prepare()
+
+
 async def test_clients_of_a_redis_cluster_are_sent_to_the_proxies_and_the_nodes_are_not(folder: DataDir):
     made = plan(folder, CLUSTER, via={"valkey-2": 23_000})
     servers = stack.servers(made, (), lambda _: None)
-    for make in servers.caches:
-        await make()
+    await write_configurations(servers.caches)
     told = [(folder.path / name / "valkey.conf").read_text() for name in CLUSTER.caches]
     assert ["cluster-announce-port 23000" in each for each in told] == [False, True, False]
     assert [address.port for address in target(servers.app_addresses.redis).nodes] == [
@@ -190,8 +197,7 @@ async def test_nodes_of_a_cluster_may_reach_each_other_through_proxies(folder: D
     own = made.ports["kafka-2-controller"]
     voters = [dict(v.split("@") for v in each["controller.quorum.voters"].split(",")) for each in told]
     assert [each["2"] for each in voters] == ["127.0.0.1:23001", f"127.0.0.1:{own}", "127.0.0.1:23001"]
-    for make in servers.caches:
-        await make()
+    await write_configurations(servers.caches)
     conf = (folder.path / "valkey-2" / "valkey.conf").read_text()
     assert "cluster-announce-bus-port 23002" in conf
     assert f"cluster-port {made.ports['valkey-2-bus']}" in conf

@@ -86,7 +86,7 @@ class LoseFolder(Fault):
 
     async def inject(self, target: Target) -> None:
         name, pid = target.choose(self.role)
-        storage = storage_of(pid) if self.role == "kafka" else Path(f"/proc/{pid}/cwd").readlink()
+        storage = storage_of(pid) if self.role == "kafka" else _working_folder(pid)
         size = await asyncio.to_thread(_size, storage)
         gone = storage.with_name(f"{storage.name}.gone")
         storage.rename(gone)  # at once, so that nothing is written by name meanwhile
@@ -144,3 +144,7 @@ async def _leading_broker(target: Target, living: dict[str, int]) -> str:
     except Unavailable as exc:
         raise NotPossible("the brokers do not say who leads") from exc
     return max(living, key=lambda name: led[int(name.rpartition("-")[2])])
+
+
+def _working_folder(pid: int) -> Path:
+    return Path(f"/proc/{pid}/cwd").readlink()
