@@ -37,6 +37,7 @@ async def inspect(folder: DataDir) -> dict[str, Any]:
         "dataDir": str(folder.path),
         "supervisor": holder,
         "started": state.get("started"),
+        "ends": state.get("ends", []),
     }
 
 

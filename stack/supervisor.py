@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from domain.errors import Unavailable
 from stack.child import Child, spawn
@@ -22,11 +24,21 @@ FIRST_BACKOFF_S, MOST_BACKOFF_S, STEADY_S = 0.2, 5.0, 10.0
 _GIVE_UP_BEFORE_READY = 4
 _POLL_S = 0.05
 _SILENT = "does not answer"
+_ENDS_KEPT = 500
 
 
 def backoff(before: float, lived_s: float) -> float:
     """Return the seconds to wait before the next restart: doubled each time, reset after a steady life."""
     return FIRST_BACKOFF_S if lived_s >= STEADY_S else min(before * 2, MOST_BACKOFF_S)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a process that nobody had asked for. A negative ``code`` is the number of a signal."""
+
+    name: str
+    code: int
+    at: str
 
 
 @dataclass(slots=True)
@@ -67,6 +79,8 @@ class Supervisor:
     examine_s: float = 5.0
     noted_s: float = 10.0
     children: list[Running] = field(default_factory=list)
+    ends: deque[End] = field(default_factory=lambda: deque(maxlen=_ENDS_KEPT))
+    """The last processes that ended and were not told to by us."""
 
     async def start(self, children: Sequence[Child]) -> None:
         """Start the children together; return when all are ready. Raises StackError, with the last log lines."""
@@ -109,6 +123,8 @@ class Supervisor:
         for task in watching:
             task.cancel()
         running.trouble = None
+        if not self._is_over(running):
+            self.ends.append(End(running.child.name, code, datetime.now(UTC).isoformat(timespec="milliseconds")))
         self.changed()
         return f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
 

@@ -120,6 +120,7 @@ class Up:
                 "logins": dict(addresses.logins),
                 "auth": self._auth,
                 "processes": [*given, *(_entry(running) for running in self.supervisor.children)],
+                "ends": [{"name": end.name, "code": end.code, "at": end.at} for end in self.supervisor.ends],
                 "leftOut": [self._left_out(name) for name in self.plan.left_out],
             },
         )

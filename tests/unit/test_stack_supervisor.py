@@ -87,6 +87,8 @@ async def test_one_that_dies_is_started_again_and_that_is_said(supervisor: Super
     os.kill(first, signal.SIGKILL)
     await until(lambda: running.pid not in (None, first))
     assert running.restarts == 1
+    [end] = supervisor.ends
+    assert (end.name, end.code) == ("it", -signal.SIGKILL)
     assert "it: ready in" in said[0]
     assert "was ended by signal 9" in said[1]
 
@@ -174,6 +176,7 @@ async def test_the_servers_are_stopped_last(supervisor: Supervisor, tmp_path: Pa
     await supervisor.stop()
     assert order.read_text().split() == ["front", "proxy", "server"]
     assert [running.pid for running in supervisor.children] == [None, None, None]
+    assert not supervisor.ends
 
 
 async def test_one_that_does_not_listen_is_killed(supervisor: Supervisor, tmp_path: Path):
