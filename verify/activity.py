@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,3 +50,12 @@ class Activity(Protocol):
 
     async def close(self) -> None:
         """End connections and tasks. Called once, also after an error, and without ``prepare``."""
+
+
+_LOOK_S = 0.5
+
+
+async def until(is_done: Callable[[], Awaitable[bool]], deadline: float) -> None:
+    """Observe again and again until it is done, or until the deadline by the monotonic clock."""
+    while not await is_done() and time.monotonic() < deadline:  # noqa: ASYNC110 - only the stack can tell
+        await asyncio.sleep(_LOOK_S)

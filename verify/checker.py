@@ -17,6 +17,25 @@ from verify.rules.answers import (
     seqs_are_dense,
     stored_was_sent,
 )
+from verify.rules.calls import answers_are_whole, errors_are_explained, readers_are_not_refused
+from verify.rules.files import files_are_announced, files_are_right, members_get_files, uploads_are_kept
+from verify.rules.lists import (
+    accepted_is_found,
+    counts_are_the_rows,
+    index_is_whole,
+    lists_are_right,
+    notifications_come_once,
+    receipts_are_kept,
+    tickets_work_once,
+    totals_are_sums,
+)
+from verify.rules.processes import ends_are_explained, errors_are_handled, letters_are_planned
+from verify.rules.reads import (
+    pages_are_in_order,
+    pages_are_whole,
+    readers_see_what_is_stored,
+    strangers_read_nothing,
+)
 from verify.rules.receipts import (
     nothing_is_pending,
     statuses_follow_receipts,
@@ -52,12 +71,38 @@ ALL: tuple[Rule, ...] = (
     who_answers_has_read,
 )
 
+READ: tuple[RunRule, ...] = (
+    answers_are_whole,
+    errors_are_explained,
+    readers_are_not_refused,
+    pages_are_whole,
+    pages_are_in_order,
+    readers_see_what_is_stored,
+    strangers_read_nothing,
+    accepted_is_found,
+    index_is_whole,
+    lists_are_right,
+    totals_are_sums,
+    notifications_come_once,
+    counts_are_the_rows,
+    receipts_are_kept,
+    tickets_work_once,
+    uploads_are_kept,
+    files_are_announced,
+    members_get_files,
+    files_are_right,
+)
+"""Rules about calls over HTTP beside the message load."""
 WHOLE: tuple[RunRule, ...] = (
     recoveries_are_quick,
     nothing_falls,
     audit_agrees,
     nothing_leaks,
     all_comes_to_rest,
+    ends_are_explained,
+    letters_are_planned,
+    errors_are_handled,
+    *READ,
 )
 """Rules about a run as a whole."""
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from audit.findings import Finding
 from verify.foreign_records import ForeignRecord, KnownMessage
 from verify.frames import Frames
+from verify.observations import Call, Files, PostedReceipt, Processes, Reads
 from verify.workload import DeviceSpec, RoomWorkload, Send
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """A request and its answer. Times are of one monotonic clock; ``status`` is None when there was no answer, and the
-    outcome is unknown."""
+    outcome is unknown. ``defect`` says what is wrong with the form of an answer that came whole."""
 
     began: float
     ended: float
@@ -22,6 +23,9 @@ class Attempt:
     message_id: str = ""
     seq: int = 0
     code: str = ""
+    outcome: str = ""
+    """``unknown`` when the answer says so."""
+    defect: str = ""
 
     @property
     def ok(self) -> bool:
@@ -32,6 +36,17 @@ class Attempt:
     def refused(self) -> bool:
         """The message was not accepted, and will not be."""
         return self.status is not None and 400 <= self.status < 500 and self.status != 429
+
+    @property
+    def failed(self) -> bool:
+        """The message is surely not stored by this request: another one may be accepted."""
+        plain = self.status == 503 and self.code == "unavailable" and not self.outcome
+        return plain or self.status == 429
+
+    @property
+    def unknown(self) -> bool:
+        """The message may be stored, or not."""
+        return not (self.ok or self.refused or self.failed)
 
 
 @dataclass(slots=True)
@@ -50,7 +65,12 @@ class Sending:
     @property
     def unknown(self) -> bool:
         """The client cannot know whether the message is stored."""
-        return self.accepted is None and any(t.status is None or t.status >= 500 for t in self.attempts)
+        return self.accepted is None and any(t.unknown for t in self.attempts)
+
+    @property
+    def failed(self) -> bool:
+        """The message is surely not stored: each attempt was answered so, and was not repeated."""
+        return bool(self.attempts) and all(t.failed for t in self.attempts)
 
 
 @dataclass(slots=True)
@@ -85,6 +105,7 @@ class Room:
     """Number of content frames that reached the stranger."""
     refused: int = 0
     """Number of joins of the stranger that were refused."""
+    receipts: list[PostedReceipt] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -132,6 +153,19 @@ class History:
     """Records that faults wrote, or may have written, to topics."""
     written: list[ForeignRecord] = field(default_factory=list)
     """Foreign records that the broker has acknowledged."""
+    load: float = 0.0
+    """Highest average of a minute of processes that want to run, for each processor of the clients' machine."""
+    calls: list[Call] = field(default_factory=list)
+    """Requests of readers and uploaders."""
+    reads: Reads = field(default_factory=Reads)
+    files: Files = field(default_factory=Files)
+    processes: Processes = field(default_factory=Processes)
+
+    @property
+    def began(self) -> float:
+        """Time of the first request."""
+        sent = (t.began for room in self.rooms for s in room.sendings for t in s.attempts[:1])
+        return min([*sent, *(call.began for call in self.calls)], default=0.0)
 
     def accepted(self) -> list[KnownMessage]:
         """Return the messages that the store has, as their senders know."""
@@ -154,6 +188,7 @@ class History:
             "sent": len(sendings),
             "accepted": sum(s.accepted is not None for s in sendings),
             "unknown": sum(s.unknown for s in sendings),
+            "failed": sum(s.failed for s in sendings),
             "refused": sum(any(t.refused for t in s.attempts) for s in sendings),
             "tries": sum(len(s.attempts) + len(s.mismatched) for s in sendings),
             "delivered": sum(len(screen.seqs) for room in self.rooms for screen in room.screens),

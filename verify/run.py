@@ -44,7 +44,8 @@ _STAYS_S = 3.0
 class Run:
     """The clients of a run and their history. ``http`` and ``ws`` are the public URLs of the stack.
 
-    ``activities`` go on while messages are sent and faults are injected.
+    ``activities`` go on while messages are sent and faults are injected; ``at_rest`` observe the end, once everybody
+    has everything.
     """
 
     history: History
@@ -55,6 +56,7 @@ class Run:
     rng: random.Random
     say: Callable[[str], None] = lambda _: None
     activities: Sequence[Activity] = ()
+    at_rest: Sequence[Callable[[], Awaitable[None]]] = ()
     devices: list[Device] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -78,6 +80,7 @@ class Run:
                 await asyncio.gather(*(activity.settle() for activity in self.activities))
                 await Quiescence(self.history, store, self.devices, lags, self.say).wait()
                 raise_if_dead([*self.tasks, *(client for device in self.devices for client in device.clients)])
+                await asyncio.gather(*(look() for look in self.at_rest))
                 self._set_recoveries()
                 return await read_final_states(store)
             finally:

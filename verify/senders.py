@@ -12,9 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import httpx2
+import msgspec
 import orjson
+from millrace_client.types import MessageAccepted
 
 from verify.history import Attempt, Room, Sending
+from verify.http_answers import problem_of
 from verify.workload import Send, SendMode
 
 PATIENCE_S = 120.0
@@ -47,9 +50,10 @@ class Senders:
             await asyncio.sleep(max(0.0, self.began + send.at - time.monotonic()))
             sending = Sending(send)
             room.sendings.append(sending)
-            await self._send(room.conversation_id, sending)
+            await self.send(room.conversation_id, sending)
 
-    async def _send(self, conversation_id: str, sending: Sending) -> None:
+    async def send(self, conversation_id: str, sending: Sending) -> None:
+        """Send a message in its way; return when it is answered or given up."""
         send = sending.send
         if send.mode in (SendMode.IMPATIENT, SendMode.FORGETFUL):
             sending.attempts.append(await self._try(conversation_id, send, send.content, _HANG_UP_S))
@@ -67,21 +71,40 @@ class Senders:
         while time.monotonic() < give_up:
             if any(t.ok or t.refused for t in sending.attempts):
                 return
+            if sending.send.mode is SendMode.RESIGNED and sending.failed:
+                return
             sending.attempts.append(await self._try(conversation_id, sending.send, sending.send.content))
             if not sending.attempts[-1].ok:
                 await asyncio.sleep(wait * random.uniform(0.5, 1.5))
                 wait = min(wait * 2, 1.0)
 
     async def _try(self, conversation_id: str, send: Send, content: str, timeout_s: float = _TRY_S) -> Attempt:
-        request = {"conversationId": conversation_id, "type": "text", "content": content, "clientMessageId": send.key}
+        request: dict[str, object] = {
+            "conversationId": conversation_id,
+            "type": send.type,
+            "content": content,
+            "clientMessageId": send.key,
+        }
+        if send.attachments:
+            request["attachments"] = send.attachments
         headers = {"authorization": f"Bearer {self.token(send.sender)}", "content-type": "application/json"}
         url, began = f"{random.choice(self.urls)}/messages", time.monotonic()
         try:
             async with asyncio.timeout(timeout_s):
                 answer = await self.client.post(url, headers=headers, content=orjson.dumps(request))
-                body = orjson.loads(answer.content)
-        except (httpx2.HTTPError, TimeoutError, ValueError):
+        except (httpx2.HTTPError, TimeoutError):
             return Attempt(began, time.monotonic(), None)
-        if answer.status_code in (200, 201):
-            return Attempt(began, time.monotonic(), answer.status_code, body["messageId"], body["seq"])
-        return Attempt(began, time.monotonic(), answer.status_code, code=body.get("code", ""))
+        return attempt_of(answer, began, time.monotonic())
+
+
+def attempt_of(answer: httpx2.Response, began: float, ended: float) -> Attempt:
+    """Return what an answer to ``POST /messages`` says. Without an id and a seq it is no acceptance. Pure."""
+    status = answer.status_code
+    if status not in (200, 201):
+        problem = problem_of(answer)
+        return Attempt(began, ended, status, code=problem.code, outcome=problem.outcome, defect=problem.defect)
+    try:
+        accepted = msgspec.json.decode(answer.content, type=MessageAccepted)
+    except msgspec.MsgspecError:
+        return Attempt(began, ended, None, defect=f"the body of a {status} is no MessageAccepted")
+    return Attempt(began, ended, status, accepted.message_id, accepted.seq)

@@ -37,14 +37,18 @@ from verify.final_state import Store
 from verify.history import History, Room
 from verify.nemesis import Nemesis
 from verify.planning import Faults
+from verify.observations import Processes
+from verify.processes import ends_of, find_tracebacks, read_letters
 from verify.progress import ProgressView
 from verify.quiescence import lags_of, no_lags
+from verify.readers import Readers
 from verify.remote_state import RemoteState
 from verify.report import report
 from verify.run import Lags, Run
 from verify.sampler import find_leaks
 from verify.schedule import Planned
 from verify.testbed import Testbed, open_testbed
+from verify.uploaders import Uploaders
 from verify.workload import RoomWorkload, generate
 
 _WRAP = "MILLRACE_EXEC_WRAPPER"
@@ -127,7 +131,9 @@ class Trial:
         running, rng = testbed.stack, random.Random(self.seed)
         target = target_of(running, rng, testbed.proxies, Path(clocks) if clocks else None, history)
         token = cache(partial(issue, running.jwt_secret, ttl_s=86_400))
-        run = Run(history, testbed.http, testbed.ws, token, self.seconds, rng, progress.say)
+        beside = Readers(history, self.seed), Uploaders(history, self.seed)
+        at_rest = [activity.conclude for activity in beside]
+        run = Run(history, testbed.http, testbed.ws, token, self.seconds, rng, progress.say, beside, at_rest)
         nemesis = Nemesis(target, self.plan, history.faults, progress.show_fault)
         async with open_pool(running.pg_dsn, size=2) as pool:
 
@@ -136,11 +142,14 @@ class Trial:
                 return SnapshotReader(pool, ids), partial(lags_of, running.kafka)
 
             since = datetime.now(UTC)
+            history.load = _load()
             states = await run.go(self._workloads(), nemesis, observe)
+            history.load = max(history.load, _load())
             progress.say("at rest; judging")
             judged = [state.conversation_id for state in states]
             history.audit = await _audited(pool, running.kafka, since, judged)
         history.leaks = find_leaks(testbed.logs, self._canaries(running.jwt_secret, token, history))
+        history.processes = await _observed(testbed)
         return report(history, judge(history, states), time.monotonic() - began)
 
     async def run_against(self, http: str, ws: str, secret: str) -> dict[str, Any]:
@@ -148,13 +157,17 @@ class Trial:
         began, history = time.monotonic(), History(self.name, self.seed)
         progress = ProgressView(history, self.messages, self.quiet)
         token = cache(partial(issue, secret, ttl_s=86_400))
-        run = Run(history, [http], [ws], token, self.seconds, random.Random(self.seed), progress.say)
+        rng, beside = random.Random(self.seed), (Readers(history, self.seed), Uploaders(history, self.seed))
+        at_rest = [activity.conclude for activity in beside]
+        run = Run(history, [http], [ws], token, self.seconds, rng, progress.say, beside, at_rest)
 
         def observe(client: httpx2.AsyncClient, rooms: Sequence[Room]) -> tuple[Store, Lags]:
             return RemoteState(client, http, rooms, token), no_lags
 
+        history.load = _load()
         with explained(self.seed):
             states = await run.go(self._workloads(), None, observe)
+        history.load = max(history.load, _load())
         return report(history, judge(history, states), time.monotonic() - began)
 
     def _workloads(self) -> list[RoomWorkload]:
@@ -164,6 +177,18 @@ class Trial:
         """Return the secret, the prefix of contents, and the signatures of all tokens."""
         users = {spec.user for room in history.rooms for spec in room.workload.devices}
         return [secret, f"{self.name} ", *(token(user).rpartition(".")[2] for user in sorted(users))]
+
+
+def _load() -> float:
+    """Return the average of the last minute of processes that want to run, for each processor."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+
+async def _observed(testbed: Testbed) -> Processes:
+    """Return what the processes of a stack that is at rest have done on their own."""
+    async with open_reader(testbed.stack.kafka) as reader:
+        letters = await read_letters(reader)
+    return Processes(ends_of(testbed.data), letters, find_tracebacks(testbed.logs))
 
 
 async def _audited(pool: Pool, kafka: str, since: datetime, conversation_ids: Sequence[str]) -> list[Finding]:

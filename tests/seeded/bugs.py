@@ -146,6 +146,60 @@ def invented(draft: Draft) -> Message:
 
 
 @bug
+def commit_and_say_unavailable() -> None:
+    """Tell some senders that surely nothing was stored, after it was."""
+    from adapters.postgres.intake import PostgresIntake
+    from domain.errors import Unavailable
+
+    accept, now = PostgresIntake.accept, every(15)
+
+    async def lying(self: Any, drafts: Sequence[Draft], **more: Any) -> Any:
+        outcomes = await accept(self, drafts, **more)
+        if now():
+            raise Unavailable("try again")
+        return outcomes
+
+    PostgresIntake.accept = lying
+
+
+@bug
+def leave_messages_out() -> None:
+    from adapters.postgres.messages import PostgresMessages
+
+    page = PostgresMessages.page
+
+    async def forgetful(self: Any, *query: Any) -> Any:
+        return [message for message in await page(self, *query) if message.seq % 7]
+
+    PostgresMessages.page = forgetful
+
+
+@bug
+def count_one_unread_more() -> None:
+    from adapters.postgres.conversations import PostgresConversations
+
+    mine, now = PostgresConversations.mine, every(5)
+
+    async def generous(self: Any, *query: Any) -> Any:
+        return [replace(line, unread=line.unread + now()) for line in await mine(self, *query)]
+
+    PostgresConversations.mine = generous
+
+
+@bug
+def show_one_message_less() -> None:
+    from adapters.postgres.analytics import PostgresCounts
+
+    minutes = PostgresCounts.minutes
+
+    async def modest(self: Any, *query: Any) -> Any:
+        (minute, count), *others = await minutes(self, *query) or [(None, 1)]
+        return [(minute, count - 1), *others] if minute is not None else []
+
+    PostgresCounts.minutes = modest
+
+
+@bug
 def replay_other_content() -> None:
     from domain import drafts as intake
 
@@ -244,6 +298,47 @@ def ignore_answers() -> None:
     from streams.stages import status
 
     status.receipts_of = lambda answers, at: []
+
+
+@bug
+def set_aside_in_search() -> None:
+    from streams.stage import Refused
+    from streams.stages.search import HandleSearch
+
+    handle = HandleSearch.__call__
+
+    async def picky(self: Any, events: Any) -> Any:
+        if any(event.message.seq % 10 == 0 for event in events):
+            return [Refused(event, "too round") for event in events]
+        return await handle(self, events)
+
+    HandleSearch.__call__ = picky
+
+
+@bug
+def end_by_itself() -> None:
+    import os
+
+    from streams.stages.media import HandleMedia
+
+    handle, now = HandleMedia.__call__, every(20)
+
+    async def mortal(self: Any, events: Any) -> Any:
+        if now():
+            os._exit(70)
+        return await handle(self, events)
+
+    HandleMedia.__call__ = mortal
+
+
+@bug
+def serve_the_original_to_all() -> None:
+    from ingest.http import downloads
+
+    stored_part = downloads.stored_part
+    downloads.stored_part = lambda media, user, wanted: (
+        "original" if wanted == "file" else stored_part(media, user, wanted)
+    )
 
 
 @bug

@@ -18,6 +18,16 @@ SORTS = {
     "answer-without-storing": "lost",
     "put-a-member-out": "lost",
 }
+EVIDENCE = {
+    "commit-and-say-unavailable": "though each answer was that surely nothing is",
+    "leave-messages-out": "leaves out",
+    "count-one-unread-more": "unread",
+    "show-one-message-less": "messages are counted",
+    "set-aside-in-search": "aside that no fault wrote: Refused: too round",
+    "end-by-itself": "media ended with code 70, and no fault explains it",
+    "serve-the-original-to-all": "holds the metadata of the picture",
+}
+"""Words of the evidence that must be among what is found."""
 LONGER = {"keep-the-removed": ("--messages", "900", "--rate", "30")}
 
 
@@ -32,6 +42,7 @@ def test_a_seeded_bug_turns_the_verdict_red(bug: str):
     said = json.loads(done.stdout)
     assert said["violations"]
     shutil.rmtree(said["data"])
+    assert any(EVIDENCE.get(bug, "") in violation["text"] for violation in said["violations"])
     assert said[SORTS.get(bug, "wrong")] or bug not in SORTS
 
 

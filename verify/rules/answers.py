@@ -1,7 +1,7 @@
 """Rules about answers and rows: what was accepted is stored, once, as it was sent, in the right order (I1 to I5).
 
 An outcome that a client cannot know is neither success nor failure: such a message may be stored or not, but at most
-once, and as it was sent.
+once, and as it was sent. A plain 503 is a failure: nothing is stored.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def one_key_one_message(room: Room, state: FinalState) -> Iterator[Violation]:
 
 
 def stored_was_sent(room: Room, state: FinalState) -> Iterator[Violation]:
-    """I3: each row was attempted by its sender, as it is. I4: what was refused is not there."""
+    """I3: each row was attempted by its sender, as it is. I4: what was refused, or surely failed, is not there."""
     by_key = {(sending.send.sender, sending.send.key): sending for sending in room.sendings}
     for row in state.rows:
         sending = by_key.get((row.sender_id, row.key or ""))
@@ -55,6 +55,8 @@ def stored_was_sent(room: Room, state: FinalState) -> Iterator[Violation]:
             yield Violation("I4", "wrong", f"{what} holds a content that was refused or never sent")
         elif sending.send.mode is SendMode.STRANGER:
             yield Violation("I4", "wrong", f"{what} is by somebody who is no member")
+        elif sending.failed:
+            yield Violation("I4", "wrong", f"{what} is stored, though each answer was that surely nothing is")
         elif not sending.accepted and not sending.unknown:
             yield Violation("I4", "wrong", f"{what} was refused and is stored")
 

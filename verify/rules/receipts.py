@@ -47,10 +47,13 @@ def who_answers_has_read(room: Room, state: FinalState) -> Iterator[Violation]:
 
 
 def watermarks_are_bounded(room: Room, state: FinalState) -> Iterator[Violation]:
-    """I13: read ≤ delivered ≤ head, and never beyond what the member wrote or had on the screen of a device."""
+    """I13: read ≤ delivered ≤ head, and never beyond what the member wrote, reported over HTTP, or had on the screen of
+    a device."""
     shown: defaultdict[str, int] = defaultdict(int)
     for screen in room.screens:
         shown[screen.spec.user] = max(shown[screen.spec.user], screen.after, *screen.seqs[-1:])
+    for receipt in room.receipts:
+        shown[receipt.call.user] = max(shown[receipt.call.user], receipt.read_seq)
     for row in state.rows:
         shown[row.sender_id] = max(shown[row.sender_id], row.seq)
     for mark in state.watermarks:

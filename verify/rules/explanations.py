@@ -1,0 +1,35 @@
+"""Faults that explain what would be a violation without them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from stack.topology import role
+from verify.history import InjectedFault
+
+AFTER_S = 60.0
+"""Seconds after messages flow again in which a fault may still be felt."""
+CALLS = frozenset({"ingest", "postgres", "haproxy"})
+"""Roles without which a call over HTTP cannot be answered."""
+SOCKETS = CALLS | {"gateway", "valkey"}
+SERVERS = frozenset({"postgres", "kafka", "valkey"})
+
+
+def is_explained(faults: Sequence[InjectedFault], roles: Collection[str], began: float, ended: float) -> bool:
+    """Return True when a fault of one of these roles was felt between two times."""
+    return any(
+        not fault.impossible
+        and fault.began <= ended
+        and began <= _felt_until(fault)
+        and any(role(target) in roles for target in fault.targets)
+        for fault in faults
+    )
+
+
+def is_undisturbed(faults: Sequence[InjectedFault], began: float, ended: float) -> bool:
+    """Return True when no fault at all was felt between two times."""
+    return not any(not fault.impossible and fault.began <= ended and began <= _felt_until(fault) for fault in faults)
+
+
+def _felt_until(fault: InjectedFault) -> float:
+    return fault.healed + fault.recovery_s + AFTER_S
