@@ -36,8 +36,8 @@ from verify.faults import target_of
 from verify.final_state import Store
 from verify.history import History, Room
 from verify.nemesis import Nemesis
-from verify.planning import Faults
 from verify.observations import Processes
+from verify.planning import Faults
 from verify.processes import ends_of, find_tracebacks, read_letters
 from verify.progress import ProgressView
 from verify.quiescence import lags_of, no_lags
