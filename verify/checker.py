@@ -42,14 +42,9 @@ from verify.rules.receipts import (
     watermarks_are_bounded,
     who_answers_has_read,
 )
-from verify.rules.runs import (
-    all_comes_to_rest,
-    audit_agrees,
-    nothing_falls,
-    nothing_leaks,
-    recoveries_are_quick,
-)
+from verify.rules.runs import all_comes_to_rest, audit_agrees, nothing_falls, nothing_leaks
 from verify.rules.screens import frames_say_what_was_sent, members_only, screens_are_whole, stay_end
+from verify.rules.times import latencies_are_short, probes_get_through, recoveries_are_quick
 from verify.rules.violation import Rule, RunRule, Violation
 
 FROM_OUTSIDE: tuple[Rule, ...] = (seqs_are_dense, screens_are_whole, frames_say_what_was_sent)
@@ -95,6 +90,8 @@ READ: tuple[RunRule, ...] = (
 """Rules about calls over HTTP beside the message load."""
 WHOLE: tuple[RunRule, ...] = (
     recoveries_are_quick,
+    latencies_are_short,
+    probes_get_through,
     nothing_falls,
     audit_agrees,
     nothing_leaks,

@@ -6,9 +6,11 @@ from array import array
 from dataclasses import dataclass, field
 
 from audit.findings import Finding
+from verify.edges import Edge, Measurement, Recovery
 from verify.foreign_records import ForeignRecord, KnownMessage
 from verify.frames import Frames
 from verify.observations import Call, Files, PostedReceipt, Processes, Reads
+from verify.slowdown import Slowdown
 from verify.workload import DeviceSpec, RoomWorkload, Send
 
 
@@ -119,11 +121,14 @@ class InjectedFault:
     """The fault hit one process only."""
     impossible: str = ""
     """Reason why it could not be injected here."""
-    recovery_s: float = 0.0
     targets: tuple[str, ...] = ()
-    """Roles that it breaks."""
+    """Roles, or topics, that it breaks."""
     evidence: str = ""
     """How it is known that it took effect; empty when that is not known."""
+    recover_s: float = 0.0
+    """Seconds after its end in which everything flows again, for a fault of more than one process."""
+    recoveries: dict[Edge, Recovery] = field(default_factory=dict)
+    """Lateness on each edge where messages were late because of it, or may have been."""
 
     @property
     def took_effect(self) -> bool:
@@ -139,6 +144,12 @@ class History:
     seed: int
     rooms: list[Room] = field(default_factory=list)
     faults: list[InjectedFault] = field(default_factory=list)
+    measurements: dict[Edge, list[Measurement]] = field(default_factory=lambda: {edge: [] for edge in Edge})
+    """Times of the probe's messages to each edge."""
+    observed_until: float = float("inf")
+    """End of these measurements."""
+    slowdown: Slowdown = field(default_factory=Slowdown)
+    """Of this process meanwhile, since the machine was busy."""
     quiet_s: float | None = None
     """Seconds from the last healed fault until everybody had everything; None when the time was up before."""
     waiting: list[str] = field(default_factory=list)

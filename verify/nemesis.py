@@ -40,7 +40,14 @@ class Nemesis:
 
     async def _carry_out(self, planned: Planned) -> None:
         wanted, began = fault(planned.fault), time.monotonic()
-        injected = InjectedFault(planned.fault, began, float("inf"), wanted.single_process, targets=wanted.targets)
+        injected = InjectedFault(
+            planned.fault,
+            began,
+            float("inf"),
+            wanted.single_process,
+            targets=wanted.targets,
+            recover_s=wanted.recover_s,
+        )
         self.faults.append(injected)
         self.on_change(injected, False)
         self._active.append(wanted)

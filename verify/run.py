@@ -22,7 +22,7 @@ from verify.history import History, Room, Screen
 from verify.nemesis import Nemesis
 from verify.quiescence import QUIET_S, Quiescence
 from verify.receivers import Device, Stranger
-from verify.recovery import set_recoveries
+from verify.recovery import measured, set_recoveries
 from verify.rules.screens import GRACE_S
 from verify.sampler import Sampler, read_final_states
 from verify.senders import Senders
@@ -175,6 +175,10 @@ class Run:
         await owner.add_member(room.conversation_id, leaver)
         self._add_device(room, DeviceSpec(user=leaver, device=_LEAVER, kind=DeviceKind.STEADY), after=None)
 
+    def _set_recoveries(self) -> None:
+        seen = self.history
+        set_recoveries(seen.faults, measured(seen), seen.observed_until, seen.slowdown)
+
     # closing
 
     async def _close(self) -> None:
@@ -182,15 +186,6 @@ class Run:
             task.cancel()
         parts: Sequence[Device | Activity] = [*self.devices, *self.activities]
         await asyncio.gather(*(part.close() for part in parts), *self.tasks, return_exceptions=True)
-
-    def _set_recoveries(self) -> None:
-        deliveries = []
-        for room in self.history.rooms:
-            sent = {s.accepted.seq: s.attempts[0].began for s in room.sendings if s.accepted}
-            for screen in (s for s in room.screens if s.spec.kind is DeviceKind.STEADY):
-                pairs = zip(screen.seqs, screen.times, strict=True)
-                deliveries += [(sent[seq], at) for seq, at in pairs if seq in sent]
-        set_recoveries(self.history.faults, deliveries)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from verify.edges import RULES
+
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"^\| (\d+[a-z]?)( [●○])? \|", re.MULTILINE)
 
@@ -48,3 +50,21 @@ def test_rows_that_always_run_are_not_marked_slow():
             before = (ROOT / name).read_text().partition(name_of(row))[0]
             decorators = before.rpartition("\n\n\n")[2]
             assert "slow" not in decorators, f"row {row} in {name}"
+
+
+def test_the_table_of_edges_has_the_bounds_that_are_judged():
+    table = text().partition("## How long it takes")[2].partition("## Invariants")[0]
+    found = {
+        cells[0]: [cells[2], cells[3], cells[4], cells[5]]
+        for line in table.splitlines()
+        if (cells := [cell.strip() for cell in line.strip("|").split("|")])[0] in set(RULES)
+    }
+    assert found == {
+        edge: [
+            f"{rule.late_s:g} s",
+            f"{rule.median_s:g} s, {rule.p99_s:g} s",
+            f"{rule.recovery_s:g} s",
+            ", ".join(sorted(rule.roles)),
+        ]
+        for edge, rule in RULES.items()
+    }

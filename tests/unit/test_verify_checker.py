@@ -14,9 +14,7 @@ from schemas.messages import Change, ChangeKind
 from tests import make
 from verify.checker import judge
 from verify.final_state import FinalState, LogEntry, StoredMessage, Watermark, digest
-from verify.history import Attempt, History, InjectedFault, Room, Screen, Sending
-from verify.recovery import CALM_S, LATE_S, set_recoveries
-from verify.rules.runs import RECOVERY_S
+from verify.history import Attempt, History, Room, Screen, Sending
 from verify.rules.screens import GRACE_S
 from verify.workload import DeviceKind, DeviceSpec, RoomWorkload, Send, SendMode, generate
 
@@ -263,13 +261,9 @@ def test_an_unknown_outcome_may_be_stored_or_not_but_not_otherwise():
 
 
 def test_what_fell_leaked_or_did_not_rest_is_told():
-    faults = [
-        InjectedFault("kill", 1, 1, True, recovery_s=RECOVERY_S + 1),
-        InjectedFault("hole", 1, 9, False, recovery_s=RECOVERY_S + 1),
-    ]
     missing = Finding(check="search", kind=Kind.MISSING, text="it has no search document")
-    history = History("v", 1, faults=faults, waiting=["3 rows"], regressions=["x"], leaks=["a log"], audit=[missing])
-    assert [v.invariant for v in judge(history, [])] == ["I14", "I8/I13", "audit", "I16", "I14"]
+    history = History("v", 1, waiting=["3 rows"], regressions=["x"], leaks=["a log"], audit=[missing])
+    assert [v.invariant for v in judge(history, [])] == ["I8/I13", "audit", "I16", "I14"]
 
 
 def test_a_script_is_the_same_for_the_same_seed_and_another_for_another():
@@ -278,21 +272,3 @@ def test_a_script_is_the_same_for_the_same_seed_and_another_for_another():
     assert {send.mode for room in rooms for send in room.sends} == set(SendMode)
     assert {spec.kind for room in rooms for spec in room.devices} == set(DeviceKind)
     assert all(send.sender != room.leaver for room in rooms for send in room.sends)
-
-
-def recoveries(faults: list[InjectedFault], *waits: tuple[float, float]) -> list[float]:
-    """Of messages that were waited for too long from one time to another."""
-    set_recoveries(faults, [(began - LATE_S, ended) for began, ended in waits])
-    return [injected.recovery_s for injected in faults]
-
-
-def test_a_fault_is_felt_until_nobody_waits_too_long():
-    assert recoveries([InjectedFault("kill", 10, 10, True)]) == [0]
-    assert recoveries([InjectedFault("kill", 10, 10, True)], (10, 13), (12, 14), (15, 16)) == [6]
-    assert recoveries([InjectedFault("kill", 10, 10, True)], (10, 13), (13 + CALM_S + 1, 40)) == [3]
-    assert recoveries([InjectedFault("hole", 10, 20, False)], (10, 13), (11, 24)) == [4]
-
-
-def test_what_another_fault_holds_up_is_its_own():
-    faults = [InjectedFault("kill", 10, 10, True), InjectedFault("hole", 12, 20, False)]
-    assert recoveries(faults, (10, 11), (11.5, 22)) == [2, 2]

@@ -14,9 +14,9 @@ class Fault(ABC):
 
     ``targets`` are the roles that it breaks; two faults never break one role at the same time. ``lasts_s``: seconds
     until it is healed, unless a schedule says otherwise; 0 when it heals on its own. ``recover_s``: seconds after
-    ``heal`` within which the role is as before. ``single_process``: it hits one process only, and once, so that
-    RECOVERY_S applies. ``needs`` names what the stack must have: a kind of process, an edge with a proxy, or something
-    of the machine; empty when every stack has it.
+    ``heal`` within which the role is as before. ``single_process``: it hits one process only, and once, so that the
+    bounds of ``verify.edges`` apply. ``needs`` names what the stack must have: a kind of process, an edge with a proxy,
+    or something of the machine; empty when every stack has it.
     """
 
     name: str = field(init=False)
