@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from verify.edges import RULES, Edge, Measurement
 from verify.history import History, InjectedFault
+from verify.latencies import latency
 
 _EVERY_S = 0.5
+_RECENT_S = 10.0
 
 
 @dataclass(slots=True)
@@ -60,5 +65,17 @@ class ProgressView:
         table.add_row("sent", f"{counts['sent']:,} of {self.messages:,}")
         table.add_row("accepted", f"{counts['accepted']:,}", "unknown", f"{counts['unknown']:,}")
         table.add_row("delivered", f"{counts['delivered']:,}", "reconnects", f"{counts['reconnects']:,}")
+        for edge, taken in self.history.measurements.items():
+            if taken:
+                table.add_row(edge, *_recent(edge, taken, time.monotonic()))
         table.add_row("broken now", f"[red]{', '.join(broken)}[/red]" if broken else "nothing")
         return table
+
+
+def _recent(edge: Edge, taken: Sequence[Measurement], now: float) -> Iterator[str]:
+    """Yield the median of the messages of the last seconds, and the time that the oldest late one has waited. Pure."""
+    last = list(takewhile(lambda each: each.began > now - _RECENT_S, reversed(taken)))
+    arrived = [each.seconds(now) for each in last if each.ended is not None]
+    yield f"{latency(arrived).median_s:.2f} s" if arrived else "-"
+    oldest = max((each.seconds(now) for each in taken if each.ended is None), default=0.0)
+    yield f"[red]late for {oldest:.0f} s[/red]" if oldest > RULES[edge].late_s else ""

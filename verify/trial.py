@@ -39,6 +39,7 @@ from verify.nemesis import Nemesis
 from verify.observations import Processes
 from verify.planning import Faults
 from verify.processes import ends_of, find_tracebacks, read_letters
+from verify.probe import Probe
 from verify.progress import ProgressView
 from verify.quiescence import lags_of, no_lags
 from verify.readers import Readers
@@ -128,12 +129,10 @@ class Trial:
     async def _judged(
         self, testbed: Testbed, history: History, progress: ProgressView, clocks: str | None, began: float
     ) -> dict[str, Any]:
-        running, rng = testbed.stack, random.Random(self.seed)
-        target = target_of(running, rng, testbed.proxies, Path(clocks) if clocks else None, history)
+        running = testbed.stack
+        target = target_of(running, random.Random(self.seed), testbed.proxies, Path(clocks) if clocks else None, history)
         token = cache(partial(issue, running.jwt_secret, ttl_s=86_400))
-        beside = Readers(history, self.seed), Uploaders(history, self.seed)
-        at_rest = [activity.conclude for activity in beside]
-        run = Run(history, testbed.http, testbed.ws, token, self.seconds, rng, progress.say, beside, at_rest)
+        run = self._run_of(history, testbed.http, testbed.ws, token, progress.say)
         nemesis = Nemesis(target, self.plan, history.faults, progress.show_fault)
         async with open_pool(running.pg_dsn, size=2) as pool:
 
@@ -157,9 +156,7 @@ class Trial:
         began, history = time.monotonic(), History(self.name, self.seed)
         progress = ProgressView(history, self.messages, self.quiet)
         token = cache(partial(issue, secret, ttl_s=86_400))
-        rng, beside = random.Random(self.seed), (Readers(history, self.seed), Uploaders(history, self.seed))
-        at_rest = [activity.conclude for activity in beside]
-        run = Run(history, [http], [ws], token, self.seconds, rng, progress.say, beside, at_rest)
+        run = self._run_of(history, [http], [ws], token, progress.say)
 
         def observe(client: httpx2.AsyncClient, rooms: Sequence[Room]) -> tuple[Store, Lags]:
             return RemoteState(client, http, rooms, token), no_lags
@@ -169,6 +166,27 @@ class Trial:
             states = await run.go(self._workloads(), None, observe)
         history.load = max(history.load, _load())
         return report(history, judge(history, states), time.monotonic() - began)
+
+    def _run_of(
+        self,
+        history: History,
+        http: Sequence[str],
+        ws: Sequence[str],
+        token: Callable[[str], str],
+        say: Callable[[str], None],
+    ) -> Run:
+        readers, uploaders = Readers(history, self.seed), Uploaders(history, self.seed)
+        return Run(
+            history,
+            http,
+            ws,
+            token,
+            self.seconds,
+            random.Random(self.seed),
+            say,
+            activities=[readers, uploaders, Probe(history)],
+            at_rest=[readers.conclude, uploaders.conclude],
+        )
 
     def _workloads(self) -> list[RoomWorkload]:
         return generate(self.seed, self.messages, self.messages / self.seconds, run=self.name)

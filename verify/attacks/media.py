@@ -11,9 +11,9 @@ from verify.attacks.http import room_of, uploaded
 _SIDE = (4_800, 4_800)
 
 
-def picture(width: int, height: int) -> bytes:
+def picture(width: int, height: int, colour: bytes = b"\x40\x80\xc0") -> bytes:
     """Return a PNG of one colour: a few kilobytes for millions of pixels (PNG, third edition, §5 and §11)."""
-    rows = zlib.compress((b"\0" + b"\x40\x80\xc0" * width) * height, 9)
+    rows = zlib.compress((b"\0" + colour * width) * height, 9)
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", head), (b"IDAT", rows), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
