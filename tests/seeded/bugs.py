@@ -103,6 +103,29 @@ def replace_message(message: Message, **changes: Any) -> Message:
     return msgspec.structs.replace(message, **changes)
 
 
+@bug
+def publish_nothing() -> None:
+    """Messages arrive all the same, by the comparison of heads every two seconds; statuses do not."""
+    publish_only(lambda _: False)
+
+
+@bug
+def publish_no_message() -> None:
+    """Everything arrives all the same, and only the time tells."""
+    publish_only(lambda channel: not channel.startswith("conversation:"))
+
+
+def publish_only(is_published: Callable[[str], bool]) -> None:
+    from adapters.redis.publisher import RedisFanout
+
+    publish = RedisFanout.publish
+
+    async def some(self: Any, messages: Sequence[tuple[str, bytes]]) -> None:
+        await publish(self, [message for message in messages if is_published(message[0])])
+
+    RedisFanout.publish = some
+
+
 # ingest
 
 
@@ -240,6 +263,25 @@ def poll_the_outbox_by_cursor() -> None:
 
 
 # the stages
+
+
+@bug
+def stall_after_a_restart() -> None:
+    """Everything is right, and 20 s late, whenever a stage is started again."""
+    import asyncio
+
+    from streams.worker import Worker
+
+    run = Worker.run
+
+    async def late(self: Any, stop: Any) -> None:
+        started = self.data_dir / f"seeded-{self.stage.name}-started"
+        if started.exists():
+            await asyncio.sleep(20)
+        started.touch()
+        await run(self, stop)
+
+    Worker.run = late
 
 
 @bug

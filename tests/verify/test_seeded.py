@@ -17,6 +17,8 @@ SORTS = {
     "forget-the-key": "doubled",
     "answer-without-storing": "lost",
     "put-a-member-out": "lost",
+    "publish-no-message": "slow",
+    "stall-after-a-restart": "slow",
 }
 EVIDENCE = {
     "commit-and-say-unavailable": "though each answer was that surely nothing is",
@@ -28,7 +30,14 @@ EVIDENCE = {
     "serve-the-original-to-all": "holds the metadata of the picture",
 }
 """Words of the evidence that must be among what is found."""
-LONGER = {"keep-the-removed": ("--messages", "900", "--rate", "30")}
+LONGER = {
+    "publish-nothing": ("--messages", "300", "--rate", "20"),
+    "publish-no-message": ("--messages", "300", "--rate", "20"),
+    "keep-the-removed": ("--messages", "900", "--rate", "30"),
+    "stall-after-a-restart": ("--messages", "700", "--rate", "10"),
+}
+OF_TIME = ("publish-no-message", "stall-after-a-restart")
+FAULTS = {"stall-after-a-restart": "kill-status"}
 
 
 @pytest.mark.slow
@@ -37,13 +46,17 @@ LONGER = {"keep-the-removed": ("--messages", "900", "--rate", "30")}
 def test_a_seeded_bug_turns_the_verdict_red(bug: str):
     load = LONGER.get(bug, ("--messages", "600", "--rate", "60"))
     environment = {**os.environ, "MILLRACE_EXEC_WRAPPER": "tests.seeded", "MILLRACE_BUG": bug}
-    done = millrace("verify", *load, "--faults", "none", "--json", env=environment)
+    done = millrace("verify", *load, "--faults", FAULTS.get(bug, "none"), "--json", env=environment)
+    assert done.returncode in (0, 1), done.stderr
+    report = json.loads(done.stdout)
+    if report["data"] is not None:
+        shutil.rmtree(report["data"])
+    if bug in OF_TIME and not report["timesJudged"]:
+        pytest.skip("the machine is too busy to judge times")
     assert done.returncode == 1, done.stderr
-    said = json.loads(done.stdout)
-    assert said["violations"]
-    shutil.rmtree(said["data"])
-    assert any(EVIDENCE.get(bug, "") in violation["text"] for violation in said["violations"])
-    assert said[SORTS.get(bug, "wrong")] or bug not in SORTS
+    assert report["violations"]
+    assert report[SORTS.get(bug, "wrong")] or bug not in SORTS
+    assert any(EVIDENCE.get(bug, "") in violation["text"] for violation in report["violations"])
 
 
 @pytest.mark.slow
