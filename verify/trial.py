@@ -38,8 +38,8 @@ from verify.history import History, Room
 from verify.nemesis import Nemesis
 from verify.observations import Processes
 from verify.planning import Faults
-from verify.processes import ends_of, find_tracebacks, read_letters
 from verify.probe import Probe
+from verify.processes import ends_of, find_tracebacks, read_letters
 from verify.progress import ProgressView
 from verify.quiescence import lags_of, no_lags
 from verify.readers import Readers
@@ -130,7 +130,9 @@ class Trial:
         self, testbed: Testbed, history: History, progress: ProgressView, clocks: str | None, began: float
     ) -> dict[str, Any]:
         running = testbed.stack
-        target = target_of(running, random.Random(self.seed), testbed.proxies, Path(clocks) if clocks else None, history)
+        target = target_of(
+            running, random.Random(self.seed), testbed.proxies, Path(clocks) if clocks else None, history
+        )
         token = cache(partial(issue, running.jwt_secret, ttl_s=86_400))
         run = self._run_of(history, testbed.http, testbed.ws, token, progress.say)
         nemesis = Nemesis(target, self.plan, history.faults, progress.show_fault)

@@ -14,7 +14,7 @@ from verify.foreign_records import ForeignRecord
 from verify.history import History, InjectedFault
 from verify.observations import DeadLetter, ProcessEnd, Processes, Traceback
 from verify.processes import ends_of, find_tracebacks
-from verify.rules.explanations import AFTER_S
+from verify.rules.explanations import ENDS_S
 from verify.rules.processes import ends_are_explained, errors_are_handled, letters_are_planned
 
 AT = 1000.0
@@ -35,7 +35,7 @@ def test_an_end_that_no_fault_made_is_found():
     assert judged(ProcessEnd("media", AT, 70), faults=(fault("message.created"),)) == 1
     assert judged(ProcessEnd("media", AT, -9), faults=(fault("media", impossible="not here"),)) == 1
     assert judged(ProcessEnd("media", AT, -9), faults=(fault("media", began=AT + 5),)) == 1
-    assert judged(ProcessEnd("media", AT + AFTER_S + 5, -9), faults=(fault("media"),)) == 1
+    assert judged(ProcessEnd("media", AT + ENDS_S + 5, -9), faults=(fault("media"),)) == 1
 
 
 def test_a_fault_of_its_role_or_of_a_server_explains_an_end():

@@ -7,20 +7,24 @@ from collections.abc import Collection, Sequence
 from stack.topology import role
 from verify.history import InjectedFault
 
-AFTER_S = 60.0
-"""Seconds after messages flow again in which a fault may still be felt."""
+AFTER_S = 20.0
+"""Seconds after messages flow again in which a fault may still be felt by a call."""
+ENDS_S = 60.0
+"""The same for a process: a worker tries for 40 s before it ends."""
 CALLS = frozenset({"ingest", "postgres", "haproxy"})
 """Roles without which a call over HTTP cannot be answered."""
 SOCKETS = CALLS | {"gateway", "valkey"}
 SERVERS = frozenset({"postgres", "kafka", "valkey"})
 
 
-def is_explained(faults: Sequence[InjectedFault], roles: Collection[str], began: float, ended: float) -> bool:
+def is_explained(
+    faults: Sequence[InjectedFault], roles: Collection[str], began: float, ended: float, after_s: float = AFTER_S
+) -> bool:
     """Return True when a fault of one of these roles was felt between two times."""
     return any(
         not fault.impossible
         and fault.began <= ended
-        and began <= _felt_until(fault)
+        and began <= _felt_until(fault, after_s)
         and any(role(target) in roles for target in fault.targets)
         for fault in faults
     )
@@ -28,8 +32,11 @@ def is_explained(faults: Sequence[InjectedFault], roles: Collection[str], began:
 
 def is_undisturbed(faults: Sequence[InjectedFault], began: float, ended: float) -> bool:
     """Return True when no fault at all was felt between two times."""
-    return not any(not fault.impossible and fault.began <= ended and began <= _felt_until(fault) for fault in faults)
+    return not any(
+        not fault.impossible and fault.began <= ended and began <= _felt_until(fault, AFTER_S) for fault in faults
+    )
 
 
-def _felt_until(fault: InjectedFault) -> float:
-    return fault.healed + fault.recovery_s + AFTER_S
+def _felt_until(fault: InjectedFault, after_s: float) -> float:
+    recovered_s = max((recovery.after_end_s for recovery in fault.recoveries.values()), default=0.0)
+    return fault.healed + recovered_s + after_s

@@ -9,7 +9,7 @@ from stack.topology import role
 from verify.final_state import FinalState
 from verify.history import History
 from verify.observations import ProcessEnd
-from verify.rules.explanations import SERVERS, is_explained
+from verify.rules.explanations import ENDS_S, SERVERS, is_explained
 from verify.rules.violation import Violation
 
 _CLOCKS_S = 1.0
@@ -24,7 +24,7 @@ def ends_are_explained(history: History, states: Sequence[FinalState]) -> Iterat
     for end in (end for end in history.processes.ends if end.at > history.began):
         own = role(end.name)
         needs = {own} | (SERVERS if own not in SERVERS and end.code > 0 else frozenset())
-        if not is_explained(history.faults, needs, end.at - _CLOCKS_S, end.at + _CLOCKS_S):
+        if not is_explained(history.faults, needs, end.at - _CLOCKS_S, end.at + _CLOCKS_S, ENDS_S):
             yield Violation("I24", "wrong", f"{end.name} {_how(end)}, and no fault explains it")
 
 
