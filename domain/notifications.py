@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -37,22 +38,31 @@ class Audience:
     collapsed: bool = False
 
 
-def missed(
+def undelivered(
     messages: Sequence[Message], user_id: str, audience: Audience, known: Collection[tuple[str, str]]
 ) -> Sequence[Message]:
-    """Return those messages of a conversation that a member who is away is notified of; in a collapsed one the first.
+    """Return those messages of a conversation that no device of a member has, and no notification told of.
 
-    The messages are in seq order. None is the member's own, none was delivered to a device of the member, and of none
-    the member was notified before: ``known`` has those as (message, user).
+    None is the member's own. ``known`` has the notifications as (message, user).
     """
-    due = [
+    return [
         message
         for message in messages
         if message.seq > audience.delivered[user_id]
         and message.sender_id != user_id
         and (message.message_id, user_id) not in known
     ]
-    return due[:1] if audience.collapsed else due
+
+
+def missed(
+    messages: Sequence[Message], user_id: str, audience: Audience, known: Collection[tuple[str, str]]
+) -> Sequence[Message]:
+    """Return those of the messages, in seq order, of which a member is notified; in a collapsed conversation the first.
+
+    ``known`` as in ``undelivered``.
+    """
+    found = undelivered(messages, user_id, audience, known)
+    return found[:1] if audience.collapsed else found
 
 
 class Notifications(Protocol):
@@ -92,6 +102,51 @@ class Notifications(Protocol):
 
     async def note_published(self, message_ids: Sequence[str]) -> None:
         """Note that the log has the events of all present notifications of these messages. Raises Unavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The time of the store, and when its first undecided message is due; None when there is none."""
+
+    at: datetime
+    first: datetime | None
+
+
+class Claim(Protocol):
+    """Undecided messages that one worker holds. What it does not settle is there for the next claim, as it was."""
+
+    @property
+    def message_ids(self) -> Sequence[str]:
+        """The messages, those that have waited for longest first."""
+
+    async def settle(self, message_ids: Sequence[str]) -> None:
+        """Forget these messages: all is done about them. Raises Unavailable."""
+
+    async def postpone(self, message_ids: Sequence[str], after_s: float) -> None:
+        """Let these messages be due after so many seconds. Raises Unavailable."""
+
+
+class Undecided(Protocol):
+    """Messages that may not have reached some member who looked connected: who needs a notification shows later.
+
+    A row for each message, whatever the number of members.
+    """
+
+    async def defer(self, messages: Sequence[Message], after_s: float) -> None:
+        """Let these messages be due after so many seconds; one that is undecided already keeps its time.
+
+        Raises Unavailable.
+        """
+
+    async def due(self) -> Due:
+        """Return the time of the store, and that at which the first message is due. Raises Unavailable."""
+
+    def claim(self, until: datetime, limit: int) -> AbstractAsyncContextManager[Claim]:
+        """Hold messages that were due by ``until``, and no other worker holds; a conversation's are with one worker.
+
+        What was settled or postponed is stored when the block ends without an exception. A worker that dies holds
+        nothing. Raises Unavailable.
+        """
 
 
 @dataclass(frozen=True, slots=True)

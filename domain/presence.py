@@ -47,6 +47,13 @@ class Registry(Protocol):
     async def connected(self, user_ids: Sequence[str]) -> frozenset[str]:
         """Return those of the users that have at least one live connection. Raises Unavailable."""
 
+    async def away(self, user_ids: Sequence[str]) -> frozenset[str]:
+        """Return those of the users that certainly have no live connection. Raises Unavailable.
+
+        None while the registry may be incomplete: it was empty within the last lease, and not all nodes have renewed
+        their connections since.
+        """
+
     async def last_seen(self, user_ids: Sequence[str]) -> Mapping[str, int]:
         """Return when each user's last connection ended, in Unix milliseconds, where known. Raises Unavailable."""
 

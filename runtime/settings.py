@@ -218,8 +218,20 @@ class Gateway(BaseModel):
 
 
 class Notifications(BaseModel):
-    """Notifications of members who are away."""
+    """Notifications of members whom a message does not reach."""
 
+    after_s: Rate = setting(
+        6.0,
+        "Time in which a device of a member who looks connected must acknowledge a message; then the member is"
+        " notified. Who has no connection is notified at once.",
+        "s",
+    )
+    receipts_max_wait_s: Rate = setting(
+        120.0,
+        "Longest time for which that decision waits for receipts that the status stage has not processed yet, once"
+        " Kafka answers.",
+        "s",
+    )
     each_max_members: Count = setting(
         64,
         "Largest conversation whose members are notified of each message. In a larger one a member has at most one"

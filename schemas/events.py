@@ -173,7 +173,7 @@ class MessageStatus(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class NotificationSent(Struct, frozen=True, kw_only=True, rename="camel"):
-    """A recipient without a live connection was notified. Carries no content."""
+    """A recipient whom a message did not reach was notified. Carries no content."""
 
     TOPIC: ClassVar[str] = "notification.sent"
     VERSION: ClassVar[int] = 1

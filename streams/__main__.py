@@ -25,6 +25,7 @@ from runtime.lifecycle import freeze_gc, until_told_to_stop
 from runtime.logs import configure
 from runtime.settings import Settings
 from runtime.tasks import Tasks
+from schemas.events import ReceiptRecorded
 from schemas.topics import stages
 from streams.stage import Stage
 from streams.worker import Worker
@@ -48,14 +49,27 @@ async def _status(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
 
 @asynccontextmanager
 async def _notification(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
+    from adapters.kafka.receipt_progress import open_receipt_progress
     from adapters.postgres.notifications import PostgresNotifications
+    from adapters.postgres.undecided import PostgresUndecided
     from adapters.redis.registry import open_registry
     from streams.stages.notification import create
 
-    url = settings.redis.url.get_secret_value()
-    async with open_registry(url, node=settings.node, lease_s=settings.gateway.lease_s) as registry:
-        most = settings.notifications.each_max_members
-        yield create(PostgresNotifications(pool), registry, PostgresMessages(pool), most)
+    url, wanted = settings.redis.url.get_secret_value(), settings.notifications
+    async with (
+        open_registry(url, node=settings.node, lease_s=settings.gateway.lease_s) as registry,
+        open_receipt_progress(settings.kafka.bootstrap, ReceiptRecorded.TOPIC, "status") as progress,
+    ):
+        yield create(
+            PostgresNotifications(pool),
+            registry,
+            PostgresMessages(pool),
+            PostgresUndecided(pool),
+            progress,
+            each_max_members=wanted.each_max_members,
+            after_s=wanted.after_s,
+            receipts_max_wait_s=wanted.receipts_max_wait_s,
+        )
 
 
 @asynccontextmanager

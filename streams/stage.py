@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from domain.event_log import EventLog
 from domain.parking import Parking
 from schemas.events import AnyEvent
 from schemas.topics import dead_letter_topic, retry_topic
@@ -55,6 +57,13 @@ class Publication(Protocol):
         """Note that the log has these. Raises Unavailable."""
 
 
+class Beside(Protocol):
+    """Work that no record starts, beside the lanes: it is due at a time."""
+
+    async def run(self, log: EventLog, stopping: asyncio.Event) -> None:
+        """Work until ``stopping`` is set, and finish what is under way then."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A name (also the consumer group), the events that it reads and writes, and its rule: events in, completions out.
@@ -85,6 +94,9 @@ class Stage:
     apart: tuple[type[AnyEvent], ...] = ()
     """Events with lanes of their own, so that they never hold up the others. Without ``parking`` only: no order holds
     between them."""
+
+    beside: Beside | None = None
+    """Set where some work is due at a time, and not when a record comes."""
 
     @property
     def dead_letters(self) -> str:

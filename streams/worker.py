@@ -86,15 +86,18 @@ class Worker:
             await self.skips.read()
         lanes = asyncio.create_task(self._run_lanes())
         watch = asyncio.create_task(self._watch())
-        for each in (lanes, watch):
+        stopping = asyncio.Event()
+        beside = asyncio.create_task(self._run_beside(stopping))
+        for each in (lanes, watch, beside):
             each.add_done_callback(_ended)
         await self.app.start()
         _log.info("worker_started", stage=self.stage.name)
         await stopped
         watch.cancel()
         _log.info("worker_stopping", stage=self.stage.name, unfinished=self._watchdog.unfinished)
-        done, _ = await asyncio.wait({asyncio.ensure_future(self.app.stop())}, timeout=_STOP_S)
-        if not done:
+        stopping.set()
+        _, unfinished = await asyncio.wait({asyncio.ensure_future(self.app.stop()), beside}, timeout=_STOP_S)
+        if unfinished:
             _exit(EX_TEMPFAIL, "the worker did not stop in time")
         lanes.remove_done_callback(_ended)
         lanes.cancel()
@@ -103,6 +106,10 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             for lanes in {id(lanes): lanes for lanes in self._lanes.values()}.values():
                 group.create_task(lanes.run())
+
+    async def _run_beside(self, stopping: asyncio.Event) -> None:
+        if self.stage.beside is not None:
+            await self.stage.beside.run(self.log, stopping)
 
     def _declare_agents(self) -> None:
         """Declare an agent for each set of lanes: full lanes then hold back only their own topics."""
@@ -250,7 +257,7 @@ def _consumed(message: Any) -> ConsumerRecord:
 
 
 def _ended(task: asyncio.Task[None]) -> None:
-    if task.cancelled():
+    if task.cancelled() or task.exception() is None:
         return
     cause = _root(task.exception())
     code = EX_TEMPFAIL if isinstance(cause, RetriesExhausted) else EX_SOFTWARE

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from domain.errors import Unavailable
 from domain.log_position import Position
+from domain.receipts import Progress
 from schemas.codec import Record, decode
-from schemas.events import AnyEvent
+from schemas.events import AnyEvent, ReceiptRecorded
 
 
 @dataclass(slots=True)
@@ -59,3 +60,18 @@ class MemoryLog:
     def events(self, topic: str) -> list[AnyEvent]:
         """Return the events that were appended to a topic."""
         return [decode(r.topic, r.key, r.value) for r in self.records if r.topic == topic]
+
+
+@dataclass(slots=True)
+class MemoryReceiptProgress:
+    """ReceiptProgress of one partition. ``handled`` returns how many of the log's records the status stage has done."""
+
+    log: MemoryLog = field(default_factory=MemoryLog)
+    handled: Callable[[], int] = lambda: 0
+
+    async def read(self) -> Mapping[int, Progress]:
+        if self.log.down:
+            raise Unavailable("the broker does not answer")
+        receipts = [number for number, record in enumerate(self.log.records) if record.topic == ReceiptRecorded.TOPIC]
+        stored = sum(1 for number in receipts if number < self.handled())
+        return {0: Progress(len(receipts), stored)}

@@ -79,12 +79,20 @@ class MemoryPlaces:
     last: dict[str, float] = field(default_factory=dict)
     held: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     seen: dict[str, int] = field(default_factory=dict)
+    whole_at: float | None = 0.0
+    """When the registry has become, or will be, whole; None until a node has renewed its lease."""
     down: bool = False
 
     def answer(self) -> None:
         """Raise Unavailable while it is down."""
         if self.down:
             raise Unavailable("Redis does not answer")
+
+    def flush(self) -> None:
+        """Lose everything."""
+        for each in (self.lives, self.last, self.held, self.seen):
+            each.clear()
+        self.whole_at = None
 
     def alive(self) -> list[str]:
         """Return the lives whose lease has not ended."""
@@ -113,6 +121,11 @@ class MemoryRegistry:
         alive = self.places.alive()
         return frozenset(user for user in user_ids if self.places.count(user, alive))
 
+    async def away(self, user_ids: Sequence[str]) -> frozenset[str]:
+        online, whole_at = await self.connected(user_ids), self.places.whole_at
+        is_whole = whole_at is not None and whole_at <= self.places.now()
+        return frozenset(user_ids) - online if is_whole else frozenset()
+
     async def last_seen(self, user_ids: Sequence[str]) -> Mapping[str, int]:
         self.places.answer()
         return {user: self.places.seen[user] for user in user_ids if user in self.places.seen}
@@ -137,6 +150,8 @@ class MemoryRegistry:
         self._alive()
         for entry in entries:
             self.put(entry.connection_id, entry.user_id)
+        if self.places.whole_at is None:
+            self.places.whole_at = self.places.now() + self.lease_s
         return not known
 
     async def unregister(self, connection_id: str, user_id: str, ended_ms: int) -> bool:

@@ -6,6 +6,8 @@
 * ``node:{gatewayId}``              fields of its last life; gone with its lease
 * ``node:{life}:connections``       connection id → user: cleared when that life has ended
 * ``user:{userId}:seen``            when the user's last connection ended
+* ``registry:{number}:whole``       there since some node found it missing; ``registry:{number}:fresh`` ends a lease
+                                    later. On a cluster the numbers are spread over the slots of all servers
 
 A life is one run of a process, so a node that comes back under its name does not revive the connections of its life
 before.
@@ -33,6 +35,8 @@ _CHUNK = 100
 _AWAY = "away:"
 """Prefix in place of a connection id: a user whose connections have ended and who is not announced as offline yet."""
 _CLEARING_MS = 10_000
+_MARKS = 16
+"""Marks of a registry that is whole: of up to six servers with equal shares of the slots, each has one or more."""
 _KEPT_MS = 24 * 3600 * 1000
 _SEEN_MS = 30 * _KEPT_MS
 _MOST_KNOWN = 100_000
@@ -94,6 +98,28 @@ class RedisRegistry:
             user for user, ids in zip(user_ids, held, strict=True) if any(life_of(id_) in live for id_ in ids)
         )
 
+    async def away(self, user_ids: Sequence[str]) -> frozenset[str]:
+        online = await self.connected(user_ids)
+        marks = await self.client.run(
+            [("EXISTS", key) for number in range(_MARKS) for key in (self._whole(number), self._fresh(number))]
+        )
+        # Read after the connections: what emptied the registry before that reading has removed a mark, too.
+        is_whole = all(marks[0::2]) and not any(marks[1::2])
+        return frozenset(user_ids) - online if is_whole else frozenset()
+
+    async def _mark(self) -> None:
+        """Mark as fresh what has no mark: nodes have a lease's time to renew what they hold."""
+        found = await self.client.run([("EXISTS", self._whole(number)) for number in range(_MARKS)])
+        fresh = ("PX", int(self.lease_s * 1000))
+        for number in (number for number in range(_MARKS) if not found[number]):
+            await self.client.atomic([("SET", self._fresh(number), 1, *fresh), ("SET", self._whole(number), 1)])
+
+    def _whole(self, number: int) -> str:
+        return self.client.name(f"registry:{number}:whole")
+
+    def _fresh(self, number: int) -> str:
+        return self.client.name(f"registry:{number}:fresh")
+
     async def _learn(self, ids: Collection[bytes]) -> None:
         """Read the lives in which these connections were made. They never change, so each is read once."""
         if len(self._life_of) > _MOST_KNOWN:
@@ -135,6 +161,7 @@ class RedisRegistry:
             now = now_ms()
             places = [command for entry in chunk for command in self._place(entry, now)]
             await self.client.run([*self._lease(chunk, now), *places])
+        await self._mark()
         return bool(added)
 
     async def unregister(self, connection_id: str, user_id: str, ended_ms: int) -> bool:

@@ -1,4 +1,4 @@
-"""Notification: members without a live connection find the message in their notifications.
+"""Notification: members whom a message does not reach find it in their notifications.
 
 reads   message.created
 writes  notification.sent
@@ -7,28 +7,38 @@ writes  notification.sent
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from domain.errors import Unavailable
 from domain.messages import Messages
-from domain.notifications import NotificationDraft, Notifications, missed
+from domain.notifications import NotificationDraft, Notifications, Undecided, missed, undelivered
 from domain.presence import Registry
+from domain.receipts import ReceiptBarrier, ReceiptProgress
 from schemas.clock import now
 from schemas.events import AnyEvent, MessageCreated, NotificationSent
 from schemas.ids import is_uuid, new_id
 from schemas.messages import Message
+from streams.due_notifications import DueNotifications
 from streams.lanes import THROUGHPUT
 from streams.stage import Stage
 from streams.stored_messages import WithStoredMessages
 
 EACH_MAX_MEMBERS = 64
+AFTER_S, RECEIPTS_MAX_WAIT_S = 6.0, 120.0
 _MEMBERS_MAX = 1_000
 """Members of one statement and of one look into the registry."""
+Away: TypeAlias = Callable[[Sequence[str]], Awaitable[Collection[str]]]
+"""Users → those of them who are notified now."""
 
 
 @dataclass(frozen=True, slots=True)
 class HandleNotification:
-    """Rule of the stage: notifications for members who are away. While Redis does not answer, the stage waits.
+    """Rule of the stage: notifications for members whom a message does not reach.
+
+    Who certainly has no connection is notified at once. Of all others presence says too little: their device may hear
+    nothing. The message is deferred for ``after_s`` seconds, and who has not received it by then is notified.
 
     In conversations of more than ``each_max_members`` a member has at most one notification that is neither seen nor
     delivered, so that a message to thousands does not write thousands of rows each time.
@@ -36,34 +46,58 @@ class HandleNotification:
 
     notifications: Notifications
     registry: Registry
+    undecided: Undecided
     each_max_members: int = EACH_MAX_MEMBERS
+    after_s: float = AFTER_S
 
     async def __call__(self, events: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
+        created = [event.message for event in events if isinstance(event, MessageCreated)]
+        return await self._notify(created, self._away)
+
+    async def decide(self, messages: Sequence[Message]) -> Sequence[AnyEvent]:
+        """Notify whom deferred messages have not reached, whatever presence says; return all their completions.
+
+        Raises Unavailable.
+        """
+        return await self._notify(messages, _everybody)
+
+    async def _away(self, user_ids: Sequence[str]) -> Collection[str]:
+        try:
+            return await self.registry.away(user_ids)
+        except Unavailable:
+            return ()  # then receipts decide
+
+    async def _notify(self, all_of_them: Sequence[Message], away: Away) -> Sequence[AnyEvent]:
         messages: defaultdict[str, list[Message]] = defaultdict(list)
-        for event in events:
-            if isinstance(event, MessageCreated):
-                messages[event.message.conversation_id].append(event.message)
-        for some in messages.values():
-            some.sort(key=lambda message: message.seq)
+        for message in sorted(all_of_them, key=lambda message: message.seq):
+            messages[message.conversation_id].append(message)
         newest = {id_: some[-1].seq for id_, some in messages.items()}
         audiences = await self.notifications.audiences(newest, self.each_max_members)
-        ids = [message.message_id for some in messages.values() for message in some]
+        ids = [message.message_id for message in all_of_them]
         stored = await self.notifications.stored(ids)
         known = {(notice.message_id, notice.user_id) for notice in stored}
         waiting = [(id_, user) for id_, audience in audiences.items() for user in audience.delivered]
-        added = 0
+        added, open_ = 0, dict[str, Message]()
         for begin in range(0, len(waiting), _MEMBERS_MAX):
             members = waiting[begin : begin + _MEMBERS_MAX]
-            connected = await self.registry.connected(sorted({user for _, user in members}))
+            gone = await away(sorted({user for _, user in members}))
             drafts = [
                 NotificationDraft(new_id(), message.message_id, id_, message.seq, user)
                 for id_, user in members
-                if user not in connected
+                if user in gone
                 for message in missed(messages[id_], user, audiences[id_], known)
             ]
+            open_ |= {
+                message.message_id: message
+                for id_, user in members
+                if user not in gone and any(message.message_id not in open_ for message in messages[id_])
+                for message in undelivered(messages[id_], user, audiences[id_], known)
+            }
             if drafts:
                 await self.notifications.add(drafts)
             added += len(drafts)
+        if open_:
+            await self.undecided.defer(list(open_.values()), self.after_s)
         return [_sent(notice) for notice in (await self.notifications.stored(ids) if added else stored)]
 
     async def weigh(self, conversation_ids: Sequence[str]) -> Sequence[int]:
@@ -78,9 +112,11 @@ class HandleNotification:
 
     async def told(self, events: Sequence[AnyEvent]) -> Collection[str]:
         """Return the ids of notification.sent of these messages that were published before."""
-        return await self.notifications.told(
-            [event.message.message_id for event in events if isinstance(event, MessageCreated)]
-        )
+        return await self.told_of([event.message.message_id for event in events if isinstance(event, MessageCreated)])
+
+    async def told_of(self, message_ids: Sequence[str]) -> Collection[str]:
+        """Return the ids of notification.sent of these messages that were published before."""
+        return await self.notifications.told(message_ids)
 
     async def missing(self, completions: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
         """Return the completions that the log may not have: of new notifications, and after a crash or a loss."""
@@ -112,11 +148,24 @@ def _sent(notice: NotificationDraft) -> NotificationSent:
     )
 
 
+async def _everybody(user_ids: Sequence[str]) -> Collection[str]:
+    return user_ids
+
+
 def create(
-    notifications: Notifications, registry: Registry, messages: Messages, each_max_members: int = EACH_MAX_MEMBERS
+    notifications: Notifications,
+    registry: Registry,
+    messages: Messages,
+    undecided: Undecided,
+    receipts: ReceiptProgress,
+    *,
+    each_max_members: int = EACH_MAX_MEMBERS,
+    after_s: float = AFTER_S,
+    receipts_max_wait_s: float = RECEIPTS_MAX_WAIT_S,
 ) -> Stage:
     """Return the stage ``notification``."""
-    rule = HandleNotification(notifications, registry, each_max_members)
+    rule = HandleNotification(notifications, registry, undecided, each_max_members, after_s)
+    barrier = ReceiptBarrier(receipts, after_s, receipts_max_wait_s)
     return Stage(
         "notification",
         (MessageCreated,),
@@ -126,4 +175,5 @@ def create(
         weigh=rule.weigh,
         told=rule.told,
         publication=rule,
+        beside=DueNotifications(undecided, messages, rule, barrier),
     )

@@ -55,6 +55,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "skips": ("of",),
         "statuses": ALL,
+        "undecided": ALL,
     },
     "gateway": {
         "facts": ALL,

@@ -9,12 +9,13 @@ import orjson
 from adapters.memory.effects import MemoryCounts, MemoryNotifications, MemoryStatuses
 from adapters.memory.facts import MemoryFacts
 from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
-from adapters.memory.log import MemoryLog
+from adapters.memory.log import MemoryLog, MemoryReceiptProgress
 from adapters.memory.messages import MemoryMessages, MemoryReceipts
 from adapters.memory.parking import MemoryParking
 from adapters.memory.redis import MemoryRegistry
 from adapters.memory.search import MemorySearch
 from adapters.memory.tables import Tables
+from adapters.memory.undecided import MemoryUndecided
 from gateway import channels
 from gateway.channels import Envelope
 from gateway.channels import opened as envelope_of
@@ -52,6 +53,7 @@ class Mill:
     tables: Tables = field(default_factory=Tables)
     log: MemoryLog = field(default_factory=MemoryLog)
     registry: MemoryRegistry = field(default_factory=MemoryRegistry)
+    undecided: MemoryUndecided = field(default_factory=MemoryUndecided)
     hub: Hub = field(default_factory=Hub)
     read: dict[str, int] = field(default_factory=dict)
     published: list[tuple[str, bytes]] = field(default_factory=list)
@@ -60,9 +62,10 @@ class Mill:
         self.accept = Accept(MemoryIntake(self.tables), lambda _: None)
         self.notifications = MemoryNotifications(self.tables)
         messages = MemoryMessages(self.tables)
+        progress = MemoryReceiptProgress(self.log, lambda: self.read.get("status", 0))
         self.stages = [
             status.create(MemoryStatuses(self.tables)),
-            notification.create(self.notifications, self.registry, messages),
+            notification.create(self.notifications, self.registry, messages, self.undecided, progress),
             analytics.create(MemoryCounts(), MemoryParking(), messages),
             search.create(MemorySearch(self.tables), messages),
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -18,8 +18,10 @@ from adapters.memory.intake import MemoryConversations
 from adapters.memory.media import MemoryMedia
 from adapters.memory.notifications import MemoryInbox
 from adapters.memory.tables import ConversationRow, Tables
+from adapters.memory.undecided import MemoryUndecided
 from domain.media import Media, MediaInfo, blob
 from domain.notifications import Audience, missed
+from domain.presence import Registry
 from domain.watermarks import Advances, Marked, WatermarkAdvance, merge
 from schemas.codec import record
 from schemas.events import AnyEvent, MediaProcessed, MessageSent, NotificationSent, ReceiptRecorded
@@ -109,16 +111,20 @@ class Connected:
     def __init__(self, *users: str) -> None:
         self.users = frozenset(users)
 
-    async def connected(self, user_ids: Sequence[str]) -> frozenset[str]:
-        return self.users & set(user_ids)
+    async def away(self, user_ids: Sequence[str]) -> frozenset[str]:
+        return frozenset(user_ids) - self.users
+
+
+def notifying(notifications: MemoryNotifications, registry: Connected, **options: Any) -> HandleNotification:
+    return HandleNotification(notifications, cast("Registry", registry), MemoryUndecided(), **options)
 
 
 async def test_a_repeated_message_gives_the_same_notification_also_when_its_recipient_has_come_back():
     tables = Tables()
     await MemoryConversations(tables).create(make.ROOM, None, "alice", ["bob", "carol"])
     notifications, event = MemoryNotifications(tables), make.created()
-    [first] = await HandleNotification(notifications, Connected("bob"))([event])
-    [again] = await HandleNotification(notifications, Connected("bob", "carol"))([event])
+    [first] = await notifying(notifications, Connected("bob"))([event])
+    [again] = await notifying(notifications, Connected("bob", "carol"))([event])
     assert isinstance(first, NotificationSent)
     assert (first.user_id, first.notification_id) == ("carol", again.notification_id)
 
@@ -131,7 +137,7 @@ async def test_the_sender_the_connected_and_those_who_have_it_need_no_notificati
     tables = Tables()
     await MemoryConversations(tables).create(make.ROOM, None, "alice", ["bob", "carol", "dave"])
     tables.receipts[make.ROOM, "dave"] = (7, 0)
-    rule = HandleNotification(MemoryNotifications(tables), Connected("bob"))
+    rule = notifying(MemoryNotifications(tables), Connected("bob"))
     assert told(await rule([make.created(seq=7)])) == [(7, "carol")]
 
 
@@ -139,7 +145,7 @@ async def test_in_a_large_conversation_one_notification_stands_for_all_until_it_
     tables = Tables()
     await MemoryConversations(tables).create(make.ROOM, None, "alice", ["bob", "carol"])
     notifications = MemoryNotifications(tables)
-    rule = HandleNotification(notifications, Connected(), each_max_members=2)
+    rule = notifying(notifications, Connected(), each_max_members=2)
     events = [make.created(seq=seq, sender_id="alice" if seq > 1 else "bob") for seq in range(1, 6)]
     first = await rule(events[:3])
     assert told(first) == [(1, "alice"), (1, "carol"), (2, "bob")]
@@ -155,7 +161,7 @@ async def test_a_crash_before_a_notification_was_seen_loses_none_of_what_came_be
     tables = Tables()
     await MemoryConversations(tables).create(make.ROOM, None, "alice", ["bob"])
     notifications = MemoryNotifications(tables)
-    rule = HandleNotification(notifications, Connected(), each_max_members=1)
+    rule = notifying(notifications, Connected(), each_max_members=1)
     events = [make.created(seq=seq) for seq in (1, 2)]
     [first] = await rule(events[:1])  # its batch is not acknowledged
     await MemoryInbox(notifications).mark_seen("bob", first.notification_id)
@@ -169,11 +175,11 @@ async def test_members_are_looked_up_and_stored_in_parts(monkeypatch: pytest.Mon
     lookups: list[int] = []
 
     class Looked(Connected):
-        async def connected(self, user_ids: Sequence[str]) -> frozenset[str]:
+        async def away(self, user_ids: Sequence[str]) -> frozenset[str]:
             lookups.append(len(user_ids))
-            return await super().connected(user_ids)
+            return await super().away(user_ids)
 
-    rule = HandleNotification(MemoryNotifications(tables), Looked("m03"))
+    rule = notifying(MemoryNotifications(tables), Looked("m03"))
     assert told(await rule([make.created()])) == [(1, user) for user in users if user != "m03"]
     assert lookups == [10, 10, 10, 6]
 
@@ -182,7 +188,7 @@ async def test_a_message_weighs_what_it_may_write():
     tables, large, small, unknown = Tables(), new_id(), new_id(), new_id()
     await MemoryConversations(tables).create(large, None, "alice", ["bob", "carol"])
     await MemoryConversations(tables).create(small, None, "alice", ["bob"])
-    rule = HandleNotification(MemoryNotifications(tables), Connected(), each_max_members=2)
+    rule = notifying(MemoryNotifications(tables), Connected(), each_max_members=2)
     assert await rule.weigh([small, large, "?", small, large, large, unknown]) == [2, 3, 1, 2, 0, 0, 1]
 
 

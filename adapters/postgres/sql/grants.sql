@@ -50,6 +50,7 @@ GRANT SELECT, INSERT, UPDATE (delivered_seq, read_seq, at), DELETE ON device_rec
 GRANT SELECT, INSERT, UPDATE (seen_at) ON notifications TO {role};
 GRANT SELECT, INSERT, UPDATE (last_number) ON inboxes TO {role};
 GRANT SELECT, INSERT, UPDATE (epoch, published_at), DELETE ON notices_published TO {role};
+GRANT SELECT, INSERT, UPDATE (due_at), DELETE ON notifications_due TO {role};
 GRANT SELECT, INSERT, UPDATE (seq) ON stage_cursors TO {role};
 GRANT SELECT, INSERT, UPDATE (messages) ON analytics_minutes TO {role};
 GRANT SELECT ON media TO {role};

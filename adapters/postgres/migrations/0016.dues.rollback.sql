@@ -1,0 +1,1 @@
+DROP TABLE notifications_due;
