@@ -90,7 +90,10 @@ def _creation(event: ConversationChanged, found: Found) -> ConversationChanged |
 
 
 def _watermark(event: MessageStatus, found: Found) -> MessageStatus | None:
-    """Return the watermark for the members whom it concerns, if the store has it, or one that is further."""
+    """Return the watermark of the store for the members whom it concerns, if it goes as far as the record says.
+
+    So a record that is read again, or late, never takes a client back behind what it was sent.
+    """
     id_ = event.conversation_id
     progress = found.members.get((id_, event.user_id))
     if progress is None or event.status not in (Status.DELIVERED.wire, Status.READ.wire):
@@ -103,7 +106,15 @@ def _watermark(event: MessageStatus, found: Found) -> MessageStatus | None:
         return None
     named = tuple(message for message in _single(event) if found.messages.get(message) == id_)
     notify = tuple(user for user in event.notify if (id_, user) in found.members)
-    return replace(event, at=at, message_ids=named, notify=notify)
+    return replace(
+        event,
+        at=at,
+        seq=stored,
+        delivered_seq=progress.delivered_seq,
+        read_seq=progress.read_seq,
+        message_ids=named,
+        notify=notify,
+    )
 
 
 def _single(event: MessageStatus) -> tuple[str, ...]:

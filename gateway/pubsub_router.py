@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -15,6 +15,7 @@ from gateway.hub import Hub
 from gateway.room_sync import RoomSync
 from gateway.send_queue import WriteBatcher
 from gateway.typing import RemoteTyping
+from gateway.watermark_order import WatermarkOrder
 from runtime.revocation_watch import Watch, subscribe
 
 _log = structlog.get_logger()
@@ -31,6 +32,7 @@ class PubSubRouter:
     pubsub: PubSub
     revocations: Watch
     batcher: WriteBatcher
+    watermarks: WatermarkOrder = field(default_factory=WatermarkOrder)
 
     async def run(self) -> None:
         """Run for ever."""
@@ -82,6 +84,9 @@ class PubSubRouter:
 
     def _for_user(self, user_id: str, hint: Hint) -> None:
         envelope = channels.opened(hint.data)
+        now = asyncio.get_running_loop().time()
+        if envelope.kind == channels.Kind.STATUS and not self.watermarks.passes(user_id, envelope, now):
+            return
         joined = None if envelope.kind in channels.EVERY_SOCKET else envelope.about
         encoded = encode(envelope.frame)
         for socket in self.hub.sockets_of(user_id, without=joined):

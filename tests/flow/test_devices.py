@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import AsyncExitStack
+from itertools import pairwise
 
 import pytest
 
 from adapters.memory.effects import MemoryStatuses
 from adapters.memory.facts import MemoryFacts
 from adapters.memory.history import MemoryHistory
+from domain.watermarks import Watermark
 from gateway import channels
 from gateway.channels import Envelope, Kind
 from gateway.confirmation import fact_of, wanted_by
@@ -23,7 +25,7 @@ from streams.retry import RetryPolicy
 from streams.stages import status
 from tests import make
 
-from .conftest import World
+from .conftest import Client, World
 
 
 async def publish(world: World, seq: int) -> None:
@@ -39,6 +41,11 @@ async def fold(world: World) -> None:
     receipts = [one for one in world.log.records if one.topic == ReceiptRecorded.TOPIC]
     batch = [ConsumerRecord(r.topic, 0, n, r.key, r.value, r.headers) for n, r in enumerate(receipts)]
     await process(status.create(MemoryStatuses(world.tables)), batch, world.log, RetryPolicy(), make.done)
+    await dispatch(world)
+
+
+async def dispatch(world: World) -> None:
+    """Everything in ``message.status``, as a gateway does whose group begins anew."""
     events = world.log.events("message.status")
     found = await MemoryFacts(world.tables).find(wanted_by(events))
     facts = [fact for event in events if (fact := fact_of(event, found)) is not None]
@@ -189,3 +196,78 @@ async def test_whoever_comes_and_goes_what_is_left_is_subscribed_and_nothing_els
         await world.send()
         assert await staying.seqs(1) == [1]
     await until_subscribed(world, set())
+
+
+# watermarks on the wire
+
+
+async def frames_until_pong(client: Client, kind: str) -> list[dict]:
+    """All frames of a kind that were sent so far."""
+    await client.say(type="ping")
+    found = []
+    while (frame := await client.next())["type"] != "pong":
+        found += [frame] if frame["type"] == kind else []
+    return found
+
+
+async def acknowledged(world: World, phone: Client, seq: int, *, read: bool) -> None:
+    """The device says so, and the pipeline has done with it."""
+    await phone.say(type="read" if read else "ack", conversationId=make.ROOM, seq=seq)
+    await phone.say(type="ping")
+    await phone.next("pong")
+    await world.gateway.commands.receipts.flush()
+    await fold(world)
+
+
+async def test_a_group_that_begins_anew_takes_no_watermark_back(world, other):
+    async with world.client(query="?device=phone") as phone, other.client("alice") as alice:
+        await phone.join(after=0)
+        await alice.join(after=0)
+        for seq in range(1, 7):
+            await publish(world, await world.send(told=False))
+            await phone.seqs(1)
+            await acknowledged(world, phone, seq, read=seq % 2 == 0)
+        before = await frames_until_pong(alice, "message_status")
+        await dispatch(world)
+        again = await frames_until_pong(alice, "message_status")
+        assert again
+        seen = [(frame["deliveredSeq"], frame["readSeq"]) for frame in (*before, *again)]
+        assert all(first <= second for pair in pairwise(seen) for first, second in zip(*pair, strict=True)), seen
+        assert set(seen[len(before) :]) == {(6, 6)}
+
+
+async def test_what_a_frozen_dispatcher_publishes_late_is_dropped(world, other):
+    async with world.client(query="?device=phone") as phone, other.client("alice") as alice:
+        await phone.join(after=0)
+        await alice.join(after=0)
+        late: list[tuple[str, bytes]] = []
+        for seq in (1, 2):
+            await publish(world, await world.send(told=False))
+            await phone.seqs(1)
+            await acknowledged(world, phone, seq, read=False)
+            if seq == 1:
+                events = world.log.events("message.status")
+                found = await MemoryFacts(world.tables).find(wanted_by(events))
+                late = [
+                    one for event in events if (fact := fact_of(event, found)) for one in publications_of(fact).certain
+                ]
+        await frames_until_pong(alice, "message_status")
+        assert late
+        await world.bus.publish(late)
+        assert await frames_until_pong(alice, "message_status") == []
+
+
+# receipts that died with their node
+
+
+async def test_a_join_says_what_is_stored_for_the_device_and_without_a_name_for_the_member(world, other):
+    for _ in range(3):
+        await world.send()
+    marks = {"phone": (3, 1), "laptop": (2, 2)}
+    statuses = MemoryStatuses(world.tables)
+    await statuses.advance([Watermark(make.ROOM, "bob", *seqs, device) for device, seqs in marks.items()], 32)
+    for query, stored in (("?device=phone", (3, 1)), ("?device=laptop", (2, 2)), ("?device=new", (0, 0)), ("", (3, 2))):
+        async with other.client(query=query) as client:
+            await client.say(type="join_conversation", id=make.ROOM, after=0)
+            joined = await client.next("joined")
+            assert (joined["seq"], joined["deliveredSeq"], joined["readSeq"]) == (3, *stored)
