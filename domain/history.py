@@ -50,6 +50,12 @@ class History(Protocol):
     async def participants(self, conversation_id: str, limit: int) -> Sequence[Participant]:
         """Return the current members, the first ``limit`` of them by name. Raises Unavailable."""
 
+    async def reached(self, conversation_id: str, user_id: str, device: str) -> tuple[int, int]:
+        """Return the delivered and the read seq that are stored for a device of a member; zeros where there are none.
+
+        For ``NO_DEVICE`` those of the member, since devices without a name are not told apart. Raises Unavailable.
+        """
+
     async def small_conversations(self, user_id: str, max_members: int) -> Sequence[Participant]:
         """Return the user as a participant of each conversation with at most ``max_members`` members.
 

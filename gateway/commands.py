@@ -86,8 +86,9 @@ class Commands:
             seq = await self.rooms.join(subscription, subscription.start)
             if subscription.gone:
                 raise NotFound("you were removed from this conversation, or joined it again meanwhile")
-            log.debug("joined", seq=seq)
-            answer = partial(_joined, id_, seq)
+            reached = await self.rooms.history.reached(id_, connection.socket.user_id, connection.device)
+            log.debug("joined", seq=seq, delivered_seq=reached[0], read_seq=reached[1])
+            answer = partial(_joined, id_, seq, reached)
         except MillraceError as exc:
             if connection.socket.subscriptions.get(id_) is subscription:
                 room = self.hub.unsubscribe(subscription)
@@ -140,5 +141,6 @@ class Commands:
         connection.reply(TokenRefreshed(expires_at=expires_at, ref=answering(command.ref)))
 
 
-def _joined(conversation_id: str, seq: int, ref: Ref) -> Joined:
-    return Joined(id=conversation_id, seq=seq, ref=answering(ref))
+def _joined(conversation_id: str, seq: int, reached: tuple[int, int], ref: Ref) -> Joined:
+    delivered, read = reached
+    return Joined(id=conversation_id, seq=seq, delivered_seq=delivered, read_seq=read, ref=answering(ref))

@@ -5,7 +5,7 @@ Clients ignore fields and types that they do not know.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
@@ -30,10 +30,15 @@ class Connected(Struct, frozen=True, kw_only=True, rename="camel", tag="connecte
 
 
 class Joined(Struct, frozen=True, kw_only=True, rename="camel", tag="joined"):
-    """Everything up to ``seq`` was sent; what follows is live."""
+    """Everything up to ``seq`` was sent; what follows is live.
+
+    ``delivered_seq`` and ``read_seq`` are stored for the device: a client repeats receipts that go further.
+    """
 
     id: Uuid
     seq: Seq
+    delivered_seq: Seq
+    read_seq: Seq
     ref: OptionalRef = UNSET
 
 
@@ -187,24 +192,7 @@ Frame: TypeAlias = (
     | Error
 )
 
-FRAMES: tuple[type[Frame], ...] = (
-    Connected,
-    Joined,
-    Left,
-    NewMessage,
-    ConversationUpdated,
-    HistoryHidden,
-    ListChanged,
-    MediaReady,
-    StatusUpdated,
-    NotificationAdded,
-    TypingUpdated,
-    PresenceUpdated,
-    TokenRefreshed,
-    Pong,
-    Reconnect,
-    Error,
-)
+FRAMES: tuple[type[Frame], ...] = get_args(Frame)
 
 _encoder = msgspec.json.Encoder()
 _MEMBERSHIP = (

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from adapters.memory.tables import Tables
 from domain.history import Membership, Participant
+from schemas.ids import NO_DEVICE
 from schemas.messages import Change, ChangeKind
 
 
@@ -40,6 +41,11 @@ class MemoryHistory:
 
     async def participants(self, conversation_id: str, limit: int) -> Sequence[Participant]:
         return [self._participant(conversation_id, user) for user in await self.members(conversation_id, limit)]
+
+    async def reached(self, conversation_id: str, user_id: str, device: str) -> tuple[int, int]:
+        if device == NO_DEVICE:
+            return self.tables.receipts.get((conversation_id, user_id), (0, 0))
+        return self.tables.device_receipts.get((conversation_id, user_id, device), (0, 0))
 
     async def small_conversations(self, user_id: str, max_members: int) -> Sequence[Participant]:
         return [

@@ -10,13 +10,15 @@ from adapters.postgres.pool import Pool, connection
 from adapters.postgres.statements import load
 from domain.history import Membership, Participant
 from runtime.dataloader import DataLoader
-from schemas.ids import is_uuid
+from schemas.ids import NO_DEVICE, is_uuid
 from schemas.messages import Change
 
 _SQL = load("history")
 
 T = TypeVar("T", int, int | None)
 _Page: TypeAlias = tuple[str, int, int, int]
+_Device: TypeAlias = tuple[str, str, str]
+"""(conversation, user, device)."""
 
 
 _PAGES = 16
@@ -35,6 +37,7 @@ class PostgresHistory:
         self._heads = DataLoader(self._read_heads)
         self._everybody = DataLoader(self._read_members)
         self._participants = DataLoader(self._read_participants)
+        self._reached = DataLoader(self._read_reached)
         self._small = DataLoader(self._read_small)
         self._pages = DataLoader(self._read_pages, _PAGES)
 
@@ -97,6 +100,15 @@ class PostgresHistory:
             return None
         found = await self._all("place_of", {"message_id": message_id})
         return (found[0][0], found[0][1]) if found else None
+
+    async def reached(self, conversation_id: str, user_id: str, device: str) -> tuple[int, int]:
+        return await self._reached.get((conversation_id, user_id, device))
+
+    async def _read_reached(self, wanted: Sequence[_Device]) -> Mapping[_Device, tuple[int, int]]:
+        conversations, users, devices = map(list, zip(*wanted, strict=True))
+        columns = {"conversations": conversations, "users": users, "devices": devices, "no_device": NO_DEVICE}
+        found = await self._all("reached", columns)
+        return {(id_, user, device): (delivered, read) for id_, user, device, delivered, read in found}
 
     async def small_conversations(self, user_id: str, max_members: int) -> Sequence[Participant]:
         return await self._small.get((user_id, max_members))

@@ -19,7 +19,10 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         "change_log": ("lock_or_wait", "lock_or_pass", "raise_heads", "insert_changes", "insert_outbox", "owe_instead"),
         "conversations": ALL,
         "counts": ("minutes",),
-        "history": ALL,
+        "history": (
+            *("memberships", "members", "participants", "heads", "changes", "place_of"),
+            "small_conversations",
+        ),
         "idempotency": ALL,
         "intake": ALL,
         "invitations": ALL,

@@ -69,3 +69,15 @@ async def committed(bootstrap: str, group: str, topic: str) -> dict[int, int]:
 def seq_of(record: ConsumerRecord) -> int:
     """Of a ``message.*`` event."""
     return int(orjson.loads(record.value)["message"]["seq"])
+
+
+async def commit(bootstrap: str, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+    """Set the offsets of a group that has no member."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        places = {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}
+        consumer.assign(list(places))
+        await consumer.commit(places)
+    finally:
+        await consumer.stop()

@@ -14,6 +14,8 @@ from millrace_client import (
     TypingUpdated,
 )
 
+from adapters.memory.effects import MemoryStatuses
+from streams.stages.status import watermarks_of
 from tests import make
 
 from .conftest import World
@@ -95,6 +97,29 @@ async def test_receipts_reach_the_log(world: World):
     async with following(world) as (_, subscription, _shown):
         await subscription.acknowledge(read=True)
         await until(lambda: [e.read_seq for e in world.log.events("receipt.recorded")] == [head])
+
+
+async def test_a_receipt_that_died_with_its_node_is_said_again_in_a_quiet_conversation(world: World):
+    head = await world.send()
+    statuses = MemoryStatuses(world.tables)
+    async with following(world) as (live, subscription, _shown):
+        buffer = world.gateway.commands.receipts._buffer
+        await subscription.acknowledge(read=True)
+        await until(lambda: world.log.events("receipt.recorded") or buffer.waiting)
+        world.log.records.clear()  # as if the node had died before it appended
+        buffer.waiting.clear()
+        buffer.sent_at.clear()
+        live.abort()
+        await until(lambda: [e.read_seq for e in world.log.events("receipt.recorded")] == [head])
+        # What is stored is not said again, however often the connection is lost.
+        await statuses.advance(watermarks_of(world.log.events("receipt.recorded")), 32)
+        world.log.records.clear()
+        for number in (2, 3):
+            live.abort()
+            await until(lambda number=number: live.reconnects == number and subscription.sync.in_step)
+        await world.gateway.commands.receipts.flush()
+        assert world.log.events("receipt.recorded") == []
+        assert buffer.waiting == {}
 
 
 async def test_typing_and_presence_are_frames(world: World):

@@ -128,6 +128,32 @@ def test_receipts_are_due_once_on_each_connection_and_never_before_the_join():
     assert [type(frame) for frame in sync.receipts()] == [Read, Ack]
 
 
+@pytest.mark.parametrize(
+    ("stored", "repeated"),
+    [((0, 0), ["read 5", "ack 6"]), ((5, 5), ["ack 6"]), ((6, 4), ["read 5"]), ((6, 5), []), ((9, 9), [])],
+)
+def test_a_join_repeats_the_receipts_that_the_server_has_not_stored_and_no_others(stored, repeated):
+    sync = joined(5)
+    sync.receipts(read=True)
+    sync.arrive(6)
+    sync.receipts()
+    sync.arrive(7)  # arrived, and not acknowledged: that is for the application to say
+    sync.connected()
+    sync.join(2)
+    assert sync.joined(7, 2, *stored) is JoinAnswer.IN_STEP
+    found = sync.repeated()
+    assert [f"{type(frame).__name__.lower()} {frame.seq}" for frame in found] == repeated
+    assert sync.repeated() == []
+
+
+def test_a_join_on_the_same_connection_repeats_nothing_that_is_on_its_way():
+    sync = joined(5)
+    sync.receipts(read=True)
+    sync.join(2)
+    sync.joined(5, 2, 0, 0)
+    assert sync.repeated() == []
+
+
 # ---- waiting
 
 

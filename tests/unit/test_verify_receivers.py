@@ -98,9 +98,14 @@ async def test_a_receipt_is_told_after_the_join_and_what_was_read_again_on_each_
     assert told(wire) == [("read", 5), ("ack", 7)]
     again = await connect(live)
     hear(live, type="joined", id=make.ROOM, seq=7, ref=2)
+    await sent(again, 3)
     await subscription.acknowledge()
     assert told(again) == [("read", 5), ("ack", 7)]
     assert subscription.sync.read == 5
+    third = await connect(live)
+    hear(live, type="joined", id=make.ROOM, seq=7, ref=3, deliveredSeq=7, readSeq=4)
+    await sent(third, 2)
+    assert told(third) == [("read", 5)]  # the store has the rest
 
 
 def stranger() -> Stranger:

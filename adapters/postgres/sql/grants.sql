@@ -77,6 +77,7 @@ GRANT SELECT (message_id, conversation_id, seq, sender_id, type, content, attach
       ON messages TO {role};
 GRANT SELECT (conversation_id, seq, kind, message_id, data) ON changes TO {role};
 GRANT SELECT ON receipts TO {role};
+GRANT SELECT (conversation_id, user_id, device, delivered_seq, read_seq) ON device_receipts TO {role};
 GRANT SELECT (notification_id, user_id, conversation_id, message_id, seq, channel, created_at)
       ON notifications TO {role};
 GRANT SELECT, UPDATE (closed) ON revocations TO {role};

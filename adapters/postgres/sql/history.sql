@@ -32,6 +32,16 @@ LIMIT %(limit)s;
 -- name: place_of
 SELECT conversation_id::text, seq FROM messages WHERE message_id = %(message_id)s::uuid;
 
+-- name: reached
+-- Of a device with a name its own watermarks, of others those of the member.
+SELECT asked.conversation_id::text, asked.user_id, asked.device,
+       coalesce(d.delivered_seq, r.delivered_seq, 0), coalesce(d.read_seq, r.read_seq, 0)
+FROM unnest(%(conversations)s::uuid[], %(users)s::text[], %(devices)s::text[]) AS asked (conversation_id, user_id, device)
+LEFT JOIN device_receipts d ON asked.device <> %(no_device)s AND d.conversation_id = asked.conversation_id
+  AND d.user_id = asked.user_id AND d.device = asked.device
+LEFT JOIN receipts r ON asked.device = %(no_device)s AND r.conversation_id = asked.conversation_id
+  AND r.user_id = asked.user_id;
+
 -- name: small_conversations
 SELECT asked.user_id, asked.most, found.conversation_id::text, found.has_written
 FROM unnest(%(users)s::text[], %(limits)s::int[]) AS asked (user_id, most),

@@ -86,10 +86,15 @@ class Connected(ServerFrame, frozen=True, tag="connected"):
 
 
 class Joined(ServerFrame, frozen=True, tag="joined"):
-    """Answers a join: everything up to ``seq`` was sent, and what follows is live."""
+    """Answers a join: everything up to ``seq`` was sent, and what follows is live.
+
+    ``delivered_seq`` and ``read_seq`` are what the server has stored of this device's receipts.
+    """
 
     id: str
     seq: int
+    delivered_seq: int = 0
+    read_seq: int = 0
     ref: Ref = None
 
 

@@ -136,7 +136,7 @@ class Subscription:
         """Take in any other frame about this conversation, or one that answers its join."""
         match frame:
             case Joined(seq=seq, ref=ref):
-                self._joined(self.sync.joined(seq, ref))
+                self._joined(self.sync.joined(seq, ref, frame.delivered_seq, frame.read_seq))
             case HistoryHidden(start=start, seq=seq) if self.sync.skip(start, seq):
                 self._start(seq)
                 self.commit(seq)
@@ -153,6 +153,8 @@ class Subscription:
         if answer is JoinAnswer.INCOMPLETE:
             self._join_later(0.0)
         elif answer is JoinAnswer.IN_STEP:
+            for receipt in self.sync.repeated():
+                self.connection.send_soon(receipt)
             self._start(self.sync.cursor or 0)
             self.ready.set()
 

@@ -47,6 +47,8 @@ class ConversationSync:
     repeats: int = 0
     gaps: int = 0
     """Gaps on a connection that was in step, and replays that were incomplete. A server never sends such."""
+    acknowledged: int = 0
+    """The highest seq that was acknowledged, on whichever connection."""
     read: int = 0
     """The highest seq that was reported as read, on whichever connection."""
     _join_ref: Ref = None
@@ -54,7 +56,7 @@ class ConversationSync:
     _reported_ack: int = 0
 
     def connected(self) -> None:
-        """Begin a new connection. Receipts of the one before may have died with its node, so they are due again."""
+        """Begin a new connection. Receipts of the one before may have died with its node: ``joined`` tells."""
         self._reported_read = self._reported_ack = 0
         self.disconnected()
 
@@ -71,10 +73,12 @@ class ConversationSync:
         """Tell whether ``ref`` is that of the last join."""
         return ref is not None and ref == self._join_ref
 
-    def joined(self, seq: int, ref: Ref) -> JoinAnswer:
-        """Take in a ``joined`` frame, which says that everything up to ``seq`` was sent."""
+    def joined(self, seq: int, ref: Ref, delivered: int = 0, read: int = 0) -> JoinAnswer:
+        """Take in a ``joined`` frame: everything up to ``seq`` was sent, and these receipts are stored."""
         if not self.is_join(ref):
             return JoinAnswer.STALE
+        self._reported_ack = max(self._reported_ack, delivered)
+        self._reported_read = max(self._reported_read, read)
         if self.cursor is None:
             self.cursor = seq
         if seq > self.cursor:
@@ -109,18 +113,23 @@ class ConversationSync:
         """Return the frames that say how far this device, and with ``read`` its user, has got.
 
         None are due before the conversation is in step, where the server would refuse them, nor twice on one
-        connection. What was read is reported again on each connection.
+        connection, nor what the server has stored.
         """
         if self.cursor is None or not self.in_step:
             return []
-        due: list[Ack | Read] = []
         if read:
             self.read = self.cursor
+        self.acknowledged = self.cursor
+        return self.repeated()
+
+    def repeated(self) -> list[Ack | Read]:
+        """Return the frames for receipts of earlier connections that the server has not stored."""
+        due: list[Ack | Read] = []
         if self._reported_read < self.read:
             self._reported_read = self.read
             self._reported_ack = max(self._reported_ack, self.read)
             due.append(Read(conversation_id=self.conversation_id, seq=self.read))
-        if self._reported_ack < self.cursor:
-            self._reported_ack = self.cursor
-            due.append(Ack(conversation_id=self.conversation_id, seq=self.cursor))
+        if self._reported_ack < self.acknowledged:
+            self._reported_ack = self.acknowledged
+            due.append(Ack(conversation_id=self.conversation_id, seq=self.acknowledged))
         return due
