@@ -19,6 +19,7 @@ from verify.rules.answers import (
 )
 from verify.rules.calls import answers_are_whole, errors_are_explained, readers_are_not_refused
 from verify.rules.files import files_are_announced, files_are_right, members_get_files, uploads_are_kept
+from verify.rules.joins import latest_hints_come, nothing_comes_after_a_removal, screens_begin_as_asked
 from verify.rules.lists import (
     accepted_is_found,
     counts_are_the_rows,
@@ -29,6 +30,14 @@ from verify.rules.lists import (
     tickets_work_once,
     totals_are_sums,
 )
+from verify.rules.notifications import (
+    inboxes_are_the_store,
+    notification_frames_come_once,
+    notifications_are_of_messages,
+    phones_are_notified_while_away,
+    who_was_not_reached_is_notified,
+    who_was_reached_is_not_notified,
+)
 from verify.rules.processes import ends_are_explained, errors_are_handled, letters_are_planned
 from verify.rules.reads import (
     pages_are_in_order,
@@ -38,12 +47,18 @@ from verify.rules.reads import (
 )
 from verify.rules.receipts import (
     nothing_is_pending,
+    receipts_are_stored,
     statuses_follow_receipts,
     watermarks_are_bounded,
     who_answers_has_read,
 )
 from verify.rules.runs import all_comes_to_rest, audit_agrees, nothing_falls, nothing_leaks
-from verify.rules.screens import frames_say_what_was_sent, members_only, screens_are_whole, stay_end
+from verify.rules.screens import frames_say_what_was_sent, screens_are_whole, stay_end, strangers_get_nothing
+from verify.rules.statuses import (
+    senders_see_statuses,
+    watermarks_on_sockets_are_stored,
+    watermarks_rise_on_sockets,
+)
 from verify.rules.times import latencies_are_short, probes_get_through, recoveries_are_quick
 from verify.rules.violation import Rule, RunRule, Violation
 
@@ -60,10 +75,14 @@ WITHOUT_WORKLOAD: tuple[Rule, ...] = (
 ALL: tuple[Rule, ...] = (
     *WITHOUT_WORKLOAD,
     refusals_are_right,
-    members_only,
+    strangers_get_nothing,
+    screens_begin_as_asked,
     watermarks_are_bounded,
     statuses_follow_receipts,
     who_answers_has_read,
+    receipts_are_stored,
+    who_was_not_reached_is_notified,
+    notifications_are_of_messages,
 )
 
 READ: tuple[RunRule, ...] = (
@@ -99,6 +118,15 @@ WHOLE: tuple[RunRule, ...] = (
     ends_are_explained,
     letters_are_planned,
     errors_are_handled,
+    nothing_comes_after_a_removal,
+    latest_hints_come,
+    watermarks_rise_on_sockets,
+    watermarks_on_sockets_are_stored,
+    senders_see_statuses,
+    phones_are_notified_while_away,
+    who_was_reached_is_not_notified,
+    inboxes_are_the_store,
+    notification_frames_come_once,
     *READ,
 )
 """Rules about a run as a whole."""

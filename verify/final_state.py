@@ -41,15 +41,39 @@ class Watermark:
     read_seq: int
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceWatermark:
+    """The watermarks of a member's device."""
+
+    user_id: str
+    device: str
+    delivered_seq: int
+    read_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNotification:
+    """A notification in the store."""
+
+    notification_id: str
+    user_id: str
+    message_id: str
+    seq: int
+    seen: bool
+
+
 @dataclass(slots=True)
 class FinalState:
-    """A conversation: its head, messages, change log and watermarks."""
+    """A conversation: its head, messages, change log, watermarks and notifications."""
 
     conversation_id: str
     head: int
     rows: Sequence[StoredMessage] = ()
     entries: Sequence[LogEntry] = ()
     watermarks: Sequence[Watermark] = field(default_factory=tuple)
+    devices: Sequence[DeviceWatermark] | None = None
+    """None where only the watermarks of members can be seen."""
+    notifications: Sequence[StoredNotification] = ()
 
 
 class Store(Protocol):
@@ -68,11 +92,19 @@ class Store(Protocol):
     async def marks(self) -> Sequence[tuple[Any, ...]]:
         """Return (conversation, user, delivered seq, read seq) of each member."""
 
+    async def devices(self) -> Sequence[tuple[Any, ...]] | None:
+        """Return (conversation, user, device, delivered seq, read seq) of each device; None where they cannot be
+        seen."""
+
+    async def notifications(self) -> Sequence[tuple[Any, ...]]:
+        """Return (conversation, notification id, user, message id, seq, seen) of each notification of those who were
+        away."""
+
     async def statuses(self) -> Mapping[str, int]:
         """Return the status of each message id."""
 
     async def snapshot(self) -> Snapshot:
-        """Return all rows, entries and watermarks, as of one moment where possible."""
+        """Return all rows, entries, watermarks and notifications, as of one moment where possible."""
 
 
 def digest(content: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from audit.findings import Finding
@@ -10,6 +11,7 @@ from verify.edges import Edge, Measurement, Recovery
 from verify.foreign_records import ForeignRecord, KnownMessage
 from verify.frames import Frames
 from verify.observations import Call, Files, PostedReceipt, Processes, Reads
+from verify.sessions import Sessions
 from verify.slowdown import Slowdown
 from verify.workload import DeviceSpec, RoomWorkload, Send
 
@@ -75,14 +77,32 @@ class Sending:
         return bool(self.attempts) and all(t.failed for t in self.attempts)
 
 
+@dataclass(frozen=True, slots=True)
+class SentReceipt:
+    """A receipt that a device has sent, and when. Read implies delivered."""
+
+    at: float
+    delivered_seq: int
+    read_seq: int
+
+
+@dataclass(slots=True)
+class Stay:
+    """Time in which a device may be connected: from before it connects until its connection is closed."""
+
+    began: float
+    ended: float = float("inf")
+
+
 @dataclass(slots=True)
 class Screen:
     """A device in a conversation: the seqs in the order in which they came on its screen, and when."""
 
     spec: DeviceSpec
     after: int = 0
+    """The seq after which the server has begun."""
     until: int | None = None
-    """The device's cursor when it heard that its user is no member; None while it has not."""
+    """The device's cursor when it heard that its user is no member, or when it went away; None while it has not."""
     seqs: array[int] = field(default_factory=lambda: array("q"))
     times: array[float] = field(default_factory=lambda: array("d"))
     repeats: int = 0
@@ -90,8 +110,36 @@ class Screen:
     reconnects: int = 0
     removed_at: float | None = None
     """Time of the answer to the owner's removal of the member."""
+    added_again_at: float | None = None
+    """Time before the owner made the member one again."""
     has_left: bool = False
-    """The member has left on its own: nothing after ``until`` is owed."""
+    """The member has left, or the device has gone away: nothing after ``until`` is owed."""
+    asked: int | None = 0
+    """The seq after which the device has asked to begin; None for from now on."""
+    asked_at: float | None = None
+    """Time before the device asked to begin."""
+    began_at: float | None = None
+    """Time of the answer, which names ``after``; None before it."""
+    receipts: list[SentReceipt] = field(default_factory=list)
+    """What the device has said that it has, or that its user has read."""
+    joined_at: float | None = None
+    """Time of the last answer to a join, after which the device may repeat its receipts."""
+    stays: list[Stay] = field(default_factory=list)
+    """Times in which a phone may be connected."""
+
+    @property
+    def told(self) -> SentReceipt | None:
+        """The watermarks that the store must have of the device; None for none.
+
+        The last words of a device that has gone away may be lost with its gateway, and nobody repeats them: those
+        count that it had the occasion to repeat.
+        """
+        until = (self.joined_at or 0.0) if self.has_left else float("inf")
+        sent = [receipt for receipt in self.receipts if receipt.at < until]
+        if not sent:
+            return None
+        reads, delivered = max(r.read_seq for r in sent), max(r.delivered_seq for r in sent)
+        return SentReceipt(sent[-1].at, max(delivered, reads), reads)
 
 
 @dataclass(slots=True)
@@ -108,6 +156,15 @@ class Room:
     refused: int = 0
     """Number of joins of the stranger that were refused."""
     receipts: list[PostedReceipt] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class InboxEntry:
+    """A notification as its recipient reads it over HTTP."""
+
+    notification_id: str
+    conversation_id: str
+    message_id: str
 
 
 @dataclass(slots=True)
@@ -150,6 +207,11 @@ class History:
     """End of these measurements."""
     slowdown: Slowdown = field(default_factory=Slowdown)
     """Of this process meanwhile, since the machine was busy."""
+    sessions: Sessions = field(default_factory=Sessions)
+    inboxes: Mapping[str, Sequence[InboxEntry]] = field(default_factory=dict)
+    """The notifications of users who were away, as each has read its own at the end."""
+    rested_at: float = float("inf")
+    """Time when all was at rest; connections that ended later were open at the end."""
     quiet_s: float | None = None
     """Seconds from the last healed fault until everybody had everything; None when the time was up before."""
     waiting: list[str] = field(default_factory=list)

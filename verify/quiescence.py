@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from schemas.topics import groups, load
 from verify.final_state import Store
 from verify.history import History
 from verify.receivers import Device
-from verify.workload import DeviceKind
+from verify.rules.notifications import is_collapsed, owed
 
 QUIET_S = 30.0
 """The bound, from the last healed fault and the last message."""
@@ -55,7 +56,7 @@ class Quiescence:
     async def _waiting(self) -> list[str]:
         """Return the first kind of work that is not done; the costly checks come last."""
         try:
-            waiting = await self._undelivered() or await self._unmarked()
+            waiting = await self._undelivered() or await self._unmarked() or await self._unnotified()
             if not waiting:
                 for device in self.devices:
                     device.fall_silent()
@@ -65,7 +66,8 @@ class Quiescence:
 
     async def _undelivered(self) -> list[str]:
         heads = await self.store.heads()
-        behind = [d for d in self.devices if d.cursor < heads[d.room.conversation_id]]
+        present = [d for d in self.devices if not d.is_away]
+        behind = [d for d in present if d.cursor < heads[d.room.conversation_id]]
         unpublished, pending = await self.store.owed()
         return [
             *([f"{unpublished} outbox rows"] if unpublished else []),
@@ -74,19 +76,40 @@ class Quiescence:
         ]
 
     async def _unmarked(self) -> list[str]:
-        """Return the receipts of steady devices that are not stored yet."""
-        marks = {(conversation, user): seqs for conversation, user, *seqs in await self.store.marks()}
+        """Return the receipts of devices that are not stored yet."""
+        devices = await self.store.devices()
+        rows = await self.store.marks() if devices is None else devices
+        stored = {tuple(place): (delivered, read) for *place, delivered, read in rows}
         waiting = []
-        for d in self.devices:
-            if d.screen.spec.kind is not DeviceKind.STEADY or not d.screen.seqs:
-                continue
-            user = d.screen.spec.user
-            delivered, read = marks.get((d.room.conversation_id, user), (0, 0))
-            if delivered < d.cursor:
-                waiting.append(f"the receipt of {user} for {d.cursor}")
-            if read < d.subscription.sync.read:
-                waiting.append(f"the word of {user} that {d.subscription.sync.read} was read")
+        for d in (d for d in self.devices if not d.is_away):
+            told = d.screen.told
+            place = _place(d) if devices is None else (*_place(d), d.screen.spec.device)
+            delivered, read = stored.get(place, (0, 0))
+            if delivered < d.cursor and d.screen.seqs:
+                waiting.append(f"the receipt of {d.screen.spec.user} for {d.cursor}")
+            if told is not None and read < told.read_seq:
+                waiting.append(f"the word of {d.screen.spec.user} that {told.read_seq} was read")
         return waiting
+
+    async def _unnotified(self) -> list[str]:
+        """Return the members who are not notified yet of a message that reached no device of theirs."""
+        notified: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        for conversation, _, user, message_id, *_ in await self.store.notifications():
+            notified[conversation, user].add(message_id)
+        delivered = {(conversation, user): seq for conversation, user, seq, _ in await self.store.marks()}
+        waiting = []
+        for room in self.history.rooms:
+            accepted = [(s.accepted.message_id, s.accepted.seq, s.send.sender) for s in room.sendings if s.accepted]
+            for user in sorted(room.workload.away):
+                place = (room.conversation_id, user)
+                missing = set(owed(accepted, user, delivered.get(place, 0))) - notified[place]
+                if missing and not (is_collapsed(room) and notified[place]):
+                    waiting.append(f"notifications of {user}: {len(missing)}")
+        return waiting
+
+
+def _place(device: Device) -> tuple[str, str]:
+    return device.room.conversation_id, device.screen.spec.user
 
 
 async def lags_of(kafka: str) -> list[str]:

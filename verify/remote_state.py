@@ -43,6 +43,22 @@ class RemoteState:
             for m in (await self._conversation(room))["members"]
         ]
 
+    async def devices(self) -> None:
+        """Return None: the calls tell the watermarks of members only."""
+
+    async def notifications(self) -> Sequence[tuple[Any, ...]]:
+        """Return the notifications of those who were away: (conversation, notification id, user, message id, seq,
+        seen). Raises Unavailable."""
+        found, ids = list[tuple[Any, ...]](), set(self.conversation_ids)
+        for user in sorted({user for room in self.rooms for user in room.workload.away}):
+            async for n in self._notifications(user):
+                message = n["message"]
+                place = message["conversationId"]
+                if place in ids:
+                    seen = n["seenAt"] is not None
+                    found.append((place, n["notificationId"], user, message["messageId"], message["seq"], seen))
+        return found
+
     async def owed(self) -> tuple[int, int]:
         """Return (0, as the outbox cannot be seen from here; number of pending messages). Raises Unavailable."""
         return 0, sum(status == 0 for status in (await self.statuses()).values())
@@ -52,7 +68,10 @@ class RemoteState:
         return {m["messageId"]: _status(m) for room in self.rooms async for m in self._messages(room)}
 
     async def snapshot(self) -> Snapshot:
-        """Return all rows, entries and watermarks. A message's key is found by its content. Raises Unavailable."""
+        """Return all rows, entries, watermarks and notifications. A message's key is found by its content.
+
+        Raises Unavailable.
+        """
         rows: list[tuple[Any, ...]] = []
         entries: list[tuple[Any, ...]] = []
         heads = await self.heads()
@@ -67,22 +86,33 @@ class RemoteState:
             entries += [
                 (id_, seq, "message" if seq in there else "other", there.get(seq)) for seq in range(1, heads[id_] + 1)
             ]
-        return Snapshot(heads, rows, entries, await self.marks())
+        return Snapshot(heads, rows, entries, await self.marks(), None, await self.notifications())
 
     async def _conversation(self, room: Room) -> dict[str, Any]:
-        return await self._get(room, f"/conversations/{room.conversation_id}")
+        return await self._get(room.workload.owner, f"/conversations/{room.conversation_id}")
+
+    async def _notifications(self, user: str) -> AsyncIterator[dict[str, Any]]:
+        path, cursor = f"/notifications?limit={_PAGE}", ""
+        while True:
+            page = await self._get(user, f"{path}{cursor}")
+            for notification in page["notifications"]:
+                yield notification
+            if page["next"] is None:
+                return
+            cursor = f"&cursor={page['next']}"
 
     async def _messages(self, room: Room) -> AsyncIterator[dict[str, Any]]:
         after, more = 0, True
         while more:
-            page = await self._get(room, f"/conversations/{room.conversation_id}/messages?after={after}&limit={_PAGE}")
+            path = f"/conversations/{room.conversation_id}/messages?after={after}&limit={_PAGE}"
+            page = await self._get(room.workload.owner, path)
             for message in page["messages"]:
                 yield message
                 after = message["seq"]
             more = page["hasMore"]
 
-    async def _get(self, room: Room, path: str) -> dict[str, Any]:
-        headers = {"authorization": f"Bearer {self.token(room.workload.owner)}"}
+    async def _get(self, user: str, path: str) -> dict[str, Any]:
+        headers = {"authorization": f"Bearer {self.token(user)}"}
         try:
             answer = await self.client.get(f"{self.url}{path}", headers=headers)
             answer.raise_for_status()

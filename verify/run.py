@@ -19,13 +19,14 @@ from verify.activity import Access, Activity
 from verify.errors import raise_if_dead
 from verify.final_state import FinalState, Store
 from verify.history import History, Room, Screen
+from verify.inboxes import read_inboxes
 from verify.nemesis import Nemesis
 from verify.quiescence import QUIET_S, Quiescence
-from verify.receivers import Device, Stranger
+from verify.receivers import Device, IdleDevice, Stranger
 from verify.recovery import measured, set_recoveries
-from verify.rules.screens import GRACE_S
 from verify.sampler import Sampler, read_final_states
 from verify.senders import Senders
+from verify.sessions import SessionRecorder
 from verify.workload import DeviceKind, DeviceSpec, RoomWorkload
 
 Lags: TypeAlias = Callable[[], Awaitable[list[str]]]
@@ -34,10 +35,11 @@ Observe: TypeAlias = Callable[[httpx2.AsyncClient, Sequence[Room]], tuple[Store,
 
 _JOIN_S = 120.0
 _PATIENCE_S = 120.0
-_OUT_AT = 0.35
+_OUT_AT, _OUT_FOR = 0.35, 0.3
+"""Shares of the load after which the leaver is removed, and for which it stays out."""
+_OUT_AT_LEAST_S = 6.0
 _LATE_AT = (0.2, 0.8)
 _LEAVER = "parlour"
-_STAYS_S = 3.0
 
 
 @dataclass(slots=True)
@@ -82,6 +84,8 @@ class Run:
                 raise_if_dead([*self.tasks, *(client for device in self.devices for client in device.clients)])
                 await asyncio.gather(*(look() for look in self.at_rest))
                 self._set_recoveries()
+                self.history.rested_at = time.monotonic()
+                self.history.inboxes = await read_inboxes(access, self.history.rooms)
                 return await read_final_states(store)
             finally:
                 try:
@@ -105,10 +109,13 @@ class Run:
             )
             stranger = Stranger(room, self.ws, self.token(room.workload.stranger))
             self.tasks.append(asyncio.create_task(stranger.run()))
+        for user in sorted({user for workload in workloads for user in workload.idle}):
+            idle = IdleDevice(self.ws, self.token(user), self._recorder(user, "idle", ""))
+            self.tasks.append(asyncio.create_task(idle.run()))
         await self._joined(_JOIN_S)
 
     async def _joined(self, within_s: float) -> None:
-        joins = {asyncio.create_task(device.subscription.ready.wait()) for device in self.devices}
+        joins = {asyncio.create_task(device.ready.wait()) for device in self.devices}
         _, waiting = await asyncio.wait(joins, timeout=within_s)
         for join in waiting:
             join.cancel()
@@ -125,11 +132,19 @@ class Run:
 
     def _add_device(self, room: Room, spec: DeviceSpec, after: int | None) -> Device:
         screen = Screen(spec)
-        device = Device(room, screen, self.ws, self.token(spec.user), after, random.Random(self.rng.random()))
+        chance, recorder = (
+            random.Random(self.rng.random()),
+            self._recorder(spec.user, spec.device, room.conversation_id),
+        )
+        device = Device(room, screen, self.ws, self.token(spec.user), after, chance, recorder)
         room.screens.append(screen)
         self.devices.append(device)
         device.start()
         return device
+
+    def _recorder(self, user: str, device: str, follows: str) -> SessionRecorder:
+        removed_from = {room.conversation_id for room in self.history.rooms if room.workload.leaver == user}
+        return SessionRecorder(user, device, self.history.sessions, follows, removed_from)
 
     # talking
 
@@ -146,8 +161,7 @@ class Run:
                     for spec in room.workload.devices:
                         if spec.kind is DeviceKind.LATE:
                             group.create_task(self._come_late(room, spec))
-        for device in self.devices:
-            device.behave()
+        await asyncio.gather(*(device.rest() for device in self.devices))
         await asyncio.wait(beside)
         raise_if_dead(beside)
         with suppress(Unavailable):
@@ -161,17 +175,19 @@ class Run:
         owner, leaver = self._user(room.workload.owner, door), room.workload.leaver
         device = next(d for d in self.devices if d.room is room and d.screen.spec.user == leaver)
         await asyncio.sleep(self.seconds * _OUT_AT)
-        unasked = device.out.is_set()
+        unasked, began = device.out.is_set(), time.monotonic()
         await owner.remove_member(room.conversation_id, leaver)
         if not unasked:
             device.screen.removed_at = time.monotonic()
         with suppress(TimeoutError):
             async with asyncio.timeout(QUIET_S):
                 await device.out.wait()
-            await asyncio.sleep(GRACE_S + _STAYS_S)  # so that something could still reach it
+        out_for = max(_OUT_AT_LEAST_S, self.seconds * _OUT_FOR)
+        await asyncio.sleep(max(0.0, began + out_for - time.monotonic()))  # so that something could still reach it
         raise_if_dead(device.clients)
         await device.close()
         self.devices.remove(device)
+        device.screen.added_again_at = time.monotonic()
         await owner.add_member(room.conversation_id, leaver)
         self._add_device(room, DeviceSpec(user=leaver, device=_LEAVER, kind=DeviceKind.STEADY), after=None)
 

@@ -8,9 +8,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from domain.errors import Unavailable
-from verify.final_state import FinalState, LogEntry, Store, StoredMessage, Watermark
+from verify.final_state import (
+    DeviceWatermark,
+    FinalState,
+    LogEntry,
+    Store,
+    StoredMessage,
+    StoredNotification,
+    Watermark,
+)
 from verify.history import History
 
 _EVERY_S = 1.0
@@ -53,18 +62,29 @@ async def read_final_states(store: Store) -> list[FinalState]:
     """Return the final state of each conversation, in the store's order. Raises Unavailable."""
     snapshot = await store.snapshot()
     rows: defaultdict[str, list[StoredMessage]] = defaultdict(list)
-    entries: defaultdict[str, list[LogEntry]] = defaultdict(list)
-    marks: defaultdict[str, list[Watermark]] = defaultdict(list)
     for row in snapshot.rows:
         rows[row[1]].append(StoredMessage(*row))
-    for conversation, *entry in snapshot.entries:
-        entries[conversation].append(LogEntry(*entry))
-    for conversation, *mark in snapshot.marks:
-        marks[conversation].append(Watermark(*mark))
+    entries, marks = _by_conversation(snapshot.entries), _by_conversation(snapshot.marks)
+    devices, notifications = _by_conversation(snapshot.devices or ()), _by_conversation(snapshot.notifications)
     return [
-        FinalState(id_, snapshot.heads.get(id_, 0), rows[id_], entries[id_], marks[id_])
+        FinalState(
+            id_,
+            snapshot.heads.get(id_, 0),
+            rows[id_],
+            [LogEntry(*entry) for entry in entries[id_]],
+            [Watermark(*mark) for mark in marks[id_]],
+            None if snapshot.devices is None else [DeviceWatermark(*mark) for mark in devices[id_]],
+            [StoredNotification(*notification) for notification in notifications[id_]],
+        )
         for id_ in store.conversation_ids
     ]
+
+
+def _by_conversation(rows: Sequence[tuple[Any, ...]]) -> Mapping[str, list[tuple[Any, ...]]]:
+    found: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
+    for conversation, *row in rows:
+        found[conversation].append(tuple(row))
+    return found
 
 
 def find_leaks(logs: Path, secrets: Sequence[str]) -> list[str]:

@@ -195,7 +195,7 @@ class Trial:
 
     def _canaries(self, secret: str, token: Callable[[str], str], history: History) -> list[str]:
         """Return the secret, the prefix of contents, and the signatures of all tokens."""
-        users = {spec.user for room in history.rooms for spec in room.workload.devices}
+        users = {user for room in history.rooms for user in room.workload.members}
         return [secret, f"{self.name} ", *(token(user).rpartition(".")[2] for user in sorted(users))]
 
 

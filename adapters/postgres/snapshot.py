@@ -10,6 +10,7 @@ from adapters.postgres.pool import Connection, Pool, connection, transaction
 from adapters.postgres.statements import load
 
 _SQL = load("truth")
+_PARTS = ("heads", "rows", "entries", "marks", "devices", "notifications")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,10 @@ class Snapshot:
     """Change log: (conversation, seq, kind, message id)."""
     marks: Sequence[tuple[Any, ...]]
     """Watermarks: (conversation, user, delivered seq, read seq)."""
+    devices: Sequence[tuple[Any, ...]] | None = None
+    """Watermarks of devices: (conversation, user, device, delivered seq, read seq); None where they cannot be seen."""
+    notifications: Sequence[tuple[Any, ...]] = ()
+    """Notifications: (conversation, notification id, user, message id, seq, seen)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +46,20 @@ class SnapshotReader:
         """Return the whole state at one moment."""
         async with transaction(self.pool) as conn:
             await conn.execute(_SQL["one_moment"])
-            found = [await self._on(conn, name) for name in ("heads", "rows", "entries", "marks")]
+            found = [await self._on(conn, name) for name in _PARTS]
         return Snapshot(dict(found[0]), *found[1:])
 
     async def marks(self) -> Sequence[tuple[Any, ...]]:
         """Return the watermarks: (conversation, user, delivered seq, read seq)."""
         return await self._all("marks")
+
+    async def devices(self) -> Sequence[tuple[Any, ...]] | None:
+        """Return the watermarks of devices: (conversation, user, device, delivered seq, read seq)."""
+        return await self._all("devices")
+
+    async def notifications(self) -> Sequence[tuple[Any, ...]]:
+        """Return the notifications: (conversation, notification id, user, message id, seq, seen)."""
+        return await self._all("notifications")
 
     async def statuses(self) -> Mapping[str, int]:
         """Return the status of each message by its id."""

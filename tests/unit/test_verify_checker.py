@@ -15,7 +15,7 @@ from tests import make
 from verify.checker import judge
 from verify.final_state import FinalState, LogEntry, StoredMessage, Watermark, digest
 from verify.history import Attempt, History, Room, Screen, Sending
-from verify.rules.screens import GRACE_S
+from verify.rules.joins import REMOVED_S
 from verify.workload import DeviceKind, DeviceSpec, RoomWorkload, Send, SendMode, generate
 
 COUNT = 12
@@ -175,7 +175,7 @@ def never_refuse_the_stranger(h: KeptConversation) -> None:
 
 def show_the_removed(h: KeptConversation) -> None:
     screen(h).removed_at, screen(h).until = 1.0, 3
-    screen(h).times[COUNT - 1] = 1.0 + GRACE_S + 1
+    screen(h).times[COUNT - 1] = 1.0 + REMOVED_S + 1
 
 
 def put_a_member_out(h: KeptConversation) -> None:

@@ -99,7 +99,7 @@ def run_of(*devices: Device) -> Run:
 
 async def test_who_does_not_join_is_counted():
     ready, waiting = client(), client()
-    ready.subscription.ready.set()
+    ready.ready.set()
     with pytest.raises(OperatorError, match="1 of 2 devices did not join in 0 s"):
         await run_of(ready, waiting)._joined(0.01)
 

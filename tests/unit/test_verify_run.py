@@ -35,8 +35,7 @@ class Owner:
 async def test_who_was_put_out_before_the_removal_was_not_removed(monkeypatch, out_before):
     devices: list[Any] = []
     monkeypatch.setattr(Run, "_add_device", lambda *given, **_: devices.append(given))
-    monkeypatch.setattr(runs, "GRACE_S", 0.0)
-    monkeypatch.setattr(runs, "_STAYS_S", 0.0)
+    monkeypatch.setattr(runs, "_OUT_AT_LEAST_S", 0.0)
     workload = RoomWorkload(owner="alice", members=(), leaver="carol", stranger="mallory", devices=(), sends=())
     room = Room(workload, make.ROOM)
     device = Device(room, Screen(DeviceSpec(user="carol", device="parlour", kind=DeviceKind.STEADY)), (), "token")

@@ -60,3 +60,22 @@ def watermarks_are_bounded(room: Room, state: FinalState) -> Iterator[Violation]
         if not mark.read_seq <= mark.delivered_seq <= min(state.head, shown.get(mark.user_id, 0)):
             text = f"{mark.user_id}: read {mark.read_seq}, delivered {mark.delivered_seq}, shown {shown[mark.user_id]}"
             yield Violation("I13", "wrong", f"{state.conversation_id} {text}, head {state.head}")
+
+
+def receipts_are_stored(room: Room, state: FinalState) -> Iterator[Violation]:
+    """I13: the watermarks of a device cover what it has reported, also on connections that died, and nothing else."""
+    members = {mark.user_id: mark for mark in state.watermarks}
+    devices = {(mark.user_id, mark.device): mark for mark in state.devices or ()}
+    for screen in room.screens:
+        user, told = screen.spec.user, screen.told
+        if user == room.workload.leaver or told is None:
+            continue
+        where = f"{state.conversation_id} the {screen.spec.device} of {user}"
+        stored = members.get(user) if state.devices is None else devices.get((user, screen.spec.device))
+        delivered, read = (0, 0) if stored is None else (stored.delivered_seq, stored.read_seq)
+        if delivered < told.delivered_seq or read < told.read_seq:
+            text = f"has reported {told.delivered_seq}/{told.read_seq}, stored is {delivered}/{read}"
+            yield Violation("I13", "wrong", f"{where} {text}")
+        furthest = max(receipt.delivered_seq for receipt in screen.receipts)
+        if state.devices is not None and delivered > furthest:
+            yield Violation("I13", "wrong", f"{where} has reported {furthest} at most, stored is {delivered}")

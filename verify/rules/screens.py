@@ -13,9 +13,6 @@ from verify.final_state import FinalState, StoredMessage, digest
 from verify.history import Room, Screen
 from verify.rules.violation import Violation
 
-GRACE_S = 8.0
-"""Seconds after the answer that a membership has ended in which something may still arrive."""
-
 
 def screens_are_whole(room: Room, state: FinalState) -> Iterator[Violation]:
     """I10: on each screen every seq once, in order, from the join to the head, or to the end of the membership."""
@@ -35,7 +32,7 @@ def _screen(screen: Screen, state: FinalState) -> Iterator[Violation]:
             continue
         seen.add(seq)
         if not screen.after < seq <= until:
-            if screen.removed_at is None:  # else see members_only
+            if screen.removed_at is None:  # else see nothing_comes_after_a_removal
                 yield Violation("I11", "wrong", f"{where}: {seq} is outside of the stay, {screen.after + 1}..{until}")
             continue
         if seq < last:
@@ -92,17 +89,10 @@ def _agrees(frame: dict[str, object], row: StoredMessage | None, kind: str | Non
     )
 
 
-def members_only(room: Room, state: FinalState) -> Iterator[Violation]:
-    """I11: nothing to strangers, and nothing after the end of a membership."""
+def strangers_get_nothing(room: Room, state: FinalState) -> Iterator[Violation]:
+    """I11: nothing to strangers, who are refused."""
     where = state.conversation_id
     if room.frames_to_stranger:
         yield Violation("I11", "wrong", f"{where}: {room.frames_to_stranger} frames reached a stranger")
     if not room.refused:
         yield Violation("I11", "wrong", f"{where}: a stranger was never refused")
-    for screen in room.screens:
-        if screen.removed_at is None:
-            continue
-        out = screen.removed_at + GRACE_S
-        late = [seq for seq, at in zip(screen.seqs, screen.times, strict=True) if at > out]
-        if late:
-            yield Violation("I11", "wrong", f"{where}: {screen.spec.user} was removed and was shown {late[:5]}")

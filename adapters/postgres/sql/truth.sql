@@ -23,3 +23,11 @@ SELECT message_id::text, status FROM messages WHERE conversation_id = ANY(%(ids)
 -- name: owed
 SELECT (SELECT count(*) FROM outbox WHERE conversation_id = ANY(%(ids)s::uuid[]) AND published_at IS NULL),
        (SELECT count(*) FROM messages WHERE conversation_id = ANY(%(ids)s::uuid[]) AND status = 0);
+
+-- name: devices
+SELECT conversation_id::text, user_id, device, delivered_seq, read_seq
+FROM device_receipts WHERE conversation_id = ANY(%(ids)s::uuid[]);
+
+-- name: notifications
+SELECT conversation_id::text, notification_id::text, user_id, message_id::text, seq, seen_at IS NOT NULL
+FROM notifications WHERE conversation_id = ANY(%(ids)s::uuid[]) ORDER BY conversation_id, seq, user_id;
