@@ -97,7 +97,85 @@ def alter_a_content() -> None:
     frames.new_message = lambda m: whole(replace_message(m, content=m.content.upper()) if now() else m)
 
 
-def replace_message(message: Message, **changes: Any) -> Message:
+@bug
+def remove_late() -> None:
+    import asyncio
+
+    from gateway.room_sync import RoomSync
+
+    remove = RoomSync._remove
+    RoomSync._remove = lambda *given: asyncio.get_running_loop().call_later(5.0, remove, *given)
+
+
+@bug
+def hide_the_beginning() -> None:
+    """Whoever joins a conversation that has begun is told that its first entries are hidden."""
+    from gateway.room_sync import RoomSync
+
+    check = RoomSync._check_member
+
+    async def hiding(self: Any, subscription: Any) -> None:
+        await check(self, subscription)
+        if (subscription.room.buffer.cursor or 0) > 3:
+            subscription.hidden_up_to = 3
+
+    RoomSync._check_member = hiding
+
+
+@bug
+def forget_the_receipts_of_a_device() -> None:
+    from gateway.receipts import Receipts
+
+    note = Receipts.note
+
+    def forgetful(self: Any, conversation_id: str, user_id: str, device: str, **marks: int) -> None:
+        if device != "pocket":
+            note(self, conversation_id, user_id, device, **marks)
+
+    Receipts.note = forgetful
+
+
+@bug
+def forget_hints_that_wait() -> None:
+    from gateway.hint_budget import HintBudget
+
+    HintBudget.due = lambda self, now: []
+
+
+@bug
+def tell_no_status() -> None:
+    """Watermarks go to the devices of the member itself, and to no sender."""
+    from gateway import publications
+
+    status = publications._status
+    publications._status = lambda event: status(replace_message(event, notify=()))
+
+
+@bug
+def let_watermarks_fall_on_the_wire() -> None:
+    from schemas import frames
+
+    whole, now = frames.message_status, every(10)
+    frames.message_status = lambda event: whole(
+        replace_message(event, delivered_seq=1, read_seq=min(event.read_seq, 1)) if now() else event
+    )
+
+
+@bug
+def announce_notifications_twice() -> None:
+    from gateway import dispatcher
+    from schemas.events import NotificationSent
+
+    publications_of = dispatcher.publications_of
+
+    def twice(fact: Any, **how: bool) -> Any:
+        made = publications_of(fact, **how)
+        return replace(made, users=(*made.users, *made.users)) if isinstance(fact, NotificationSent) else made
+
+    dispatcher.publications_of = twice
+
+
+def replace_message(message: Any, **changes: Any) -> Any:
     import msgspec
 
     return msgspec.structs.replace(message, **changes)
@@ -401,3 +479,31 @@ def count_twice() -> None:
         return totals
 
     PostgresCounts.add = generous
+
+
+@bug
+def notify_nobody() -> None:
+    from adapters.postgres.notifications import PostgresNotifications
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    PostgresNotifications.add = nothing
+
+
+@bug
+def notify_who_is_there() -> None:
+    from adapters.redis.registry import RedisRegistry
+
+    async def everybody(_: Any, user_ids: Sequence[str]) -> frozenset[str]:
+        return frozenset(user_ids)
+
+    RedisRegistry.away = everybody
+
+
+@bug
+def notify_of_everything_in_large_conversations() -> None:
+    from adapters.postgres.notifications import PostgresNotifications
+
+    audiences = PostgresNotifications.audiences
+    PostgresNotifications.audiences = lambda self, newest, _: audiences(self, newest, 10**6)
