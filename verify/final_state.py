@@ -89,6 +89,10 @@ class Store(Protocol):
     async def owed(self) -> tuple[int, int]:
         """Return (number of unpublished outbox rows, number of pending messages)."""
 
+    async def undecided(self) -> int:
+        """Return the number of messages about whose notifications nothing is decided yet; 0 where that cannot be
+        seen."""
+
     async def marks(self) -> Sequence[tuple[Any, ...]]:
         """Return (conversation, user, delivered seq, read seq) of each member."""
 

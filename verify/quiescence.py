@@ -56,11 +56,12 @@ class Quiescence:
     async def _waiting(self) -> list[str]:
         """Return the first kind of work that is not done; the costly checks come last."""
         try:
-            waiting = await self._undelivered() or await self._unmarked() or await self._unnotified()
+            waiting = await self._undelivered() or await self._unmarked()
+            waiting = waiting or await self._undecided() or await self._unnotified()
             if not waiting:
                 for device in self.devices:
                     device.fall_silent()
-            return waiting or await self.lags()
+            return waiting or await self.lags() or await self._undecided()  # a record may have been under way
         except Unavailable as exc:
             return [str(exc)]
 
@@ -90,6 +91,10 @@ class Quiescence:
             if told is not None and read < told.read_seq:
                 waiting.append(f"the word of {d.screen.spec.user} that {told.read_seq} was read")
         return waiting
+
+    async def _undecided(self) -> list[str]:
+        count = await self.store.undecided()
+        return [f"decisions about {count} messages"] if count else []
 
     async def _unnotified(self) -> list[str]:
         """Return the members who are not notified yet of a message that reached no device of theirs."""

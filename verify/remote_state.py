@@ -63,6 +63,10 @@ class RemoteState:
         """Return (0, as the outbox cannot be seen from here; number of pending messages). Raises Unavailable."""
         return 0, sum(status == 0 for status in (await self.statuses()).values())
 
+    async def undecided(self) -> int:
+        """Return 0, as what is due cannot be seen from here."""
+        return 0
+
     async def statuses(self) -> Mapping[str, int]:
         """Return the status of each message id. Raises Unavailable."""
         return {m["messageId"]: _status(m) for room in self.rooms async for m in self._messages(room)}

@@ -70,6 +70,11 @@ class SnapshotReader:
         [(unpublished, pending)] = await self._all("owed")
         return unpublished, pending
 
+    async def undecided(self) -> int:
+        """Return the number of messages about whose notifications nothing is decided yet."""
+        [(count,)] = await self._all("undecided")
+        return int(count)
+
     async def _all(self, name: str) -> list[tuple[Any, ...]]:
         async with connection(self.pool) as conn:
             return await self._on(conn, name)

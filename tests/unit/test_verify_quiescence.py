@@ -31,7 +31,7 @@ class Shop:
 
     def __init__(self, clock: Clock, head: int, before: tuple[int, int], at: float, after: tuple[int, int]) -> None:
         self.clock, self.head, self.before, self.at, self.after = clock, head, before, at, after
-        self.notified_at = 0.0
+        self.notified_at = self.decided_at = 0.0
 
     async def heads(self) -> dict[str, int]:
         return {make.ROOM: self.head}
@@ -44,6 +44,9 @@ class Shop:
 
     async def marks(self) -> list[tuple[str, str, int, int]]:
         return [(conversation, user, *seqs) for conversation, user, _, *seqs in await self.devices()]
+
+    async def undecided(self) -> int:
+        return int(self.clock.now < self.decided_at)
 
     async def notifications(self) -> list[tuple[str, str, str, str, int, bool]]:
         late = [] if self.clock.now < self.notified_at else [(make.ROOM, "n5", "amos", "m5", 5, False)]
@@ -104,6 +107,14 @@ async def test_a_notification_of_who_was_not_reached_is_waited_for_and_missed(cl
     shop.notified_at = float("inf")
     history = await waited(shop, bob(5, read=3))
     assert history.waiting == ["notifications of amos: 1"]
+
+
+async def test_a_decision_about_notifications_is_waited_for(clock):
+    shop = Shop(clock, 5, (5, 3), 0, (5, 3))
+    shop.decided_at = 6.0
+    history = await waited(shop, bob(5, read=3))
+    assert history.waiting == []
+    assert 6 <= history.quiet_s < 7
 
 
 async def test_nobody_waits_for_a_phone_that_has_gone_away(clock):

@@ -133,11 +133,14 @@ def notification_frames_come_once(history: History, states: Sequence[FinalState]
     """I7: on one socket each notification is announced once, as it is stored. A record that is read again after a
     fault may be announced again."""
     stored = {each.notification_id: (state.conversation_id, each) for state in states for each in state.notifications}
+    judged = {state.conversation_id for state in states}
     for session in history.sessions.all:
         where, seen = f"on the {session.device} of {session.user}", set[str]()
         for at, frame in session.notifications:
             conversation, notification = stored.get(frame.notification_id, ("", None))
             named = (frame.conversation_id, frame.message_id, frame.seq)
+            if frame.conversation_id not in judged:
+                continue
             if notification is None or named != (conversation, notification.message_id, notification.seq):
                 yield Violation("I7", "wrong", f"{where}: notification {frame.notification_id} is not in the store")
             elif notification.user_id != session.user:

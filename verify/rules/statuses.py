@@ -45,16 +45,15 @@ def watermarks_on_sockets_are_stored(history: History, states: Sequence[FinalSta
         for state in states
         for mark in state.watermarks
     }
-    members = {
-        (room.conversation_id, user): user != room.workload.leaver  # a leaver's watermarks begin anew
-        for room in history.rooms
-        for user in room.workload.members
-    }
+    workloads = {room.conversation_id: room.workload for room in history.rooms}
     for session in history.sessions.all:
         for member, mark in _furthest(session).items():
-            if member not in members:
-                yield _violation("I13", session, f"{member[1]} is no member of {member[0]}")
-            elif members[member] and not _covers(stored.get(member, (0, 0)), mark):
+            conversation, user = member
+            if (workload := workloads.get(conversation)) is None:
+                continue
+            if user not in workload.members:
+                yield _violation("I13", session, f"{user} is no member of {conversation}")
+            elif user != workload.leaver and not _covers(stored.get(member, (0, 0)), mark):  # a leaver begins anew
                 yield _violation("I13", session, f"{member} is said to be at {mark}, and is at {stored.get(member)}")
 
 

@@ -31,3 +31,6 @@ FROM device_receipts WHERE conversation_id = ANY(%(ids)s::uuid[]);
 -- name: notifications
 SELECT conversation_id::text, notification_id::text, user_id, message_id::text, seq, seen_at IS NOT NULL
 FROM notifications WHERE conversation_id = ANY(%(ids)s::uuid[]) ORDER BY conversation_id, seq, user_id;
+
+-- name: undecided
+SELECT count(*) FROM notifications_due WHERE conversation_id = ANY(%(ids)s::uuid[]);
