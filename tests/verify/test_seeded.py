@@ -30,6 +30,16 @@ EVIDENCE = {
     "set-aside-in-search": "aside that no fault wrote: Refused: too round",
     "end-by-itself": "media ended with code 70, and no fault explains it",
     "serve-the-original-to-all": "holds the metadata of the picture",
+    "tell-no-status": "is shown as 1",
+    "let-watermarks-fall-on-the-wire": " went from (",
+    "announce-notifications-twice": "came twice",
+    "notify-nobody": "which reached no device",
+    "notify-who-is-there": "which a device had acknowledged",
+    "notify-of-everything-in-large-conversations": "open notifications",
+    "remove-late": "was removed, and was sent",
+    "hide-the-beginning": "and not after 0",
+    "forget-the-receipts-of-a-device": "has reported",
+    "forget-hints-that-wait": "and not of the last message",
 }
 """Words of the evidence that must be among what is found."""
 LONGER = {
