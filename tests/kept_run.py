@@ -68,7 +68,7 @@ class KeptRun:
         for seq in range(1, count + 1):
             name = f"{id_[-1]}-{seq}"
             send = Send(at=0, sender="alice", key=f"k{name}", content=f"n{name}", mode=SendMode.PLAIN)
-            room.sendings.append(Sending(send, [Attempt(10 * seq, 10 * seq + 0.5, 201, f"m{name}", seq)]))
+            room.sendings.append(Sending(send, [Attempt(10 * seq + 0.5, 10 * seq + 0.6, 201, f"m{name}", seq)]))
             status = 1 if room is self.large else 3 if seq <= READ else 2
             rows.append(StoredMessage(f"m{name}", id_, seq, "alice", f"k{name}", digest(f"n{name}"), status))
             shown = make.message(conversation_id=id_, seq=seq, message_id=f"m{name}", content=f"n{name}", status="sent")
