@@ -100,8 +100,11 @@ class Notifications(Protocol):
     async def unpublished(self, message_ids: Sequence[str]) -> Collection[str]:
         """Return the ids of these messages' notifications whose events the log may not have. Raises Unavailable."""
 
-    async def note_published(self, message_ids: Sequence[str]) -> None:
-        """Note that the log has the events of all present notifications of these messages. Raises Unavailable."""
+    async def note_published(self, notification_ids: Sequence[str]) -> None:
+        """Note that the log has the events of these notifications, and so of all older ones of their messages.
+
+        One that was added meanwhile is not noted: whoever has added it writes its event. Raises Unavailable.
+        """
 
 
 @dataclass(frozen=True, slots=True)

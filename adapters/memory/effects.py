@@ -210,9 +210,13 @@ class MemoryNotifications:
             if marks[draft.message_id][0] < self.tables.epoch or draft.notification_id not in marks[draft.message_id][1]
         }
 
-    async def note_published(self, message_ids: Sequence[str]) -> None:
-        for id_ in message_ids:
-            self.published[id_] = (self.tables.epoch, frozenset(draft.notification_id for draft in self._of([id_])))
+    async def note_published(self, notification_ids: Sequence[str]) -> None:
+        for id_ in {draft.message_id for draft in self.drafts.values() if draft.notification_id in notification_ids}:
+            ids = [draft.notification_id for draft in self._of([id_])]
+            last = max(ids.index(one) for one in ids if one in notification_ids)
+            epoch, before = self.published.get(id_, (self.tables.epoch, frozenset[str]()))
+            kept = before if epoch == self.tables.epoch else frozenset[str]()
+            self.published[id_] = (self.tables.epoch, kept | frozenset(ids[: last + 1]))
 
 
 @dataclass(slots=True)

@@ -66,10 +66,10 @@ class PostgresNotifications:
             cursor = await conn.execute(_SQL[name], {"messages": list(message_ids)})
             return {row[0] for row in await cursor.fetchall()}
 
-    async def note_published(self, message_ids: Sequence[str]) -> None:
+    async def note_published(self, notification_ids: Sequence[str]) -> None:
         oldest = first_id(datetime.now(UTC) - _MARKS_KEPT)
         async with connection(self.pool) as conn:
-            await conn.execute(_SQL["note_published"], {"messages": list(message_ids)})
+            await conn.execute(_SQL["note_published"], {"ids": list(notification_ids)})
             await conn.execute(_SQL["forget_published"], {"oldest": oldest})
 
     async def page(self, user_id: str, *, unseen: bool, before: str | None, limit: int) -> Sequence[Notification]:

@@ -129,7 +129,9 @@ class HandleNotification:
 
     async def done(self, completions: Sequence[AnyEvent]) -> None:
         """Note that the log has these completions."""
-        await self.notifications.note_published(_messages(completions))
+        await self.notifications.note_published(
+            [event.notification_id for event in completions if isinstance(event, NotificationSent)]
+        )
 
 
 def _messages(completions: Sequence[AnyEvent]) -> list[str]:

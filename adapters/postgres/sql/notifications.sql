@@ -70,9 +70,14 @@ FROM notifications n LEFT JOIN notices_published p
 WHERE n.message_id = ANY(%(messages)s::uuid[]) AND (p.message_id IS NULL OR n.created_at > p.published_at);
 
 -- name: note_published
-INSERT INTO notices_published AS p (message_id, epoch)
-SELECT id, coalesce((SELECT epoch FROM log_state), 0) FROM unnest(%(messages)s::uuid[]) AS id ORDER BY id
-ON CONFLICT (message_id) DO UPDATE SET epoch = excluded.epoch, published_at = now();
+-- The mark is as old as the last of these notifications: one that the lanes or the worker beside them add meanwhile is
+-- younger, and its event is still to be written.
+INSERT INTO notices_published AS p (message_id, epoch, published_at)
+SELECT message_id, coalesce((SELECT epoch FROM log_state), 0), max(created_at)
+FROM notifications WHERE notification_id = ANY(%(ids)s::uuid[])
+GROUP BY message_id ORDER BY message_id
+ON CONFLICT (message_id) DO UPDATE SET epoch = excluded.epoch, published_at = CASE
+    WHEN p.epoch = excluded.epoch THEN greatest(p.published_at, excluded.published_at) ELSE excluded.published_at END;
 
 -- name: forget_published
 DELETE FROM notices_published WHERE message_id IN (

@@ -61,12 +61,13 @@ async def test_an_event_of_a_notification_is_written_until_the_log_has_it_and_to
     await notices.add([first])
     assert await notices.told(ids) == set()
     assert await notices.unpublished(ids) == {first.notification_id}  # a crash before the mark: it is written again
-    await notices.note_published(ids)
-    assert await notices.unpublished(ids) == set()
-    assert await notices.told(ids) == {f"{message.message_id}:bob:in_app"}
     later = NotificationDraft(new_id(), message.message_id, world.room, 1, "carol")
-    await notices.add([later])
+    await notices.add([later])  # by another, while the first one's event is on its way
+    await notices.note_published([first.notification_id])
     assert await notices.unpublished(ids) == {later.notification_id}
     assert await notices.told(ids) == {f"{message.message_id}:bob:in_app"}
-    await notices.note_published(ids)
+    await notices.note_published([later.notification_id])
     assert await notices.unpublished(ids) == set()
+    await notices.note_published([first.notification_id])  # late news
+    assert await notices.unpublished(ids) == set()
+    assert await notices.told(ids) == {f"{message.message_id}:{user}:in_app" for user in ("bob", "carol")}
