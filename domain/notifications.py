@@ -141,14 +141,17 @@ class Undecided(Protocol):
         Raises Unavailable.
         """
 
-    async def due(self) -> Due:
-        """Return the time of the store, and that at which the first message is due. Raises Unavailable."""
+    async def due(self, after: datetime | None = None) -> Due:
+        """Return the time of the store, and that at which the first message after ``after`` is due.
 
-    def claim(self, until: datetime, limit: int) -> AbstractAsyncContextManager[Claim]:
+        Raises Unavailable.
+        """
+
+    def claim(self, until: datetime, limit: int, after: datetime | None = None) -> AbstractAsyncContextManager[Claim]:
         """Hold messages that were due by ``until``, and no other worker holds; a conversation's are with one worker.
 
-        What was settled or postponed is stored when the block ends without an exception. A worker that dies holds
-        nothing. Raises Unavailable.
+        What was due by ``after`` is left out. What was settled or postponed is stored when the block ends without an
+        exception. A worker that dies holds nothing. Raises Unavailable.
         """
 
 

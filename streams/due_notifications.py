@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
@@ -35,6 +35,9 @@ POLL_S, CHECK_S = 1.0, 0.25
 PART_S = 12.0
 """Bound of the work on one part; the server ends the session of a claim that is idle for 15 s."""
 POSTPONED_S = 60.0
+BEHIND_S, WHOLE_EVERY_S = 20.0, 60.0
+"""A claim begins so far behind what is decided, and so often with the oldest row. While a session keeps an old snapshot,
+as a dump does, the index has all rows that were deleted since: not every claim may step over them."""
 _APPEND_MAX = 1_000
 
 
@@ -66,6 +69,9 @@ class DueNotifications:
     rule: Decide
     barrier: ReceiptBarrier
     _failing: set[str] = field(default_factory=set)
+    _floor: datetime | None = None
+    """What was due by then is decided, but for what another worker held."""
+    _whole_at: datetime | None = None
 
     async def run(self, log: EventLog, stopping: asyncio.Event) -> None:
         """Decide what is due until ``stopping`` is set; finish first what is under way."""
@@ -92,7 +98,10 @@ class DueNotifications:
 
     async def turn(self, log: EventLog) -> float:
         """Decide what may be decided now; return the seconds until the next turn. Raises Unavailable."""
-        due = await self.undecided.due()
+        due = await self.undecided.due(self._floor)
+        if self._whole_at is None or due.at - self._whole_at > timedelta(seconds=WHOLE_EVERY_S):
+            self._floor, self._whole_at = None, due.at
+            due = await self.undecided.due()
         if due.first is None:
             self.barrier.rest()
             return POLL_S
@@ -101,10 +110,13 @@ class DueNotifications:
             return min(max((due.first - due.at) / timedelta(seconds=1), CHECK_S), POLL_S)
         if passed is None or due.first > passed:
             return CHECK_S
-        async with self.undecided.claim(passed, LIMIT) as claim:
+        async with self.undecided.claim(passed, LIMIT, self._floor) as claim:
             is_full = len(claim.message_ids) == LIMIT
             left = await self._work(claim, log)
-        return 0.0 if is_full or left else CHECK_S
+        if is_full or left:
+            return 0.0
+        self._floor = passed - timedelta(seconds=BEHIND_S)
+        return CHECK_S
 
     async def _work(self, claim: Claim, log: EventLog) -> bool:
         """Work on the parts of one turn of what is claimed; return whether some of it is left for the next claim."""

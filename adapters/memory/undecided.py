@@ -43,12 +43,17 @@ class MemoryUndecided:
         for message in messages:
             self.rows.setdefault(message.message_id, (message.conversation_id, due_at))
 
-    async def due(self) -> Due:
-        return Due(self.now(), min((due_at for _, due_at in self.rows.values()), default=None))
+    async def due(self, after: datetime | None = None) -> Due:
+        times = [due_at for _, due_at in self.rows.values() if after is None or due_at > after]
+        return Due(self.now(), min(times, default=None))
 
     @asynccontextmanager
-    async def claim(self, until: datetime, limit: int) -> AsyncIterator[MemoryClaim]:
-        due = [(due_at, id_) for id_, (_, due_at) in self.rows.items() if due_at <= until and id_ not in self.held]
+    async def claim(self, until: datetime, limit: int, after: datetime | None = None) -> AsyncIterator[MemoryClaim]:
+        due = [
+            (due_at, id_)
+            for id_, (_, due_at) in self.rows.items()
+            if (after is None or due_at > after) and due_at <= until and id_ not in self.held
+        ]
         ids = [id_ for _, id_ in sorted(due)[:limit] if self.rows[id_][0] not in self.held]
         holds = {*ids, *(self.rows[id_][0] for id_ in ids)}
         self.held |= holds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from adapters.postgres.pool import Connection, Pool, connection, transaction
 from adapters.postgres.statements import load
@@ -13,6 +13,7 @@ from domain.notifications import Due
 from schemas.messages import Message
 
 _SQL = load("undecided")
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _SPACE = 0x6E6F7469
 """First half of the keys of our advisory locks; the second is of the conversation."""
 
@@ -46,15 +47,15 @@ class PostgresUndecided:
         async with connection(self.pool) as conn:
             await conn.execute(_SQL["defer"], columns)
 
-    async def due(self) -> Due:
+    async def due(self, after: datetime | None = None) -> Due:
         async with connection(self.pool) as conn:
-            row = await (await conn.execute(_SQL["due"])).fetchone()
+            row = await (await conn.execute(_SQL["due"], {"after": after or _EVER})).fetchone()
         assert row is not None
         return Due(*row)
 
     @asynccontextmanager
-    async def claim(self, until: datetime, limit: int) -> AsyncIterator[PostgresClaim]:
-        wanted = {"until": until, "limit": limit, "space": _SPACE}
+    async def claim(self, until: datetime, limit: int, after: datetime | None = None) -> AsyncIterator[PostgresClaim]:
+        wanted = {"until": until, "after": after or _EVER, "limit": limit, "space": _SPACE}
         async with transaction(self.pool) as conn:
             found = await (await conn.execute(_SQL["claim"], wanted)).fetchall()
             yield PostgresClaim(conn, [message_id for (message_id,) in found])

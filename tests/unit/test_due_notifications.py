@@ -27,6 +27,8 @@ from streams.due_notifications import DueNotifications
 from streams.stages.notification import HandleNotification
 from tests import make
 
+OTHER_ROOM = "01900000-0000-7000-8000-000000000002"
+
 
 class Cut(Exception):
     """The end of a process between two steps."""
@@ -255,6 +257,27 @@ async def test_several_workers_share_the_work_and_none_does_it_twice():
     for _ in range(3):
         await asyncio.gather(*(worker.turn(site.log) for worker in workers))
     assert site.told() == [(seq, user) for seq in range(1, 21) for user in ("bob", "carol")]
+
+
+async def test_what_another_worker_held_for_long_and_left_is_found_again():
+    """Claims begin a little behind what is decided, and once a minute with the oldest row."""
+    site = await Site().open("bob")
+    site.registry.put("phone", "bob")
+    held = await site.say()
+    site.at += timedelta(seconds=7)
+    claim = site.undecided.claim(site.at, 10)
+    assert (await claim.__aenter__()).message_ids == [held.message_id]
+    await MemoryConversations(site.tables).create(OTHER_ROOM, None, "alice", ["bob"])
+    for _ in range(40):
+        [accepted] = await MemoryIntake(site.tables).accept([make.draft(conversationId=OTHER_ROOM)])
+        await site.handle([accepted.message])
+        await site.pass_(1)
+    assert site.worker._floor is not None
+    assert site.worker._floor > site.undecided.rows[held.message_id][1]
+    await claim.__aexit__(None, None, None)
+    await site.pass_(due_notifications.WHOLE_EVERY_S)
+    assert site.undecided.rows == {}
+    assert len(site.told()) == 41
 
 
 async def test_in_a_large_conversation_one_notification_stands_for_all_that_are_due():

@@ -6,14 +6,14 @@ ORDER BY message_id
 ON CONFLICT DO NOTHING;
 
 -- name: due
-SELECT clock_timestamp(), (SELECT min(due_at) FROM notifications_due);
+SELECT clock_timestamp(), (SELECT min(due_at) FROM notifications_due WHERE due_at > %(after)s::timestamptz);
 
 -- name: claim
 -- Locks end with the session, so what a dead worker held is free at once. Of a conversation all that is due is with one
 -- worker: of two that work at the same time, each would notify a member of a collapsed conversation.
 SELECT message_id::text FROM (
     SELECT message_id, conversation_id, due_at FROM notifications_due
-    WHERE due_at <= %(until)s::timestamptz
+    WHERE due_at > %(after)s::timestamptz AND due_at <= %(until)s::timestamptz
     ORDER BY due_at LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ) AS held

@@ -10,11 +10,14 @@ import pytest
 
 from adapters.memory.undecided import MemoryUndecided
 from adapters.postgres.pool import Pool, open_pool
+from adapters.postgres.statements import load
 from adapters.postgres.undecided import PostgresUndecided
 from domain.notifications import Undecided
 from schemas.ids import new_id
 from schemas.messages import Message
 from tests import make
+
+_SQL = load("undecided")
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -121,22 +124,44 @@ async def test_what_a_dead_session_held_is_free_at_once(pg_dsn: str, pool: Pool)
             await claim.__aexit__(None, None, None)
 
 
-async def test_the_first_that_are_due_are_found_by_the_index(pool: Pool):
-    """However many rows wait: the plan reads those that it returns, and locks no more."""
-    async with pool.connection() as conn:
+async def test_what_was_due_by_a_time_can_be_left_out(undecided):
+    [early, late] = messages(2)
+    await undecided.defer([early], 0.0)
+    between = await now(undecided)
+    await undecided.defer([late], 0.0)
+    until = await now(undecided)
+    assert (await undecided.due(between)).first > between
+    assert (await undecided.due(until)).first is None
+    async with undecided.claim(until, 10, between) as claim:
+        assert claim.message_ids == ids([late])
+
+
+@pytest.mark.parametrize("is_dead", [False, True])
+async def test_a_claim_reads_what_it_returns_however_many_rows_wait_or_are_deleted(pool: Pool, is_dead: bool):
+    """Deleted rows stay in the index while a session keeps an old snapshot, as a dump does."""
+    undecided = PostgresUndecided(pool)
+    async with pool.connection() as conn, pool.connection() as dump:
         await conn.execute("DELETE FROM notifications_due")
         await conn.execute(
             """INSERT INTO notifications_due (message_id, conversation_id, due_at)
-            SELECT gen_random_uuid(), gen_random_uuid(), now() + n * interval '1 ms' - interval '30 s'
+            SELECT gen_random_uuid(), gen_random_uuid(), now() + n * interval '1 ms' - interval '100 s'
             FROM generate_series(1, 60000) AS n"""
         )
         await conn.execute("ANALYZE notifications_due")
-        plan = await conn.execute(
-            """EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT message_id FROM notifications_due
-            WHERE due_at <= now() ORDER BY due_at LIMIT 200 FOR UPDATE SKIP LOCKED"""
-        )
-        [[[found]]] = await plan.fetchall()
+        async with dump.transaction():
+            await dump.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            await dump.execute("SELECT 1")
+            if is_dead:
+                await conn.execute("DELETE FROM notifications_due")
+            await undecided.defer(messages(3), 0.0)
+            until = await now(undecided)
+            after = until - timedelta(seconds=20 if is_dead else 1000)
+            columns = {"after": after, "until": until, "limit": 200, "space": 1}
+            plan = await conn.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + _SQL["claim"], columns)
+            [[[claim]]] = await plan.fetchall()
+            plan = await conn.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + _SQL["due"], columns)
+            [[[due]]] = await plan.fetchall()
         await conn.execute("DELETE FROM notifications_due")
-    assert "notifications_due_by_time" in str(found)
-    assert "Sort" not in str(found)
-    assert found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"] < 1000
+    for found in (claim, due):
+        assert "notifications_due_by_time" in str(found)
+        assert found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"] < 1000
