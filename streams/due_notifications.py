@@ -36,8 +36,8 @@ PART_S = 12.0
 """Bound of the work on one part; the server ends the session of a claim that is idle for 15 s."""
 POSTPONED_S = 60.0
 BEHIND_S, WHOLE_EVERY_S = 20.0, 60.0
-"""A claim begins so far behind what is decided, and so often with the oldest row. While a session keeps an old snapshot,
-as a dump does, the index has all rows that were deleted since: not every claim may step over them."""
+"""A claim begins so far behind what is decided, and so often with the oldest row. While a session keeps an old
+snapshot, as a dump does, the index has all rows that were deleted since: not every claim may step over them."""
 _APPEND_MAX = 1_000
 
 

@@ -1,11 +1,13 @@
 // A client as docs/wire.md describes one. It runs in browsers and in Node.js: both have WebSocket and fetch.
-// It keeps the last contiguous seq, shows each message once, in order, and comes back with `after`.
+// It keeps the last contiguous seq, shows each message once, in order, and comes back with `after`. It acknowledges what it
+// has, at most once in a while, and says again what the server has not stored.
 
 class ChatClient {
   cursor = 0;
   shown = [];
   repeats = 0;
   connections = []; // what each said in its join, and what became of it
+  acknowledged = 0; // on this connection, or stored by the server
   wait = 100;
 
   constructor({ httpUrl, wsUrl, token, conversationId }) {
@@ -15,6 +17,13 @@ class ChatClient {
   connect() {
     const socket = new WebSocket(this.wsUrl, ["millrace.v1", `bearer.${this.token}`]);
     const connection = { after: null, protocol: null, code: null };
+    let joined = false;
+    this.acknowledge = () => {
+      if (!joined || socket.readyState !== WebSocket.OPEN || this.acknowledged >= this.cursor) return;
+      this.acknowledged = this.cursor;
+      socket.send(JSON.stringify({ type: "ack", conversationId: this.conversationId, seq: this.cursor }));
+    };
+    const acknowledging = setInterval(() => this.acknowledge(), 200);
     this.connections.push(connection);
     this.join = () => {
       connection.after = this.cursor;
@@ -23,10 +32,16 @@ class ChatClient {
     socket.onmessage = ({ data }) => {
       connection.protocol = socket.protocol;
       this.wait = 100;
-      this.hear(JSON.parse(data));
+      const frame = JSON.parse(data);
+      if (frame.type === "joined") {
+        joined = true;
+        this.acknowledged = frame.deliveredSeq;
+      }
+      this.hear(frame);
     };
     socket.onclose = ({ code }) => {
       connection.code = code;
+      clearInterval(acknowledging);
       setTimeout(() => this.connect(), Math.random() * this.wait);
       this.wait = Math.min(2 * this.wait, 3000);
     };

@@ -115,7 +115,7 @@ async def test_row_49_whom_a_message_does_not_reach_is_notified_once_whatever_pr
             pid = pid_of(stack, "notification")
             assert pid is not None
             send([pid], signal.SIGKILL)
-            await decided(chat, 30, 30)
+            await decided(chat, 30, 60)
             assert lives_of(stack, "notification") > lives
             seqs = [each["seq"] for each in sorted((a.said for a in chat.attempts), key=lambda said: said["seq"])]
             wanted = sorted((room, seq, user) for seq in seqs for user in (hole, cut, away))

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import psycopg
 import pytest
 
 from stack.running import RunningStack
@@ -33,6 +34,14 @@ async def reaches(engine: Engine, cursor: int) -> dict[str, Any]:
         while (said := await engine.evaluate("client.state()"))["cursor"] < cursor:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     return dict(said)
+
+
+def delivered(chat: Chat, room: str, user: str) -> int:
+    """The stored watermark of a member."""
+    query = "SELECT delivered_seq FROM receipts WHERE conversation_id = %s AND user_id = %s"
+    with psycopg.connect(chat.stack.pg_dsn) as conn:
+        row = conn.execute(query, (room, user)).fetchone()
+    return row[0] if row is not None else 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -72,6 +81,9 @@ async def test_each_message_is_shown_once_and_in_order_when_the_gateway_dies(
             (theirs, ["the first", *(f"theirs {n}" for n in range(OTHERS))]),
         ):
             assert [row.content for row in rows if row.sender == who] == expected
+        async with asyncio.timeout(30):  # it acknowledges what it has, and again what died with its gateway
+            while delivered(chat, room, mine) != 1 + OWN + OTHERS:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
         first, *_, last = said["connections"]
         assert (first["after"], first["code"]) == (0, 1006)
         assert last["after"] > 0
