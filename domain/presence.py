@@ -28,6 +28,10 @@ def wait_s(last: str, online: bool, now_ms: int) -> float:
     return -1.0 if was == str(int(online)) else max(0.0, PRESENCE_S - (now_ms - int(at)) / 1000)
 
 
+FRESH_S = 5.0
+"""Seconds in which all nodes notice that the registry has lost something, and renew their leases."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A connection in the registry. ``since_ms``: when it was opened, in Unix milliseconds."""
@@ -50,8 +54,14 @@ class Registry(Protocol):
     async def away(self, user_ids: Sequence[str]) -> frozenset[str]:
         """Return those of the users that certainly have no live connection. Raises Unavailable.
 
-        None while the registry may be incomplete: it was empty within the last lease, and not all nodes have renewed
-        their connections since.
+        None while the registry may be incomplete: it has lost something within the last ``FRESH_S`` seconds, and some
+        nodes may not have renewed their connections since.
+        """
+
+    async def forgets(self) -> bool:
+        """Return whether the registry has lost something since this node last renewed its leases. Raises Unavailable.
+
+        Then they must be renewed at once; to be called every second.
         """
 
     async def last_seen(self, user_ids: Sequence[str]) -> Mapping[str, int]:

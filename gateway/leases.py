@@ -110,6 +110,9 @@ class Leases:
     async def _clear(self) -> None:
         while True:
             with suppress(Unavailable):
+                if await self.registry.forgets():
+                    _log.info("leases_renewed", reason="the registry has lost something")
+                    await self._renew()
                 away = await self.registry.clear()
                 GHOSTS.inc(len(away))
                 if away:

@@ -68,7 +68,8 @@ RULES: Mapping[Edge, EdgeRule] = MappingProxyType(
         Edge.DELIVERED: EdgeRule(2.5, 2.0, 0.25, 1.2, 15.0, _LOG | {"status", "gateway"}),
         Edge.STATUS: EdgeRule(4.0, 2.0, 1.0, 2.0, 15.0, _LOG | {"status", "gateway"}),
         Edge.SEARCHED: EdgeRule(4.0, 3.0, 0.8, 2.0, 15.0, _LOG | {"search"}),
-        Edge.NOTIFIED: EdgeRule(4.0, 2.0, 0.8, 2.0, 15.0, _LOG | {"notification"}),
+        # Without Redis, and for 5 s after it is back, nobody is certainly away: then a notification takes some 8 s.
+        Edge.NOTIFIED: EdgeRule(4.0, 2.0, 0.8, 2.0, 25.0, _LOG | {"notification"}),
         Edge.MEDIA: EdgeRule(5.0, 6.0, 1.0, 3.0, 15.0, _LOG | {"media", "gateway"}),
         Edge.COUNTED: EdgeRule(4.0, 3.0, 1.0, 2.5, 15.0, _LOG | {"analytics"}),
     }

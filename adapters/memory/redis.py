@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from dataclasses import dataclass, field
 
 from domain.errors import Unavailable
-from domain.presence import TYPING_S, Entry, published_change, wait_s
+from domain.presence import FRESH_S, TYPING_S, Entry, published_change, wait_s
 from domain.pubsub import Hint
 from schemas.ids import new_id
 
@@ -112,6 +112,7 @@ class MemoryRegistry:
     lease_s: float = 30.0
     life: str = ""
     _took_over: bool = False
+    _renewed_under: float | None = 0.0
 
     def __post_init__(self) -> None:
         self.life = self.life or f"{self.node}/{new_id()}"
@@ -151,8 +152,13 @@ class MemoryRegistry:
         for entry in entries:
             self.put(entry.connection_id, entry.user_id)
         if self.places.whole_at is None:
-            self.places.whole_at = self.places.now() + self.lease_s
+            self.places.whole_at = self.places.now() + min(self.lease_s, FRESH_S)
+        self._renewed_under = self.places.whole_at
         return not known
+
+    async def forgets(self) -> bool:
+        self.places.answer()
+        return self._renewed_under != self.places.whole_at
 
     async def unregister(self, connection_id: str, user_id: str, ended_ms: int) -> bool:
         self.places.answer()

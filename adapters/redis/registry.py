@@ -6,8 +6,8 @@
 * ``node:{gatewayId}``              fields of its last life; gone with its lease
 * ``node:{life}:connections``       connection id → user: cleared when that life has ended
 * ``user:{userId}:seen``            when the user's last connection ended
-* ``registry:{number}:whole``       there since some node found it missing; ``registry:{number}:fresh`` ends a lease
-                                    later. On a cluster the numbers are spread over the slots of all servers
+* ``registry:{number}:whole``       a token of the node that found it missing; ``registry:{number}:fresh`` ends some
+                                    seconds later. On a cluster the numbers are spread over the slots of all servers
 
 A life is one run of a process, so a node that comes back under its name does not revive the connections of its life
 before.
@@ -24,7 +24,7 @@ from itertools import islice
 import structlog
 
 from adapters.redis.slot_client import Command, SlotClient, open_slot_client
-from domain.presence import Entry
+from domain.presence import FRESH_S, Entry
 from schemas.ids import new_id
 
 _log = structlog.get_logger()
@@ -83,6 +83,7 @@ class RedisRegistry:
     _began_ms: int = field(default_factory=now_ms)
     _life_of: dict[bytes, bytes] = field(default_factory=dict)
     _renewed: bool = False
+    _renewed_under: list[bytes | None] = field(default_factory=list)
     _took_over: bool = False
 
     def __post_init__(self) -> None:
@@ -107,12 +108,18 @@ class RedisRegistry:
         is_whole = all(marks[0::2]) and not any(marks[1::2])
         return frozenset(user_ids) - online if is_whole else frozenset()
 
-    async def _mark(self) -> None:
-        """Mark as fresh what has no mark: nodes have a lease's time to renew what they hold."""
-        found = await self.client.run([("EXISTS", self._whole(number)) for number in range(_MARKS)])
-        fresh = ("PX", int(self.lease_s * 1000))
-        for number in (number for number in range(_MARKS) if not found[number]):
-            await self.client.atomic([("SET", self._fresh(number), 1, *fresh), ("SET", self._whole(number), 1)])
+    async def forgets(self) -> bool:
+        return bool(self._renewed_under) and await self._marks() != self._renewed_under
+
+    async def _marks(self) -> list[bytes | None]:
+        return await self.client.run([("GET", self._whole(number)) for number in range(_MARKS)])
+
+    async def _mark(self, marks: list[bytes | None]) -> None:
+        """Mark as fresh what had no mark before the renewal: the other nodes notice it, and renew what they hold."""
+        fresh, token = ("PX", int(min(self.lease_s, FRESH_S) * 1000)), new_id()
+        for number in (number for number in range(_MARKS) if marks[number] is None):
+            await self.client.atomic([("SET", self._fresh(number), 1, *fresh), ("SET", self._whole(number), token)])
+        self._renewed_under = [token.encode() if mark is None else mark for mark in marks]
 
     def _whole(self, number: int) -> str:
         return self.client.name(f"registry:{number}:whole")
@@ -140,7 +147,7 @@ class RedisRegistry:
         return bool(answers[-1] == 1)
 
     async def renew(self, entries: Iterable[Entry], *, draining: bool = False) -> bool:
-        now, key = now_ms(), node_key(self.node)
+        now, key, marks = now_ms(), node_key(self.node), await self._marks()
         lease = ("life", self.life, "since", self._began_ms, "draining", int(draining), "lease", self._ends(now))
         added, _, before, *_ = await self.client.run(
             [
@@ -161,7 +168,7 @@ class RedisRegistry:
             now = now_ms()
             places = [command for entry in chunk for command in self._place(entry, now)]
             await self.client.run([*self._lease(chunk, now), *places])
-        await self._mark()
+        await self._mark(marks)
         return bool(added)
 
     async def unregister(self, connection_id: str, user_id: str, ended_ms: int) -> bool:

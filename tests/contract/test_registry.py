@@ -315,7 +315,7 @@ async def flushed(servers: Target, which: slice = slice(None)) -> None:
         await client.aclose()
 
 
-async def test_who_has_no_connection_is_away_once_a_registry_has_been_whole_for_a_lease(open_node: Open):
+async def test_who_has_no_connection_is_away_once_a_registry_has_been_whole_for_some_time(open_node: Open):
     registry, one = await open_node(lease_s=LEASE_S), entry()
     if isinstance(registry, RedisRegistry):  # others have leases of half a minute there
         await flushed(registry.client.target)
@@ -328,7 +328,7 @@ async def test_who_has_no_connection_is_away_once_a_registry_has_been_whole_for_
     assert await registry.away([one.user_id, "nobody"]) == {one.user_id, "nobody"}
 
 
-async def test_after_a_flush_nobody_is_away_until_all_nodes_have_had_a_lease_to_come_back(url: str):
+async def test_after_a_flush_nobody_is_away_until_all_nodes_have_had_time_to_come_back(url: str):
     async with (
         open_registry(url, node=f"first-{new_id()}", lease_s=1.0) as first,
         open_registry(url, node=f"second-{new_id()}", lease_s=1.0) as second,
@@ -347,9 +347,12 @@ async def test_after_a_flush_nobody_is_away_until_all_nodes_have_had_a_lease_to_
         for which in (slice(None), slice(1)):  # of a cluster, also one server alone
             await flushed(target(url), which)
             assert await first.away(users) == frozenset()
+            assert await first.forgets()
             await first.renew([mine])  # the other one has not noticed yet
             assert await first.away(users) == frozenset()
+            assert await second.forgets()
             await settled()
+            assert (await first.forgets(), await second.forgets()) == (False, False)
 
 
 async def test_each_server_of_a_cluster_has_a_mark(redis_cluster: RedisCluster):
