@@ -53,7 +53,8 @@ async def _process(process: dict[str, Any]) -> dict[str, Any]:
         listens = await answers(process["port"], host=process.get("host", "127.0.0.1"))
         found = "ready" if listens else "not ready"
     if trouble := process.get("trouble"):
-        found, warnings = "not ready", [*warnings, f"{process['name']} {trouble}"]
+        found = "not ready" if found == "ready" else found
+        warnings = [*warnings, f"{process['name']} {trouble}"]
     return {**process, "state": found, "warnings": warnings}
 
 

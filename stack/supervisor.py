@@ -91,14 +91,14 @@ class Supervisor:
         await asyncio.gather(*(self._until_ready(running) for running in begun))
 
     async def _keep(self, running: Running) -> None:
-        clock, wait = asyncio.get_running_loop().time, FIRST_BACKOFF_S / 2
+        clock, wait, end = asyncio.get_running_loop().time, FIRST_BACKOFF_S / 2, ""
         while not running.stopping:
             began = clock()
-            end = await self._live(running)
+            before, end = end, await self._live(running)
             if self._is_over(running):
                 return
             wait = backoff(wait, clock() - began)
-            if running.was_ready:
+            if running.was_ready and not (running.trouble and end == before):
                 self.progress.say(f"{running.child.name} {end}; it restarts in {wait:.1f} s, see {running.child.log}")
             running.failures += not self._lacks_its_servers(running)
             await asyncio.sleep(wait)
@@ -110,10 +110,11 @@ class Supervisor:
             if running.child.prepare is not None:
                 await running.child.prepare()
             running.process = await spawn(running.child)
-        except OSError as exc:  # no memory, no room for the log: both may pass
-            return f"could not be started ({exc.strerror})"
-        except (StackError, Unavailable) as exc:  # a server that it needs does not answer
-            return f"could not be started ({exc})"
+        except (OSError, StackError, Unavailable) as exc:  # no memory, a server that it needs does not answer …
+            reason = exc.strerror if isinstance(exc, OSError) else exc
+            self._note_trouble(running, f"could not be started ({reason})")
+            return f"could not be started ({reason})"
+        running.trouble = None
         self.changed()
         watching = [
             asyncio.create_task(watch(running))
