@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from adapters.memory.intake import MemoryConversations, MemoryIntake
 from adapters.memory.tables import Tables
@@ -144,10 +145,11 @@ async def test_a_queue_survives_whatever_fails_in_it(tables):
     def fail(_: Sequence[Draft]) -> None:
         raise RuntimeError("the relay is broken")
 
-    accept = Accept(Faulty(tables), fail)
-    async with asyncio.timeout(5):
+    accept = Accept(Faulty(tables), fail, deadline_s=20)
+    with capture_logs() as logs:
         assert (await accept(make.draft("a"))).message.seq == 1
         with pytest.raises(ValueError, match="shorter"):
             await accept(make.draft("bad"))
         assert (await accept(make.draft("b"))).message.seq == 3
         await accept.drain()
+    assert [line["reason"] for line in logs if line["event"] == "relay_not_told"] == ["RuntimeError"] * 2
