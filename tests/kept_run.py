@@ -79,18 +79,18 @@ class KeptRun:
     def screens(self) -> None:
         bob, phil = Screen(device("bob")), Screen(device("phil", "phone", DeviceKind.PHONE))
         for screen, seqs in ((bob, range(1, COUNT + 1)), (phil, range(1, COUNT + 1))):
-            screen.seqs, screen.times = array("q", seqs), array("d", (10 * seq + 0.7 for seq in seqs))
+            screen.seqs, screen.times = array("q", seqs), array("d", (10 * seq + 0.2 for seq in seqs))
             screen.asked_at, screen.began_at, screen.joined_at = 1.0, 2.0, 2.0
         bob.receipts = [SentReceipt(10 * seq + 1.0, seq, min(seq, READ)) for seq in range(1, COUNT + 1)]
         phil.receipts = [SentReceipt(14.0, 1, 0), SentReceipt(130.0, COUNT, 0)]
         phil.stays = [Stay(2.0, AWAY), Stay(BACK)]
         before, after = (Screen(device("carol", "parlour")) for _ in range(2))
-        before.seqs, before.times = array("q", range(1, 6)), array("d", (10 * seq + 0.7 for seq in range(1, 6)))
+        before.seqs, before.times = array("q", range(1, 6)), array("d", (10 * seq + 0.2 for seq in range(1, 6)))
         before.removed_at, before.added_again_at, before.until = OUT_AT, BACK_AT, 5
         after.asked, after.asked_at, after.began_at, after.after = None, 85.2, 86.0, 8
         after.seqs, after.times = (
             array("q", range(9, COUNT + 1)),
-            array("d", (10.0 * seq for seq in range(9, COUNT + 1))),
+            array("d", (10 * seq + 0.2 for seq in range(9, COUNT + 1))),
         )
         self.small.screens += [bob, phil, before, after]
         self.state.watermarks += [Watermark("bob", COUNT, READ), Watermark("phil", COUNT, 0)]

@@ -16,6 +16,7 @@ from verify.rules.disturbance import WAKE_S
 from verify.rules.joins import ON_ITS_WAY_S, REMOVED_LATE_S, REMOVED_S
 from verify.rules.notifications import NOTIFIED_S, PROMPT_S
 from verify.sessions import Session
+from verify.slowdown import Slowdown
 
 
 def test_a_run_that_was_kept():
@@ -93,7 +94,7 @@ def come_back_too_early(run: KeptRun) -> None:
     back = run.small.screens[3]
     back.after = 7
     back.seqs.insert(0, 8)
-    back.times.insert(0, 87.0)
+    back.times.insert(0, 80.2)
 
 
 def hold_the_last_hint_back(run: KeptRun) -> None:
@@ -345,6 +346,16 @@ def test_what_was_missed_while_away_counts_when_nobody_came_back_within_the_boun
     run.small.screens[1].stays[1].began = 70.5 + NOTIFIED_S - 0.1
     run.forget_notification(0, "phil", 7)
     assert run.verdict() == set()
+
+
+def test_on_a_slow_machine_it_takes_longer_and_is_not_judged_on_a_very_slow_one():
+    run = KeptRun()
+    forget_one_of_who_came_back(run)
+    for slowdown in (Slowdown(1.5, 3.0), Slowdown(9.0, 9.0)):
+        run.history.slowdown = slowdown
+        assert run.verdict() == set()
+    run.history.slowdown = Slowdown(1.1, 1.2)
+    assert run.verdict() == {("I7", "wrong")}
 
 
 def test_who_acknowledges_late_may_be_notified():

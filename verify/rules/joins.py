@@ -12,8 +12,8 @@ from verify.rules.violation import Violation
 REMOVED_S, REMOVED_LATE_S = 2.0, 30.0
 """Seconds after the answer that a membership has ended, in which a message may be sent that still arrives; and while
 Redis, or another part that spreads the news, is away."""
-ON_ITS_WAY_S = 8.0
-"""Seconds for which a frame may be on its way, on a machine that is busy."""
+ON_ITS_WAY_S = 3.0
+"""Seconds for which a frame may be on its way on an idle machine."""
 
 
 def screens_begin_as_asked(room: Room, state: FinalState) -> Iterator[Violation]:
@@ -64,6 +64,7 @@ def _latest(room: Room) -> tuple[int, float]:
 def nothing_comes_after_a_removal(history: History, states: Sequence[FinalState]) -> Iterator[Violation]:
     """I11: who was removed is sent nothing about the conversation, on any socket, that was said later than soon after
     the answer; and what was on its way arrives soon, too."""
+    on_its_way_s = ON_ITS_WAY_S * history.slowdown.worst
     for room in history.rooms:
         began = {s.accepted.seq: s.attempts[0].began for s in room.sendings if s.accepted is not None}
         for screen in room.screens:
@@ -71,10 +72,10 @@ def nothing_comes_after_a_removal(history: History, states: Sequence[FinalState]
                 continue
             since = screen.removed_at + _takes_effect_s(history, screen.removed_at)
             shown = list(zip(screen.times, screen.seqs, strict=True))
-            yield from _late(room, screen, screen.spec.device, shown, began, since)
+            yield from _late(room, screen, screen.spec.device, shown, began, since, on_its_way_s)
             for session in (s for s in history.sessions.all if s.user == screen.spec.user):
                 heard = session.heard.get(room.conversation_id, ())
-                yield from _late(room, screen, session.device, heard, began, since)
+                yield from _late(room, screen, session.device, heard, began, since, on_its_way_s)
 
 
 def _takes_effect_s(history: History, removed_at: float) -> float:
@@ -89,10 +90,11 @@ def _late(
     frames: Iterable[tuple[float, int]],
     began: Mapping[int, float],
     since: float,
+    on_its_way_s: float,
 ) -> Iterator[Violation]:
     """Yield a violation for frames, (time, seq), of messages that were sent, or of anything that came, too late."""
     until = float("inf") if screen.added_again_at is None else screen.added_again_at
-    late = [seq for at, seq in frames if at < until and (at > since + ON_ITS_WAY_S or began.get(seq, 0.0) > since)]
+    late = [seq for at, seq in frames if at < until and (at > since + on_its_way_s or began.get(seq, 0.0) > since)]
     if late:
         text = f"{screen.spec.user} was removed, and was sent {late[:5]} on the {device}"
         yield Violation("I11", "wrong", f"{room.conversation_id}: {text}")
