@@ -27,6 +27,7 @@ EVIDENCE = {
     "leave-messages-out": "leaves out",
     "count-one-unread-more": "unread",
     "show-one-message-less": "messages are counted",
+    "publish-nothing": "messages of the probe have never got there",
     "set-aside-in-search": "aside that no fault wrote: Refused: too round",
     "end-by-itself": "media ended with code 70, and no fault explains it",
     "serve-the-original-to-all": "holds the metadata of the picture",
