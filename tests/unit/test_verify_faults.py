@@ -35,8 +35,8 @@ def target(tmp_path: Path, **processes: int | None) -> Target:
 
 
 @contextmanager
-def running(*argv: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(argv)
+def running(*argv: str, cwd: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(argv, cwd=cwd)
     try:
         yield process
     finally:
@@ -259,3 +259,19 @@ async def test_a_full_disk_counts_when_the_server_says_so(tmp_path: Path, monkey
             await full.heal(around)
             assert full.evidence == evidence
             assert not (tmp_path / "pg_wal" / "filler").exists()
+
+
+@pytest.mark.parametrize("role", ["kafka", "valkey"])
+async def test_the_storage_of_a_server_is_removed_while_it_runs(tmp_path: Path, role: str):
+    storage = tmp_path / role
+    storage.mkdir()
+    (storage / "held").write_bytes(bytes(8192))
+    (tmp_path / "kafka.properties").write_text("node.id=1\nlog.dirs=kafka\n")
+    where = tmp_path if role == "kafka" else storage
+    with running(sys.executable, "-c", "import time; time.sleep(60)", "kafka.properties", cwd=where) as server:
+        await until(lambda: b"kafka.properties" in Path(f"/proc/{server.pid}/cmdline").read_bytes())
+        lose = fault(f"lost-folder-{role}")
+        await lose.inject(target(tmp_path, **{role: server.pid}))
+        assert not storage.exists()
+        assert server.poll() is None
+        assert lose.evidence == f"{role}, process {server.pid}, lost 8 kB"

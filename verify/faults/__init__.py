@@ -7,7 +7,6 @@ from functools import partial
 
 from schemas.topics import groups, load, stages
 from verify.attacks import ATTACKS
-from verify.faults.broker import KillLeader, LoseFolder, WipeBroker
 from verify.faults.clock import StepClock
 from verify.faults.disk import PLACES, FullDisk
 from verify.faults.fault import Fault, kind_of
@@ -16,6 +15,7 @@ from verify.faults.network import WITHIN, Blackhole, Cut, CutAt, Refuse, Slices,
 from verify.faults.poison import Poison
 from verify.faults.process import Blackout, Kill, KillAgain, Pause, Reload, Terminate
 from verify.faults.redis import CutSubscribers, FlushRedis
+from verify.faults.storage import KillLeader, LoseFolder, WipeBroker
 from verify.faults.target import NotPossible, Process, Target, target_of
 
 __all__ = ["FAULTS", "Fault", "NotPossible", "Process", "Target", "fault", "kind_of", "target_of"]

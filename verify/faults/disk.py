@@ -23,9 +23,9 @@ import httpx2
 from stack.child import run_to_end
 from stack.processes import family
 from verify.attacks import Doors
-from verify.faults.broker import storage_of
 from verify.faults.fault import Fault
 from verify.faults.process import kill, send
+from verify.faults.storage import storage_of, working_folder
 from verify.faults.target import NotPossible, Target
 
 MOUNTS = "mounts"
@@ -66,7 +66,7 @@ def _log_of_postgres(pid: int, _: Path) -> Path:
 PLACES: Mapping[str, Callable[[int, Path], Path]] = {
     "postgres": _log_of_postgres,
     "kafka": lambda pid, _: storage_of(pid),
-    "valkey": lambda pid, _: Path(f"/proc/{pid}/cwd").readlink(),
+    "valkey": lambda pid, _: working_folder(pid),
     "ingest": lambda _, data: data / "media",
 }
 """Folder that a process writes to, by its role: given its process id and the data folder of the stack."""

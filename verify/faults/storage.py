@@ -1,4 +1,4 @@
-"""Faults of brokers: one loses its storage, or is the one that leads most."""
+"""Faults of storage: a server loses it, or, of brokers, the one that leads most of it is killed."""
 
 from __future__ import annotations
 
@@ -86,12 +86,17 @@ class LoseFolder(Fault):
 
     async def inject(self, target: Target) -> None:
         name, pid = target.choose(self.role)
-        storage = storage_of(pid) if self.role == "kafka" else _working_folder(pid)
+        storage = storage_of(pid) if self.role == "kafka" else working_folder(pid)
         size = await asyncio.to_thread(_size, storage)
         gone = storage.with_name(f"{storage.name}.gone")
         storage.rename(gone)  # at once, so that nothing is written by name meanwhile
         await asyncio.to_thread(shutil.rmtree, gone)
         self.evidence = f"{name}, process {pid}, lost {size // 1024} kB"
+
+
+def working_folder(pid: int) -> Path:
+    """Return the working folder of a process."""
+    return Path(f"/proc/{pid}/cwd").readlink()
 
 
 def storage_of(broker: int) -> Path:
@@ -102,8 +107,7 @@ def storage_of(broker: int) -> Path:
 
 def _configuration(broker: int) -> tuple[Path, Path]:
     """Return the working folder of a broker, and its configuration."""
-    proc = Path(f"/proc/{broker}")
-    cwd = (proc / "cwd").readlink()
+    cwd = working_folder(broker)
     return cwd, cwd / _argv(broker)[-1]
 
 
@@ -144,7 +148,3 @@ async def _leading_broker(target: Target, living: dict[str, int]) -> str:
     except Unavailable as exc:
         raise NotPossible("the brokers do not say who leads") from exc
     return max(living, key=lambda name: led[int(name.rpartition("-")[2])])
-
-
-def _working_folder(pid: int) -> Path:
-    return Path(f"/proc/{pid}/cwd").readlink()
