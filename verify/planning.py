@@ -21,9 +21,6 @@ from verify.schedule import LEAST_S, Planned, arrange, draw
 RANDOM, NONE = "random", "none"
 _SHORTEST_S = 10.0
 
-# These end a server for good until the supervisor knows their signs: only by name, until then.
-_AWAITED = frozenset({"end-postgres", "lost-folder-kafka", "lost-folder-valkey"})
-
 
 @dataclass(frozen=True, slots=True)
 class Faults:
@@ -66,9 +63,7 @@ def left_out(*, is_cluster: bool) -> dict[str, str]:
     found = {}
     for name, make in FAULTS.items():
         needed = make().needs
-        if name in _AWAITED:
-            found[name] = "the stack is not known to survive it"
-        elif needed and needed not in there:
+        if needed and needed not in there:
             found[name] = _REASONS.get(needed) or f"{_kind(topology)} has no {needed.removeprefix(EDGE)} of its own"
     return found
 
