@@ -15,7 +15,7 @@ from verify.schedule import BITES, KINDS, LEAST_S, arrange, draw
 
 SEEDS, FEW_SEEDS = range(1000), range(100)
 LOADS = ((20, 100.0), (2_000, 100.0), (2_000, 40.0), (6_000, 40.0), (20_000, 40.0), (20_000, 2_000.0))
-"""Messages, and most of them in a second."""
+"""Messages, and most of them in a second; loads of one length have the same schedules."""
 
 
 def first_word(name: str) -> str:
@@ -26,12 +26,16 @@ def first_word(name: str) -> str:
 def test_random_faults_bite_with_every_seed(is_cluster: bool, monkeypatch: pytest.MonkeyPatch):
     reasons = left_out(is_cluster=is_cluster)
     monkeypatch.setattr(planning, "left_out", lambda **_: reasons)
+    lengths = {
+        plan_faults(RANDOM, 1, messages / rate, is_cluster=is_cluster).seconds: max(LEAST_S, messages / rate)
+        for messages, rate in LOADS
+    }
+    assert all(made == wanted for made, wanted in lengths.items())
     drawn: set[str] = set()
-    for messages, rate in LOADS:
-        for seed in SEEDS if messages / rate < 200 else FEW_SEEDS:
-            faults = plan_faults(RANDOM, seed, messages / rate, is_cluster=is_cluster)
+    for seconds in lengths:
+        for seed in SEEDS if seconds < 200 else FEW_SEEDS:
+            faults = plan_faults(RANDOM, seed, seconds, is_cluster=is_cluster)
             names = [planned.fault for planned in faults.plan]
-            assert faults.seconds == max(LEAST_S, messages / rate)
             assert len(names) >= max(BITES, int(faults.seconds / 20))
             assert len({first_word(name) for name in names}) >= KINDS
             drawn.update(names)

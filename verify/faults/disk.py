@@ -99,7 +99,8 @@ class FullDisk(Fault):
         if shutil.disk_usage(folder).total > _PREPARED:  # else somebody has prepared it for this
             _require_own_mounts(target)
             self._folder = folder
-            await self._move(target, _AWAY, str(await _size(folder) + _SLACK))
+            if not await self._move(target, _AWAY, str(await _size(folder) + _SLACK)):
+                raise NotPossible(f"{self._name} has not started on its small disk")
             folder = Path(f"/proc/{target.supervisor}/root{folder}")
         self._log = target.data / "logs" / f"{self._name}.log"
         self._log_size = self._log.stat().st_size if self._log.exists() else 0
@@ -108,8 +109,11 @@ class FullDisk(Fault):
         if self.role in _WITHOUT_RESTART and target.doors is not None and await _refuses_uploads(target.doors):
             self.evidence = "an upload was answered 507"
 
-    async def _move(self, target: Target, script: str, *arguments: str) -> None:
-        """Move the files while neither the server nor the supervisor runs; then let the server start anew."""
+    async def _move(self, target: Target, script: str, *arguments: str) -> bool:
+        """Move the files while neither the server nor the supervisor runs; then return whether the server starts anew.
+
+        Raises NotPossible.
+        """
         assert target.supervisor is not None
         before = target.pid_of(self._name)
         stopped = family(before) if before is not None and self.role not in _WITHOUT_RESTART else []
@@ -122,20 +126,18 @@ class FullDisk(Fault):
             send([target.supervisor], signal.SIGCONT)
         if code:
             raise NotPossible(f"no small disk could be mounted: {output.strip()[-300:]}")
-        if stopped:
-            await self._until_back(target, before)
+        return not stopped or await self._is_back(target, before)
 
-    async def _until_back(self, target: Target, before: int | None) -> None:
-        """Wait until the server has started anew."""
-        try:
+    async def _is_back(self, target: Target, before: int | None) -> bool:
+        """Wait for the server to start anew; return False when it does not in time."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(_BACK_S):
                 while True:
-                    process = next(p for p in target.processes() if p.name == self._name)
-                    if process.pid not in (None, before) and process.port and await _listens(process.port):
-                        return
+                    process = next((p for p in target.processes() if p.name == self._name), None)
+                    if process and process.pid not in (None, before) and await _listens(process.port or 0):
+                        return True
                     await asyncio.sleep(_LOOK_S)
-        except TimeoutError as exc:
-            raise NotPossible(f"{self._name} has not started on its small disk") from exc
+        return False
 
     async def heal(self, target: Target) -> None:
         if self._filler is not None:
@@ -170,7 +172,10 @@ async def _listens(port: int) -> bool:
 
 
 def _is_mounted(folder: Path, supervisor: int | None) -> bool:
-    lines = Path(f"/proc/{supervisor}/mounts").read_text().splitlines()
+    try:
+        lines = Path(f"/proc/{supervisor}/mounts").read_text().splitlines()
+    except OSError:  # it has ended, and its mounts with it
+        return False
     return str(folder) in (line.split()[1] for line in lines)
 
 
