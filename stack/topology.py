@@ -10,6 +10,8 @@ from schemas.topics import stages
 from stack.errors import OperatorError
 
 PROXY = "haproxy"
+LINKED = ("ingest", "gateway")
+"""Kinds of processes that may have a link to Redis of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Topology:
         lead the other brokers to one, and ``bus-of-valkey-1`` the other nodes; these name each other to clients, and so
         have one proxy each for all of them.
         """
-        links = {f"{kind}-{cache}": cache for cache in self.caches for kind in ("ingest", "gateway")}
+        links = {f"{kind}-{cache}": cache for cache in self.caches for kind in LINKED}
         return {
             **{name: name for name in ("postgres", *self.caches)},
             **{broker: f"{broker}-via" for broker in self.brokers},

@@ -185,6 +185,19 @@ async def test_a_fault_of_an_edge_knows_whether_something_met_it(tmp_path: Path,
             assert met.evidence == evidence
 
 
+async def test_a_fault_before_redis_meets_all_who_go_there_and_one_of_a_link_only_that(tmp_path: Path):
+    names = ("valkey", "ingest-valkey", "gateway-valkey", "kafka")
+    around = replace(target(tmp_path), proxies={name: FaultProxy(0) for name in names})
+
+    def held() -> list[str]:
+        return [name for name, proxy in around.proxies.items() if proxy.up.black_hole]
+
+    await fault("hole-gateway-valkey").inject(around)
+    assert held() == ["gateway-valkey"]
+    await fault("hole-valkey").inject(around)
+    assert held() == ["valkey", "ingest-valkey", "gateway-valkey"]
+
+
 @pytest.mark.parametrize(
     ("name", "held"),
     [("split-kafka", {"peers-of-kafka-1", "controller-of-kafka-1"}), ("split-valkey", {"bus-of-kafka-1"})],

@@ -44,7 +44,7 @@ class _Edge(Fault):
     edge: str
     roles: tuple[str, ...] = ()
     recover_s: float = 25.0
-    _proxy: FaultProxy | None = None
+    _proxies: list[FaultProxy] = field(default_factory=list)
     _before: int = 0
 
     def _called(self, kind: str, summary: str, suffix: str = "") -> None:
@@ -52,12 +52,13 @@ class _Edge(Fault):
         self.targets, self.needs = self.roles or (self.edge,), f"{EDGE}{self.edge}"
 
     async def inject(self, target: Target) -> None:
-        self._proxy = proxy = target.edge(self.edge)
-        self._before = self._count(proxy)
-        await self._spoil(proxy)
+        self._proxies = target.edge(self.edge)
+        self._before = sum(map(self._count, self._proxies))
+        for proxy in self._proxies:
+            self._spoil(proxy)
 
     @abstractmethod
-    async def _spoil(self, proxy: FaultProxy) -> None:
+    def _spoil(self, proxy: FaultProxy) -> None:
         """Change what the proxy does."""
 
     @abstractmethod
@@ -69,11 +70,11 @@ class _Edge(Fault):
         """Return the evidence for so much."""
 
     async def heal(self, target: Target) -> None:
-        if self._proxy is not None:
-            await self._proxy.heal()
-            if count := self._count(self._proxy) - self._before:
-                self.evidence = self._told(count)
-            self._proxy = None
+        for proxy in self._proxies:
+            await proxy.heal()
+        if count := sum(map(self._count, self._proxies)) - self._before:
+            self.evidence = self._told(count)
+        self._proxies = []
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,7 +87,7 @@ class Blackhole(_Edge):
     def __post_init__(self) -> None:
         self._called("hole", f"lets nothing pass between {LINKS[self.edge]} for {self.lasts_s:.0f} s", self.suffix)
 
-    async def _spoil(self, proxy: FaultProxy) -> None:
+    def _spoil(self, proxy: FaultProxy) -> None:
         proxy.black_hole()
 
     def _count(self, proxy: FaultProxy) -> int:
@@ -146,7 +147,7 @@ class Cut(_Edge):
     def __post_init__(self) -> None:
         self._called("cut", f"resets all connections between {LINKS[self.edge]}")
 
-    async def _spoil(self, proxy: FaultProxy) -> None:
+    def _spoil(self, proxy: FaultProxy) -> None:
         proxy.reset()
 
     def _count(self, proxy: FaultProxy) -> int:
@@ -170,7 +171,7 @@ class CutAt(_Edge):
             "cut-answer", "resets a connection on which PostgreSQL is about to answer that a message is stored"
         )
 
-    async def _spoil(self, proxy: FaultProxy) -> None:
+    def _spoil(self, proxy: FaultProxy) -> None:
         proxy.down.trap = Trap(pattern=self.pattern)
 
     def _count(self, proxy: FaultProxy) -> int:
@@ -192,7 +193,7 @@ class Slow(_Edge):
         figures = f"{self.latency_s * 1000:.0f} ms later, {self.bandwidth / 1000:.0f} kB/s"
         self._called("slow", f"slows what passes between {LINKS[self.edge]}: {figures}")
 
-    async def _spoil(self, proxy: FaultProxy) -> None:
+    def _spoil(self, proxy: FaultProxy) -> None:
         proxy.slow(self.latency_s, self.latency_s / 4, self.bandwidth)
 
     def _count(self, proxy: FaultProxy) -> int:
@@ -212,7 +213,7 @@ class Slices(_Edge):
     def __post_init__(self) -> None:
         self._called("slices", f"sends each byte between {LINKS[self.edge]} alone, for {self.lasts_s:.0f} s")
 
-    async def _spoil(self, proxy: FaultProxy) -> None:
+    def _spoil(self, proxy: FaultProxy) -> None:
         proxy.up.slices = proxy.down.slices = True
 
     def _count(self, proxy: FaultProxy) -> int:
@@ -231,7 +232,7 @@ class Refuse(_Edge):
     def __post_init__(self) -> None:
         self._called("refuse", f"refuses connections between {LINKS[self.edge]} for {self.lasts_s:.0f} s")
 
-    async def _spoil(self, proxy: FaultProxy) -> None:
+    def _spoil(self, proxy: FaultProxy) -> None:
         proxy.refuse()
         proxy.reset()
 

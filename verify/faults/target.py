@@ -12,6 +12,7 @@ from pathlib import Path
 from adapters.auth import issue
 from stack.running import STATE, RunningStack
 from stack.servers.data_dir import DataDir
+from stack.topology import LINKED
 from verify.attacks.doors import Doors
 from verify.fault_proxy import FaultProxy
 from verify.history import History
@@ -86,12 +87,17 @@ class Target:
             raise NotPossible(f"no process {name_or_role} of ours runs")
         return self.rng.choice(living)
 
-    def edge(self, name_or_role: str) -> FaultProxy:
-        """Return the proxy before a server of this name or role. Raises NotPossible when there is none."""
+    def edge(self, name_or_role: str) -> list[FaultProxy]:
+        """Return the proxy before a server of this name or role, and those of links to it alone.
+
+        Raises NotPossible when there is none.
+        """
         names = [name for name in sorted(self.proxies) if name_or_role in (name, role_of(name))]
         if not names:
             raise NotPossible(f"no fault proxy stands before {name_or_role}")
-        return self.proxies[self.rng.choice(names)]
+        chosen = self.rng.choice(names)
+        links = (f"{kind}-{chosen}" for kind in LINKED)
+        return [self.proxies[name] for name in (chosen, *links) if name in self.proxies]
 
 
 def target_of(
