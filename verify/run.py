@@ -34,7 +34,7 @@ Observe: TypeAlias = Callable[[httpx2.AsyncClient, Sequence[Room]], tuple[Store,
 """Given the rooms of a run, returns the store that holds their state, and a function that returns lagging groups."""
 
 _JOIN_S = 120.0
-_PATIENCE_S = 120.0
+_ANSWER_S, _PATIENCE_S = 15.0, 120.0
 _OUT_AT, _OUT_FOR = 0.35, 0.3
 """Shares of the load after which the leaver is removed, and for which it stays out."""
 _OUT_AT_LEAST_S = 6.0
@@ -69,7 +69,7 @@ class Run:
         limits = httpx2.Limits(max_connections=128, max_keepalive_connections=128)
         async with (
             httpx2.AsyncClient(timeout=10, limits=limits) as client,
-            httpx2.AsyncClient(base_url=self.http[0], timeout=5, limits=limits) as at_door,
+            httpx2.AsyncClient(base_url=self.http[0], timeout=_ANSWER_S, limits=limits) as at_door,
         ):
             door = RetryingTransport(at_door, patience_s=self.seconds + _PATIENCE_S)
             try:
