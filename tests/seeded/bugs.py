@@ -252,7 +252,7 @@ def commit_and_say_unavailable() -> None:
     from adapters.postgres.intake import PostgresIntake
     from domain.errors import Unavailable
 
-    accept, now = PostgresIntake.accept, every(15)
+    accept, now = PostgresIntake.accept, every(8)
 
     async def lying(self: Any, drafts: Sequence[Draft], **more: Any) -> Any:
         outcomes = await accept(self, drafts, **more)
@@ -441,7 +441,7 @@ def end_by_itself() -> None:
 
     from streams.stages.media import HandleMedia
 
-    handle, now = HandleMedia.__call__, every(20)
+    handle, now = HandleMedia.__call__, every(30)
 
     async def mortal(self: Any, events: Any) -> Any:
         if now():
