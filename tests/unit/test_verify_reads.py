@@ -396,12 +396,11 @@ def test_each_way_to_break_a_read_is_found(damage, invariant, sort):
 def test_a_fault_explains_errors_of_its_time_alone(damage):
     history = KeptReads()
     damage(history)
-    history.history.faults = [break_with("postgres", 25, 30)]
-    assert history.verdict() == ([] if LATE <= 30 + AFTER_S or damage is connect_nobody else [("I21", "wrong")])
     history.history.faults = [break_with("postgres", 25, LATE)]
     assert history.verdict() == []
-    history.history.faults = [break_with("search", 25, LATE)]
-    assert history.verdict() != []
+    for other in (break_with("search", 25, LATE), break_with("postgres", -AFTER_S - 5, -AFTER_S + 20)):
+        history.history.faults = [other]
+        assert history.verdict() != []
 
 
 def test_a_machine_that_does_much_else_refuses_some_calls():
