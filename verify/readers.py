@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from verify.activity import Access, until
@@ -25,11 +25,15 @@ _LIMITS = (3, 10, 25, 50)
 
 @dataclass(slots=True)
 class Reader:
-    """A user who reads without end, in an order of its own. ``sought``: messages that the user has searched for."""
+    """A user who reads without end, in an order of its own. ``sought``: messages that the user has searched for.
+
+    ``away`` are members without a device: they are notified, and read that alone.
+    """
 
     reading: ReadingUser
     chance: random.Random
     run: str
+    away: Sequence[ReadingUser] = ()
     sought: list[Sending] = field(default_factory=list)
     missing: Sending | None = None
     """The message that is searched for until it is found."""
@@ -103,7 +107,8 @@ class Reader:
             await self.reading.conversations()
 
     async def _notifications(self) -> None:
-        await self.reading.notifications(self.chance.choice(_LIMITS), unseen=self.chance.random() < 0.5)
+        whose = self.chance.choice([self.reading, *self.away])
+        await whose.notifications(self.chance.choice(_LIMITS), unseen=self.chance.random() < 0.5)
 
     # the end
 
@@ -140,7 +145,8 @@ class Reader:
         await reading.conversations(is_last=True)
         for sending in self.sought:
             await until(partial(reading.search, sending), deadline)
-        await reading.notifications(50, unseen=False)
+        for whose in (reading, *self.away):
+            await whose.notifications(50, unseen=False)
 
     def _reported(self) -> int:
         """Return the highest seq of which the user has reported over HTTP that it was read."""
@@ -163,9 +169,12 @@ class Readers:
         chance = random.Random(self.seed)
         caller = Caller(access.client, access.http, access.token, self.history.calls)
         for room in chance.sample(list(rooms), min(READERS, len(rooms))):
-            desks = [spec.user for spec in room.workload.devices if spec.kind is DeviceKind.STEADY]
+            workload = room.workload
+            desks = [spec.user for spec in workload.devices if spec.kind is DeviceKind.STEADY]
             reading = ReadingUser(chance.choice(desks), room, caller, self.history.reads, access.ws)
-            self.readers.append(Reader(reading, random.Random(chance.random()), self.history.run))
+            connected = {workload.leaver, *(spec.user for spec in workload.devices)}
+            away = [replace(reading, user=user) for user in workload.members if user not in connected]
+            self.readers.append(Reader(reading, random.Random(chance.random()), self.history.run, away))
 
     async def run(self) -> None:
         """Read until cancelled."""
