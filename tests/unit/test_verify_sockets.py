@@ -219,7 +219,7 @@ DAMAGES: list[tuple[Callable[[KeptRun], None], set[tuple[str, str]]]] = [
     (believe_more_than_was_said, {("I13", "wrong")}),
     (begin_too_late, {("I10", "lost")}),
     (come_back_too_late, {("I10", "lost")}),
-    (come_back_too_early, {("I10", "wrong"), ("I14", "slow")}),
+    (come_back_too_early, {("I10", "wrong")}),
     (hold_the_last_hint_back, {("I10", "wrong")}),
     (give_no_hints, {("I10", "wrong")}),
     (show_the_removed, {("I11", "wrong")}),
