@@ -8,9 +8,6 @@ from typing import Protocol, TypeAlias
 
 from domain.log_position import Position
 
-KEEP_PUBLISHED_H = 48
-"""Hours for which published rows are kept, to refill a broker that lost its data."""
-
 TOLD_AFTER_S = 60
 """Seconds after its publication for which an event that a log lost may not have been told to anybody."""
 
@@ -33,7 +30,7 @@ class Owed:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A loss of the log. All retained rows, ``rows`` of them, were marked as unpublished."""
+    """A loss of the log. All retained rows, ``rows`` of them, are owed again."""
 
     what: str
     rows: int
@@ -54,9 +51,10 @@ class Outbox(Protocol):
         """Take every shard without an owner. Raises Unavailable."""
 
     async def unpublished(self, limit: int) -> Sequence[Owed]:
-        """Return unpublished rows of the owned shards, chosen by state, not position, ordered by conversation and seq.
+        """Return unpublished rows of the owned shards, chosen by state, each conversation in the order of seqs.
 
-        Raises Unavailable.
+        What is owed for the first time comes first, after what its conversation owes again. What else is owed again
+        comes last. Raises Unavailable.
         """
 
     async def mark(self, rows: Sequence[Owed], ends: Mapping[str, int]) -> None:
@@ -69,14 +67,11 @@ class Outbox(Protocol):
     async def compare(self, found: Position, again: ReadAgain | None = None) -> Loss | None:
         """Note the position of the log; return the loss if it has lost records.
 
-        After a loss all retained rows of all shards are unpublished again before any relay publishes more; when
-        several relays find the same loss, this is done once. ``found`` may be older than the position that another
+        After a loss all retained rows of all shards are owed again before any relay publishes more; when several
+        relays find the same loss, this is done once. ``found`` may be older than the position that another
         relay has noted since, so a loss counts only when ``again`` confirms it while no other relay can note one.
         Raises Unavailable.
         """
 
     async def noted_replication(self) -> int | None:
         """Return the noted number of replicas; None when no position was ever noted. Raises Unavailable."""
-
-    async def prune(self, older_than_h: int, limit: int) -> int:
-        """Delete at most ``limit`` rows published before that; return how many. Raises Unavailable."""

@@ -17,7 +17,7 @@ import structlog
 
 from domain.errors import Unavailable
 from domain.event_log import EventLog
-from domain.outbox import KEEP_PUBLISHED_H, Outbox, Owed
+from domain.outbox import Outbox, Owed
 from ingest.loss_detection import IDLE_S, LossDetector
 from schemas.codec import Record, headers
 
@@ -33,9 +33,6 @@ LISTEN_AGAIN_S = 1.0
 PROBE_S = 0.5
 """Seconds between looks at the broker while an append waits for it."""
 CLAIM_EVERY_S = 2.0
-PRUNE = 5_000
-PRUNE_EVERY_S, PRUNE_MORE_S = 600.0, 1.0
-"""Old rows are deleted a few at a time, and often enough that they do not grow in number."""
 MIN_BACKOFF_S, MAX_BACKOFF_S = 0.1, 2.0
 
 
@@ -84,18 +81,13 @@ class Relay:
 
     async def _serve(self, outbox: Outbox) -> None:
         clock = asyncio.get_running_loop().time
-        claim_at = prune_at = clock()
+        claim_at = clock()
         self.loss_detector.reset()
         while True:
             if clock() >= claim_at:
                 claim_at = clock() + CLAIM_EVERY_S
                 await outbox.claim()
                 self._own(outbox.shards)
-            if clock() >= prune_at:
-                pruned = await outbox.prune(KEEP_PUBLISHED_H, PRUNE)
-                if pruned:
-                    _log.debug("outbox_pruned", rows=pruned, shards=len(self._shards))
-                prune_at = clock() + (PRUNE_EVERY_S if pruned < PRUNE else PRUNE_MORE_S)
             self._woken.clear()
             began = clock()
             published = await self.publish(outbox)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -177,9 +178,12 @@ class MemoryOutbox:
     async def unpublished(self, limit: int) -> Sequence[Owed]:
         owed = [
             (key, row)
-            for key, row in sorted(self.tables.outbox.items(), key=lambda item: item[0])
+            for key, row in self.tables.outbox.items()
             if not row.published and outbox_shard(key[0]) in self.owned
         ]
+        waiting = {key[0] for key, row in owed if not row.again}
+        repeats = Counter(key[0] for key, row in owed if row.again)
+        owed.sort(key=lambda each: (each[0][0] not in waiting, repeats[each[0][0]], each[0]))
         return [_owed(conversation_id, row, part) for (conversation_id, _, part), row in owed[:limit]]
 
     async def mark(self, rows: Sequence[Owed], ends: Mapping[str, int]) -> None:
@@ -202,7 +206,7 @@ class MemoryOutbox:
             tables.epoch += 1
             published = [row for row in tables.outbox.values() if row.published]
             for row in published:
-                row.published, row.replay = False, True
+                row.published, row.replay, row.again = False, True, True
             rows = len(published)
             found = replace(found, replication=noted.replication if noted else found.replication)
         if what is not None or not found.missing:
@@ -212,9 +216,6 @@ class MemoryOutbox:
 
     async def noted_replication(self) -> int | None:
         return None if self.tables.noted is None else self.tables.noted.replication
-
-    async def prune(self, older_than_h: int, limit: int) -> int:
-        return 0
 
 
 def _owed(conversation_id: str, row: OutboxRow, part: str) -> Owed:

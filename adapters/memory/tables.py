@@ -45,6 +45,7 @@ class OutboxRow:
     event: AnyEvent
     published: bool = False
     replay: bool = False
+    again: bool = False
 
 
 @dataclass(slots=True)

@@ -1,17 +1,20 @@
-"""Outbox in PostgreSQL. One connection holds the locks *and* does the work: without it, no ownership."""
+"""Outbox in PostgreSQL. One connection holds the locks *and* does the work: without it, no ownership.
+
+Each query costs the same however much was published before, and beside any open snapshot: ``outbox_floors`` says how.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import orjson
 import psycopg
 import structlog
 
+from adapters.postgres.outbox_floors import Floors
 from adapters.postgres.ping import Answer, ping
 from adapters.postgres.pool import (
     CONNECT,
@@ -43,6 +46,10 @@ class PostgresOutbox:
     conn: Connection
     owned: set[int] = field(default_factory=set)
     epoch: int = 0
+    floors: Floors = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.floors = Floors(self.conn)
 
     @property
     def shards(self) -> frozenset[int]:
@@ -58,9 +65,12 @@ class PostgresOutbox:
 
     async def unpublished(self, limit: int) -> Sequence[Owed]:
         with unavailable_on_outage():
-            wanted = {"shards": list(self.owned), "limit": limit}
-            cursor = await self.conn.execute(_SQL["unpublished"], wanted)
-            return [Owed(*row) for row in await cursor.fetchall()]
+            await self.floors.rise(self.owned)
+            cursor = await self.conn.execute(_SQL["unpublished"], {"shards": list(self.owned), "limit": limit})
+            rows = await cursor.fetchall()
+        for *_, again, position in rows:
+            self.floors.note(position, again=again)
+        return [Owed(*owed) for *owed, _, _ in rows]
 
     async def mark(self, rows: Sequence[Owed], ends: Mapping[str, int]) -> None:
         with unavailable_on_outage():
@@ -70,8 +80,7 @@ class PostgresOutbox:
                 "parts": [r.part for r in rows],
                 "event_ids": [r.event_id for r in rows],
                 "epoch": self.epoch,
-                "places": list(ends),
-                "ends": list(ends.values()),
+                **_columns(ends),
             }
             await self.conn.execute(_SQL["mark"], done)
 
@@ -88,24 +97,31 @@ class PostgresOutbox:
     async def _noted(self, found: Position) -> Position | None:
         """Return the noted position of the log; no other relay notes one until our transaction ends."""
         if not found.missing:
-            await self.conn.execute(_SQL["first_note"], _seen(found))
+            await self.conn.execute(
+                _SQL["first_note"], {"cluster_id": found.cluster_id, "replication": found.replication}
+            )
         state = await (await self.conn.execute(_SQL["state"])).fetchone()
         if state is None:
             return None
-        cluster_id, replication, ends, self.epoch = state
-        return Position(cluster_id=cluster_id, replication=replication, ends=ends)
+        cluster_id, replication, self.epoch = state
+        ends = await (await self.conn.execute(_SQL["ends"], {"epoch": self.epoch})).fetchall()
+        return Position(cluster_id=cluster_id, replication=replication, ends=dict(ends))
 
     async def _compare(self, noted: Position, found: Position) -> Loss | None:
         what, rows = loss(noted, found), 0
         if what is not None:
             self.epoch += 1
-            found = replace(found, replication=noted.replication)  # the new log may have a number that nobody chose
+            # The new log may have a number of replicas that nobody chose.
+            state = {"cluster_id": found.cluster_id, "replication": noted.replication, "epoch": self.epoch}
             await self.conn.execute(_SQL["no_hurry"])
-            rows = (await self.conn.execute(_SQL["republish"], _ALL)).rowcount
+            rows = await _republish(self.conn, _ALL)
+            await self.conn.execute(_SQL["note_loss"], state)
         elif found.missing:
             return None
-        if what is not None or found.ends != noted.ends:
-            await self.conn.execute(_SQL["note"], {**_seen(found), "epoch": self.epoch})
+        before = noted.ends if what is None else {}
+        further = {place: end for place, end in found.ends.items() if end > before.get(place, -1)}
+        if further:
+            await self.conn.execute(_SQL["note_ends"], {"epoch": self.epoch, **_columns(further)})
         return None if what is None else Loss(what, rows)
 
     async def noted_replication(self) -> int | None:
@@ -113,14 +129,15 @@ class PostgresOutbox:
             row = await (await self.conn.execute(_SQL["replication"])).fetchone()
             return None if row is None else int(row[0])
 
-    async def prune(self, older_than_h: int, limit: int) -> int:
-        with unavailable_on_outage():
-            return (await self.conn.execute(_SQL["prune"], {"hours": older_than_h, "limit": limit})).rowcount
+
+def _columns(ends: Mapping[str, int]) -> dict[str, Any]:
+    return {"places": list(ends), "ends": list(ends.values())}
 
 
-def _seen(found: Position) -> dict[str, Any]:
-    ends = orjson.dumps(found.ends).decode()
-    return {"cluster_id": found.cluster_id, "replication": found.replication, "ends": ends}
+async def _republish(conn: Connection, which: Mapping[str, Any]) -> int:
+    """Owe retained events again, in a transaction; return their number, with those that were owed again before."""
+    await conn.execute(_SQL["one_at_a_time"], {"space": _LOCK_SPACE})
+    return (await conn.execute(_SQL["republish"], which)).rowcount
 
 
 @asynccontextmanager
@@ -129,6 +146,8 @@ async def open_outbox(dsn: str) -> AsyncIterator[PostgresOutbox]:
     async with open_session(dsn) as conn:
         with unavailable_on_outage():
             await conn.execute(_SQL["let_go"])
+            await conn.execute(_SQL["by_index"])
+            await conn.execute(_SQL["by_index"])
         yield PostgresOutbox(conn)
 
 
@@ -150,10 +169,10 @@ async def republish(pool: Pool, since: datetime, conversation_id: str | None) ->
     async with transaction(pool) as conn:
         await conn.execute(_SQL["no_hurry"])
         which = {"since": since, "conversation_id": conversation_id, "told_after_s": 0}
-        again = await conn.execute(_SQL["republish"], which)
+        rows = await _republish(conn, which)
         await conn.execute(_SQL["announce"])
-        _log.debug("events_owed_again", conversation_id=conversation_id, rows=again.rowcount)
-        return again.rowcount
+        _log.debug("events_owed_again", conversation_id=conversation_id, rows=rows)
+        return rows
 
 
 async def owed(pool: Pool, until: datetime, conversation_id: str | None) -> int:
@@ -167,7 +186,7 @@ async def owed(pool: Pool, until: datetime, conversation_id: str | None) -> int:
 async def oldest_unpublished(pool: Pool) -> datetime | None:
     """Return the time of the oldest row that is not published, of any shard; None without one. Raises Unavailable."""
     async with connection(pool) as conn:
-        row = await (await conn.execute(_SQL["oldest"])).fetchone()
+        row = await (await conn.execute(_SQL["oldest"], {"shards": list(range(OUTBOX_SHARDS))})).fetchone()
     return row[0] if row else None
 
 

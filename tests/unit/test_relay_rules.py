@@ -114,7 +114,7 @@ class Relays(RuleBasedStateMachine):
         """By hand, what is newer than some moment."""
         for (_, seq, _), row in self.tables.outbox.items():
             if seq > keep:
-                row.published = False
+                row.published, row.again = False, row.again or row.published
 
     def published(self, room: str) -> list[int]:
         mine = [decode(r.topic, r.key, r.value) for r in self.log.records if r.key == room.encode()]

@@ -27,21 +27,24 @@ FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(kinds)s::text[], %(
     AS entry (conversation_id, seq, kind, message_id, data);
 
 -- name: insert_outbox
+-- Positions are drawn in the order of seqs, under the lock of the conversation.
 INSERT INTO outbox (conversation_id, seq, shard, topic, value, event_id)
 SELECT conversation_id, seq, shard, topic, value, event_id
 FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(shards)s::smallint[], %(topics)s::text[],
             %(values)s::bytea[], %(ids)s::text[])
-    AS owed (conversation_id, seq, shard, topic, value, event_id);
+    AS owed (conversation_id, seq, shard, topic, value, event_id)
+ORDER BY seq;
 
 -- name: owe_again
 -- An event that was owed before is owed again: its first telling may have been lost.
-INSERT INTO outbox (conversation_id, seq, part, shard, topic, value, event_id)
-SELECT conversation_id, seq, part, shard, topic, value, event_id
+INSERT INTO outbox (conversation_id, seq, part, shard, topic, value, event_id, again)
+SELECT conversation_id, seq, part, shard, topic, value, event_id, true
 FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(parts)s::text[], %(shards)s::smallint[],
             %(topics)s::text[], %(values)s::bytea[], %(ids)s::text[])
     AS owed (conversation_id, seq, part, shard, topic, value, event_id)
 ON CONFLICT (conversation_id, seq, part) DO UPDATE
-    SET published_at = NULL, replay = false, topic = excluded.topic, value = excluded.value, event_id = excluded.event_id;
+    SET published_at = NULL, replay = false, topic = excluded.topic, value = excluded.value,
+        event_id = excluded.event_id, position = excluded.position, again = true;
 
 -- name: owe_instead
 -- Only in place of the event that the caller has found there.
@@ -52,5 +55,5 @@ FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(parts)s::text[], %(
     AS owed (conversation_id, seq, part, shard, topic, value, event_id)
 ON CONFLICT (conversation_id, seq, part) DO UPDATE
     SET published_at = NULL, replay = false, created_at = now(), topic = excluded.topic, value = excluded.value,
-        event_id = excluded.event_id
+        event_id = excluded.event_id, position = excluded.position, again = false
     WHERE outbox.event_id = %(before)s;

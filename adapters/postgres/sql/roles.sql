@@ -21,8 +21,8 @@ GRANT {role} TO {login};
 
 -- name: owned
 -- What the owner of the schema has there: a table or a function of somebody else is left alone.
-SELECT 'TABLE', oid::regclass::text FROM pg_class
-WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm') AND pg_has_role(relowner, 'USAGE')
+SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, oid::regclass::text FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S') AND pg_has_role(relowner, 'USAGE')
 UNION ALL
 SELECT 'FUNCTION', oid::regprocedure::text FROM pg_proc
 WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'millrace\_%%' AND pg_has_role(proowner, 'USAGE')
