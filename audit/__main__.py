@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Collection
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,15 +19,18 @@ from adapters.kafka.reader import open_reader
 from adapters.postgres.audit import PostgresAudit, open_leadership
 from adapters.postgres.parking import PostgresParking
 from adapters.postgres.pool import Pool, open_pool
+from adapters.postgres.retention import PostgresPruning
 from audit.auditor import Audit
 from audit.findings import Kind, Report
 from audit.open_letters import OpenLetters
 from audit.topic_checks import CREATED, checks
 from domain.errors import Unavailable
+from domain.retention import rules_of
 from runtime.health import operator_server
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
 from runtime.metrics import AUDIT_FINDINGS, AUDIT_SECONDS, AUDIT_SUCCESS, OPEN_LETTERS
+from runtime.retention import Pruning
 from runtime.settings import Settings
 from schemas.topics import stages
 
@@ -77,7 +80,8 @@ class Service:
         since = self.since(now)
         async with open_pool(dsn, size=1) as pool, open_reader(bootstrap) as reader:
             commits = partial(committed, bootstrap, stages(), CREATED)
-            report = await Audit(PostgresAudit(pool), reader, commits, since, grace_s).run()
+            store = PostgresAudit(pool, self.settings.retention.kept())
+            report = await Audit(store, reader, commits, since, grace_s).run()
             for stage, count in (await self.letters.count(reader, partial(_closed, pool))).items():
                 OPEN_LETTERS.labels(stage).set(count)
         self.began = True
@@ -116,17 +120,29 @@ def _publish(report: Report, seconds: float) -> None:
         )
 
 
+async def _prune(settings: Settings) -> None:
+    """Delete what operators' records have outlived, until cancelled."""
+    kept = settings.retention.kept()
+    while True:
+        with suppress(Unavailable):
+            async with open_pool(settings.pg.dsn.get_secret_value(), name="pruning", size=1) as pool:
+                await Pruning(PostgresPruning(pool, kept).prune, rules_of("audit", kept)).run()
+        await asyncio.sleep(_RETRY_S)
+
+
 async def run(settings: Settings) -> None:
     """Serve the operator port and audit, until SIGTERM or SIGINT."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(operator_server(settings.ops, "audit", lambda: not service.done()))
         service = asyncio.create_task(Service(settings).run())
+        pruning = asyncio.create_task(_prune(settings))
         stopped = asyncio.create_task(until_told_to_stop())
         await asyncio.wait({service, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if service.done():
             service.result()
         service.cancel()
-        await asyncio.wait({service}, timeout=10)
+        pruning.cancel()
+        await asyncio.wait({service, pruning}, timeout=10)
 
 
 def main() -> None:

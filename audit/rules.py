@@ -13,8 +13,6 @@ from schemas.clock import wire_seconds
 from schemas.messages import Status
 
 _MINUTE_MS = 60_000
-_KEPT_MS = 47 * 3_600_000
-"""Age up to which an outbox row must exist: the relay keeps published rows for 48 hours."""
 
 
 @dataclass(slots=True)
@@ -97,7 +95,7 @@ class Judge:
             if row.outbox is not Owing.GONE:
                 outbox.checked += 1
                 outbox.waiting += row.outbox is Owing.OWED and self._young(row)
-            elif row.created_ms > self.facts.now_ms - _KEPT_MS:
+            elif row.created_ms > self.facts.now_ms - self.facts.kept_ms:
                 self._find("outbox", Kind.MISSING, row, "it has no outbox row", Remedy.REPUBLISH)
         for place in self.facts.repeated_keys:
             self.report.add(_of_place("messages", Kind.DOUBLED, place, "its sender used its idempotency key before"))

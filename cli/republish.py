@@ -6,11 +6,9 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from cli.actions import recorded
-from domain.outbox import KEEP_PUBLISHED_H
 from schemas.clock import wire_time
 from stack.errors import OperatorError
 
-RETAINED_H = KEEP_PUBLISHED_H
 _STALL_S = 60.0
 _POLL_S = 0.2
 

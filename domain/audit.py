@@ -9,6 +9,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Protocol
 
+from domain.retention import BY_DEFAULT
 from schemas.messages import Attachment, Message
 
 
@@ -104,6 +105,8 @@ class StoreFacts:
     """Facts of the store about some conversations, from one snapshot. ``now_ms`` is the store's clock."""
 
     now_ms: int
+    kept_ms: float = 0.98 * 1000 * BY_DEFAULT.published_events_s
+    """Age up to which an outbox row must exist."""
     rows: Sequence[Row] = ()
     changes: int = 0
     """Number of seqs that the change log must have."""

@@ -31,6 +31,7 @@ from adapters.postgres.notifications import PostgresNotifications
 from adapters.postgres.outbox import announce, announcements, oldest_unpublished, open_outbox
 from adapters.postgres.pool import Pool, open_pool
 from adapters.postgres.receipts import PostgresReceipts
+from adapters.postgres.retention import PostgresPruning
 from adapters.postgres.revocations import PostgresRevocations
 from adapters.postgres.search import PostgresSearch
 from adapters.postgres.tickets import PostgresTickets
@@ -46,6 +47,7 @@ from domain.outbox import Loss
 from domain.policy import Policy
 from domain.quotas import Quota
 from domain.rates import Budgets, Limit
+from domain.retention import rules_of
 from domain.revocations import RevokedTokens
 from domain.uploads import BadStore, UploadStore
 from ingest.accept import Accept
@@ -67,6 +69,7 @@ from runtime.logs import configure
 from runtime.media_settings import Media
 from runtime.metrics import ACCEPTED, LOG_LOSSES, OLDEST_UNPUBLISHED, PARTITIONS_DIFFER, RELAYED, REPUBLISHED
 from runtime.policy import BadPolicy, open_policy
+from runtime.retention import Pruning
 from runtime.revocation_watch import Watch
 from runtime.settings import RateLimits, Settings, factors_of, listed
 from runtime.tasks import Tasks
@@ -214,6 +217,8 @@ async def open_app(
         tasks = Tasks()
         tasks.spawn(age.run())
         tasks.spawn(dependencies.media.tidy())
+        kept = settings.retention.kept()
+        tasks.spawn(Pruning(PostgresPruning(pool, kept).prune, rules_of("ingest", kept)).run())
         try:
             yield create_app(auth, slots, dependencies.endpoints(), _origins(settings))
         finally:

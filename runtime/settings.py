@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.media_settings import Media
+from runtime.retention import Retention
 from runtime.setting import Count, Positive, Rate, setting
 
 
@@ -276,3 +277,4 @@ class Settings(BaseSettings):
     gateway: Gateway = Field(default_factory=Gateway)
     notifications: Notifications = Field(default_factory=Notifications)
     audit: Audit = Field(default_factory=Audit)
+    retention: Retention = Field(default_factory=Retention)

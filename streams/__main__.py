@@ -17,12 +17,15 @@ from adapters.kafka.producer import open_log
 from adapters.postgres.epochs import PostgresEpochs
 from adapters.postgres.messages import PostgresMessages
 from adapters.postgres.pool import Pool, open_pool
+from adapters.postgres.retention import PostgresPruning
 from adapters.postgres.skips import PostgresSkips
+from domain.retention import rules_of
 from domain.skips import SkipList
 from domain.uploads import BadStore
 from runtime.health import operator_server
 from runtime.lifecycle import freeze_gc, until_told_to_stop
 from runtime.logs import configure
+from runtime.retention import Pruning
 from runtime.settings import Settings
 from runtime.tasks import Tasks
 from schemas.events import ReceiptRecorded
@@ -136,6 +139,9 @@ async def run(name: str, settings: Settings) -> None:
         dsn = settings.pg.dsn.get_secret_value()
         pool = await stack.enter_async_context(open_pool(dsn, size=_POOL, wait_s=None))
         stage = await stack.enter_async_context(open_stage(name, settings, pool))
+        kept, tasks = settings.retention.kept(), Tasks()
+        tasks.spawn(Pruning(PostgresPruning(pool, kept).prune, rules_of(name, kept)).run())
+        stack.callback(tasks.cancel)
         log = await stack.enter_async_context(open_log(settings.kafka.bootstrap, client_id=f"millrace-{name}"))
         topics = [*stage.topics, stage.dead_letters]
         _log.debug("topics_awaited", stage=name, topics=topics)

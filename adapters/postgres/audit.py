@@ -27,6 +27,7 @@ from domain.audit import (
     Watermark,
 )
 from domain.changes import OutboxEntry
+from domain.retention import BY_DEFAULT, Kept
 from schemas.events import MediaProcessed, MessageCreated, NotificationSent
 from schemas.ids import first_id, is_uuid
 
@@ -34,8 +35,8 @@ _SQL = load("audit")
 _LEADER = 0x41554449  # "AUDI"
 _MADE_BEFORE = timedelta(minutes=5)
 """Time before its storing at which a message's id may have been made; also bounds how far clocks may differ."""
-_KEPT_H = 47
-"""The relay keeps published rows for 48 hours."""
+_DUE = 0.98
+"""Part of its time after which a row is no longer looked for: it may be gone any moment."""
 _CHUNK = 5_000
 _REFRESHED = 500
 """Messages whose rows are locked at a time."""
@@ -50,6 +51,7 @@ class PostgresAudit:
     """AuditStore in PostgreSQL. Every reading is one read-only snapshot."""
 
     pool: Pool
+    kept: Kept = BY_DEFAULT
 
     async def spans(self, since: datetime, only: Collection[str] | None) -> Sequence[Span]:
         async with self._snapshot() as conn:
@@ -60,13 +62,15 @@ class PostgresAudit:
             "ids": [s.conversation_id for s in spans],
             "starts": [s.start for s in spans],
             "blank": _BLANK,
-            "kept_h": _KEPT_H,
+            "kept_s": _DUE * self.kept.published_events_s,
+            "counted_s": _DUE * self.kept.analytics_minutes_s,
         }
         async with self._snapshot() as conn:
             if not spans:
                 return StoreFacts(now_ms=await _number(conn, "clock", params))
             return StoreFacts(
                 now_ms=await _number(conn, "clock", params),
+                kept_ms=1000 * _DUE * self.kept.published_events_s,
                 rows=[_row(row) for row in await _all(conn, "rows", params)],
                 changes=await _number(conn, "seqs", params),
                 holes=[(row[0], row[1]) for row in await _all(conn, "holes", params)],

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from adapters.postgres.pool import Pool, connection, transaction
+from adapters.postgres.pool import Pool, connection
 from adapters.postgres.statements import load
 
 _SQL = load("operator_actions")
@@ -16,8 +16,7 @@ _SQL = load("operator_actions")
 async def begin(pool: Pool, operator: str, command: str, scope: Mapping[str, Any]) -> int:
     """Store an action that begins; return its number. Raises Unavailable."""
     params = {"operator": operator, "command": command, "scope": orjson.dumps(scope).decode()}
-    async with transaction(pool) as conn:
-        await conn.execute(_SQL["forget"])
+    async with connection(pool) as conn:
         [number] = await (await conn.execute(_SQL["begin"], params)).fetchone() or (0,)
         return int(number)
 

@@ -147,7 +147,6 @@ async def open_outbox(dsn: str) -> AsyncIterator[PostgresOutbox]:
         with unavailable_on_outage():
             await conn.execute(_SQL["let_go"])
             await conn.execute(_SQL["by_index"])
-            await conn.execute(_SQL["by_index"])
         yield PostgresOutbox(conn)
 
 

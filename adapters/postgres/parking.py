@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from adapters.postgres.pool import Pool, connection, transaction
+from adapters.postgres.pool import Pool, connection
 from adapters.postgres.statements import load
 from domain.parking import Closed, Outcome, Parked, SetAside
 
@@ -53,6 +53,5 @@ class PostgresParking:
 
     async def close(self, letter_ids: Sequence[str], end: Closed) -> None:
         params = {"stage": self.stage, "ids": list(letter_ids), "outcome": end.outcome.value, "reason": end.reason}
-        async with transaction(self.pool) as conn:
+        async with connection(self.pool) as conn:
             await conn.execute(_SQL["close"], params)
-            await conn.execute(_SQL["forget_closed"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from adapters.postgres.pool import Pool, connection, transaction
+from adapters.postgres.pool import Pool, connection
 from adapters.postgres.statements import load
 from domain.event_log import PlacedRecord
 from domain.skips import Place, digest
@@ -32,6 +32,5 @@ class PostgresSkips:
             "offset": record.offset,
             "digest": digest(record),
         }
-        async with transaction(self.pool) as conn:
-            await conn.execute(_SQL["forget"])
+        async with connection(self.pool) as conn:
             await conn.execute(_SQL["add"], params)

@@ -33,10 +33,11 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         "messages": ("newest_first", "oldest_first", "one", "receipts"),
         "notifications": ("page", "unseen", "number", "mark_seen", "close_before"),
         "outbox": (
-            *("claim", "unpublished", "mark", "state", "first_note", "note", "replication", "republish"),
-            *("oldest", "prune"),
+            *("claim", "unpublished", "writers", "raise_floors", "mark", "state", "ends", "first_note", "note_loss"),
+            *("note_ends", "replication", "one_at_a_time", "republish", "oldest"),
         ),
         "receipts": ALL,
+        "retention": ("outbox", "outbox_floors", "log_ends", "tickets", "idempotency_keys"),
         "revocations": ("all", "since", "time"),
         "search": ("scope", "read", "look_up", "similar"),
         "tickets": ("issue",),
@@ -52,6 +53,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
             *("note_published", "forget_published"),
         ),
         "parking": ("parked", "park", "unpark"),
+        "retention": ("notifications", "analytics_minutes", "device_receipts"),
         "search": (
             *("stored", "put", "forget", "learn"),
             *("begin_rebuild", "hold_rebuild", "older", "note_rebuild"),
@@ -75,16 +77,17 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
             *("known_messages", "known_notifications", "known_media", "lead"),
         ),
         "parking": ("closed",),
+        "retention": ("revocations", "dead_letters_closed", "skipped_records", "audit_heals", "operator_actions"),
     },
     "operator": {
         "audit": ALL,
         "change_log": ("owe_again",),
         "operator_actions": ALL,
-        "outbox": ("republish", "owed"),
-        "parking": ("all", "closed", "close", "forget_closed"),
+        "outbox": ("one_at_a_time", "republish", "owed"),
+        "parking": ("all", "closed", "close"),
         "revocations": ("revoke", "closed"),
         "search": ("stored", "put", "forget", "learn"),
-        "skips": ("add", "forget"),
+        "skips": ("add",),
     },
 }
 """The statements of each role, by their files. What needs no right (SET, LISTEN, locks) may be missing."""
@@ -92,7 +95,7 @@ OWNERS = {"replication", "roles", "grants", "truth"}
 """Files of the owner: the servers of a stack, the roles themselves, and the judge of ``millrace verify``."""
 NO_RIGHTS = re.compile(r"^(SET|LISTEN|SELECT (set_config|pg_notify))", re.MULTILINE)
 Right = tuple[str, str, str | None]
-"""What, on which table or function, on which column."""
+"""What, on which table, sequence or function, on which column."""
 
 
 def of(role: str) -> dict[str, str]:
@@ -111,6 +114,10 @@ def conn(pg_dsn: str) -> Iterator[psycopg.Connection]:
     """The owner's session on a database whose roles are made; they are gone afterwards."""
     assert apply_roles(pg_dsn) is None
     with psycopg.connect(pg_dsn, autocommit=True, cursor_factory=psycopg.ClientCursor) as opened:
+        opened.execute(
+            "INSERT INTO outbox (conversation_id, seq, shard, topic, value, event_id, published_at)"
+            " VALUES (gen_random_uuid(), 1, 1, 't', '', 'e', now())"
+        )
         yield opened
         for role in ROLES:
             name = sql.Identifier(role_name(opened.info.dbname, role))
@@ -118,12 +125,16 @@ def conn(pg_dsn: str) -> Iterator[psycopg.Connection]:
 
 
 def denied(conn: psycopg.Connection, role: str, statement: str) -> str | None:
-    """Return why the role may not run the statement. PostgreSQL checks rights when it explains one, too."""
+    """Return why the role may not run the statement.
+
+    PostgreSQL checks rights when it explains one, too; those on a sequence only when a value is drawn from it.
+    """
+    explain = "EXPLAIN ANALYZE " if "nextval(" in statement else "EXPLAIN "
     parameters = dict.fromkeys(re.findall(r"%\((\w+)\)s", statement))
     try:
         with conn.transaction(force_rollback=True):
             conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role_name(conn.info.dbname, role))))
-            conn.execute("EXPLAIN " + statement, parameters)
+            conn.execute(explain + statement, parameters)
     except psycopg.errors.InsufficientPrivilege as exc:
         return str(exc.diag.message_primary)
     return None
@@ -133,7 +144,8 @@ def rights(conn: psycopg.Connection, role: str) -> list[Right]:
     """Return the rights of a role on tables, columns and functions, as the catalog has them."""
     return conn.execute(
         """
-        SELECT right_.privilege_type, format('TABLE %%s', c.oid::regclass), NULL
+        SELECT right_.privilege_type,
+               format('%%s %%s', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass), NULL
         FROM pg_class c, aclexplode(c.relacl) AS right_ WHERE right_.grantee = %(role)s::regrole
         UNION ALL
         SELECT right_.privilege_type, format('TABLE %%s', a.attrelid::regclass), a.attname

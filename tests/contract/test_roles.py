@@ -111,12 +111,15 @@ def open_to(dsn: str, *rights: str) -> set[object]:
     return {name for (name,) in rows(dsn, f"{TABLES} AND ({checks})")}
 
 
-def test_a_gateway_and_an_audit_only_read(login: LoginAs):
+def test_a_gateway_only_reads_and_an_audit_deletes_operators_records_alone(login: LoginAs):
     assert open_to(login("gateway"), "INSERT", "UPDATE", "DELETE") == {"revocations"}
     assert denied(login("gateway"), "UPDATE revocations SET ends = now()")
     assert denied(login("gateway"), "DELETE FROM revocations")
     assert not denied(login("gateway"), "UPDATE revocations SET closed = closed")
-    assert open_to(login("audit"), "INSERT", "UPDATE", "DELETE") == set()
+    assert open_to(login("audit"), "INSERT", "UPDATE") == set()
+    records = {"operator_actions", "audit_heals", "dead_letters_closed", "skipped_records", "revocations"}
+    assert open_to(login("audit"), "DELETE") == records
+    assert open_to(login("operator"), "DELETE") & records == set()
 
 
 def test_only_an_ingest_stores_messages_and_members(login: LoginAs):

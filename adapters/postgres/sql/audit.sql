@@ -90,7 +90,7 @@ FROM unnest(%(ids)s::uuid[], %(starts)s::bigint[]) AS s (conversation_id, start)
 JOIN changes ch ON ch.conversation_id = s.conversation_id AND ch.seq >= s.start
 LEFT JOIN outbox o ON o.conversation_id = ch.conversation_id AND o.seq = ch.seq AND o.part = ''
 WHERE ch.kind IN ('member_added', 'member_removed', 'member_invited', 'invitation_ended') AND o.seq IS NULL
-  AND ch.at > now() - make_interval(hours => %(kept_h)s)
+  AND ch.at > now() - make_interval(secs => %(kept_s)s)
 ORDER BY 1, 2;
 
 -- name: repeated_keys
@@ -126,7 +126,8 @@ JOIN media_places p ON p.message_id = m.message_id;
 
 -- name: tallies
 -- Counts and cursor move in one transaction, so they agree at any moment. The window's first minute is taken whole:
--- ``before`` is the last message of the minute before, and a thousand more, for times are a little out of order.
+-- ``before`` is the last message of the minute before, and a thousand more, for times are a little out of order. Minutes
+-- that are pruned, or soon will be, are left out.
 WITH span AS (
     SELECT s.conversation_id, coalesce(k.seq, 0) AS cursor, f.minute, coalesce((
         SELECT m.seq FROM messages m
@@ -134,7 +135,8 @@ WITH span AS (
         ORDER BY m.seq DESC LIMIT 1), 0) - 1000 AS before
     FROM unnest(%(ids)s::uuid[], %(starts)s::bigint[]) AS s (conversation_id, start)
     JOIN LATERAL (
-        SELECT date_trunc('minute', m.created_at) AS minute FROM messages m
+        SELECT greatest(date_trunc('minute', m.created_at), CASE WHEN %(counted_s)s::float8 > 0 THEN
+            date_trunc('minute', now() - make_interval(secs => %(counted_s)s::float8)) END) AS minute FROM messages m
         WHERE m.conversation_id = s.conversation_id AND m.seq >= s.start ORDER BY m.seq LIMIT 1) AS f ON true
     LEFT JOIN stage_cursors k ON k.stage = 'analytics' AND k.conversation_id = s.conversation_id
 ), stored AS (

@@ -18,8 +18,11 @@ GRANT SELECT, INSERT ON declined_inviters TO {role};
 GRANT SELECT, INSERT ON messages TO {role};
 GRANT SELECT, INSERT ON changes TO {role};
 GRANT SELECT, INSERT, DELETE,
-      UPDATE (topic, value, event_id, created_at, published_at, replay) ON outbox TO {role};
-GRANT SELECT, INSERT, UPDATE (cluster_id, replication, ends, epoch, noted_at) ON log_state TO {role};
+      UPDATE (topic, value, event_id, created_at, published_at, replay, position, again) ON outbox TO {role};
+GRANT USAGE ON SEQUENCE outbox_position_seq TO {role};
+GRANT SELECT, INSERT, DELETE ON outbox_floors TO {role};
+GRANT SELECT, INSERT, UPDATE (cluster_id, replication, epoch, noted_at) ON log_state TO {role};
+GRANT SELECT, INSERT, DELETE ON log_ends TO {role};
 GRANT SELECT ON receipts TO {role};
 GRANT SELECT, INSERT, UPDATE (kept), DELETE ON media TO {role};
 GRANT SELECT, INSERT, UPDATE (stored, day, today) ON media_usage TO {role};
@@ -47,12 +50,12 @@ GRANT INSERT ON changes TO {role};
 GRANT INSERT ON outbox TO {role};
 GRANT SELECT, INSERT, UPDATE (delivered_seq, read_seq, read_count, delivered_at, read_at) ON receipts TO {role};
 GRANT SELECT, INSERT, UPDATE (delivered_seq, read_seq, at), DELETE ON device_receipts TO {role};
-GRANT SELECT, INSERT, UPDATE (seen_at) ON notifications TO {role};
+GRANT SELECT, INSERT, UPDATE (seen_at), DELETE ON notifications TO {role};
 GRANT SELECT, INSERT, UPDATE (last_number) ON inboxes TO {role};
 GRANT SELECT, INSERT, UPDATE (epoch, published_at), DELETE ON notices_published TO {role};
 GRANT SELECT, INSERT, UPDATE (due_at), DELETE ON notifications_due TO {role};
 GRANT SELECT, INSERT, UPDATE (seq) ON stage_cursors TO {role};
-GRANT SELECT, INSERT, UPDATE (messages) ON analytics_minutes TO {role};
+GRANT SELECT, INSERT, UPDATE (messages), DELETE ON analytics_minutes TO {role};
 GRANT SELECT ON media TO {role};
 GRANT SELECT, INSERT ON media_looks TO {role};
 GRANT SELECT, INSERT ON media_places TO {role};
@@ -85,7 +88,7 @@ GRANT SELECT (reader, topic, partition, log_offset, digest) ON skipped_records T
 GRANT EXECUTE ON FUNCTION millrace_redeem_ticket TO {role};
 
 -- name: audit
--- Reads, and writes nothing.
+-- Reads, and deletes nothing but operators' records that have outlived their time.
 GRANT CONNECT ON DATABASE {database} TO {role};
 GRANT USAGE ON SCHEMA public TO {role};
 GRANT SELECT (conversation_id, last_seq, last_at) ON conversations TO {role};
@@ -100,8 +103,11 @@ GRANT SELECT (message_id, conversation_id, seq, sender_id, digest) ON search_doc
 GRANT SELECT (notification_id, message_id, conversation_id, seq) ON notifications TO {role};
 GRANT SELECT (stage, conversation_id, seq) ON stage_cursors TO {role};
 GRANT SELECT ON analytics_minutes TO {role};
-GRANT SELECT (message_id, conversation_id, seq) ON audit_heals TO {role};
-GRANT SELECT (letter_id, stage, outcome, reason) ON dead_letters_closed TO {role};
+GRANT SELECT, DELETE ON audit_heals TO {role};
+GRANT SELECT, DELETE ON dead_letters_closed TO {role};
+GRANT SELECT (revocation_id, ends), DELETE ON revocations TO {role};
+GRANT SELECT (reader, topic, partition, log_offset, skipped_at), DELETE ON skipped_records TO {role};
+GRANT SELECT (action_id, at), DELETE ON operator_actions TO {role};
 
 -- name: operator
 -- What the commands do: audit and heal, publish again, close dead letters, step over records, end tokens.
@@ -110,7 +116,8 @@ GRANT USAGE ON SCHEMA public TO {role};
 GRANT SELECT (conversation_id, last_seq, last_at) ON conversations TO {role};
 GRANT SELECT, UPDATE (status) ON messages TO {role};
 GRANT SELECT (conversation_id, seq, kind, message_id, at) ON changes TO {role};
-GRANT SELECT, INSERT, UPDATE (topic, value, event_id, published_at, replay) ON outbox TO {role};
+GRANT SELECT, INSERT, UPDATE (topic, value, event_id, published_at, replay, position, again) ON outbox TO {role};
+GRANT USAGE ON SEQUENCE outbox_position_seq TO {role};
 GRANT SELECT (conversation_id, user_id, delivered_seq, read_seq) ON receipts TO {role};
 GRANT SELECT (media_id, sha256, created_at, kept) ON media TO {role};
 GRANT SELECT (sha256) ON media_looks TO {role};
@@ -124,7 +131,7 @@ GRANT SELECT (stage, conversation_id, seq), UPDATE (seq) ON stage_cursors TO {ro
 GRANT SELECT, INSERT, UPDATE (messages), DELETE ON analytics_minutes TO {role};
 GRANT SELECT (message_id, conversation_id, seq), INSERT, UPDATE (at) ON audit_heals TO {role};
 GRANT SELECT (stage, conversation_id, failures, letters) ON parked TO {role};
-GRANT SELECT, INSERT, DELETE ON dead_letters_closed TO {role};
-GRANT SELECT, INSERT, UPDATE (digest, skipped_at), DELETE ON skipped_records TO {role};
-GRANT SELECT, INSERT, UPDATE (ends), DELETE ON revocations TO {role};
-GRANT SELECT (action_id, at), INSERT, UPDATE (result), DELETE ON operator_actions TO {role};
+GRANT SELECT, INSERT ON dead_letters_closed TO {role};
+GRANT SELECT, INSERT, UPDATE (digest, skipped_at) ON skipped_records TO {role};
+GRANT SELECT, INSERT ON revocations TO {role};
+GRANT SELECT (action_id), INSERT, UPDATE (result) ON operator_actions TO {role};

@@ -3,13 +3,7 @@ SELECT request_hash, status FROM idempotency_keys
 WHERE user_id = %(user_id)s AND key = %(key)s AND ends > now();
 
 -- name: keep
--- Of two at the same time the first is kept. Others that have ended are removed, some at a time.
-WITH ended AS (
-    DELETE FROM idempotency_keys WHERE (user_id, key) IN (
-        SELECT user_id, key FROM idempotency_keys
-        WHERE ends < now() AND (user_id, key) <> (%(user_id)s, %(key)s)
-        ORDER BY ends LIMIT 100 FOR UPDATE SKIP LOCKED)
-)
+-- Of two at the same time the first is kept.
 INSERT INTO idempotency_keys AS known (user_id, key, request_hash, status, ends)
 VALUES (%(user_id)s, %(key)s, %(hash)s, %(status)s, now() + make_interval(secs => %(kept_s)s))
 ON CONFLICT (user_id, key) DO UPDATE

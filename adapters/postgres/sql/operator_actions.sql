@@ -4,6 +4,3 @@ RETURNING action_id;
 
 -- name: end
 UPDATE operator_actions SET result = %(result)s::jsonb WHERE action_id = %(number)s;
-
--- name: forget
-DELETE FROM operator_actions WHERE at < now() - interval '2 years';

@@ -25,7 +25,3 @@ SELECT letter_id::text, outcome, reason FROM dead_letters_closed WHERE stage = %
 INSERT INTO dead_letters_closed (letter_id, stage, outcome, reason)
 SELECT id, %(stage)s, %(outcome)s, %(reason)s FROM unnest(%(ids)s::uuid[]) AS id
 ON CONFLICT DO NOTHING;
-
--- name: forget_closed
--- A dead letter is kept 7 days; so long is it of interest.
-DELETE FROM dead_letters_closed WHERE closed_at < now() - interval '8 days';

@@ -1,9 +1,4 @@
 -- name: revoke
--- What has ended goes on the way.
-WITH ended AS (
-    DELETE FROM revocations WHERE revocation_id IN (
-        SELECT revocation_id FROM revocations WHERE ends < now() ORDER BY ends LIMIT 1000 FOR UPDATE SKIP LOCKED)
-)
 INSERT INTO revocations (user_id, jti, ends)
 VALUES (%(user_id)s, %(jti)s, now() + make_interval(secs => %(longest_s)s))
 RETURNING revocation_id, user_id, jti, extract(epoch FROM at)::float8, extract(epoch FROM ends)::float8;

@@ -1,9 +1,6 @@
 -- name: issue
--- Tickets that have ended are removed on the way, and those of the user that are one too many.
-WITH ended AS (
-    DELETE FROM tickets WHERE ticket_hash IN (
-        SELECT ticket_hash FROM tickets WHERE ends < now() ORDER BY ends LIMIT 100 FOR UPDATE SKIP LOCKED)
-), too_many AS (
+-- Tickets of the user that are one too many are removed on the way.
+WITH too_many AS (
     DELETE FROM tickets WHERE ticket_hash IN (
         SELECT ticket_hash FROM tickets WHERE user_id = %(user_id)s AND ends >= now()
         ORDER BY ends DESC, ticket_hash OFFSET %(most)s - 1)
