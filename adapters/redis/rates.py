@@ -219,6 +219,7 @@ class RedisRates:
         *_, count = await self.client.run(
             [
                 ("ZADD", _NODES, now + _ALIVE_MS, self.node),
+                ("PEXPIRE", _NODES, _ALIVE_MS),
                 ("ZREMRANGEBYSCORE", _NODES, "-inf", now),
                 ("ZCARD", _NODES),
             ]

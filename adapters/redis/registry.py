@@ -149,7 +149,7 @@ class RedisRegistry:
     async def renew(self, entries: Iterable[Entry], *, draining: bool = False) -> bool:
         now, key, marks = now_ms(), node_key(self.node), await self._marks()
         lease = ("life", self.life, "since", self._began_ms, "draining", int(draining), "lease", self._ends(now))
-        added, _, before, *_ = await self.client.run(
+        added, _, _, _, before, *_ = await self.client.run(
             [
                 *self._alive(now),
                 ("HGET", key, "life"),
@@ -245,8 +245,16 @@ class RedisRegistry:
         return now + int(self.lease_s * 1000)
 
     def _alive(self, now: int) -> list[Command]:
-        """Return the commands that renew the lease of this life; the first replies 1 when there was none."""
-        return [("ZADD", LIVES, self._ends(now), self.life), ("ZADD", _LAST, now, self.life)]
+        """Return the commands that renew the lease of this life; the first replies 1 when there was none.
+
+        The lists of lives outlast them for as long as what they held.
+        """
+        return [
+            ("ZADD", LIVES, self._ends(now), self.life),
+            ("ZADD", _LAST, now, self.life),
+            ("PEXPIRE", LIVES, _KEPT_MS),
+            ("PEXPIRE", _LAST, _KEPT_MS),
+        ]
 
     def _user(self, user_id: str) -> str:
         return user_key(self.client, user_id)
