@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import orjson
 
-from bench import backlog, fanout, hostile, intake, machine, memory, plot, search, storm, summary, tail
+from bench import backlog, fanout, hostile, intake, machine, memory, outbox, plot, search, storm, summary, tail
 from bench.pairs import Result
 from bench.process import BenchError
 from bench.world import World, open_world
@@ -30,6 +30,7 @@ METRICS: dict[str, Metric] = {
     "tail": tail.measure,
     "intake": intake.measure,
     "search": search.measure,
+    "outbox": outbox.measure,
 }
 _HOSTILE = {f"hostile-{name}": partial(hostile.measure, name=name) for name in ATTACKS}
 """Attacks, each on a stack of its own; ``hostile`` stands for all of them."""
