@@ -80,6 +80,7 @@ BOUNDS: Mapping[str, str] = {
     "media_unused": "contents whose files are deleted next",
     "media_usage": "a row for each user",
     "notices_published": "8 days; a new row removes up to a hundred old ones",
+    "notifications_due": "messages of the last seconds, until it is decided who is notified of them",
     "stage_cursors": "a row for each conversation",
     "stage_epochs": "a row for each stage and partition",
     "parked": "conversations with open dead letters",
