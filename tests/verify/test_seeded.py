@@ -28,7 +28,7 @@ EVIDENCE = {
     "count-one-unread-more": "unread",
     "show-one-message-less": "messages are counted",
     "publish-nothing": "messages of the probe have never got there",
-    "set-aside-in-search": "aside that no fault wrote: Refused: too round",
+    "set-aside-in-search": "aside that no fault wrote: too round",
     "end-by-itself": "media ended with code 70, and no fault explains it",
     "serve-the-original-to-all": "holds the metadata of the picture",
     "tell-no-status": "is shown as 1",
