@@ -16,6 +16,8 @@ LEAST_S = 120.0
 BITES, KINDS = 5, 4
 _EVERY_S = 12.0
 _WARM_UP_S = 2.0
+_BEFORE_END_S = 3.0
+"""Seconds of the load in which a fault at its end is active."""
 _MORE = 4
 
 
@@ -42,7 +44,8 @@ def draw(seed: int, seconds: float, among: Iterable[str]) -> list[Planned]:
     """Return a schedule of random faults that fill so many seconds, of as many kinds as there is room for.
 
     A role is never broken by two faults at once, nor before it has recovered: two of three brokers down would be more
-    than the promise covers. Faults of different roles may overlap. All have recovered at the end.
+    than the promise covers. Faults of different roles may overlap. All have recovered at the end, but those that are
+    meant to outlast the load.
     """
     rng = random.Random(seed)
     plan: list[Planned] = []
@@ -93,7 +96,8 @@ def _place(rng: random.Random, name: str, seconds: float, plan: Sequence[Planned
     form = _form(name)
     span = form.lasts_s + form.recover_s
     taken = [(other.at_s - span, other.ends_s) for other in plan if _share_a_role(form, _form(other.fault))]
-    gaps = list(_gaps(_WARM_UP_S, seconds - span, sorted(taken)))
+    latest = seconds - (_BEFORE_END_S if form.at_end else span)
+    gaps = list(_gaps(latest if form.at_end else _WARM_UP_S, latest, sorted(taken)))
     if not gaps:
         return None
     at = rng.uniform(0, sum(end - begin for begin, end in gaps))

@@ -79,6 +79,10 @@ def test_a_schedule_never_breaks_what_has_not_recovered(seed: int, seconds: floa
     recovered: dict[str, float] = {}
     for at, name, lasts in plan:
         each = fault(name)
+        if each.at_end:
+            assert at + 1 < seconds < at + lasts
+            assert not any(recovered.get(target, 0) > at for target in each.targets)
+            continue
         for target in each.targets:
             assert recovered.get(target, 0) <= at
             recovered[target] = at + lasts + each.recover_s

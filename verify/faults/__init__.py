@@ -17,6 +17,7 @@ from verify.faults.process import Blackout, Kill, KillAgain, Pause, Reload, Term
 from verify.faults.redis import CutSubscribers, FlushRedis
 from verify.faults.storage import KillLeader, LoseFolder, WipeBroker
 from verify.faults.target import NotPossible, Process, Target, target_of
+from verify.faults.traps import STAGES, KillInAppend, KillInEffect, KillUnflushed
 
 __all__ = ["FAULTS", "Fault", "NotPossible", "Process", "Target", "fault", "kind_of", "target_of"]
 
@@ -60,11 +61,15 @@ def _registry() -> dict[str, Callable[[], Fault]]:
         *(partial(kind, edge="postgres-replica") for kind in (Blackhole, Cut)),
         partial(CutAt, edge="postgres"),
         *(partial(Split, server=server, of_all=server == "valkey") for server in WITHIN),
+        *(partial(KillInEffect, role=stage) for stage in STAGES),
+        KillInAppend,
+        KillUnflushed,
         WipeBroker,
         *(partial(LoseFolder, role=role) for role in ("kafka", "valkey")),
         KillLeader,
         FlushRedis,
         CutSubscribers,
+        partial(CutSubscribers, at_end=True),
         *(partial(FullDisk, role=role) for role in PLACES),
         partial(StepClock, role="gateway", step_s=600),
         partial(StepClock, role="ingest", step_s=-600),

@@ -27,6 +27,7 @@ class Fault(ABC):
     recover_s: float = 15.0
     single_process: bool = False
     needs: str = ""
+    at_end: bool = False
     evidence: str = field(default="", init=False)
     """How it is known that the fault took effect; empty while that is not known. Complete after ``heal``."""
 
@@ -44,4 +45,4 @@ def kind_of(name: str) -> str:
     return "-".join((words[0], *({words[-1]} & _OF_TIME)))
 
 
-_OF_TIME = frozenset({"again", "long"})
+_OF_TIME = frozenset({"again", "long", "end", "effect", "append", "unflushed"})

@@ -30,7 +30,7 @@ class FlushRedis(Fault):
 
 @dataclass(slots=True, kw_only=True)
 class CutSubscribers(Fault):
-    """Cuts all subscribers of Redis off, again and again."""
+    """Cuts all subscribers of Redis off, again and again; ``at_end``, while the last messages are on their way."""
 
     targets: tuple[str, ...] = ("valkey",)
     lasts_s: float = 5.0
@@ -40,8 +40,10 @@ class CutSubscribers(Fault):
     _cut: int = 0
 
     def __post_init__(self) -> None:
-        self.name = "cut-subscribers"
+        self.name = f"cut-subscribers{'-at-end' if self.at_end else ''}"
         self.summary = f"cuts all subscribers of Redis off, again and again for {self.lasts_s:.0f} s"
+        if self.at_end:
+            self.summary += ", while the last messages are sent"
 
     async def inject(self, target: Target) -> None:
         await self._cut_all(target)

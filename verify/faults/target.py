@@ -99,6 +99,13 @@ class Target:
         links = (f"{kind}-{chosen}" for kind in LINKED)
         return [self.proxies[name] for name in (chosen, *links) if name in self.proxies]
 
+    def edges(self, role: str) -> list[FaultProxy]:
+        """Return the proxies before all servers of this role. Raises NotPossible when there is none."""
+        names = [name for name in sorted(self.proxies) if role_of(name) == role]
+        if not names:
+            raise NotPossible(f"no fault proxy stands before {role}")
+        return [self.proxies[name] for name in names]
+
 
 def target_of(
     stack: RunningStack,
