@@ -6,9 +6,9 @@ import os
 import runpy
 import sys
 
-from tests.seeded.bugs import BUGS
+from tests.seeded.registry import ALL
 
-BUGS[os.environ["MILLRACE_BUG"]]()
+ALL[os.environ["MILLRACE_BUG"]]()
 del sys.argv[0]
 module = sys.argv[0]
 runpy.run_module(module, run_name="__main__", alter_sys=True)

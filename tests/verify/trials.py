@@ -1,0 +1,31 @@
+"""Trials of ``millrace verify``, run as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+from tests.e2e.conftest import millrace
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial that has ended: its exit code, its report, and what it printed besides."""
+
+    code: int
+    report: dict[str, Any]
+    log: str
+
+
+def trial(*options: str, bug: str = "", wait: float = 900) -> Ended:
+    """Run a trial, of a build with a bug where one is named; what it keeps of a broken promise is removed."""
+    seeded = {"MILLRACE_EXEC_WRAPPER": "tests.seeded", "MILLRACE_BUG": bug} if bug else {}
+    done = millrace("verify", *options, "--json", env={**os.environ, **seeded}, timeout=wait)
+    assert done.stdout, done.stderr
+    report = json.loads(done.stdout)
+    if bug and report["data"]:
+        shutil.rmtree(report["data"])
+    return Ended(done.returncode, report, done.stderr)
