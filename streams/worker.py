@@ -133,7 +133,8 @@ class Worker:
                 await self._enqueue(lanes, event)
 
         agent = self.app.agent(topic, name=f"{self.stage.name}:{topics[0]}", concurrency=1)(consume)
-        assert agent.concurrency == 1  # more would break the order of a conversation
+        if agent.concurrency != 1:
+            raise RuntimeError("an agent must have a concurrency of 1: more would break the order of a conversation")
 
     async def _enqueue(self, lanes: Lanes[Any], event: Any) -> None:
         self._watchdog.delivered()

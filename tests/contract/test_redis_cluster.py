@@ -27,6 +27,7 @@ from stack.servers.data_dir import DataDir
 from stack.servers.valkey import Valkey
 from stack.supervisor import Supervisor
 from tests.contract.conftest import Node, listen
+from tests.redis_slots import move_slot
 from tests.rediscluster import RedisCluster
 
 
@@ -91,7 +92,7 @@ async def test_a_channel_moves_with_its_slot(redis_cluster: RedisCluster):
         assert await node.next() == Hint(channel, b"before")
         slot = key_slot(tagged(channel).encode())
         for place in (other, port):  # and home again, for the other tests
-            await move(redis_cluster, slot, place)
+            await move_slot(redis_cluster.url, slot, place)
             assert await node.next() == Hint(channel, b"", gap=True)
             await fanout.publish([(channel, b"after")])
             while (hint := await node.next()).gap:
@@ -125,7 +126,7 @@ async def test_slots_that_move_under_load_lose_nothing_unsaid(redis_cluster: Red
         for turn in (1, 2, 0):  # around, and home again for the other tests
             for slot, port in home.items():
                 ports = sorted(other.port for other in redis_cluster.nodes)
-                await move(redis_cluster, slot, ports[(ports.index(port) + turn) % 3])
+                await move_slot(redis_cluster.url, slot, ports[(ports.index(port) + turn) % 3])
         done.set()
         await publishing
         heard = await until_all_end(fanout, node, channels)
@@ -231,17 +232,3 @@ async def known(to: Target, node: Valkey) -> int:
     said = (await client.execute_command("CLUSTER", "NODES")).decode()
     await client.aclose()
     return len(said.splitlines())
-
-
-async def move(cluster: RedisCluster, slot: int, port: int) -> None:
-    """As an operator does it who moves an empty slot; what other tests left there is in the way."""
-    nodes = [connect(target(cluster.url), address) for address in target(cluster.url).nodes]
-    for node in nodes:
-        for key in await node.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1000):
-            await node.delete(key)
-    new = next(node for node, address in zip(nodes, target(cluster.url).nodes, strict=True) if address.port == port)
-    name = (await new.execute_command("CLUSTER", "MYID")).decode()
-    for node in (new, *(node for node in nodes if node is not new)):
-        await node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", name)
-    for node in nodes:
-        await node.aclose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -16,7 +17,10 @@ from typing import Any
 import httpx2
 import psycopg
 import pytest
+from redis.crc import key_slot
 
+from adapters.redis.slot_client import tagged
+from gateway import channels
 from stack.ports import allot
 from stack.running import RunningStack, running_stack
 from stack.servers.data_dir import DataDir
@@ -24,6 +28,8 @@ from stack.servers.postgres import Postgres
 from stack.servers.replica import NAME as REPLICA
 from tests.fault.chat import open_chat
 from tests.folders import open_folder
+from tests.redis_slots import move_slot
+from verify.faults import fault, target_of
 
 from .conftest import ROOT, Person, kill, millrace, person_of, process, status, until
 from .test_faults import DAY, accepted_count, logs
@@ -103,6 +109,17 @@ def cluster(data: Path, forwarder: Forwarder) -> Iterator[RunningStack]:
         yield stack
 
 
+def replica_dsn(cluster: RunningStack) -> str:
+    [node] = cluster.nodes(REPLICA)
+    assert node.port is not None
+    return Postgres(DataDir(cluster.data), node.port).dsn
+
+
+def topic_states(cluster: RunningStack) -> set[str]:
+    listed = millrace("topics", "list", "--json", "--data", str(cluster.data)).stdout
+    return {row["state"] for row in json.loads(listed)}
+
+
 async def test_every_node_serves_and_one_reaches_the_other(cluster: RunningStack, forwarder: Forwarder):
     assert status(cluster)["state"] == "ready"
     counts = {what: len(cluster.nodes(what)) for what in ("kafka", "valkey", "ingest", "gateway", "status", REPLICA)}
@@ -166,13 +183,57 @@ async def test_row_38_all_gateways_drained_one_after_the_other_show_on_no_screen
     assert {row["node"]: row["state"] for row in rows} == dict.fromkeys(names, "serving")
 
 
+async def test_row_12_a_replica_that_stands_still_makes_no_read_stale(cluster: RunningStack):
+    alice = person_of(cluster, "alice")
+    room = alice.create()
+    with psycopg.connect(replica_dsn(cluster), autocommit=True) as replica:
+        replica.execute("SELECT pg_wal_replay_pause()")
+        try:
+            sent = alice.send(room, "written while the replica stood still")["messageId"]
+            for ingest in cluster.nodes("ingest"):
+                alice.http.base_url = httpx2.URL(ingest.http_url)
+                page = alice.http.get(f"/conversations/{room}/messages").json()
+                assert [message["messageId"] for message in page["messages"]] == [sent]
+                newest, *_ = alice.http.get("/conversations").json()["conversations"]
+                assert (newest["conversationId"], newest["headSeq"]) == (room, page["headSeq"])
+            assert replica.execute("SELECT 1 FROM messages WHERE message_id = %s", (sent,)).fetchone() is None
+        finally:
+            replica.execute("SELECT pg_wal_replay_resume()")
+        until(lambda: replica.execute("SELECT 1 FROM messages WHERE message_id = %s", (sent,)).fetchone())
+
+
+async def test_row_18_one_wiped_broker_of_three_is_filled_by_the_others(cluster: RunningStack):
+    async with open_chat(cluster, rooms=4) as chat:
+        await chat.say(40)
+        load = asyncio.create_task(chat.say(200, pace_s=0.1))
+        names = [node.name for node in cluster.nodes("kafka")]
+        before = {name: process(cluster, name)["restarts"] for name in names}
+        await fault("wipe-kafka").inject(target_of(cluster, random.Random(1)))
+        await load
+        assert {attempt.status for attempt in chat.attempts} <= {200, 201}
+        await chat.settled(90)
+        await chat.verdict()
+    assert sum(process(cluster, name)["restarts"] - before[name] for name in names) == 1
+    until(lambda: topic_states(cluster) == {"ok"}, 90)
+
+
+async def test_row_35_slots_that_move_under_load_lose_nothing(cluster: RunningStack):
+    ports = [node.port for node in cluster.nodes("valkey") if node.port is not None]
+    async with open_chat(cluster, rooms=6) as chat:
+        load = asyncio.create_task(chat.say(300, pace_s=0.05))
+        slots = [key_slot(tagged(channels.messages(room)).encode()) for room in chat.rooms]
+        for turn in range(3):  # one of them is where a slot is already, two are not
+            await asyncio.gather(*(move_slot(cluster.redis_url, slot, ports[turn]) for slot in slots))
+        await load
+        await chat.settled(60)
+        await chat.verdict()
+
+
 def test_the_replica_has_what_the_primary_has(cluster: RunningStack):
     alice = person_of(cluster, "alice")
     sent = alice.send(alice.create(), "to be copied")
-    [node] = cluster.nodes(REPLICA)
     kill(cluster, REPLICA)  # it goes on from where it was
-    assert node.port is not None
-    dsn = Postgres(DataDir(cluster.data), node.port).dsn
+    dsn = replica_dsn(cluster)
 
     def copied() -> Any:
         with suppress(psycopg.OperationalError), psycopg.connect(dsn) as conn:

@@ -22,11 +22,12 @@ from schemas.events import MessageCreated
 from schemas.ids import new_id
 from schemas.topics import stages
 from stack.running import RunningStack
+from streams.worker import EX_TEMPFAIL
 from tests import make
 from tests.fault import topics
 from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
-from tests.fault.processes import lives_of
+from tests.fault.processes import lives_of, stopped
 from tests.fault.topics import seq_of
 from verify.fault_proxy import Trap, TrapAction, open_proxy
 from verify.faults.network import COMMIT, COMMITTED
@@ -225,3 +226,20 @@ async def allow(stack: RunningStack, topic: str, most: int) -> None:
         await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=size)])
     finally:
         await client.close()
+
+
+@pytest.mark.slow
+async def test_row_30_a_worker_that_fetches_nothing_ends_itself_and_another_takes_its_place(
+    stack: RunningStack, beside: Beside
+):
+    async with open_chat(stack, watched=False) as chat:
+        with stopped(stack, "search"):
+            stuck = await beside("search", wrap=["tests.seeded"], env={"MILLRACE_BUG": "fetch-nothing"})
+            await chat.say(60)
+            assert await stuck.ended(60) == EX_TEMPFAIL
+            assert "stuck: " in stuck.log
+            stuck.wrap, stuck.env = [], {}
+            stuck.start()
+            await stuck.ready()
+            await chat.settled(60)
+        await chat.verdict()

@@ -147,3 +147,12 @@ def test_each_set_of_lanes_reads_topics_of_its_own(tmp_path):
         ("message.created", "status.retry"),
         ("receipt.recorded",),
     ]
+
+
+def test_row_27_an_agent_that_would_break_the_order_of_a_conversation_does_not_start(tmp_path):
+    made = worker.Worker(status.create(None), None, "127.0.0.1:9", tmp_path, None)
+    made.app = build_app(made.stage, "127.0.0.1:9", tmp_path, object())
+    declare = made.app.agent
+    made.app.agent = lambda *channels, concurrency, **more: declare(*channels, concurrency=2, **more)
+    with pytest.raises(RuntimeError, match="concurrency of 1"):
+        made._declare_agents()
