@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from schemas.events import ConversationChanged, NotificationSent
-from schemas.messages import Change
+from schemas.messages import Change, Status
 
 Place: TypeAlias = tuple[str, int]
 """(conversation, seq) of an entry of a change log."""
@@ -46,8 +46,8 @@ class Found:
     """Each with its current members, and the users whose invitations are open."""
     members: Mapping[Member, Progress] = field(default_factory=dict)
     """Current members only."""
-    messages: Mapping[str, str] = field(default_factory=dict)
-    """Message → its conversation."""
+    messages: Mapping[str, tuple[str, Status]] = field(default_factory=dict)
+    """Message → its conversation and its status."""
     notifications: Mapping[str, NotificationSent] = field(default_factory=dict)
     """Notifications of current members only."""
 

@@ -92,7 +92,8 @@ def _creation(event: ConversationChanged, found: Found) -> ConversationChanged |
 def _watermark(event: MessageStatus, found: Found) -> MessageStatus | None:
     """Return the watermark of the store for the members whom it concerns, if it goes as far as the record says.
 
-    So a record that is read again, or late, never takes a client back behind what it was sent.
+    So a record that is read again, or late, never takes a client back behind what it was sent; nor does it name a
+    message whose status has moved on, by receipts of others.
     """
     id_ = event.conversation_id
     progress = found.members.get((id_, event.user_id))
@@ -104,7 +105,7 @@ def _watermark(event: MessageStatus, found: Found) -> MessageStatus | None:
         return None
     if event.delivered_seq > progress.delivered_seq or event.read_seq > progress.read_seq:
         return None
-    named = tuple(message for message in _single(event) if found.messages.get(message) == id_)
+    named = tuple(message for message in _single(event) if _has_reached(message, event, found))
     notify = tuple(user for user in event.notify if (id_, user) in found.members)
     return replace(
         event,
@@ -115,6 +116,12 @@ def _watermark(event: MessageStatus, found: Found) -> MessageStatus | None:
         message_ids=named,
         notify=notify,
     )
+
+
+def _has_reached(message_id: str, event: MessageStatus, found: Found) -> bool:
+    """Return whether a message of the event's conversation has its status, and not a further one."""
+    conversation_id, status = found.messages.get(message_id, ("", Status.PENDING))
+    return conversation_id == event.conversation_id and status.wire == event.status
 
 
 def _single(event: MessageStatus) -> tuple[str, ...]:

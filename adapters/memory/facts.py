@@ -12,7 +12,7 @@ from domain.errors import Unavailable
 from domain.facts import Found, Place, Progress, Wanted
 from schemas.clock import now, wire_time
 from schemas.events import ConversationChanged, NotificationSent
-from schemas.messages import Change
+from schemas.messages import Change, Status
 
 
 @dataclass(slots=True)
@@ -40,7 +40,11 @@ class MemoryFacts:
                 for id_, user in wanted.members
                 if user in self.tables.members.get(id_, {})
             },
-            messages={id_: messages[id_].conversation_id for id_ in wanted.messages if id_ in messages},
+            messages={
+                id_: (messages[id_].conversation_id, Status[messages[id_].status.upper()])
+                for id_ in wanted.messages
+                if id_ in messages
+            },
             notifications={n.notification_id: n for n in self._sent() if n.notification_id in wanted.notifications},
         )
 

@@ -16,7 +16,7 @@ from schemas.clock import wire_time
 from schemas.events import ConversationChanged, NotificationSent
 from schemas.fields import MAX_SEQ
 from schemas.ids import USER_ID, UUID_PATTERN
-from schemas.messages import Change
+from schemas.messages import Change, Status
 
 _SQL = load("facts")
 _UUID = re.compile(UUID_PATTERN)
@@ -47,7 +47,7 @@ def _queries(wanted: Wanted) -> Iterable[_Query]:
     if pairs := [pair for pair in wanted.members if _UUID.match(pair[0]) and USER_ID.match(pair[1])]:
         yield "members", {"conversations": [id_ for id_, _ in pairs], "users": [user for _, user in pairs]}, _member
     if ids := _uuids(wanted.messages):
-        yield "messages", {"ids": ids}, lambda row: (row[0], row[1])
+        yield "messages", {"ids": ids}, lambda row: (row[0], (row[1], Status(row[2])))
     if ids := _uuids(wanted.notifications):
         yield "notifications", {"ids": ids}, _notification
 

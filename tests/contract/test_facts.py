@@ -25,7 +25,7 @@ from domain.history import History
 from domain.notifications import NotificationDraft, Notifications
 from domain.watermarks import Statuses, Watermark
 from schemas.ids import new_id
-from schemas.messages import Message
+from schemas.messages import Message, Status
 from tests import make
 
 
@@ -109,7 +109,7 @@ async def test_the_progress_of_members_and_of_nobody_else(world):
     assert bob.delivered_at
     assert bob.read_at
     assert (alice.delivered_seq, alice.read_seq, alice.delivered_at, alice.read_at) == (0, 0, None, None)
-    assert found.messages == {message.message_id: world.room}
+    assert found.messages == {message.message_id: (world.room, Status.READ)}
 
 
 async def test_a_notification_as_long_as_its_recipient_is_a_member(world):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import orjson
 import pytest
 import structlog
+from msgspec import structs
 
 from adapters.memory.effects import MemoryNotifications
 from adapters.memory.facts import MemoryFacts
@@ -320,8 +321,16 @@ async def test_a_watermark_is_told_to_members_only_and_as_it_was_stored():
         [frame] = stand.bus.frames("user:alice:messages")
         assert frame["at"] == make.AT
         assert "messageId" not in frame
-        await stand.dispatch(received(status(message_ids=(sent.message.message_id,))))
-        assert stand.bus.frames("user:alice:messages")[-1]["messageId"] == sent.message.message_id
+        id_ = sent.message.message_id
+        for stored, reached, told in (
+            ("sent", "read", None),
+            ("read", "read", id_),
+            ("read", "delivered", None),  # it has moved on, by a receipt of another
+            ("delivered", "delivered", id_),
+        ):
+            stand.tables.messages[id_] = structs.replace(stand.tables.messages[id_], status=stored)
+            await stand.dispatch(received(status(status=reached, message_ids=(id_,))))
+            assert stand.bus.frames("user:alice:messages")[-1].get("messageId") == told
 
 
 async def test_a_notification_is_told_to_its_recipient_as_it_was_stored():

@@ -20,7 +20,7 @@ JOIN members m USING (conversation_id, user_id)
 LEFT JOIN receipts r USING (conversation_id, user_id);
 
 -- name: messages
-SELECT message_id::text, conversation_id::text FROM messages WHERE message_id = ANY(%(ids)s::uuid[]);
+SELECT message_id::text, conversation_id::text, status FROM messages WHERE message_id = ANY(%(ids)s::uuid[]);
 
 -- name: notifications
 SELECT n.notification_id::text, n.conversation_id::text, n.message_id::text, n.seq, n.user_id, n.channel, n.created_at
