@@ -16,6 +16,9 @@ from tests.fault.conftest import Beside
 from tests.fault.processes import rss_mb
 from tests.fault.sockets import CLOGGED_S, FAT, deaf, open_socket
 
+STORM_S, PAUSE_S = 60.0, 0.4
+"""Duration of a storm; a user may connect 200 times a minute."""
+
 
 @pytest.mark.slow
 async def test_row_41_a_storm_of_reconnects_is_served_in_turn(stack: RunningStack, beside: Beside):
@@ -71,6 +74,39 @@ async def test_row_41_replays_that_nobody_reads_hold_up_no_join(stack: RunningSt
         async with asyncio.timeout(CLOGGED_S):
             while await gateway.metric("millrace_connections") > 0:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_row_41_a_storm_that_lasts_leaves_nothing_behind(stack: RunningStack, beside: Beside):
+    async with open_chat(stack, rooms=1, members=12, watched=False) as chat:
+        gateway = await beside("gateway")
+        [(room, users)] = chat.rooms.items()
+        await chat.say(200, at_once=32)
+        began, before, replayed = time.monotonic(), 0.0, list[int]()
+
+        async def come_again(user: str) -> None:
+            while time.monotonic() < began + STORM_S:
+                async with open_socket(gateway.ws_url, chat.token(user)) as socket:
+                    await socket.say(type="join_conversation", id=room, after=0)
+                    replayed.append(len(await socket.until("joined")))
+                await asyncio.sleep(PAUSE_S)
+
+        async with open_socket(gateway.ws_url, chat.token(users[0])) as steady:
+            storm = asyncio.gather(*(come_again(user) for user in users[1:]))
+            while not storm.done():
+                if not before and time.monotonic() > began + STORM_S / 4:
+                    before = rss_mb(gateway.pid)
+                at = time.monotonic()
+                await steady.say(type="ping")
+                await steady.next("pong")
+                assert time.monotonic() - at < 5
+                await asyncio.sleep(0.2)
+        await storm
+        assert len(replayed) > 3 * STORM_S, "that was no storm"
+        assert min(replayed) >= 200
+        assert rss_mb(gateway.pid) - before < 20
+        assert await gateway.metric("millrace_connections") == 0
 
 
 @pytest.mark.slow
