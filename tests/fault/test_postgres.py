@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import random
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import httpx2
 import psycopg
 import pytest
 
-from stack.running import RunningStack, running_stack
+from stack.running import RunningStack
 from tests.fault.chat import open_chat
 from tests.fault.conftest import Beside
 from tests.fault.judging import OK
-from tests.fault.processes import ROOT, all_shards_owned, cluster_of, evict_relays, lives_of, pid_of, restarted
+from tests.fault.processes import all_shards_owned, evict_relays, lives_of, pid_of, restarted
 from verify.fault_proxy import Trap, open_proxy
-from verify.faults import Target, fault, target_of
+from verify.faults import Target, fault
 from verify.faults.network import ACCEPTED, ACCEPTING
 from verify.faults.process import send
-
-LARGE = "\N{WATER WAVE}" * 4000
 
 
 async def test_row_07_the_store_is_killed_under_load_and_all_goes_on_by_itself(stack: RunningStack, target: Target):
@@ -191,76 +180,4 @@ async def test_row_13_a_conversation_that_somebody_has_locked_holds_up_no_other(
         assert max(each.ended - each.began for each in free) < 1
         await asyncio.gather(*(chat.post(each.room, each.content, key=each.key) for each in held))
         await chat.settled()
-        await chat.verdict()
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that the servers' user may pass through."""
-    with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
-
-
-@contextmanager
-def up(data: Path, *more: str) -> Iterator[RunningStack]:
-    """`millrace up` in this folder, and its end."""
-    command = [sys.executable, "-m", "cli.main", "up", "--data", str(data), "--with-parent", "--json", *more]
-    with (data / "up.log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline(), (data / "up.log").read_text()[-2000:]
-        yield running_stack(data)
-    finally:
-        process.terminate()
-        process.wait(90)
-
-
-@contextmanager
-def small_disk(place: Path, size: str) -> Iterator[None]:
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", place], check=False).returncode:
-        pytest.skip("no disk may be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
-async def test_row_10_a_full_disk_refuses_messages_and_keeps_those_it_took(open_folder: Path):
-    data, disk = open_folder / "data", open_folder / "disk"
-    data.mkdir(mode=0o755)
-    with up(data, "--servers-only") as stack:
-        cluster = cluster_of(stack, "postgres")
-    with small_disk(disk, "64m"):
-        shutil.copytree(cluster / "pg_wal", disk / "pg_wal")
-        for path in (disk / "pg_wal", *(disk / "pg_wal").rglob("*")):
-            shutil.chown(path, cluster.owner(), cluster.group())
-        (disk / "pg_wal").chmod(0o700)
-        shutil.rmtree(cluster / "pg_wal")
-        (cluster / "pg_wal").symlink_to(disk / "pg_wal")
-        with up(data) as stack:
-            await fill_and_make_room(stack)
-
-
-async def fill_and_make_room(stack: RunningStack) -> None:
-    full, target = fault("full-postgres"), target_of(stack, random.Random(1))
-    async with open_chat(stack) as chat:
-        await chat.say(30)
-        await full.inject(target)
-        room, *_ = chat.rooms
-        began = time.monotonic()
-        while all(each.status in OK for each in chat.attempts):
-            assert time.monotonic() - began < 90, "the disk did not fill"
-            await asyncio.gather(*(chat.attempt(room, LARGE) for _ in range(20)))
-        for _ in range(20):
-            await chat.attempt(room, LARGE)
-        await full.heal(target)
-        assert {each.status for each in chat.attempts} <= {*OK, 503}
-        await chat.say(30)
-        await chat.settled(60)
         await chat.verdict()
