@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -20,7 +21,28 @@ from runtime.metrics import PG_CONNECTIONS, PG_IDLE, PG_WAITING
 _log = structlog.get_logger()
 
 Connection: TypeAlias = psycopg.AsyncConnection[TupleRow]
-Pool: TypeAlias = AsyncConnectionPool[Connection]
+
+
+class Pool(AsyncConnectionPool[Connection]):
+    """Pool that gives no caller a session that the server has ended, as after a crash of the server.
+
+    The server's last words, or the end of the connection, wait in the socket: looking costs no round trip. The check
+    that a pool can be given is for rare failures: after each it waits for longer.
+    """
+
+    async def getconn(self, timeout: float | None = None) -> Connection:
+        while True:
+            conn = await super().getconn(timeout)
+            if not _is_over(conn):
+                return conn
+            await conn.close()
+            await self.putconn(conn)
+
+
+def _is_over(conn: Connection) -> bool:
+    readable = select.poll()
+    readable.register(conn.pgconn.socket, select.POLLIN)
+    return bool(readable.poll(0))
 
 
 def _options(statement_s: float, lock_s: float) -> str:
@@ -123,7 +145,7 @@ async def open_pool(
     A caller waits at most ``turn_s`` for a connection, a statement runs at most ``statement_s`` and waits at most
     ``lock_s`` for each lock. When the server shuts down, the connections are closed, so that it can end.
     """
-    pool: Pool = AsyncConnectionPool(
+    pool = Pool(
         dsn,
         min_size=min(2, size),
         max_size=size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from urllib.parse import urlsplit
 
 import psycopg
@@ -42,6 +42,22 @@ async def test_a_pool_waits_for_a_server_that_comes_late(pg_dsn: str):
         async with open_pool(through(pg_dsn, proxy), size=2, wait_s=30) as pool, connection(pool) as conn:
             await conn.execute("SELECT 1")
         await coming
+
+
+async def test_nobody_gets_a_session_that_the_server_has_ended(pg_dsn: str):
+    async with open_pool(pg_dsn, size=4) as pool, AsyncExitStack() as all_of_them:
+        conns = [await all_of_them.enter_async_context(connection(pool)) for _ in range(4)]
+        ended = [conn.info.backend_pid for conn in conns]
+        await all_of_them.aclose()
+        async with await psycopg.AsyncConnection.connect(pg_dsn, autocommit=True) as other, asyncio.timeout(10):
+            await other.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", (ended,))
+            living = "SELECT 1 FROM pg_stat_activity WHERE pid = ANY(%s)"
+            while await (await other.execute(living, (ended,))).fetchone():
+                pass
+        for _ in range(8):
+            async with connection(pool) as conn:
+                await conn.execute("SELECT 1")
+                assert conn.info.backend_pid not in ended
 
 
 @pytest.mark.slow

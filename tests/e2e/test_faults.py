@@ -106,7 +106,9 @@ def test_servers_that_die_come_back_and_everything_goes_on(stack: RunningStack, 
         until(stored)
 
     def messages() -> list[dict[str, Any]]:
-        return list(alice.http.get(f"/conversations/{room}/messages").json()["messages"])
+        answer = alice.http.get(f"/conversations/{room}/messages")
+        assert answer.status_code == 200, answer.text
+        return list(answer.json()["messages"])
 
     until(lambda: {m["status"] for m in messages()} == {"sent"}, 60)
     assert [m["seq"] for m in messages()] == [1, 2, 3]
