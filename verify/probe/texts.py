@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from millrace_client import LiveConnection
 from millrace_client.frames import Frame, StatusUpdated
 
+from domain.presence import FRESH_S
 from verify.activity import Access
 from verify.edges import Edge
 from verify.probe.doors import Doors
@@ -33,12 +34,15 @@ class TextRoom(ProbeRoom):
     """The track of ``Edge.STATUS``."""
     every_s: float = 0.5
     most: int = 8
+    absence_counts_at: float = 0.0
+    """Time from which a user without a connection is known to be away; a new stack does not trust presence before."""
 
     async def open(self, access: Access) -> None:
         """Connect both; return when the receiver has joined."""
         token = access.token(self.sender)
         self.connect(LiveConnection(access.ws, token, SenderScreen(self), device=DEVICE, persistent=True))
         await ProbeRoom.open(self, access)
+        self.absence_counts_at = time.monotonic() + FRESH_S
 
     def on_content(self, seq: int, raw: bytes) -> None:
         """Note that a message is on the receiver's screen."""
@@ -50,7 +54,8 @@ class TextRoom(ProbeRoom):
         under_way = {
             edge: track.begin(began)
             for edge, track in self.tracks.items()
-            if sampled or edge not in (Edge.SEARCHED, Edge.COUNTED)
+            if (sampled or edge not in (Edge.SEARCHED, Edge.COUNTED))
+            and (edge is not Edge.NOTIFIED or began >= self.absence_counts_at)
         }
         seq, answered = await self.post(doors, self.sender, number, word_of(self.run) if sampled else "")
         self.tracks[Edge.ACCEPTED].reach(seq, answered)
