@@ -223,7 +223,7 @@ async def test_a_group_that_begins_anew_takes_no_watermark_back(world, other):
     async with world.client(query="?device=phone") as phone, other.client("alice") as alice:
         await phone.join(after=0)
         await alice.join(after=0)
-        for seq in range(1, 7):
+        for seq in (1, 2):
             await publish(world, await world.send(told=False))
             await phone.seqs(1)
             await acknowledged(world, phone, seq, read=seq % 2 == 0)
@@ -233,7 +233,7 @@ async def test_a_group_that_begins_anew_takes_no_watermark_back(world, other):
         assert again
         seen = [(frame["deliveredSeq"], frame["readSeq"]) for frame in (*before, *again)]
         assert all(first <= second for pair in pairwise(seen) for first, second in zip(*pair, strict=True)), seen
-        assert set(seen[len(before) :]) == {(6, 6)}
+        assert set(seen[len(before) :]) == {(2, 2)}
 
 
 async def test_what_a_frozen_dispatcher_publishes_late_is_dropped(world, other):
