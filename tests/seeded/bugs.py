@@ -104,7 +104,7 @@ def remove_late() -> None:
     from gateway.room_sync import RoomSync
 
     remove = RoomSync._remove
-    RoomSync._remove = lambda *given: asyncio.get_running_loop().call_later(4.0, remove, *given)
+    RoomSync._remove = lambda *given: asyncio.get_running_loop().call_later(12.0, remove, *given)
 
 
 @bug
