@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import httpx2
+import pytest
 
 from stack.running import RunningStack
 
@@ -23,6 +24,7 @@ def test_the_demo_shows_each_messages_life(stack: RunningStack):
         assert 0 < life["socket"] < life["delivered"] < life["read"]
 
 
+@pytest.mark.slow
 def test_the_demo_prints_each_message_as_soon_as_it_is_read(stack: RunningStack):
     command = [sys.executable, "-m", "cli.main", "demo", "--messages", "40", "--data", str(stack.data)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:

@@ -94,6 +94,7 @@ async def leaves(chat: Chat, gateway: Extra, how: Callable[[Extra], Awaitable[No
         assert await gateway.ended(OVER_S + 5 - (time.monotonic() - began)) == 0
 
 
+@pytest.mark.slow
 async def test_row_39_clients_that_never_read_are_cut_and_cost_a_mebibyte_each(stack: RunningStack, beside: Beside):
     async with open_chat(stack, rooms=1, watched=False) as chat, AsyncExitStack() as sockets:
         gateway = await beside("gateway")

@@ -26,13 +26,13 @@ async def test_row_07_the_store_is_killed_under_load_and_all_goes_on_by_itself(s
         load = asyncio.create_task(chat.say(240, pace_s=0.1))
         while len(chat.attempts) < 60:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        killed = time.monotonic()
+        killed, before = time.monotonic(), pid_of(stack, "postgres")
         await fault("kill-postgres").inject(target)
         await load
+        await restarted(stack, "postgres", before)
         failed = [each for each in chat.attempts if each.status not in OK]
-        assert failed, "the load did not notice"
-        assert {each.status for each in failed} == {503}
-        back = min(each.ended for each in chat.attempts if each.status in OK and each.began > failed[0].ended)
+        assert {each.status for each in failed} <= {503}
+        back = min(each.ended for each in chat.attempts if each.status in OK and each.began > killed)
         assert back - killed < 10
         await chat.settled(60)
         await chat.verdict()
