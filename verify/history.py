@@ -226,8 +226,6 @@ class History:
     """Records that faults wrote, or may have written, to topics."""
     written: list[ForeignRecord] = field(default_factory=list)
     """Foreign records that the broker has acknowledged."""
-    load: float = 0.0
-    """Highest average of a minute of processes that want to run, for each processor of the clients' machine."""
     calls: list[Call] = field(default_factory=list)
     """Requests of readers and uploaders."""
     reads: Reads = field(default_factory=Reads)

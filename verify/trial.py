@@ -143,9 +143,7 @@ class Trial:
                 return SnapshotReader(pool, ids), partial(lags_of, running.kafka)
 
             since = datetime.now(UTC)
-            history.load = _load()
             states = await run.go(self._workloads(), nemesis, observe)
-            history.load = max(history.load, _load())
             progress.say("at rest; judging")
             judged = [state.conversation_id for state in states]
             history.audit = await _audited(pool, running.kafka, since, judged)
@@ -163,10 +161,8 @@ class Trial:
         def observe(client: httpx2.AsyncClient, rooms: Sequence[Room]) -> tuple[Store, Lags]:
             return RemoteState(client, http, rooms, token), no_lags
 
-        history.load = _load()
         with explained(self.seed):
             states = await run.go(self._workloads(), None, observe)
-        history.load = max(history.load, _load())
         return report(history, judge(history, states), time.monotonic() - began)
 
     def _run_of(
@@ -197,11 +193,6 @@ class Trial:
         """Return the secret, the prefix of contents, and the signatures of all tokens."""
         users = {user for room in history.rooms for user in room.workload.members}
         return [secret, f"{self.name} ", *(token(user).rpartition(".")[2] for user in sorted(users))]
-
-
-def _load() -> float:
-    """Return the average of the last minute of processes that want to run, for each processor."""
-    return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
 async def _observed(testbed: Testbed) -> Processes:

@@ -28,10 +28,11 @@ from verify.observations import (
     TicketUse,
     WholeSearch,
 )
-from verify.rules.calls import BUSY_LEAST, BUSY_LOAD
+from verify.rules.calls import BUSY_LEAST
 from verify.rules.explanations import AFTER_S
 from verify.rules.lists import SEARCHABLE_S
 from verify.senders import attempt_of
+from verify.slowdown import BEARABLE, Slowdown
 from verify.workload import RoomWorkload, Send, SendMode
 
 COUNT = 10
@@ -406,7 +407,7 @@ def test_a_fault_explains_errors_of_its_time_alone(damage):
 def test_a_machine_that_does_much_else_refuses_some_calls():
     history = KeptReads()
     refuse_for_no_reason(history)
-    history.history.load = BUSY_LOAD + 1
+    history.history.slowdown = Slowdown(BEARABLE + 1, BEARABLE + 1)
     assert history.verdict() == []
     have_no_room(history)
     assert history.verdict() == [("I21", "wrong")]

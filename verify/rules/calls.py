@@ -16,8 +16,6 @@ ABANDONED = "upload abandoned"
 BUSY_SHARE, BUSY_LEAST = 0.01, 5
 """Share of all calls, and least number, that may have no answer or 503 without a fault: a call waits at most a second
 for a connection to the store, and a busy machine takes that long now and then."""
-BUSY_LOAD = 3.0
-"""Processes that want to run, for each processor, beyond which such answers tell nothing of the service."""
 _BUSY = (None, 503)
 _HANG_UP = (SendMode.IMPATIENT, SendMode.FORGETFUL)
 
@@ -34,7 +32,7 @@ def answers_are_whole(history: History, states: Sequence[FinalState]) -> Iterato
 def errors_are_explained(history: History, states: Sequence[FinalState]) -> Iterator[Violation]:
     """I21: a call is answered, and not with 5xx, unless a fault of what answers it was felt at that time.
 
-    A machine that does much beside this run refuses some calls, too: see ``BUSY_SHARE`` and ``BUSY_LOAD``.
+    A busy machine refuses some calls, too: see ``BUSY_SHARE``. Beyond a bearable slowdown they tell nothing.
     """
     answers = list(_answers(history))
     unexplained = [
@@ -44,7 +42,7 @@ def errors_are_explained(history: History, states: Sequence[FinalState]) -> Iter
         and not answer.defect
         and not is_explained(history.faults, CALLS, answer.began, answer.ended)
     ]
-    is_busy = history.load > BUSY_LOAD or len(unexplained) <= max(BUSY_LEAST, BUSY_SHARE * len(answers))
+    is_busy = not history.slowdown.is_bearable or len(unexplained) <= max(BUSY_LEAST, BUSY_SHARE * len(answers))
     for what, answer in unexplained:
         if is_busy and answer.status in _BUSY:
             continue
