@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 
-from adapters.memory.log import MemoryLog
 from adapters.postgres import change_log
 from adapters.postgres.outbox import PostgresOutbox, announce, oldest_unpublished, open_outbox, owed, republish
 from adapters.postgres.pool import CONNECT, Connection, Pool
 from adapters.postgres.statements import load
 from domain.changes import OutboxEntry
-from domain.errors import Unavailable
 from domain.log_position import Position
-from ingest.loss_detection import LossDetector
-from ingest.relay import Relay
-from schemas.codec import Record, decode
-from schemas.events import MessageCreated, ReceiptRecorded
+from schemas.events import ReceiptRecorded
 from schemas.ids import new_id
 from tests import make
+from tests.outboxes import empty_outbox, owe
 
 UNPUBLISHED = load("outbox")["unpublished"]
 
@@ -33,8 +26,7 @@ UNPUBLISHED = load("outbox")["unpublished"]
 @pytest.fixture(autouse=True)
 async def empty(pool: Pool) -> None:
     """Each test begins with an outbox that owes nothing."""
-    async with pool.connection() as conn:
-        await conn.execute("TRUNCATE outbox, outbox_floors, log_state, log_ends RESTART IDENTITY")
+    await empty_outbox(pool)
 
 
 @pytest.fixture
@@ -50,11 +42,6 @@ async def writer(pg_dsn: str) -> AsyncIterator[Connection]:
     """A session that commits when it is told to."""
     async with await psycopg.AsyncConnection.connect(pg_dsn, **{**CONNECT, "autocommit": False}) as conn:
         yield conn
-
-
-async def owe(conn: Connection, room: str, *seqs: int) -> None:
-    entries = [OutboxEntry(seq, make.created(conversation_id=room, seq=seq)) for seq in seqs]
-    await change_log.owe(conn, entries)
 
 
 async def publish(outbox: PostgresOutbox, limit: int = 500) -> list[tuple[str, int]]:
@@ -205,112 +192,3 @@ async def test_a_small_conversation_does_not_wait_for_the_repeats_of_a_large_one
         await owe(conn, large, 400)
         await owe(conn, small, 2)
     assert (await publish(outbox, 100))[:2] == [(small, 1), (small, 2)]
-
-
-@dataclass
-class CrashingLog(MemoryLog):
-    """Takes ``takes`` records, and then its writer dies, when told so."""
-
-    takes: int | None = None
-    crashes: bool = False
-
-    async def append(self, records: Sequence[Record]) -> Mapping[str, int]:
-        ends = await MemoryLog.append(self, records[: self.takes])
-        if self.crashes:
-            raise Unavailable("it is unknown what was written")
-        return ends
-
-
-@dataclass
-class Trial:
-    """Writers, relays and operators, one step at a time, in an order that a seed determines."""
-
-    dice: random.Random
-    dsn: str
-    pool: Pool
-    log: CrashingLog = field(default_factory=lambda: CrashingLog())
-    clock: list[float] = field(default_factory=lambda: [0.0])
-    rooms: list[str] = field(default_factory=lambda: [new_id() for _ in range(4)])
-    heads: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
-    open: dict[str, Connection] = field(default_factory=dict)
-    """Transactions that hold a conversation and are not committed."""
-    relay: Relay | None = None
-    outbox: PostgresOutbox | None = None
-    owner: AsyncExitStack = field(default_factory=AsyncExitStack)
-
-    async def change_owner(self) -> None:
-        await self.owner.aclose()
-        self.owner = AsyncExitStack()
-        self.outbox = await self.owner.enter_async_context(open_outbox(self.dsn))
-        self.outbox.floors.raise_after = self.dice.randint(1, 5)
-        detector = LossDetector(self.log, clock=lambda: self.clock[0], confirm_s=0)
-        self.relay = Relay(lambda: None, self.log, detector)
-        await self.outbox.claim()
-
-    async def accept(self) -> None:
-        room = self.dice.choice(self.rooms)
-        if room in self.open:
-            await self.open[room].commit()
-            await self.open.pop(room).close()
-            return
-        conn = await psycopg.AsyncConnection.connect(self.dsn, **{**CONNECT, "autocommit": False})
-        seqs = range(self.heads[room] + 1, self.heads[room] + self.dice.randint(2, 6))
-        await owe(conn, room, *seqs)
-        self.heads[room] = seqs[-1]
-        self.open[room] = conn
-
-    async def publish(self) -> None:
-        assert self.relay and self.outbox
-        self.outbox.floors._look_at = 0.0
-        await self.relay.publish(self.outbox)
-
-    async def crash(self) -> None:
-        """The batch is in the log, in part or all of it, and not marked."""
-        self.log.takes = self.dice.choice([None, 3])
-        self.log.crashes = True
-        with suppress(Unavailable):
-            await self.publish()
-        self.log.takes, self.log.crashes = None, False
-        await self.change_owner()
-
-    async def lose(self) -> None:
-        self.check()
-        self.log.lose_records()
-        self.clock[0] += 3.0
-        await self.publish()
-
-    async def republish(self) -> None:
-        room = self.dice.choice([*self.rooms, None])
-        await republish(self.pool, datetime.now(UTC) - timedelta(seconds=self.dice.choice([0.05, 60])), room)
-
-    def check(self) -> None:
-        """In each log the first occurrences of a conversation are in the order of seqs."""
-        for room in self.rooms:
-            first = list(dict.fromkeys(self.seqs(room)))
-            assert first == list(range(1, len(first) + 1))
-
-    def seqs(self, room: str) -> Sequence[int]:
-        events = [decode(r.topic, r.key, r.value) for r in self.log.records if r.key == room.encode()]
-        return [event.message.seq for event in events if isinstance(event, MessageCreated)]
-
-
-@pytest.mark.parametrize("seed", range(4))
-async def test_whatever_happens_each_log_has_each_conversation_in_order_and_in_the_end_all_of_it(
-    pool: Pool, pg_dsn: str, seed: int
-):
-    trial = Trial(random.Random(seed), pg_dsn, pool)
-    await trial.change_owner()
-    steps = [(trial.accept, 12), (trial.publish, 8), (trial.crash, 1), (trial.lose, 1), (trial.republish, 1)]
-    steps.append((trial.change_owner, 1))
-    for step in trial.dice.choices([step for step, _ in steps], [weight for _, weight in steps], k=120):
-        await step()
-        trial.check()
-    for room, conn in list(trial.open.items()):
-        await conn.commit()
-        await conn.close()
-        del trial.open[room]
-    while await trial.relay.publish(trial.outbox):  # type: ignore[union-attr, arg-type]
-        pass
-    trial.check()
-    assert {room: max(trial.seqs(room), default=0) for room in trial.rooms} == {r: trial.heads[r] for r in trial.rooms}
-    await trial.owner.aclose()

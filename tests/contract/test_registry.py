@@ -4,56 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from redis.crc import key_slot
 
-from adapters.memory.redis import MemoryPlaces, MemoryRegistry
 from adapters.redis import gateway_directory as nodes
-from adapters.redis.client import Target, connect, target
+from adapters.redis.client import connect, target
 from adapters.redis.registry import RedisRegistry, open_registry
 from adapters.redis.slot_client import tagged
 from domain.presence import Entry, Registry
 from schemas.ids import new_id
-from tests.contract.conftest import real_url
+from tests.contract.conftest import entry, now
 from tests.rediscluster import RedisCluster
 
 LEASE_S = 0.5
-
-
-def now() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def entry(user: str = "", device: str = "phone") -> Entry:
-    return Entry(new_id(), user or new_id(), device, now())
-
-
-Open = Callable[..., Any]
-
-
-@pytest.fixture(params=["memory", "valkey", "cluster"])
-async def open_node(request: pytest.FixtureRequest) -> AsyncIterator[Open]:
-    """A registry as one more node sees it; nobody else has its name."""
-    async with AsyncExitStack() as stack:
-        places, url = MemoryPlaces(), "" if request.param == "memory" else real_url(request)
-
-        async def opened(node: str = "", lease_s: float = 30) -> Registry:
-            node = node or new_id()
-            if request.param == "memory":
-                return MemoryRegistry(places, node, lease_s)
-            return await stack.enter_async_context(open_registry(url, node=node, lease_s=lease_s))
-
-        yield opened
-
-
-@pytest.fixture
-async def registry(open_node: Open) -> Registry:
-    return await open_node()
 
 
 async def cleared(registry: Registry, user: str) -> None:
@@ -208,11 +174,6 @@ async def test_whom_a_node_that_leaves_could_not_tell_of_another_one_hears_of(op
 # what operators see, and what only a real server can lose
 
 
-@pytest.fixture(params=["valkey", "cluster"])
-def url(request: pytest.FixtureRequest) -> str:
-    return real_url(request)
-
-
 async def test_operators_see_gateways_and_connections(url: str):
     async with open_registry(url, node=f"seen-{new_id()}", lease_s=30) as registry:
         mine, others = entry(device="laptop"), entry()
@@ -302,61 +263,3 @@ async def test_one_user_is_found_on_any_node_and_the_keys_of_one_lie_together(re
 def test_the_life_is_part_of_no_public_name():
     made = RedisRegistry(None, "gateway-1", 30)  # type: ignore[arg-type]
     assert made.life.startswith("gateway-1/")
-
-
-# who is certainly away
-
-
-async def flushed(servers: Target, which: slice = slice(None)) -> None:
-    """Empty the servers of a Redis, or some of them."""
-    for address in servers.nodes[which]:
-        client = connect(servers, address)
-        await client.flushdb()
-        await client.aclose()
-
-
-async def test_who_has_no_connection_is_away_once_a_registry_has_been_whole_for_some_time(open_node: Open):
-    registry, one = await open_node(lease_s=LEASE_S), entry()
-    if isinstance(registry, RedisRegistry):  # others have leases of half a minute there
-        await flushed(registry.client.target)
-    await registry.renew([one])
-    async with asyncio.timeout(LEASE_S + 5):
-        while await registry.away([one.user_id, "nobody"]) != {"nobody"}:
-            await registry.renew([one])
-            await asyncio.sleep(0.02)
-    await registry.unregister(one.connection_id, one.user_id, now())
-    assert await registry.away([one.user_id, "nobody"]) == {one.user_id, "nobody"}
-
-
-async def test_after_a_flush_nobody_is_away_until_all_nodes_have_had_time_to_come_back(url: str):
-    async with (
-        open_registry(url, node=f"first-{new_id()}", lease_s=1.0) as first,
-        open_registry(url, node=f"second-{new_id()}", lease_s=1.0) as second,
-    ):
-        mine, others = entry(), entry()
-        users = [mine.user_id, others.user_id, "nobody"]
-        await flushed(target(url))
-
-        async def settled() -> None:
-            async with asyncio.timeout(5):
-                while await first.away(users) != {"nobody"}:
-                    await asyncio.gather(first.renew([mine]), second.renew([others]))
-                    await asyncio.sleep(0.02)
-
-        await settled()
-        for which in (slice(None), slice(1)):  # of a cluster, also one server alone
-            await flushed(target(url), which)
-            assert await first.away(users) == frozenset()
-            assert await first.forgets()
-            await first.renew([mine])  # the other one has not noticed yet
-            assert await first.away(users) == frozenset()
-            assert await second.forgets()
-            await settled()
-            assert (await first.forgets(), await second.forgets()) == (False, False)
-
-
-async def test_each_server_of_a_cluster_has_a_mark(redis_cluster: RedisCluster):
-    async with open_registry(redis_cluster.url, node=f"marks-{new_id()}", lease_s=30) as registry:
-        await registry.renew([])
-        owners = {registry.client.owner(registry._whole(number)) for number in range(16)}
-        assert owners == registry.client.owners
