@@ -58,7 +58,7 @@ class Progress:
 
 
 class ReceiptProgress(Protocol):
-    """How far the status stage has taken the receipts in the log."""
+    """Progress of the status stage in the receipts of the log."""
 
     async def read(self) -> Mapping[int, Progress]:
         """Return the progress in each partition. Raises Unavailable."""

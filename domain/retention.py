@@ -1,4 +1,4 @@
-"""What grows, and what bounds it: each table of the database has a rule by which rows are deleted, or a bound here.
+"""Bounds of all that grows: each table of the database has a rule by which rows are deleted, or a bound here.
 
 Who writes a table deletes what has outlived its time in it. Operators' records are the exception: commands write them,
 and the audit deletes them, so that no login of an operator can remove its own traces.

@@ -37,7 +37,7 @@ _DaysOfTopic = Annotated[_Days, AfterValidator(_checked)]
 
 
 class Retention(BaseModel):
-    """How long rows are kept in PostgreSQL, beside the messages, which stay; 0 keeps them for good."""
+    """Time for which rows are kept in PostgreSQL, beside the messages, which stay; 0 keeps them for good."""
 
     published_events_h: Annotated[int, Field(ge=1)] = setting(
         48,

@@ -80,7 +80,7 @@ class MemoryPlaces:
     held: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     seen: dict[str, int] = field(default_factory=dict)
     whole_at: float | None = 0.0
-    """When the registry has become, or will be, whole; None until a node has renewed its lease."""
+    """Time at which the registry became, or will be, whole; None until a node has renewed its lease."""
     down: bool = False
 
     def answer(self) -> None:

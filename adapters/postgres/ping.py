@@ -22,9 +22,9 @@ class Answer(Enum):
     """Answer of a server to whoever wants a new session."""
 
     ACCEPTS = "accepts"
-    """It asks for a password, for example, or says what is wrong with the request."""
+    """The server asks for a password, for example, or says what is wrong with the request."""
     REFUSES = "refuses"
-    """It is starting or shutting down (SQLSTATE 57P03)."""
+    """The server is starting or shutting down (SQLSTATE 57P03)."""
     NONE = "none"
 
 

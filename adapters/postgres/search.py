@@ -77,8 +77,8 @@ class PostgresSearch:
         try:
             async with transaction(self.pool) as conn:
                 return await self._rebuild(conn, most)
-        except BaseException:
-            self._known.clear()  # the vocabulary may lack what the transaction has added
+        except BaseException:  # cancelled, too: the vocabulary may lack what the transaction would have added
+            self._known.clear()
             raise
 
     async def _rebuild(self, conn: Connection, most: int) -> int:
