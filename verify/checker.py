@@ -12,6 +12,7 @@ from verify.final_state import FinalState, LogEntry, StoredMessage, digest
 from verify.history import History, Room
 from verify.rules.answers import (
     accepted_is_stored,
+    failures_are_true,
     one_key_one_message,
     refusals_are_right,
     seqs_are_dense,
@@ -68,6 +69,7 @@ WITHOUT_WORKLOAD: tuple[Rule, ...] = (
     accepted_is_stored,
     one_key_one_message,
     stored_was_sent,
+    failures_are_true,
     nothing_is_pending,
     *FROM_OUTSIDE,
 )

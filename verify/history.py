@@ -37,6 +37,11 @@ class Attempt:
         return self.status in (200, 201)
 
     @property
+    def replayed(self) -> bool:
+        """The message was accepted by an earlier request with the same key."""
+        return self.status == 200
+
+    @property
     def refused(self) -> bool:
         """The message was not accepted, and will not be."""
         return self.status is not None and 400 <= self.status < 500 and self.status != 429

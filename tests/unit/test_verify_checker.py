@@ -260,6 +260,19 @@ def test_an_unknown_outcome_may_be_stored_or_not_but_not_otherwise():
     assert ("I4", "wrong") in history.verdict()
 
 
+FAILED, UNKNOWN = Attempt(3, 3.1, 503, code="unavailable"), Attempt(3, 3.1, 503, code="unavailable", outcome="unknown")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "found"), [([FAILED], [("I4", "wrong")]), ([FAILED, UNKNOWN], []), ([Attempt(3, 3.1, None)], [])]
+)
+def test_a_message_stored_by_a_request_that_surely_failed_is_found(earlier, found):
+    history = KeptConversation()
+    accepted = history.room.sendings[2].attempts[0]
+    history.room.sendings[2].attempts = [*earlier, replace(accepted, began=3.2, ended=3.5, status=200)]
+    assert history.verdict() == found
+
+
 def test_what_fell_leaked_or_did_not_rest_is_told():
     missing = Finding(check="search", kind=Kind.MISSING, text="it has no search document")
     history = History("v", 1, waiting=["3 rows"], regressions=["x"], leaks=["a log"], audit=[missing])

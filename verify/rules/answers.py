@@ -61,6 +61,16 @@ def stored_was_sent(room: Room, state: FinalState) -> Iterator[Violation]:
             yield Violation("I4", "wrong", f"{what} was refused and is stored")
 
 
+def failures_are_true(room: Room, state: FinalState) -> Iterator[Violation]:
+    """I4: a message is not answered as stored before where each earlier answer was that surely nothing is stored."""
+    for sending in room.sendings:
+        for answer in (attempt for attempt in sending.attempts if attempt.replayed):
+            others = [t for t in sending.attempts if t is not answer and t.began < answer.ended]
+            if all(t.failed for t in others):
+                text = f"seq {answer.seq} is answered as stored before, though each answer was that surely nothing is"
+                yield Violation("I4", "wrong", f"{state.conversation_id} key {sending.send.key}: {text}")
+
+
 def refusals_are_right(room: Room, state: FinalState) -> Iterator[Violation]:
     """I4: strangers are answered 404, other content under a used key 422, nobody else is refused, and nothing is a
     bug of the server."""
