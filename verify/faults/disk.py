@@ -109,6 +109,10 @@ class FullDisk(Fault):
         if self.role in _WITHOUT_RESTART and target.doors is not None and await _refuses_uploads(target.doors):
             self.evidence = "an upload was answered 507"
 
+    async def is_told(self) -> bool:
+        """Return whether the log of the server says by now that there is no space."""
+        return self._log is not None and await asyncio.to_thread(_tells, self._log, self._log_size)
+
     async def _move(self, target: Target, script: str, *arguments: str) -> bool:
         """Move the files while neither the server nor the supervisor runs; then return whether the server starts anew.
 
@@ -143,7 +147,7 @@ class FullDisk(Fault):
         if self._filler is not None:
             self._filler.unlink(missing_ok=True)
             self._filler = None
-            if self._log is not None and await asyncio.to_thread(_tells, self._log, self._log_size):
+            if await self.is_told():
                 self.evidence = f"{self._name} found no space"
         if self._folder is not None:
             folder, self._folder = self._folder, None
