@@ -7,7 +7,7 @@ import pytest
 from tests.seeded.hidden import HIDDEN
 from tests.verify.trials import trial
 
-LOAD = ("--messages", "900", "--rate", "15")
+LOAD = ("--messages", "450", "--rate", "15")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
