@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.e2e.conftest import millrace
+from verify.faults import kind_of
+from verify.schedule import BITES, KINDS
 
 
 @dataclass(frozen=True)
@@ -29,3 +31,9 @@ def trial(*options: str, bug: str = "", wait: float = 900) -> Ended:
     if bug and report["data"]:
         shutil.rmtree(report["data"])
     return Ended(done.returncode, report, done.stderr)
+
+
+def assert_bites(report: dict[str, Any]) -> None:
+    """Assert that enough faults took effect, of enough kinds."""
+    assert report["faultsTookEffect"] >= BITES, report["faults"]
+    assert len({kind_of(each["fault"]) for each in report["faults"] if each["tookEffect"]}) >= KINDS
