@@ -36,8 +36,8 @@ PART_S = 12.0
 """Bound of the work on one part; the server ends the session of a claim that is idle for 15 s."""
 POSTPONED_S = 60.0
 BEHIND_S, WHOLE_EVERY_S = 20.0, 60.0
-"""A claim begins so far behind what is decided, and so often with the oldest row. While a session keeps an old
-snapshot, as a dump does, the index has all rows that were deleted since: not every claim may step over them."""
+"""A claim begins so far before the first row that was left, and so often with the oldest row. While a session keeps an
+old snapshot, as a dump does, the index has all rows that were deleted since: not every claim may step over them."""
 _APPEND_MAX = 1_000
 
 
@@ -70,7 +70,7 @@ class DueNotifications:
     barrier: ReceiptBarrier
     _failing: set[str] = field(default_factory=set)
     _floor: datetime | None = None
-    """What was due by then is decided, but for what another worker held."""
+    """What was due by then is decided."""
     _whole_at: datetime | None = None
 
     async def run(self, log: EventLog, stopping: asyncio.Event) -> None:
@@ -102,6 +102,8 @@ class DueNotifications:
         if self._whole_at is None or due.at - self._whole_at > timedelta(seconds=WHOLE_EVERY_S):
             self._floor, self._whole_at = None, due.at
             due = await self.undecided.due()
+        # Rows that another worker holds are among them: it may let go of them undecided.
+        self._floor = min(due.first or due.at, due.at) - timedelta(seconds=BEHIND_S)
         if due.first is None:
             self.barrier.rest()
             return POLL_S
@@ -113,10 +115,7 @@ class DueNotifications:
         async with self.undecided.claim(passed, LIMIT, self._floor) as claim:
             is_full = len(claim.message_ids) == LIMIT
             left = await self._work(claim, log)
-        if is_full or left:
-            return 0.0
-        self._floor = passed - timedelta(seconds=BEHIND_S)
-        return CHECK_S
+        return 0.0 if is_full or left else CHECK_S
 
     async def _work(self, claim: Claim, log: EventLog) -> bool:
         """Work on the parts of one turn of what is claimed; return whether some of it is left for the next claim."""

@@ -259,8 +259,7 @@ async def test_several_workers_share_the_work_and_none_does_it_twice():
     assert site.told() == [(seq, user) for seq in range(1, 21) for user in ("bob", "carol")]
 
 
-async def test_what_another_worker_held_for_long_and_left_is_found_again():
-    """Claims begin a little behind what is decided, and once a minute with the oldest row."""
+async def test_what_another_worker_held_for_long_and_left_is_decided_at_once():
     site = await Site().open("bob")
     site.registry.put("phone", "bob")
     held = await site.say()
@@ -272,12 +271,26 @@ async def test_what_another_worker_held_for_long_and_left_is_found_again():
         [accepted] = await MemoryIntake(site.tables).accept([make.draft(conversationId=OTHER_ROOM)])
         await site.handle([accepted.message])
         await site.pass_(1)
-    assert site.worker._floor is not None
-    assert site.worker._floor > site.undecided.rows[held.message_id][1]
     await claim.__aexit__(None, None, None)
-    await site.pass_(due_notifications.WHOLE_EVERY_S)
+    await site.pass_(1)
+    assert held.message_id not in site.undecided.rows
+    await site.pass_(7)
     assert site.undecided.rows == {}
     assert len(site.told()) == 41
+
+
+async def test_a_claim_begins_a_little_before_the_first_row_that_is_left_and_at_times_with_the_oldest():
+    site = await Site().open("bob")
+    site.registry.put("phone", "bob")
+    await site.say()
+    await site.pass_(40)
+    assert site.worker._floor == site.at - timedelta(seconds=due_notifications.BEHIND_S)
+    late = await site.say()
+    site.undecided.rows[late.message_id] = make.ROOM, site.at - timedelta(hours=1)
+    await site.pass_(5)
+    assert late.message_id in site.undecided.rows
+    await site.pass_(due_notifications.WHOLE_EVERY_S)
+    assert site.undecided.rows == {}
 
 
 async def test_in_a_large_conversation_one_notification_stands_for_all_that_are_due():
