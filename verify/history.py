@@ -197,6 +197,11 @@ class InjectedFault:
         """The fault was injected, and something shows that it took effect."""
         return not self.impossible and bool(self.evidence)
 
+    @property
+    def felt_until(self) -> float:
+        """Time until which messages were late because of it."""
+        return self.healed + max((recovery.after_end_s for recovery in self.recoveries.values()), default=0.0)
+
 
 @dataclass(slots=True)
 class History:

@@ -21,7 +21,7 @@ from verify.final_state import FinalState, Store
 from verify.history import History, Room, Screen
 from verify.inboxes import read_inboxes
 from verify.nemesis import Nemesis
-from verify.quiescence import QUIET_S, Quiescence
+from verify.quiescence import Quiescence
 from verify.receivers import Device, IdleDevice, Stranger
 from verify.recovery import measured, set_recoveries
 from verify.sampler import Sampler, read_final_states
@@ -180,7 +180,7 @@ class Run:
         if not unasked:
             device.screen.removed_at = time.monotonic()
         with suppress(TimeoutError):
-            async with asyncio.timeout(QUIET_S):
+            async with asyncio.timeout(_PATIENCE_S):
                 await device.out.wait()
         out_for = max(_OUT_AT_LEAST_S, self.seconds * _OUT_FOR)
         await asyncio.sleep(max(0.0, began + out_for - time.monotonic()))  # so that something could still reach it

@@ -146,8 +146,13 @@ def _check_signature(token: str, key: Key, algorithm: str) -> None:
         raise refused(TokenFault.SIGNATURE) from exc
 
 
-def issue(secret: str, user: str, *, ttl_s: int, issuer: str = "millrace", audience: str = "millrace") -> str:
-    """Return a token for development and tests. Raises ValueError for a user id that no token may carry."""
+def issue(
+    secret: str, user: str, *, ttl_s: int, age_s: int = 0, issuer: str = "millrace", audience: str = "millrace"
+) -> str:
+    """Return a token for development and tests, issued ``age_s`` seconds ago and good for ``ttl_s`` more.
+
+    Raises ValueError for a user id that no token may carry.
+    """
     if not USER_ID.match(user):
         raise ValueError(f"the user id must be {PATTERN_TEXTS[USER_ID_PATTERN]}")
     now = int(time.time())
@@ -155,7 +160,7 @@ def issue(secret: str, user: str, *, ttl_s: int, issuer: str = "millrace", audie
         "sub": user,
         "iss": issuer,
         "aud": audience,
-        "iat": now,
+        "iat": now - age_s,
         "exp": now + ttl_s,
         "jti": uuid.uuid4().hex,
     }

@@ -48,7 +48,7 @@ def _registry() -> dict[str, Callable[[], Fault]]:
             partial(Pause, role=role, lasts_s=_LONG_S, suffix="-long", single_process=False)
             for role in (*OURS, *SERVERS)
         ),
-        partial(Blackout, targets=(*OURS, *SERVERS, *OF_CLUSTERS, *CLIENT_LINKS)),
+        partial(Blackout, targets=(*OURS, "audit", *SERVERS, *OF_CLUSTERS, *CLIENT_LINKS)),
         partial(Reload, role="haproxy"),
         *(partial(kind, edge=edge, roles=roles) for kind in (Blackhole, Cut, Slow) for edge, roles in edges.items()),
         *(

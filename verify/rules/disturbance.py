@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from verify.history import InjectedFault
 
 WAKE_S = 30.0
-"""Seconds after the end of a fault in which it may still be felt."""
+"""Seconds after messages flow again in which a fault may still be felt."""
 DELIVERING = frozenset({"gateway", "valkey"})
 """Roles that carry frames to sockets. Watermarks, notifications and hints that die with them are not sent again."""
 RECEIVING = frozenset({"gateway", "kafka", "postgres", "ws", "haproxy"})
@@ -21,7 +21,7 @@ ALL = DELIVERING | RECEIVING | MEMBERSHIPS | OTHERS
 def is_disturbed(faults: Sequence[InjectedFault], roles: Collection[str], since: float, until: float) -> bool:
     """Return True when a fault of one of these roles, or of one that is not known here, was felt in this time."""
     return any(
-        fault.began <= until and fault.healed + WAKE_S >= since and _breaks(fault, roles)
+        fault.began <= until and fault.felt_until + WAKE_S >= since and _breaks(fault, roles)
         for fault in faults
         if fault.took_effect
     )

@@ -24,7 +24,7 @@ def is_explained(
     return any(
         not fault.impossible
         and fault.began <= ended
-        and began <= _felt_until(fault, after_s)
+        and began <= fault.felt_until + after_s
         and any(role(target) in roles for target in fault.targets)
         for fault in faults
     )
@@ -33,10 +33,5 @@ def is_explained(
 def is_undisturbed(faults: Sequence[InjectedFault], began: float, ended: float) -> bool:
     """Return True when no fault at all was felt between two times."""
     return not any(
-        not fault.impossible and fault.began <= ended and began <= _felt_until(fault, AFTER_S) for fault in faults
+        not fault.impossible and fault.began <= ended and began <= fault.felt_until + AFTER_S for fault in faults
     )
-
-
-def _felt_until(fault: InjectedFault, after_s: float) -> float:
-    recovered_s = max((recovery.after_end_s for recovery in fault.recoveries.values()), default=0.0)
-    return fault.healed + recovered_s + after_s
