@@ -10,6 +10,7 @@ PAIRS   :=
 SECONDS :=
 # Tests without servers, which run on all cores. Of the others two files run at a time, each on a stack of its own.
 FAST   := tests/unit tests/flow
+BUGS   := tests/verify/test_seeded.py tests/verify/test_hidden.py
 VENV   := .venv
 BIN    := $(VENV)/bin
 # Without PYTHON=… the environment that is there, if it works.
@@ -57,7 +58,11 @@ coverage: setup jars ## run unit, flow and contract tests; print the lines that 
 
 verify: setup jars ## run the slow tests: what a stack and a cluster must survive
 	$(STEP) "programs for tests" sh tests/tools.sh haproxy nginx faketime chromium
-	$(BIN)/pytest -m slow $(TESTS)
+	@$(if $(TESTS),$(BIN)/pytest -m slow $(TESTS),\
+	failed=0; \
+	$(BIN)/pytest -m slow -n 2 $(BUGS) || failed=1; \
+	$(BIN)/pytest -m slow $(BUGS:%=--ignore=%) || failed=1; \
+	exit $$failed)
 
 # Each figure beside a reference of the same run; wants the machine for itself.
 bench: setup ## measure what it costs: docs/performance.md

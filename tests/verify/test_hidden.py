@@ -8,7 +8,7 @@ from tests.seeded.hidden import HIDDEN
 from tests.verify.trials import trial
 
 LOAD = ("--messages", "450", "--rate", "15")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.mark.parametrize("seed", ["1", "2", "3"])

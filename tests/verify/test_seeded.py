@@ -54,7 +54,7 @@ LOAD = ("--messages", "600", "--rate", "60")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("bug", sorted(BUGS))
 def test_a_seeded_bug_turns_the_verdict_red(bug: str):
     environment = {**os.environ, "MILLRACE_EXEC_WRAPPER": "tests.seeded", "MILLRACE_BUG": bug}
@@ -72,7 +72,7 @@ def test_a_seeded_bug_turns_the_verdict_red(bug: str):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_without_a_bug_the_verdict_is_green():
     done = millrace("verify", *LOAD, "--faults", "none", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
