@@ -31,7 +31,7 @@ down: ## end the stack that runs here
 	@if test -x $(BIN)/python; then $(BIN)/python -m cli.main down; else echo "nothing is set up here"; fi
 
 test: check jars ## lint, check types and layers, run all tests but the slow ones
-	$(STEP) "programs for tests" sh tests/tools.sh haproxy nginx faketime
+	$(STEP) "programs for tests" sh tests/tools.sh haproxy nginx faketime pgbouncer redis-server
 	@$(if $(TESTS),$(BIN)/pytest $(TESTS),\
 	failed=0; \
 	$(BIN)/pytest -n auto --dist loadfile $(FAST) || failed=1; \
@@ -57,7 +57,7 @@ coverage: setup jars ## run unit, flow and contract tests; print the lines that 
 	$(BIN)/coverage report; exit $$failed
 
 verify: setup jars ## run the slow tests: what a stack and a cluster must survive
-	$(STEP) "programs for tests" sh tests/tools.sh haproxy nginx faketime chromium
+	$(STEP) "programs for tests" sh tests/tools.sh haproxy nginx faketime chromium pgbouncer redis-server postgres
 	@$(if $(TESTS),$(BIN)/pytest -m slow $(TESTS),\
 	failed=0; \
 	$(BIN)/pytest -m slow -n 2 $(BUGS) || failed=1; \

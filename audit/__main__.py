@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Collection
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -24,17 +25,18 @@ from audit.auditor import Audit
 from audit.findings import Kind, Report
 from audit.open_letters import OpenLetters
 from audit.topic_checks import CREATED, checks
-from domain.errors import Unavailable
+from domain.errors import Invalid, Unavailable
 from domain.retention import rules_of
 from runtime.health import operator_server
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
 from runtime.metrics import AUDIT_FINDINGS, AUDIT_SECONDS, AUDIT_SUCCESS, OPEN_LETTERS
 from runtime.retention import Pruning
-from runtime.settings import Settings
+from runtime.settings import Postgres, Settings
 from schemas.topics import stages
 
 _log = structlog.get_logger()
+EX_CONFIG = 78
 _FIRST = timedelta(hours=1)
 _MOST = timedelta(hours=24)
 _OVERLAP = timedelta(minutes=1)
@@ -56,17 +58,17 @@ class Service:
 
     async def run(self) -> None:
         """Audit until cancelled. Waits while another process holds the lock, and while a server does not answer."""
-        dsn = self.settings.pg.dsn.get_secret_value()
+        pg = self.settings.pg
         if self.settings.audit.interval_s <= 0:
             await asyncio.Event().wait()
         while True:
             try:
-                async with open_leadership(dsn) as leadership:
+                async with open_leadership(pg.session_dsn) as leadership:
                     while await leadership.taken():
                         await asyncio.sleep(self._pause_s())
-                        await self._once(dsn)
+                        await self._once(pg)
             except Unavailable as exc:
-                _log.warning("audit_waits", reason=str(exc))
+                _log.warning("audit_waits", reason=str(exc), driver=exc.driver)
             await asyncio.sleep(min(_RETRY_S, self.settings.audit.interval_s))
 
     def _pause_s(self) -> float:
@@ -74,11 +76,11 @@ class Service:
         audit = self.settings.audit
         return min(audit.interval_s, audit.grace_s) if not self.began else audit.interval_s
 
-    async def _once(self, dsn: str) -> None:
+    async def _once(self, pg: Postgres) -> None:
         began, now = time.monotonic(), datetime.now(UTC)
         grace_s, bootstrap = self.settings.audit.grace_s, self.settings.kafka.bootstrap
         since = self.since(now)
-        async with open_pool(dsn, size=1) as pool, open_reader(bootstrap) as reader:
+        async with _open_pool(pg, "audit") as pool, open_reader(bootstrap) as reader:
             commits = partial(committed, bootstrap, stages(), CREATED)
             store = PostgresAudit(pool, self.settings.retention.kept())
             report = await Audit(store, reader, commits, since, grace_s).run()
@@ -95,6 +97,10 @@ class Service:
             return now - _FIRST
         grace = timedelta(seconds=self.settings.audit.grace_s)
         return max(self.judged - grace - _OVERLAP, now - _MOST)
+
+
+def _open_pool(pg: Postgres, name: str) -> AbstractAsyncContextManager[Pool]:
+    return open_pool(pg.dsn.get_secret_value(), name=name, size=1, is_pooled=pg.is_pooled)
 
 
 async def _closed(pool: Pool, stage: str) -> Collection[str]:
@@ -125,7 +131,7 @@ async def _prune(settings: Settings) -> None:
     kept = settings.retention.kept()
     while True:
         with suppress(Unavailable):
-            async with open_pool(settings.pg.dsn.get_secret_value(), name="pruning", size=1) as pool:
+            async with _open_pool(settings.pg, "pruning") as pool:
                 await Pruning(PostgresPruning(pool, kept).prune, rules_of("audit", kept)).run()
         await asyncio.sleep(_RETRY_S)
 
@@ -150,7 +156,11 @@ def main() -> None:
     settings = Settings()
     configure(settings.node, settings.log_level)
     os.nice(10)
-    uvloop.run(run(settings))
+    try:
+        uvloop.run(run(settings))
+    except Invalid as exc:
+        _log.error("settings_invalid", reason=str(exc))
+        sys.exit(EX_CONFIG)
 
 
 if __name__ == "__main__":

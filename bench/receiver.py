@@ -11,8 +11,9 @@ from typing import Any
 import uvloop
 from hiredis import Reader, pack_command
 
-from adapters.redis.client import connect, target
+from adapters.redis.client import connect
 from adapters.redis.subscriptions import open_subscriptions
+from adapters.redis.target import target
 from runtime.logs import configure_command
 
 CHANNEL = "conversation:bench:messages"

@@ -99,9 +99,12 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 def explain(exc: MillraceError) -> str:
     """Return one line that says what is wrong and what to do."""
     text = str(exc).removesuffix("; try again")
-    if isinstance(exc, Unavailable) and text.endswith("does not answer"):
-        return f"{text}; check that it runs, and that its address is right"
-    return text
+    if not isinstance(exc, Unavailable):
+        return text
+    cause = f" ({exc.driver})" if exc.driver else ""
+    if text.endswith("does not answer"):
+        return f"{text}{cause}; check that it runs, and that its address is right"
+    return f"{text}{cause}"
 
 
 def print_rows(rows: Sequence[Row], columns: Columns, *, as_json: bool, empty: str | None = None) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from stack.errors import OperatorError
+from stack.given import DIRECT
 from stack.logins import OPERATOR
 from stack.running import RunningStack, running_stack
 from stack.tokens import Signer, signs_its_own
@@ -114,6 +115,8 @@ def named_servers() -> dict[Server, str]:
     named = {server: os.environ[server.value].strip() for server in Server if server.value in os.environ}
     if empty := [server for server, value in named.items() if not value]:
         raise OperatorError(f"{names(empty)} must not be empty: set it, or unset it, or name a stack with --data")
+    if Server.POSTGRES in named and (direct := os.environ.get(DIRECT, "").strip()):
+        named[Server.POSTGRES] = direct  # commands are few, and set up what no pooler passes on
     return named
 
 
@@ -131,7 +134,7 @@ def _same(server: Server, one: str, other: str) -> bool:
     """Return whether two addresses name the same server; a database has several logins."""
     if server is not Server.POSTGRES:
         return one == other
-    from adapters.postgres.migrate import place
+    from adapters.postgres.conninfo import place
 
     try:
         return place(one) == place(other)
@@ -191,13 +194,13 @@ def _address(server: Server, value: str) -> str:
     if server is Server.SECRET:
         return "of MILLRACE_AUTH__SECRET"
     if server is Server.POSTGRES:
-        from adapters.postgres.migrate import place
+        from adapters.postgres.conninfo import place
 
         return place(value)
     if server is Server.REDIS:
-        from adapters.redis.client import target
+        from adapters.redis.target import target
 
-        return ",".join(f"{host}:{port}" for host, port in target(value).nodes)
+        return str(target(value))
     if server is Server.KAFKA:
         if not value or "/" in value or "@" in value:
             raise ValueError

@@ -11,7 +11,7 @@ from dataclasses import fields
 import structlog
 import uvloop
 
-from adapters.auth.factory import open_verifier
+from adapters.auth.factory import open_verifier, warn_of_secret
 from adapters.auth.keys import BadKeys
 from adapters.kafka.admin import wait_for_topics
 from adapters.kafka.consumer import open_consumer
@@ -59,8 +59,10 @@ async def run(settings: Settings) -> int:
         await enter(operator_server(settings.ops, "gateway", lambda: ready))
         policy = stack.enter_context(open_policy(settings.policy))
         verifier = await enter(open_verifier(settings.auth, revoked, wait_s=_WAIT_S))
+        warn_of_secret(settings.auth, settings.ws.host)
         url, bootstrap = settings.redis.url.get_secret_value(), settings.kafka.bootstrap
-        pool = await enter(open_pool(settings.pg.dsn.get_secret_value(), size=_POOL, wait_s=None))
+        pg = settings.pg
+        pool = await enter(open_pool(pg.dsn.get_secret_value(), size=_POOL, wait_s=None, is_pooled=pg.is_pooled))
         history = PostgresHistory(pool)
         fanout = await enter(open_fanout(url))
         subscriptions = await enter(open_subscriptions(url, settings.node))

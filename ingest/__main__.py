@@ -13,7 +13,7 @@ import structlog
 import uvloop
 from starlette.types import ASGIApp
 
-from adapters.auth.factory import open_verifier
+from adapters.auth.factory import open_verifier, warn_of_secret
 from adapters.auth.keys import BadKeys
 from adapters.auth.signed_urls import open_signed_urls
 from adapters.files import open_files
@@ -29,7 +29,7 @@ from adapters.postgres.media import PostgresMedia
 from adapters.postgres.messages import PostgresMessages
 from adapters.postgres.notifications import PostgresNotifications
 from adapters.postgres.outbox import announce, announcements, oldest_unpublished, open_outbox
-from adapters.postgres.pool import Pool, open_pool
+from adapters.postgres.pool import Pool, open_pool, require_session
 from adapters.postgres.receipts import PostgresReceipts
 from adapters.postgres.retention import PostgresPruning
 from adapters.postgres.revocations import PostgresRevocations
@@ -100,7 +100,7 @@ def _show_partitions(declared: Mapping[str, int], differing: Mapping[str, int]) 
 @asynccontextmanager
 async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
     """Run a relay while the block runs."""
-    dsn = settings.pg.dsn.get_secret_value()
+    dsn = settings.pg.session_dsn
     async with (
         open_log(settings.kafka.bootstrap, client_id="millrace-relay") as log,
         open_positions(settings.kafka.bootstrap, load(), "relay") as positions,
@@ -235,6 +235,7 @@ def _open_pool(settings: Settings, name: str, size: int) -> AbstractAsyncContext
         turn_s=_TURN_S,
         statement_s=_STATEMENT_S,
         lock_s=_LOCK_S,
+        is_pooled=settings.pg.is_pooled,
     )
 
 
@@ -262,6 +263,7 @@ async def run(settings: Settings) -> None:
         files = await _open_files(settings)
         verifier = await stack.enter_async_context(open_verifier(settings.auth, revoked, wait_s=_WAIT_S))
         opening, http = Opening(_origins(settings)), settings.http
+        warn_of_secret(settings.auth, http.host)
         # The server ends before all that its calls need.
         async with http_server(opening, http.host, http.port, _bounds(settings)):
             pool, messages = [
@@ -269,6 +271,7 @@ async def run(settings: Settings) -> None:
                 for name, size in (("others", _OTHERS), ("messages", _MESSAGES))
             ]
             await stack.enter_async_context(open_revoked(settings, pool, revoked))
+            await require_session(settings.pg.session_dsn)
             relay = await stack.enter_async_context(open_relay(settings))
             opening.app = await stack.enter_async_context(
                 open_app(settings, pool, messages, relay, verifier.verify, policy, files)

@@ -72,7 +72,13 @@ class Relay:
                 async with self.open_outbox() as outbox:
                     await self._serve(outbox)
             except Unavailable as exc:
-                _log.warning("relay_waits", shards=len(self._shards), reason=str(exc), wait_s=round(backoff, 2))
+                _log.warning(
+                    "relay_waits",
+                    shards=len(self._shards),
+                    reason=str(exc),
+                    driver=exc.driver,
+                    wait_s=round(backoff, 2),
+                )
             finally:
                 self._own(frozenset())  # the locks end with the connection
             await asyncio.sleep(backoff * random.uniform(0.5, 1.5))

@@ -32,7 +32,15 @@ def _checked(days: int) -> int:
     return days
 
 
+def _checked_trail(days: int) -> int:
+    """Return the days, when they are as many as the database insists on. Raises ValueError."""
+    if 0 < days < _TRAIL_D:
+        raise ValueError(f"must be 0 or at least {_TRAIL_D} days")
+    return days
+
+
 _TOPIC_D = 8
+_TRAIL_D = 30
 _DaysOfTopic = Annotated[_Days, AfterValidator(_checked)]
 
 
@@ -55,7 +63,9 @@ class Retention(BaseModel):
     silent_devices_d: _Days = setting(
         90, "Watermarks of a device that reads nothing any more; those of its member stay.", "d"
     )
-    operator_actions_d: _Days = setting(730, "Actions of operators.", "d")
+    operator_actions_d: Annotated[_Days, AfterValidator(_checked_trail)] = setting(
+        730, "Actions of operators; at least 30, which the database sees to.", "d"
+    )
 
     def kept(self) -> Kept:
         """Return the same in seconds."""
@@ -101,7 +111,7 @@ class Pruning:
         try:
             step = await self.prune(rule, self._after.get(rule.table), self.rows)
         except Unavailable as exc:
-            _log.warning("pruning_waits", table=rule.table, reason=str(exc))
+            _log.warning("pruning_waits", table=rule.table, reason=str(exc), driver=exc.driver)
             self._due[rule.table] = self.clock() + rule.every_s
             return
         if step.rows:

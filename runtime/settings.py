@@ -52,7 +52,25 @@ class Kafka(BaseModel):
 class Postgres(BaseModel):
     """PostgreSQL, the only truth."""
 
-    dsn: SecretStr = setting(SecretStr("postgresql://127.0.0.1/millrace"), "libpq connection string or URL.")
+    dsn: SecretStr = setting(
+        SecretStr("postgresql://127.0.0.1/millrace"),
+        "libpq connection string or URI, all parts of which are used. See [connecting.md](connecting.md#postgresql).",
+    )
+    direct_dsn: SecretStr = setting(
+        SecretStr(""),
+        "The same of PostgreSQL itself, where `DSN` leads to PgBouncer with transaction pooling: for locks, `LISTEN`"
+        " and migrations. Empty, `DSN` leads to PostgreSQL itself.",
+    )
+
+    @property
+    def is_pooled(self) -> bool:
+        """Return True when ``dsn`` leads to a pooler."""
+        return bool(self.direct_dsn.get_secret_value())
+
+    @property
+    def session_dsn(self) -> str:
+        """Return the connection string for sessions that belong to one client."""
+        return self.direct_dsn.get_secret_value() or self.dsn.get_secret_value()
 
 
 class RedisServer(BaseModel):
@@ -60,7 +78,8 @@ class RedisServer(BaseModel):
 
     url: SecretStr = setting(
         SecretStr("redis://127.0.0.1:6379/0"),
-        "`redis://[:password@]host:port/0`, or `redis+cluster://[:password@]host:port,host:port` (some of the nodes).",
+        "`redis://[user:password@]host:port/0`, `redis+cluster://[user:password@]host:port,host:port` (some of the"
+        " nodes), `redis+sentinel://…`, `unix://…`; `rediss…` is TLS. See [connecting.md](connecting.md#redis).",
     )
 
 

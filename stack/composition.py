@@ -14,7 +14,7 @@ from domain.errors import Unavailable
 from schemas.topics import stages
 from stack.child import Child
 from stack.errors import OperatorError
-from stack.given import GIVEN, GivenServer
+from stack.given import DIRECT, GIVEN, GivenServer
 from stack.logins import dsn_for
 from stack.probes import answers, http_get, replies
 from stack.progress import Progress
@@ -103,7 +103,7 @@ def servers(plan: Plan, given: tuple[GivenServer, ...], progress: Progress) -> S
     redis = url["redis"] or cache_url(plan)
     through = Postgres(plan.folder, plan.via.get("postgres", postgres.port))
     addresses = Addresses(
-        url["pg"] or postgres.dsn,
+        (os.environ.get(DIRECT) if url["pg"] else "") or url["pg"] or postgres.dsn,
         url["kafka"] or ",".join(b.bootstrap for b in brokers),
         redis,
         {} if url["pg"] else postgres.logins,
@@ -183,6 +183,7 @@ def apps(plan: Plan, addresses: Addresses) -> list[Child]:
         "MILLRACE_REDIS__URL": addresses.redis,
         **({"MILLRACE_AUTH__SECRET": plan.folder.secret("jwt")} if signs_its_own(os.environ) else {}),
         **_signing_key(plan),
+        **({} if os.environ.get(GIVEN["pg"]) else {DIRECT: ""}),
         "MILLRACE_HTTP__HOST": "127.0.0.1",
         "MILLRACE_WS__HOST": "127.0.0.1",
         "MILLRACE_OPS__HOST": "127.0.0.1",

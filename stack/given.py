@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from stack.errors import OperatorError
 
 GIVEN = {"pg": "MILLRACE_PG__DSN", "kafka": "MILLRACE_KAFKA__BOOTSTRAP", "redis": "MILLRACE_REDIS__URL"}
+DIRECT = "MILLRACE_PG__DIRECT_DSN"
+"""PostgreSQL itself, where the other names a pooler."""
+FORMS = {
+    "pg": "postgresql://user@host:5432/name",
+    "kafka": "host:9092",
+    "redis": "redis://host:6379/0 (docs/connecting.md names the others)",
+}
 CHILD = {"pg": "postgres", "kafka": "kafka", "redis": "valkey"}
 
 
@@ -28,39 +36,53 @@ async def find_given() -> tuple[GivenServer, ...]:
     for name, variable in GIVEN.items():
         text = os.environ.get(variable)
         if text:
-            host, port = _address(name, text, variable)
-            await _reach(host, port, name, variable)
+            servers = _addresses(name, text, variable)
+            host, port = await _reach(servers, name, variable)
             found.append(GivenServer(CHILD[name], host, port))
     return tuple(found)
 
 
-def _address(name: str, text: str, variable: str) -> tuple[str, int]:
+def _addresses(name: str, text: str, variable: str) -> Sequence[tuple[str, int]]:
+    """Return the servers that a URL names, each by host and port, or by the path of its socket and 0."""
     try:
         if name == "pg":
-            from adapters.postgres.migrate import address
+            from adapters.postgres.conninfo import addresses
 
-            return address(text)
+            return [
+                (f"{host}/.s.PGSQL.{port}", 0) if host[:1] in "/@" else (host, port) for host, port in addresses(text)
+            ]
         if name == "redis":
-            from adapters.redis.client import target
+            from adapters.redis.target import target
 
-            return target(text).nodes[0]
-        parts = urlsplit(f"//{text.split(',')[0]}")
-        if not parts.hostname:
-            raise ValueError
-        return parts.hostname, parts.port or 9092
+            return target(text).nodes
+        brokers = [urlsplit(f"//{each}") for each in text.split(",")]
+        return [(_host(broker.hostname), broker.port or 9092) for broker in brokers]
     except ValueError as exc:
-        forms = {"pg": "postgresql://user@host:5432/name", "kafka": "host:9092", "redis": "redis://host:6379/0"}
-        raise OperatorError(f"{variable} must be of the form {forms[name]}") from exc
+        raise OperatorError(f"{variable} must be of the form {FORMS[name]}") from exc
 
 
-async def _reach(host: str, port: int, name: str, variable: str) -> None:
+def _host(name: str | None) -> str:
+    if not name:
+        raise ValueError("no host is named")
+    return name
+
+
+async def _reach(servers: Sequence[tuple[str, int]], name: str, variable: str) -> tuple[str, int]:
+    """Return the first server that accepts a connection. Raises OperatorError."""
     product = {"pg": "PostgreSQL", "kafka": "Kafka", "redis": "Redis"}[name]
-    try:
-        async with asyncio.timeout(5):
-            _, writer = await asyncio.open_connection(host, port)
-            writer.close()
-    except (OSError, TimeoutError) as exc:
-        why = "no answer in 5 s" if isinstance(exc, TimeoutError) else "connection refused or no such host"
-        raise OperatorError(
-            f"{variable}: no {product} answers at {host}:{port} ({why}); start it, or unset the variable to get one"
-        ) from exc
+    why = ""
+    for host, port in servers:
+        try:
+            async with asyncio.timeout(5):
+                opening = asyncio.open_connection(host, port) if port else asyncio.open_unix_connection(host)
+                _, writer = await opening
+                writer.close()
+                return host, port
+        except (OSError, TimeoutError) as exc:
+            why = "no answer in 5 s" if isinstance(exc, TimeoutError) else "connection refused or no such host"
+    places = ", ".join(
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}" if port else host for host, port in servers
+    )
+    raise OperatorError(
+        f"{variable}: no {product} answers at {places} ({why}); start it, or unset the variable to get one"
+    )

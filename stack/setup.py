@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from domain.errors import MillraceError, Unavailable
+from domain.errors import Invalid, MillraceError, Unavailable
 from schemas.topics import load
 from stack.errors import OperatorError
 from stack.standstill import Standstill
@@ -30,8 +30,20 @@ async def prepare_database(dsn: str) -> str | None:
 
     with _explained():
         await asyncio.to_thread(ensure_database, dsn)
+        await _refuse_pooler(dsn)
         await asyncio.to_thread(migrate, dsn)
         return await asyncio.to_thread(apply_roles, dsn)
+
+
+async def _refuse_pooler(dsn: str) -> None:
+    """Raise OperatorError when a pooler shares the sessions: a migration holds a lock. Raises Unavailable."""
+    from adapters.postgres.pool import open_session
+
+    try:
+        async with open_session(dsn):
+            pass
+    except Invalid as exc:
+        raise OperatorError(str(exc)) from exc
 
 
 async def set_logins(dsn: str, logins: Mapping[str, Login]) -> None:

@@ -19,6 +19,7 @@ from adapters.postgres.messages import PostgresMessages
 from adapters.postgres.pool import Pool, open_pool
 from adapters.postgres.retention import PostgresPruning
 from adapters.postgres.skips import PostgresSkips
+from domain.errors import Invalid
 from domain.retention import rules_of
 from domain.skips import SkipList
 from domain.uploads import BadStore
@@ -136,8 +137,8 @@ async def run(name: str, settings: Settings) -> None:
         await stack.enter_async_context(
             operator_server(settings.ops, "stage", lambda: worker is not None and worker.ready)
         )
-        dsn = settings.pg.dsn.get_secret_value()
-        pool = await stack.enter_async_context(open_pool(dsn, size=_POOL, wait_s=None))
+        dsn, is_pooled = settings.pg.dsn.get_secret_value(), settings.pg.is_pooled
+        pool = await stack.enter_async_context(open_pool(dsn, size=_POOL, wait_s=None, is_pooled=is_pooled))
         stage = await stack.enter_async_context(open_stage(name, settings, pool))
         kept, tasks = settings.retention.kept(), Tasks()
         tasks.spawn(Pruning(PostgresPruning(pool, kept).prune, rules_of(name, kept)).run())
@@ -162,7 +163,7 @@ def main() -> None:
     configure(settings.node, settings.log_level)
     try:
         uvloop.run(run(name, settings))
-    except BadStore as exc:
+    except (BadStore, Invalid) as exc:
         _log.error("settings_invalid", reason=str(exc))
         sys.exit(EX_CONFIG)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from adapters.redis.client import connect, target
+from adapters.redis.client import connect
+from adapters.redis.target import target
 
 
 async def move_slot(url: str, slot: int, port: int) -> None:

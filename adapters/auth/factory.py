@@ -9,6 +9,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 import httpx2
+import structlog
 
 from adapters.auth.claims import ClaimRules
 from adapters.auth.jwks import FetchedKeys, fetch
@@ -16,6 +17,8 @@ from adapters.auth.keys import HS256, BadKeys, Secret
 from adapters.auth.verifier import Keys, Verifier
 from domain.identity import Revoked
 from runtime.settings import Auth, listed
+
+_log = structlog.get_logger()
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -36,6 +39,16 @@ def check(auth: Auth) -> None:
     is_private = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
     if not (is_private and parts.hostname):
         raise BadKeys(f"MILLRACE_AUTH__JWKS_URL must be an https URL with {auth.algorithm} (http on this machine only)")
+
+
+def warn_of_secret(auth: Auth, host: str) -> None:
+    """Log when a node that other machines reach trusts a secret, with which it could also sign tokens."""
+    if auth.algorithm == HS256 and host not in _LOOPBACK:
+        _log.warning(
+            "tokens_by_shared_secret",
+            reason="HS256 is for development: who has a process's environment can sign any token; let an issuer sign"
+            " (MILLRACE_AUTH__ALGORITHM=RS256 or ES256, MILLRACE_AUTH__JWKS_URL)",
+        )
 
 
 @asynccontextmanager

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from adapters.postgres import change_log, rows
+from adapters.postgres.errors import unavailable_on_outage
 from adapters.postgres.outbox import announce
-from adapters.postgres.pool import Connection, Pool, connection, open_session, transaction, unavailable_on_outage
+from adapters.postgres.pool import Connection, Pool, connection, open_session, transaction
 from adapters.postgres.search import PostgresSearch
 from adapters.postgres.statements import load
 from domain.audit import (

@@ -12,7 +12,8 @@ import msgspec
 import psycopg
 
 from adapters.postgres import change_log, rows
-from adapters.postgres.pool import Connection, Pool, unavailable_on_outage
+from adapters.postgres.errors import unavailable_on_outage
+from adapters.postgres.pool import Connection, Pool
 from adapters.postgres.statements import load
 from domain.changes import message_entry
 from domain.drafts import Accepted, BatchContext, Draft, Outcome, decide, last_written

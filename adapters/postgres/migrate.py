@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from yoyo import get_backend, read_migrations
+from psycopg.conninfo import make_conninfo
+from yoyo import read_migrations
+from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
+from yoyo.connections import parse_uri
+from yoyo.migrations import default_migration_table
+
+from adapters.postgres.conninfo import parts_of
+from adapters.postgres.errors import driver_says
+from adapters.postgres.requirements import check
 
 _FOLDER = Path(__file__).parent / "migrations"
 LOCK = 0x4D494C4C  # "MILL": one advisory lock for all who migrate this database
+_CONNECT_S = 10
 
 
 class MigrationError(Exception):
@@ -26,13 +33,33 @@ def reported() -> Iterator[None]:
     try:
         yield
     except psycopg.errors.InsufficientPrivilege as exc:
-        raise MigrationError(f"{_line(exc)}; run it as the owner of the database") from exc
+        raise MigrationError(f"{driver_says(exc)}; run it as the owner of the database") from exc
     except psycopg.Error as exc:
-        raise MigrationError(_line(exc)) from exc
+        raise MigrationError(driver_says(exc)) from exc
 
 
-def _line(exc: psycopg.Error) -> str:
-    return f"{type(exc).__name__}: {str(exc).splitlines()[0][:200]}"
+def session(dsn: str, *, autocommit: bool = False) -> psycopg.Connection:
+    """Open a session of the owner, with the whole connection string. Raises psycopg.Error, ValueError."""
+    bound = parts_of(dsn).get("connect_timeout", _CONNECT_S)
+    # The encoding is that of what we read, also in a database of the wrong one, so that an error can name it.
+    return psycopg.connect(dsn, autocommit=autocommit, connect_timeout=bound, client_encoding="UTF8")
+
+
+class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]
+    """Backend of yoyo on a session of ours; its own has nothing of a connection string but five of its parts."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        super().__init__(parse_uri("postgresql+psycopg:///"), default_migration_table)
+        self.init_database()
+
+    def connect(self, dburi: object) -> psycopg.Connection:
+        """Open a session."""
+        return session(self._dsn, autocommit=True)
+
+    def copy(self) -> _Backend:
+        """Return the same on another session."""
+        return _Backend(self._dsn)
 
 
 def migrate(dsn: str) -> None:
@@ -41,50 +68,40 @@ def migrate(dsn: str) -> None:
     yoyo's own lock row survives a kill -9; holding an advisory lock proves that it is stale, so it is broken.
     Raises MigrationError.
     """
-    with reported():
-        _migrate(dsn)
-
-
-def _migrate(dsn: str) -> None:
-    with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as guard:
+    with reported(), session(dsn, autocommit=True) as guard:
         guard.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-        backend = get_backend(_yoyo_url(dsn))
-        backend.break_lock()
-        with backend.lock():
-            backend.apply_migrations(backend.to_apply(read_migrations(str(_FOLDER))))
-        backend.connection.close()
+        if missing := check(guard):
+            raise MigrationError(missing)
+        with _Backend(dsn) as backend:
+            backend.break_lock()
+            with backend.lock():
+                backend.apply_migrations(backend.to_apply(read_migrations(str(_FOLDER))))
 
 
 def ensure_database(dsn: str) -> None:
-    """Create the database that the DSN names, if the server does not have it. Raises MigrationError."""
-    name = conninfo_to_dict(dsn).get("dbname") or ""
+    """Create the database that the DSN names, if the server does not have it. Raises MigrationError.
+
+    Only then is a session opened in the database ``postgres``, which not everybody may enter.
+    """
     with reported():
-        _ensure_database(dsn, str(name))
+        try:
+            session(dsn).close()
+        except psycopg.OperationalError as exc:
+            _create_database(dsn, exc)
 
 
-def address(dsn: str) -> tuple[str, int]:
-    """Return host and port of a connection string. Raises ValueError."""
+def _create_database(dsn: str, failure: psycopg.OperationalError) -> None:
+    """Create the database, or raise the failure of the session in it, if it has another cause."""
+    parts = parts_of(dsn)
+    name = parts.get("dbname") or parts.get("user") or ""
     try:
-        parts = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError as exc:
-        raise ValueError("not a connection string") from exc
-    return str(parts.get("host") or "127.0.0.1"), int(parts.get("port") or 5432)
-
-
-def place(dsn: str) -> str:
-    """Return ``host:port/database`` of a connection string, without user or password. Raises ValueError."""
-    try:
-        parts = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError as exc:
-        raise ValueError("not a connection string") from exc
-    host, port = parts.get("host") or parts.get("hostaddr") or "127.0.0.1", parts.get("port") or 5432
-    return f"{host}:{port}/{parts.get('dbname') or parts.get('user') or ''}".rstrip("/")
-
-
-def _ensure_database(dsn: str, name: str) -> None:
-    with psycopg.connect(make_conninfo(dsn, dbname="postgres"), autocommit=True, connect_timeout=10) as admin:
-        if admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is None:
-            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(str(name))))
+        admin = session(make_conninfo(dsn, dbname="postgres"), autocommit=True)
+    except psycopg.OperationalError:
+        raise failure from None
+    with admin:
+        if admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is not None:
+            raise failure
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
 
 async def accepts_connections(dsn: str) -> bool:
@@ -94,11 +111,3 @@ async def accepts_connections(dsn: str) -> bool:
             return True
     except psycopg.OperationalError:
         return False
-
-
-def _yoyo_url(dsn: str) -> str:
-    parts = conninfo_to_dict(dsn)
-    host, port = parts.get("host", "127.0.0.1"), parts.get("port", 5432)
-    user, password, name = (str(parts.get(k) or "") for k in ("user", "password", "dbname"))
-    login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user else ""
-    return f"postgresql+psycopg://{login}{host}:{port}/{quote(name, safe='')}"

@@ -11,21 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import psycopg
 import structlog
 
+from adapters.postgres.conninfo import parameters
+from adapters.postgres.errors import unavailable_on_outage
 from adapters.postgres.outbox_floors import Floors
-from adapters.postgres.ping import Answer, ping
-from adapters.postgres.pool import (
-    CONNECT,
-    LOOK_S,
-    Connection,
-    Pool,
-    connection,
-    open_session,
-    transaction,
-    unavailable_on_outage,
-)
+from adapters.postgres.ping import Answer, Server
+from adapters.postgres.pool import LOOK_S, Connection, Pool, connection, open_session, transaction
+from adapters.postgres.pooler import connect
 from adapters.postgres.statements import load
 from domain.errors import Unavailable
 from domain.log_position import Position, loss
@@ -152,12 +145,13 @@ async def open_outbox(dsn: str) -> AsyncIterator[PostgresOutbox]:
 
 async def announcements(dsn: str) -> AsyncIterator[None]:
     """Yield once listening, and then whenever another process announces outbox rows. Raises Unavailable, also when the
-    server shuts down."""
+    server shuts down; Invalid when a pooler stands before it."""
     with unavailable_on_outage():
-        async with await psycopg.AsyncConnection.connect(dsn, **CONNECT) as conn:
+        async with await connect(dsn, parameters(dsn)) as conn:
+            server = Server.of(conn)
             await conn.execute(_SQL["listen"])
             yield None
-            while await ping(dsn) is not Answer.REFUSES:
+            while await server.ping() is not Answer.REFUSES:
                 async for _ in conn.notifies(timeout=LOOK_S):
                     yield None
     raise Unavailable("PostgreSQL takes no new sessions; try again")

@@ -1,20 +1,24 @@
-"""Connection pool, and the one place where driver errors become errors of this project."""
+"""Connection pools, and sessions of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
 import psycopg
 import structlog
+from psycopg import pq
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+from psycopg_pool import AsyncConnectionPool
 
-from adapters.postgres.ping import Answer, ping
+from adapters.postgres.conninfo import LOCK_S, STATEMENT_S, parameters
+from adapters.postgres.errors import unavailable_on_outage
+from adapters.postgres.ping import Answer, Server
+from adapters.postgres.pooler import connect, warn_of_no_bounds
 from domain.errors import Unavailable
 from runtime.metrics import PG_CONNECTIONS, PG_IDLE, PG_WAITING
 
@@ -30,6 +34,9 @@ class Pool(AsyncConnectionPool[Connection]):
     that a pool can be given is for rare failures: after each it waits for longer.
     """
 
+    server: Server | None = None
+    """Server of the session that was opened last: of several it is the one in use."""
+
     async def getconn(self, timeout: float | None = None) -> Connection:
         while True:
             conn = await super().getconn(timeout)
@@ -39,91 +46,31 @@ class Pool(AsyncConnectionPool[Connection]):
             await self.putconn(conn)
 
 
+async def _note_server(conn: Connection) -> None:
+    if isinstance(pool := conn._pool, Pool):
+        pool.server = Server.of(conn)
+
+
 def _is_over(conn: Connection) -> bool:
     readable = select.poll()
     readable.register(conn.pgconn.socket, select.POLLIN)
-    return bool(readable.poll(0))
+    if not readable.poll(0):
+        return False
+    if not conn.pgconn.ssl_in_use:
+        return True
+    # What waits may be a word of TLS itself, such as a ticket for another session.
+    try:
+        conn.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return True
+    return bool(conn.pgconn.status != pq.ConnStatus.OK)
 
 
-def _options(statement_s: float, lock_s: float) -> str:
-    """Return the server options that bound every statement, so that a stuck server gives an error and not a hang."""
-    bounds = {
-        "statement_timeout": f"{statement_s * 1000:.0f}ms",
-        "lock_timeout": f"{lock_s * 1000:.0f}ms",
-        "idle_in_transaction_session_timeout": "15s",
-        "timezone": "UTC",
-    }
-    return " ".join(f"-c {name}={value}" for name, value in bounds.items())
-
-
-STATEMENT_S, LOCK_S = 5.0, 2.0
 _RECONNECT_S = 2.0
 _AGAIN_S = 0.5
-"""Seconds between attempts at a first connection; one that takes longer goes on meanwhile."""
+"""Seconds between attempts at a first connection."""
 LOOK_S = 5.0
 """Seconds between looks whether the server still takes new sessions."""
-CONNECT: dict[str, Any] = {
-    "autocommit": True,
-    "prepare_threshold": 0,  # few statements, used again and again
-    "connect_timeout": 5,
-    "tcp_user_timeout": 10_000,
-    "keepalives_idle": 10,
-    "options": _options(STATEMENT_S, LOCK_S),
-}
-
-
-@contextmanager
-def unavailable_on_outage() -> Iterator[None]:
-    """Raise Unavailable for every driver error that is not the fault of the values.
-
-    That is: outages, time-outs, lost races, a server that is read-only, a schema of another version. So no caller needs
-    psycopg, and no record is blamed for the store.
-    """
-    try:
-        yield
-    except psycopg.Error as exc:
-        if _blames_values(exc):
-            raise
-        raise Unavailable(f"{_trouble(exc)}; try again", _driver_says(exc)) from exc
-    except (PoolTimeout, TooManyRequests, OSError, TimeoutError) as exc:
-        raise Unavailable("PostgreSQL does not answer; try again", str(exc)) from exc
-
-
-_TROUBLE = {
-    "25006": "PostgreSQL is read-only",
-    "42501": "PostgreSQL denies this login a right: check its role, run `millrace setup`",
-    "55P03": "PostgreSQL waits too long for a lock",
-    "57014": "PostgreSQL takes too long",
-    "57P03": "PostgreSQL is starting",
-}
-_TROUBLE_CLASSES = {
-    "28": "PostgreSQL refuses the login",
-    "3D": "PostgreSQL has no such database",
-    "40": "PostgreSQL gave up a transaction that met another",
-    "42": "PostgreSQL has the schema of another version",
-    "53": "PostgreSQL is out of room or connections",
-    "57": "PostgreSQL is stopping",
-    "58": "PostgreSQL cannot reach its files",
-}
-"""Classes of SQLSTATE (PostgreSQL documentation, appendix A)."""
-
-
-def _trouble(exc: psycopg.Error) -> str:
-    state = exc.sqlstate or ""
-    text = _TROUBLE.get(state) or _TROUBLE_CLASSES.get(state[:2])
-    return f"{text} ({state})" if text else "PostgreSQL does not answer"
-
-
-def _driver_says(exc: psycopg.Error) -> str:
-    """Return the server's message without its detail, which may quote values; of a lost connection, all of it."""
-    return str(exc.diag.message_primary or exc).strip().replace("\n", " ")
-
-
-def _blames_values(exc: psycopg.Error) -> bool:
-    """Return True for an impossible value, a constraint, a row twice in a statement, or a mistake of our code."""
-    if isinstance(exc, psycopg.ProgrammingError):
-        return exc.sqlstate is None or exc.sqlstate.startswith("21")
-    return isinstance(exc, psycopg.DataError | psycopg.IntegrityError)
 
 
 @asynccontextmanager
@@ -136,15 +83,18 @@ async def open_pool(
     turn_s: float = 2.0,
     statement_s: float = STATEMENT_S,
     lock_s: float = LOCK_S,
+    is_pooled: bool = False,
 ) -> AsyncIterator[Pool]:
     """Yield a pool of autocommit connections. Raises Unavailable when the server does not answer within ``wait_s``;
-    None waits for ever.
+    None waits for ever. Raises Invalid for a connection string that cannot work.
 
-    ``name`` is its label in the metrics: what it is for, where a process has more than one.
+    ``name`` is its label in the metrics: what it is for, where a process has more than one. ``is_pooled`` says that the
+    server is a pooler, such as PgBouncer, which may give a session to another client after each transaction.
 
     A caller waits at most ``turn_s`` for a connection, a statement runs at most ``statement_s`` and waits at most
     ``lock_s`` for each lock. When the server shuts down, the connections are closed, so that it can end.
     """
+    kwargs = parameters(dsn, statement_s=statement_s, lock_s=lock_s, is_pooled=is_pooled)
     pool = Pool(
         dsn,
         min_size=min(2, size),
@@ -155,51 +105,64 @@ async def open_pool(
         # The pool's attempts to reconnect back off without limit, so after an outage it would stay empty for long. Once
         # they are given up the next caller starts a new attempt at once.
         reconnect_timeout=_RECONNECT_S,
-        kwargs={**CONNECT, "options": _options(statement_s, lock_s)},
+        kwargs=kwargs,
+        configure=_note_server,
     )
-    async with pool, leaving(dsn, pool.drain):
-        await _first_answer(pool, name, wait_s)
+    await _first_answer(dsn, kwargs, name, wait_s, is_pooled=is_pooled)
+    async with pool, leaving(lambda: None if is_pooled else pool.server, pool.drain):
         _log.debug("pool_opened", pool=name, connections=size, statement_s=statement_s, lock_s=lock_s)
         _measure(pool, name)
         yield pool
 
 
-async def _first_answer(pool: Pool, name: str, wait_s: float | None) -> None:
-    """Return once the server has given a connection. Raises Unavailable."""
+async def _first_answer(
+    dsn: str, kwargs: Mapping[str, Any], name: str, wait_s: float | None, *, is_pooled: bool
+) -> None:
+    """Return once the server has given a session that will do. Raises Unavailable, Invalid."""
     deadline = None if wait_s is None else asyncio.get_running_loop().time() + wait_s
     while True:
         try:
             with unavailable_on_outage():
-                async with pool.connection(_AGAIN_S):
-                    return
+                conn = await (psycopg.AsyncConnection.connect(dsn, **kwargs) if is_pooled else connect(dsn, kwargs))
+                async with conn:
+                    await warn_of_no_bounds(conn)
+                return
         except Unavailable as exc:
             if deadline is not None and asyncio.get_running_loop().time() >= deadline:
                 raise
-            _log.warning("store_awaited", pool=name, reason=str(exc))
+            _log.warning("store_awaited", pool=name, reason=str(exc), driver=exc.driver)
+        await asyncio.sleep(_AGAIN_S)
+
+
+async def require_session(dsn: str) -> None:
+    """Return once the server has given a session that belongs to one client. Raises Invalid when it will not."""
+    await _first_answer(dsn, parameters(dsn), "sessions", None, is_pooled=False)
 
 
 @asynccontextmanager
 async def open_session(dsn: str) -> AsyncIterator[Connection]:
-    """Yield a connection of its own, for locks that last as long as it. Raises Unavailable.
+    """Yield a connection of its own, for locks that last as long as it. Raises Unavailable; Invalid when a pooler
+    would give it to others.
 
     It is closed when the server shuts down: the next statement raises Unavailable.
     """
     with unavailable_on_outage():
-        conn = await psycopg.AsyncConnection.connect(dsn, **CONNECT)
+        conn = await connect(dsn, parameters(dsn))
 
     async def close() -> None:
         async with conn.lock:  # not below a statement
             await conn.close()
 
+    server = Server.of(conn)
     try:
-        async with leaving(dsn, close):
+        async with leaving(lambda: server, close):
             yield conn
     finally:
         await conn.close()
 
 
 @asynccontextmanager
-async def leaving(dsn: str, leave: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+async def leaving(server: Callable[[], Server | None], leave: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
     """Call ``leave`` whenever the server refuses new sessions, while the block runs.
 
     A server that is told to end by SIGTERM ("smart" shutdown) waits for the last of the old sessions, if need be for
@@ -209,7 +172,8 @@ async def leaving(dsn: str, leave: Callable[[], Awaitable[None]]) -> AsyncIterat
     async def watch() -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            if await ping(dsn) is Answer.REFUSES:
+            at = server()
+            if at is not None and await at.ping() is Answer.REFUSES:
                 _log.warning("sessions_left", reason="PostgreSQL takes no new sessions")
                 await leave()
 

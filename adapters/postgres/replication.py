@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from adapters.postgres.pool import unavailable_on_outage
+from adapters.postgres.errors import unavailable_on_outage
 from adapters.postgres.statements import load
 from domain.errors import Unavailable
 

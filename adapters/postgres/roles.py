@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg import sql
 
-from adapters.postgres.migrate import LOCK, MigrationError, reported
+from adapters.postgres.migrate import LOCK, MigrationError, reported, session
 from adapters.postgres.statements import load
 
 ROLES = ("ingest", "streams", "gateway", "audit", "operator")
@@ -43,18 +43,18 @@ def apply_roles(dsn: str) -> str | None:
 
     Idempotent. An owner that may not create roles grants the rights to those that there are. Raises MigrationError.
     """
-    with reported(), psycopg.connect(dsn, connect_timeout=10) as conn:
+    with reported(), session(dsn) as conn:
         conn.execute(_SQL["alone"], {"key": LOCK})
         names = {role: role_name(conn.info.dbname, role) for role in ROLES}
         trouble = _create(conn, names.values())
         known = _known(conn, names.values())
         _grant(conn, {role: name for role, name in names.items() if name in known})
-    return trouble
+        return trouble or _let_use_extensions(conn, known)
 
 
 def apply_logins(dsn: str, logins: Mapping[str, Login]) -> None:
     """Make logins by name, or set their passwords anew. The server sees no password. Raises MigrationError."""
-    with reported(), psycopg.connect(dsn, connect_timeout=10) as conn:
+    with reported(), session(dsn) as conn:
         conn.execute(_SQL["alone"], {"key": LOCK})
         known = _known(conn, logins)
         for name, login in logins.items():
@@ -91,10 +91,23 @@ def _create(conn: psycopg.Connection, names: Iterable[str]) -> str | None:
     return None
 
 
+def _let_use_extensions(conn: psycopg.Connection, roles: Iterable[str]) -> str | None:
+    """Let the roles use the schemas of extensions; return what the owner may not grant."""
+    for schema, may_grant, lacking in conn.execute(_SQL["extensions"], {"names": list(roles)}).fetchall():
+        grant = sql.SQL(_SQL["let_use"]).format(
+            schema=sql.Identifier(schema), roles=sql.SQL(", ").join(map(sql.Identifier, lacking))
+        )
+        if not may_grant:
+            return f"processes need the extensions in the schema {schema}: let its owner run {grant.as_string(conn)}"
+        conn.execute(grant)
+    return None
+
+
 def _grant(conn: psycopg.Connection, names: Mapping[str, str]) -> None:
     """Replace all rights of the roles by those that are declared."""
-    database = sql.Identifier(conn.info.dbname)
-    conn.execute(sql.SQL(_GRANTS["database"]).format(database=database))
+    [(schema,)] = conn.execute(_SQL["schema"]).fetchall()
+    places = {"database": sql.Identifier(conn.info.dbname), "schema": sql.Identifier(schema)}
+    conn.execute(sql.SQL(_GRANTS["database"]).format(**places))
     if not names:
         return
     roles = sql.SQL(", ").join(map(sql.Identifier, names.values()))
@@ -102,4 +115,4 @@ def _grant(conn: psycopg.Connection, names: Mapping[str, str]) -> None:
         # Both come from the server's catalog: a kind, and a name that is quoted where it must be.
         conn.execute(sql.SQL(_SQL["revoke"]).format(kind=sql.SQL(kind), name=sql.SQL(name), roles=roles))
     for role, name in names.items():
-        conn.execute(sql.SQL(_GRANTS[role]).format(database=database, role=sql.Identifier(name)))
+        conn.execute(sql.SQL(_GRANTS[role]).format(**places, role=sql.Identifier(name)))

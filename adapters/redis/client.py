@@ -2,68 +2,43 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
+from adapters.redis.target import Address, Login, Target
 from domain.errors import Unavailable
 
-CLUSTER = "redis+cluster"
 # uvloop raises RuntimeError for a write to a connection that has just died.
 OUTAGES = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
 _TIMEOUT_S = 2.0
-
-
-class Address(NamedTuple):
-    """Host and port of one server."""
-
-    host: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Servers that a URL names: one alone, or some nodes of a cluster."""
-
-    url: str = field(repr=False)
-    nodes: tuple[Address, ...]
-    is_cluster: bool = False
-    password: str | None = field(default=None, repr=False)
-
-    def url_of(self, address: Address) -> str:
-        """Return the URL of one of the servers, as of a server alone."""
-        if not self.is_cluster:
-            return self.url
-        return f"redis://:{quote(self.password or '', safe='')}@{address.host}:{address.port}"
-
-
-def target(url: str) -> Target:
-    """Parse ``redis://[:password@]host:port/0``, or ``redis+cluster://[:password@]host:port,host:port``.
-
-    Raises ValueError.
-    """
-    parts = urlsplit(url)
-    if parts.scheme != CLUSTER:
-        if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-            raise ValueError("the Redis URL must be redis://HOST:PORT/0 or redis+cluster://HOST:PORT,HOST:PORT")
-        return Target(url, (Address(parts.hostname, parts.port or 6379),))
-    credentials, _, hosts = parts.netloc.rpartition("@")
-    addresses = [urlsplit(f"//{host}") for host in hosts.split(",")]
-    nodes = tuple(Address(each.hostname, each.port or 6379) for each in addresses if each.hostname)
-    if len(nodes) != len(addresses):
-        raise ValueError("the Redis URL must be redis://HOST:PORT/0 or redis+cluster://HOST:PORT,HOST:PORT")
-    return Target(url, nodes, True, unquote(credentials.partition(":")[2]) or None)
+_MAX_TEXT = 300
+_TROUBLE = {
+    "WRONGPASS": "Redis refuses the login",
+    "NOAUTH": "Redis refuses the login",
+    "NOPERM": "Redis denies this user a right",
+    "READONLY": "Redis is a replica",
+}
+"""By the first word of an error reply."""
 
 
 def connect(target: Target, address: Address | None = None) -> Redis:
     """Return a client of one server that gives up within seconds. Nothing is sent yet."""
+    return _client(target, address or target.nodes[0], target.login, target.database)
+
+
+def connect_sentinel(target: Target, address: Address) -> Redis:
+    """Return a client of one Sentinel. Nothing is sent yet."""
+    return _client(target, address, target.sentinel_login, 0)
+
+
+def _client(target: Target, address: Address, login: Login, database: int) -> Redis:
     bounds: dict[str, Any] = {
         "socket_timeout": _TIMEOUT_S,
         "socket_connect_timeout": _TIMEOUT_S,
@@ -72,15 +47,32 @@ def connect(target: Target, address: Address | None = None) -> Redis:
         "retry": Retry(NoBackoff(), 0),
         "max_connections": 64,
     }
-    if not target.is_cluster:
-        return Redis.from_url(target.url, **bounds)
-    host, port = address or target.nodes[0]
-    return Redis(host=host, port=port, password=target.password, **bounds)
+    place = {"host": address.host, "port": address.port} if address.port else {"unix_socket_path": address.host}
+    return Redis(username=login.user, password=login.password, db=database, **place, **(target.tls or {}), **bounds)
 
 
 async def execute(client: Redis, *arguments: Any) -> Any:
     """Return the reply to one command. Raises the client's errors."""
     return await client.execute_command(*arguments)  # type: ignore[no-untyped-call]
+
+
+def unavailable(exc: BaseException) -> Unavailable:
+    """Return the error for an outage, with what the server or the driver says of it."""
+    return Unavailable(_trouble(exc), says(exc))
+
+
+def _trouble(exc: BaseException) -> str:
+    if isinstance(exc, ssl.SSLError):
+        return "TLS with Redis fails"
+    known = _TROUBLE.get(str(exc).partition(" ")[0])
+    if known or not isinstance(exc, ResponseError):
+        return known or "Redis does not answer"
+    return "Redis refused a command"
+
+
+def says(exc: BaseException) -> str:
+    """Return the words of the server or the driver in one line; neither quotes a password."""
+    return " ".join(f"{type(exc).__name__}: {exc}".split())[:_MAX_TEXT]
 
 
 @contextmanager
@@ -89,4 +81,4 @@ def unavailable_on_outage() -> Iterator[None]:
     try:
         yield
     except OUTAGES as exc:
-        raise Unavailable("Redis does not answer") from exc
+        raise unavailable(exc) from exc

@@ -11,7 +11,8 @@ import structlog
 from redis.asyncio import Redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 
-from adapters.redis.client import OUTAGES, Address, connect, execute, target
+from adapters.redis.client import OUTAGES, connect, execute
+from adapters.redis.target import Address, target
 from domain.errors import Unavailable
 
 _log = structlog.get_logger()

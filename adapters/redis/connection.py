@@ -15,6 +15,8 @@ from hiredis import ProtocolError, Reader, pack_command
 from redis.asyncio import Redis
 from redis.exceptions import MovedError, ResponseError
 
+from adapters.redis.target import Address
+
 _log = structlog.get_logger()
 
 CONNECT_S = 2.0
@@ -43,8 +45,7 @@ class RedisConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's has the methods and not the base class
-        host, port, *_ = transport.get_extra_info("peername") or ("", 0)
-        self.server = f"{host}:{port}"
+        self.server = _name(transport.get_extra_info("peername"))
         _log.debug("redis_connection_opened", server=self.server)
 
     def data_received(self, data: bytes) -> None:
@@ -116,10 +117,20 @@ async def open_connection(
     template = client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
     async with asyncio.timeout(CONNECT_S):
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            lambda: RedisConnection(on_reply, on_lost), **template._connection_arguments()
-        )
+
+        def made() -> RedisConnection:
+            return RedisConnection(on_reply, on_lost)
+
+        if path := getattr(template, "path", None):
+            _, connection = await loop.create_unix_connection(made, path)
+        else:
+            _, connection = await loop.create_connection(made, **template._connection_arguments())
     return connection
+
+
+def _name(peer: Any) -> str:
+    """Return the address of the other end, for the log; that of a socket is a path."""
+    return str(Address(*peer[:2])) if isinstance(peer, tuple) else str(peer or "")
 
 
 def credentials(client: Redis) -> tuple[str | None, str | None, int]:

@@ -20,9 +20,11 @@ from redis.crc import key_slot
 from redis.exceptions import MovedError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from adapters.redis.client import OUTAGES, Address, Target, connect, execute, target, unavailable_on_outage
+from adapters.redis.client import OUTAGES, connect, execute, says, unavailable, unavailable_on_outage
 from adapters.redis.pipeline import PipelinedConnection, open_pipelined
-from domain.errors import Unavailable
+from adapters.redis.sentinels import Sentinels
+from adapters.redis.target import Address, Kind, Target, target
+from domain.errors import Invalid, Unavailable
 
 _log = structlog.get_logger()
 
@@ -51,10 +53,18 @@ class SlotClient:
     _connections: dict[Address, PipelinedConnection] = field(default_factory=dict)
     _opening: dict[Address, asyncio.Task[PipelinedConnection]] = field(default_factory=dict)
     _owners: dict[int, Address] = field(default_factory=dict)
+    _primary: Address | None = None
+    _sentinels: Sentinels | None = None
     _read_at: float = _NEVER
     _read_from: Address | None = None
     _avoid_until: dict[Address, float] = field(default_factory=dict)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        if self.target.kind is Kind.ALONE:
+            [self._primary] = self.target.nodes
+        elif self.target.kind is Kind.SENTINEL:
+            self._sentinels = Sentinels(self.target)
 
     @property
     def is_cluster(self) -> bool:
@@ -68,13 +78,13 @@ class SlotClient:
     def owner(self, name: str) -> Address | None:
         """Return the server of a key or channel (as called there); None while that is not known."""
         if not self.is_cluster:
-            return self.target.nodes[0]
+            return self._primary
         return self._owners.get(key_slot(name.encode()))
 
     @property
     def owners(self) -> frozenset[Address]:
-        """Return all servers that own slots, as far as known."""
-        return frozenset(self._owners.values()) if self.is_cluster else frozenset(self.target.nodes)
+        """Return all servers that own keys, as far as known."""
+        return frozenset(self._owners.values() if self.is_cluster else filter(None, [self._primary]))
 
     def client_of(self, address: Address) -> Redis:
         """Return the client of one server."""
@@ -87,12 +97,16 @@ class SlotClient:
         self._owners[error.slot_id] = Address(error.host, error.port)
 
     async def refresh(self) -> None:
-        """Read the owners of the slots again, unless just read. Raises Unavailable when no node answers."""
-        if not self.is_cluster:
+        """Read again which servers own the keys, unless just read. Raises Unavailable when nobody tells."""
+        if self.target.kind is Kind.ALONE:
             return
         async with self._lock:
-            if self._owners and time.monotonic() - self._read_at < _FRESH_S:
+            if time.monotonic() - self._read_at < _FRESH_S:
                 return
+            if self._sentinels is not None:
+                self._primary, self._read_at = await self._sentinels.primary(), time.monotonic()
+                return
+            failure = ""
             known = sorted(self.owners, key=lambda address: address != self._read_from)  # the last to answer first
             for address in dict.fromkeys((*known, *self.target.nodes)):
                 if self._is_avoided(address):
@@ -101,16 +115,15 @@ class SlotClient:
                     ranges = await execute(self.client_of(address), "CLUSTER", "SLOTS")
                 except OUTAGES as exc:
                     self._note_failure(address, exc)
+                    failure = says(exc)
                     continue
                 self._replace_owners(dict(_slots_of(ranges, address)), address)
                 return
-        raise Unavailable("no node of the Redis Cluster answers")
+        raise Unavailable("no node of the Redis Cluster answers", failure)
 
     def _replace_owners(self, owners: dict[int, Address], source: Address) -> None:
         if owners != self._owners:
-            _log.debug(
-                "redis_slots_refreshed", server=f"{source.host}:{source.port}", servers=len(set(owners.values()))
-            )
+            _log.debug("redis_slots_refreshed", server=str(source), servers=len(set(owners.values())))
         self._owners = owners
         self._read_at, self._read_from = time.monotonic(), source
 
@@ -135,7 +148,7 @@ class SlotClient:
                     replies[n] = reply
             if failed is not None:
                 self._read_at = _NEVER  # another server may have taken over its slots
-                raise Unavailable("Redis does not answer") from failed
+                raise unavailable(failed) from failed
             todo = self._moved(replies, todo)
         _raise_first(replies)
         return replies
@@ -146,7 +159,7 @@ class SlotClient:
         with unavailable_on_outage():
             address = self.owner(commands[0][1])
             if address is None:
-                raise Unavailable("no Redis server owns the slot")
+                raise Unavailable("no Redis server owns the key")
             try:
                 replies = await self._execute(address, [("MULTI",), *commands, ("EXEC",)])
                 for reply in (*replies[:-1], *(replies[-1] if isinstance(replies[-1], list) else replies[-1:])):
@@ -158,7 +171,7 @@ class SlotClient:
                 raise
 
     async def _ensure_owners(self) -> None:
-        if self._read_at == _NEVER and self.is_cluster:
+        if self._read_at == _NEVER:
             await self.refresh()
 
     async def _grouped(self, commands: Sequence[Command], todo: Iterable[int]) -> dict[Address | None, list[int]]:
@@ -210,7 +223,7 @@ class SlotClient:
         if not isinstance(exc, RedisTimeoutError | TimeoutError):
             return
         if not self._is_avoided(address):
-            _log.debug("redis_server_avoided", server=f"{address.host}:{address.port}", seconds=_AVOID_S)
+            _log.debug("redis_server_avoided", server=str(address), seconds=_AVOID_S)
         self._avoid_until[address] = time.monotonic() + _AVOID_S
 
     def _is_avoided(self, address: Address) -> bool:
@@ -220,7 +233,12 @@ class SlotClient:
         moved = [n for n in todo if isinstance(replies[n], MovedError)]
         for n in moved:
             self.moved(replies[n])
-        return moved
+        if self._sentinels is None:
+            return moved
+        demoted = [n for n in todo if isinstance(replies[n], ResponseError) and str(replies[n])[:8] == "READONLY"]
+        if demoted:  # another server is the primary now
+            self._read_at = _NEVER
+        return demoted
 
     async def close(self) -> None:
         """Close all connections."""
@@ -230,6 +248,8 @@ class SlotClient:
             pipelined.connection.close()
         for client in self._clients.values():
             await client.aclose()
+        if self._sentinels is not None:
+            await self._sentinels.close()
 
 
 def _key_of(command: Command) -> str:
@@ -253,13 +273,16 @@ def _slots_of(ranges: Iterable[Any], source: Address) -> Iterable[tuple[int, Add
 def _raise_first(replies: Iterable[Any]) -> None:
     for reply in replies:
         if isinstance(reply, ResponseError):
-            raise Unavailable("Redis refused a command") from reply
+            raise unavailable(reply) from reply
 
 
 @asynccontextmanager
 async def open_slot_client(url: str) -> AsyncIterator[SlotClient]:
-    """Yield a client of the servers that the URL names; a server may come later."""
-    client = SlotClient(target(url))
+    """Yield a client of the servers that the URL names; a server may come later. Raises Invalid for another URL."""
+    try:
+        client = SlotClient(target(url))
+    except ValueError as exc:
+        raise Invalid(f"MILLRACE_REDIS__URL: {exc}") from exc
     try:
         yield client
     finally:

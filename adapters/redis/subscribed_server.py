@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import structlog
 from redis.exceptions import MovedError, ResponseError
 
-from adapters.redis.client import OUTAGES, Address
+from adapters.redis.client import OUTAGES, says
 from adapters.redis.connection import RedisConnection, credentials, open_connection
 from adapters.redis.slot_client import SlotClient
+from adapters.redis.target import Address
 
 _log = structlog.get_logger()
 
@@ -50,7 +51,7 @@ class SubscribedServer:
     @property
     def name(self) -> str:
         """The address, for the log."""
-        return f"{self.address.host}:{self.address.port}"
+        return str(self.address)
 
     async def run(self) -> None:
         """Keep a connection for ever; its owner learns of each loss."""
@@ -58,7 +59,7 @@ class SubscribedServer:
             try:
                 await self._serve()
             except OUTAGES as exc:
-                _log.warning("redis_subscription_lost", server=self.name, reason=type(exc).__name__)
+                _log.warning("redis_subscription_lost", server=self.name, reason=type(exc).__name__, driver=says(exc))
             self.owner.lost(self)
             await asyncio.sleep(_BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)])
             self._failures += 1
@@ -90,7 +91,9 @@ class SubscribedServer:
             self.owner.moved(self, reply)
         elif isinstance(reply, ResponseError) and self.connection is not None:
             # An error does not name its channel, so all channels of this server are subscribed again.
-            _log.warning("redis_subscription_refused", server=self.name, reason=str(reply).split(" ")[0])
+            _log.warning(
+                "redis_subscription_refused", server=self.name, reason=str(reply).split(" ")[0], driver=says(reply)
+            )
             self.connection.close()
 
     def end(self) -> None:

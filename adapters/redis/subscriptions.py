@@ -20,10 +20,11 @@ import structlog
 from redis.crc import key_slot
 from redis.exceptions import MovedError
 
-from adapters.redis.client import OUTAGES, Address
+from adapters.redis.client import OUTAGES
 from adapters.redis.connection import RedisConnection
 from adapters.redis.slot_client import SlotClient, open_slot_client
 from adapters.redis.subscribed_server import SubscribedServer
+from adapters.redis.target import Address
 from domain.errors import Unavailable
 from domain.pubsub import Hint
 

@@ -91,7 +91,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 """The statements of each role, by their files. What needs no right (SET, LISTEN, locks) may be missing."""
-OWNERS = {"replication", "roles", "grants", "truth"}
+OWNERS = {"replication", "requirements", "roles", "grants", "truth"}
 """Files of the owner: the servers of a stack, the roles themselves, and the judge of ``millrace verify``."""
 NO_RIGHTS = re.compile(r"^(SET|LISTEN|SELECT (set_config|pg_notify))", re.MULTILINE)
 Right = tuple[str, str, str | None]

@@ -10,8 +10,9 @@ import psycopg
 import pytest
 
 from adapters.postgres import change_log
+from adapters.postgres.conninfo import parameters
 from adapters.postgres.outbox import PostgresOutbox, announce, oldest_unpublished, open_outbox, owed, republish
-from adapters.postgres.pool import CONNECT, Connection, Pool
+from adapters.postgres.pool import Connection, Pool
 from adapters.postgres.statements import load
 from domain.changes import OutboxEntry
 from domain.log_position import Position
@@ -40,7 +41,7 @@ async def outbox(pg_dsn: str) -> AsyncIterator[PostgresOutbox]:
 @pytest.fixture
 async def writer(pg_dsn: str) -> AsyncIterator[Connection]:
     """A session that commits when it is told to."""
-    async with await psycopg.AsyncConnection.connect(pg_dsn, **{**CONNECT, "autocommit": False}) as conn:
+    async with await psycopg.AsyncConnection.connect(pg_dsn, **{**parameters(pg_dsn), "autocommit": False}) as conn:
         yield conn
 
 

@@ -13,8 +13,9 @@ import psycopg
 import pytest
 
 from adapters.memory.log import MemoryLog
+from adapters.postgres.conninfo import parameters
 from adapters.postgres.outbox import PostgresOutbox, open_outbox, republish
-from adapters.postgres.pool import CONNECT, Connection, Pool
+from adapters.postgres.pool import Connection, Pool
 from domain.errors import Unavailable
 from ingest.loss_detection import LossDetector
 from ingest.relay import Relay
@@ -76,7 +77,7 @@ class Trial:
             await self.open[room].commit()
             await self.open.pop(room).close()
             return
-        conn = await psycopg.AsyncConnection.connect(self.dsn, **{**CONNECT, "autocommit": False})
+        conn = await psycopg.AsyncConnection.connect(self.dsn, **{**parameters(self.dsn), "autocommit": False})
         seqs = range(self.heads[room] + 1, self.heads[room] + self.dice.randint(2, 6))
         await owe(conn, room, *seqs)
         self.heads[room] = seqs[-1]

@@ -11,8 +11,9 @@ import psycopg
 import psycopg.conninfo
 import pytest
 
+from adapters.postgres.errors import unavailable_on_outage
 from adapters.postgres.outbox import announcements
-from adapters.postgres.pool import Pool, connection, open_pool, open_session, transaction, unavailable_on_outage
+from adapters.postgres.pool import Pool, connection, open_pool, open_session, transaction
 from domain.errors import Unavailable
 from stack.child import Child, spawn
 from stack.ports import allot

@@ -11,10 +11,11 @@ import pytest
 import uvloop
 
 from adapters.memory.redis import MemoryBus
-from adapters.redis.client import connect, target
+from adapters.redis.client import connect
 from adapters.redis.publisher import open_fanout
 from adapters.redis.registry import open_registry
 from adapters.redis.subscriptions import open_subscriptions
+from adapters.redis.target import target
 from domain.errors import Unavailable
 from domain.presence import Entry
 from domain.pubsub import Fanout, Hint

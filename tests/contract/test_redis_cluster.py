@@ -14,11 +14,12 @@ import pytest
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
-from adapters.redis.client import Address, Target, connect, target
+from adapters.redis.client import connect
 from adapters.redis.cluster_setup import shares
 from adapters.redis.publisher import open_fanout
 from adapters.redis.slot_client import tagged
 from adapters.redis.subscriptions import open_subscriptions
+from adapters.redis.target import Address, Target, target
 from domain.errors import Unavailable
 from domain.pubsub import Fanout, Hint
 from schemas.ids import new_id
@@ -208,7 +209,7 @@ async def replicate(cluster: RedisCluster, port: int, spare: Valkey) -> None:
     """Make the spare node the replica of the one on this port."""
     to = target(cluster.url)
     primary, replica = connect(to, Address("127.0.0.1", port)), connect(to, Address("127.0.0.1", spare.port))
-    await replica.execute_command("CONFIG", "SET", "primaryauth", to.password)
+    await replica.execute_command("CONFIG", "SET", "primaryauth", to.login.password)
     bus = next(node.bus_port for node in cluster.nodes if node.port == port)
     await replica.execute_command("CLUSTER", "MEET", "127.0.0.1", port, bus)
     name = await primary.execute_command("CLUSTER", "MYID")

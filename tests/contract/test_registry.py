@@ -11,9 +11,10 @@ import pytest
 from redis.crc import key_slot
 
 from adapters.redis import gateway_directory as nodes
-from adapters.redis.client import connect, target
+from adapters.redis.client import connect
 from adapters.redis.registry import RedisRegistry, open_registry
 from adapters.redis.slot_client import tagged
+from adapters.redis.target import target
 from domain.presence import Entry, Registry
 from schemas.ids import new_id
 from tests.contract.conftest import entry, now

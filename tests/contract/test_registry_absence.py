@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from adapters.redis.client import Target, connect, target
+from adapters.redis.client import connect
 from adapters.redis.registry import RedisRegistry, open_registry
+from adapters.redis.target import Target, target
 from schemas.ids import new_id
 from tests.contract.conftest import Open, entry, now
 from tests.rediscluster import RedisCluster

@@ -15,7 +15,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from psycopg.conninfo import make_conninfo
 
 from adapters.postgres.replication import is_streaming
-from adapters.redis.client import connect, execute, target
+from adapters.redis.client import connect, execute
+from adapters.redis.target import target
 from stack.running import RunningStack, running_stack
 from tests.fault.chat import Chat, open_chat
 from tests.fault.judging import OK

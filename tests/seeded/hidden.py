@@ -85,11 +85,10 @@ def overlook_lost_subscriptions() -> None:
 
 @hidden("kill-postgres-unflushed")
 def answer_before_the_flush() -> None:
-    from adapters.postgres import pool
+    from adapters.postgres import conninfo
 
-    options, hasty = pool._options, " -c synchronous_commit=off"
-    pool._options = lambda *bounds: options(*bounds) + hasty
-    pool.CONNECT["options"] += hasty
+    options, hasty = conninfo._options, " -c synchronous_commit=off"
+    conninfo._options = lambda *bounds: options(*bounds) + hasty
 
 
 @hidden("cut-answer-postgres")

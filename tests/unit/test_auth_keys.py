@@ -6,11 +6,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+import structlog
 
 from adapters.auth import Verifier
-from adapters.auth.factory import check, open_verifier
+from adapters.auth.factory import check, open_verifier, warn_of_secret
 from adapters.auth.jwks import FetchedKeys
 from adapters.auth.keys import BadKeys, read_set
 from domain.errors import Unauthenticated, Unavailable
@@ -177,3 +179,14 @@ async def test_without_keys_at_the_start_it_waits_and_then_gives_up():
             async with open_verifier(Auth(algorithm="RS256", jwks_url=server.url), RevokedTokens(), wait_s=0.2):
                 pass
         assert server.asked >= 2
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "host", "is_warned"),
+    [("HS256", "127.0.0.1", False), ("HS256", "::1", False), ("HS256", "0.0.0.0", True), ("HS256", "::", True)]
+    + [("RS256", "0.0.0.0", False), ("ES256", "::", False)],
+)
+def test_a_shared_secret_is_warned_of_where_other_machines_come(algorithm: Any, host: str, is_warned: bool):
+    with structlog.testing.capture_logs() as logged:
+        warn_of_secret(Auth(algorithm=algorithm), host)
+    assert [line["event"] for line in logged] == ["tokens_by_shared_secret"] * is_warned

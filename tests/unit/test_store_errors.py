@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from adapters.postgres.pool import unavailable_on_outage
+from adapters.postgres.errors import unavailable_on_outage
 from domain.errors import Unavailable
 
 

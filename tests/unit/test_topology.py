@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
 
-from adapters.redis.client import target
 from adapters.redis.cluster_setup import shares
 from adapters.redis.slot_client import tagged
+from adapters.redis.target import target
 from schemas.topics import stages
 from stack import composition as stack
 from stack.child import Child
@@ -267,7 +267,7 @@ def test_all_slots_are_shared_out():
 
 def test_the_url_of_a_cluster():
     read = target("redis+cluster://:p%40ss@one:7001,two:7002")
-    assert (read.is_cluster, read.nodes, read.password) == (True, (("one", 7001), ("two", 7002)), "p@ss")
+    assert (read.is_cluster, read.nodes, read.login.password) == (True, (("one", 7001), ("two", 7002)), "p@ss")
     assert not target("redis://:x@one:7001/0").is_cluster
     for text in ("nonsense", "redis://", "redis+cluster://", "redis+cluster://one:1,,two:2", "redis+cluster://a:b"):
         with pytest.raises(ValueError):

@@ -75,7 +75,7 @@ async def _command(target: Target, *words: str) -> list[int]:
     Raises NotPossible when one does not answer.
     """
     from adapters.redis.client import connect, execute, unavailable_on_outage
-    from adapters.redis.client import target as servers_of
+    from adapters.redis.target import target as servers_of
 
     to, answers = servers_of(target.redis_url), []
     for address in to.nodes:

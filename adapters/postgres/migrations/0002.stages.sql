@@ -1,7 +1,6 @@
 -- What the stages keep.
 
 CREATE EXTENSION IF NOT EXISTS pg_trgm;
-CREATE EXTENSION IF NOT EXISTS unaccent;
 
 CREATE TABLE notifications (
     notification_id uuid        PRIMARY KEY,
@@ -63,10 +62,9 @@ CREATE TABLE media_places (
 );
 CREATE INDEX media_places_by_media ON media_places (media_id);
 
--- unaccent() depends on a dictionary that could change, so PostgreSQL does not call it immutable; ours does not.
 CREATE FUNCTION millrace_words(content text) RETURNS tsvector
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN to_tsvector('simple'::regconfig, public.unaccent('public.unaccent'::regdictionary, lower(content)));
+    RETURN to_tsvector('simple'::regconfig, lower(content));
 
 CREATE TABLE search_documents (
     message_id      uuid        PRIMARY KEY,

@@ -1,4 +1,4 @@
 DROP INDEX tickets_by_user;
+DROP INDEX search_words;
 CREATE INDEX search_words ON search_documents USING gin (words);
 CREATE INDEX search_trigrams ON search_documents USING gin (content gin_trgm_ops);
-DROP INDEX search_words_by_conversation;

@@ -4,12 +4,12 @@
 -- name: database
 -- Sessions in PostgreSQL may make temporary tables, unless told otherwise; before version 15, tables for good too.
 REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC;
-REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC;
 
 -- name: ingest
 -- Accepts and stores, answers reads, and is the relay: the outbox and the position of the log are its own.
 GRANT CONNECT ON DATABASE {database} TO {role};
-GRANT USAGE ON SCHEMA public TO {role};
+GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT, INSERT, UPDATE (last_seq, last_at, message_count, member_count) ON conversations TO {role};
 GRANT SELECT, INSERT, UPDATE (has_written, seen_seq, seen_count), DELETE ON members TO {role};
 GRANT SELECT, INSERT, UPDATE (ended_by, at), DELETE ON former_members TO {role};
@@ -40,7 +40,7 @@ GRANT SELECT, INSERT, UPDATE (request_hash, status, ends), DELETE ON idempotency
 -- name: streams
 -- Reads what is stored and writes what the stages keep. Of the outbox it may only add events of its own.
 GRANT CONNECT ON DATABASE {database} TO {role};
-GRANT USAGE ON SCHEMA public TO {role};
+GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT (conversation_id, last_seq, last_at, message_count, member_count),
       UPDATE (last_seq, last_at, message_count) ON conversations TO {role};
 GRANT SELECT (conversation_id, user_id, joined_seq, seen_seq) ON members TO {role};
@@ -71,7 +71,7 @@ GRANT SELECT (reader, topic, partition, log_offset, digest) ON skipped_records T
 -- name: gateway
 -- Reads what members may see. It writes one number, that of the connections which it closed.
 GRANT CONNECT ON DATABASE {database} TO {role};
-GRANT USAGE ON SCHEMA public TO {role};
+GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT (conversation_id, title, created_by, created_at, last_seq, last_at, member_count)
       ON conversations TO {role};
 GRANT SELECT (conversation_id, user_id, joined_seq, has_written, hidden_up_to) ON members TO {role};
@@ -88,9 +88,9 @@ GRANT SELECT (reader, topic, partition, log_offset, digest) ON skipped_records T
 GRANT EXECUTE ON FUNCTION millrace_redeem_ticket TO {role};
 
 -- name: audit
--- Reads, and deletes nothing but operators' records that have outlived their time.
+-- Reads. What operators' records have outlived their time is deleted by functions that delete nothing younger.
 GRANT CONNECT ON DATABASE {database} TO {role};
-GRANT USAGE ON SCHEMA public TO {role};
+GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT (conversation_id, last_seq, last_at) ON conversations TO {role};
 GRANT SELECT ON messages TO {role};
 GRANT SELECT (conversation_id, seq, kind, message_id, at) ON changes TO {role};
@@ -103,16 +103,15 @@ GRANT SELECT (message_id, conversation_id, seq, sender_id, digest) ON search_doc
 GRANT SELECT (notification_id, message_id, conversation_id, seq) ON notifications TO {role};
 GRANT SELECT (stage, conversation_id, seq) ON stage_cursors TO {role};
 GRANT SELECT ON analytics_minutes TO {role};
-GRANT SELECT, DELETE ON audit_heals TO {role};
-GRANT SELECT, DELETE ON dead_letters_closed TO {role};
-GRANT SELECT (revocation_id, ends), DELETE ON revocations TO {role};
-GRANT SELECT (reader, topic, partition, log_offset, skipped_at), DELETE ON skipped_records TO {role};
-GRANT SELECT (action_id, at), DELETE ON operator_actions TO {role};
+GRANT SELECT (message_id, conversation_id, seq) ON audit_heals TO {role};
+GRANT SELECT (letter_id, stage, outcome, reason) ON dead_letters_closed TO {role};
+GRANT EXECUTE ON FUNCTION millrace_prune_revocations, millrace_prune_dead_letters_closed,
+    millrace_prune_skipped_records, millrace_prune_audit_heals, millrace_prune_operator_actions TO {role};
 
 -- name: operator
 -- What the commands do: audit and heal, publish again, close dead letters, step over records, end tokens.
 GRANT CONNECT ON DATABASE {database} TO {role};
-GRANT USAGE ON SCHEMA public TO {role};
+GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT (conversation_id, last_seq, last_at) ON conversations TO {role};
 GRANT SELECT, UPDATE (status) ON messages TO {role};
 GRANT SELECT (conversation_id, seq, kind, message_id, at) ON changes TO {role};

@@ -131,56 +131,18 @@ SELECT (SELECT count(*) FROM gone),
 FROM page;
 
 -- name: revocations
-WITH old AS MATERIALIZED (
-    SELECT revocation_id, ends FROM revocations
-    WHERE ends < now() AND ends >= coalesce(%(after)s::timestamptz, '-infinity')
-    ORDER BY ends LIMIT %(limit)s
-), gone AS (
-    DELETE FROM revocations WHERE revocation_id = ANY(ARRAY(SELECT revocation_id FROM old)) RETURNING 1
-)
-SELECT (SELECT count(*) FROM gone), CASE WHEN count(*) = %(limit)s THEN max(ends)::text END FROM old;
+-- Of the next five the functions of the database decide what is old enough: see the migration 0019.
+SELECT deleted, reached FROM millrace_prune_revocations(%(after)s::timestamptz, %(limit)s);
 
 -- name: dead_letters_closed
--- A dead letter is kept 7 days; so long is it of interest.
-WITH old AS MATERIALIZED (
-    SELECT letter_id, closed_at FROM dead_letters_closed
-    WHERE closed_at < now() - interval '8 days' AND closed_at >= coalesce(%(after)s::timestamptz, '-infinity')
-    ORDER BY closed_at LIMIT %(limit)s
-), gone AS (
-    DELETE FROM dead_letters_closed WHERE letter_id = ANY(ARRAY(SELECT letter_id FROM old)) RETURNING 1
-)
-SELECT (SELECT count(*) FROM gone), CASE WHEN count(*) = %(limit)s THEN max(closed_at)::text END FROM old;
+SELECT deleted, reached FROM millrace_prune_dead_letters_closed(%(after)s::timestamptz, %(limit)s);
 
 -- name: skipped_records
--- They are kept for as long as a topic may keep the record.
-WITH old AS MATERIALIZED (
-    SELECT reader, topic, partition, log_offset, skipped_at FROM skipped_records
-    WHERE skipped_at < now() - interval '31 days' AND skipped_at >= coalesce(%(after)s::timestamptz, '-infinity')
-    ORDER BY skipped_at LIMIT %(limit)s
-), gone AS (
-    DELETE FROM skipped_records
-    WHERE (reader, topic, partition, log_offset) IN (SELECT reader, topic, partition, log_offset FROM old) RETURNING 1
-)
-SELECT (SELECT count(*) FROM gone), CASE WHEN count(*) = %(limit)s THEN max(skipped_at)::text END FROM old;
+SELECT deleted, reached FROM millrace_prune_skipped_records(%(after)s::timestamptz, %(limit)s);
 
 -- name: audit_heals
--- A late place in a topic is of interest for as long as the topic keeps it.
-WITH old AS MATERIALIZED (
-    SELECT message_id, at FROM audit_heals
-    WHERE at < now() - interval '31 days' AND at >= coalesce(%(after)s::timestamptz, '-infinity')
-    ORDER BY at LIMIT %(limit)s
-), gone AS (
-    DELETE FROM audit_heals WHERE message_id = ANY(ARRAY(SELECT message_id FROM old)) RETURNING 1
-)
-SELECT (SELECT count(*) FROM gone), CASE WHEN count(*) = %(limit)s THEN max(at)::text END FROM old;
+SELECT deleted, reached FROM millrace_prune_audit_heals(%(after)s::timestamptz, %(limit)s);
 
 -- name: operator_actions
-WITH old AS MATERIALIZED (
-    SELECT action_id, at FROM operator_actions
-    WHERE at < now() - make_interval(secs => %(operator_actions_s)s)
-      AND at >= coalesce(%(after)s::timestamptz, '-infinity')
-    ORDER BY at LIMIT %(limit)s
-), gone AS (
-    DELETE FROM operator_actions WHERE action_id = ANY(ARRAY(SELECT action_id FROM old)) RETURNING 1
-)
-SELECT (SELECT count(*) FROM gone), CASE WHEN count(*) = %(limit)s THEN max(at)::text END FROM old;
+SELECT deleted, reached FROM millrace_prune_operator_actions(
+    make_interval(secs => %(operator_actions_s)s), %(after)s::timestamptz, %(limit)s);

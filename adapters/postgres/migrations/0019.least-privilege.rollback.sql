@@ -1,0 +1,2 @@
+DROP FUNCTION millrace_prune_revocations, millrace_prune_dead_letters_closed, millrace_prune_skipped_records,
+    millrace_prune_audit_heals, millrace_prune_operator_actions;
