@@ -100,7 +100,7 @@ async def test_a_connection_string_is_used_whole(form: str, given: TlsPostgres, 
         assert [schema for schema, _ in found] == ["chat"]
 
 
-def test_a_place_holds_no_password_and_names_every_server(given: TlsPostgres):
+async def test_a_place_holds_no_password_and_names_every_server(given: TlsPostgres):
     shown = place(uri(given, "[::1]", f"1,127.0.0.1:{given.port}", "chat"))
     assert shown == f"[::1]:1,127.0.0.1:{given.port}/chat"
 

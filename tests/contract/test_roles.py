@@ -175,7 +175,7 @@ def test_functions_of_the_owner_trust_no_schema_of_their_caller(database: str):
     found = rows(
         database,
         """SELECT proname, proconfig, prosqlbody IS NOT NULL, has_function_privilege('public', oid, 'EXECUTE')
-           FROM pg_proc WHERE prosecdef AND proname LIKE 'millrace%'""",
+           FROM pg_proc WHERE prosecdef AND proname LIKE 'millrace%%'""",
     )
     assert len(found) == 6
     assert {tuple(map(str, row[1:])) for row in found} == {("['search_path=pg_catalog, pg_temp']", "True", "False")}

@@ -183,8 +183,14 @@ async def test_without_keys_at_the_start_it_waits_and_then_gives_up():
 
 @pytest.mark.parametrize(
     ("algorithm", "host", "is_warned"),
-    [("HS256", "127.0.0.1", False), ("HS256", "::1", False), ("HS256", "0.0.0.0", True), ("HS256", "::", True)]
-    + [("RS256", "0.0.0.0", False), ("ES256", "::", False)],
+    [
+        ("HS256", "127.0.0.1", False),
+        ("HS256", "::1", False),
+        ("HS256", "0.0.0.0", True),
+        ("HS256", "::", True),
+        ("RS256", "0.0.0.0", False),
+        ("ES256", "::", False),
+    ],
 )
 def test_a_shared_secret_is_warned_of_where_other_machines_come(algorithm: Any, host: str, is_warned: bool):
     with structlog.testing.capture_logs() as logged:
