@@ -46,6 +46,7 @@ def _client(target: Target, address: Address, login: Login, database: int) -> Re
         "health_check_interval": 5,
         "retry": Retry(NoBackoff(), 0),
         "max_connections": 64,
+        "driver_info": None,  # CLIENT SETINFO is a right more
     }
     place = {"host": address.host, "port": address.port} if address.port else {"unix_socket_path": address.host}
     return Redis(username=login.user, password=login.password, db=database, **place, **(target.tls or {}), **bounds)
