@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-
 import pytest
 
-from tests.e2e.conftest import millrace
 from tests.seeded.bugs import BUGS
+from tests.verify.trials import trial
 
 SORTS = {
     "drop-a-frame": "reordered",
@@ -54,25 +50,19 @@ LOAD = ("--messages", "600", "--rate", "60")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("bug", sorted(BUGS))
 def test_a_seeded_bug_turns_the_verdict_red(bug: str):
-    environment = {**os.environ, "MILLRACE_EXEC_WRAPPER": "tests.seeded", "MILLRACE_BUG": bug}
-    done = millrace("verify", *LONGER.get(bug, LOAD), "--faults", FAULTS.get(bug, "none"), "--json", env=environment)
-    assert done.returncode in (0, 1), done.stderr
-    report = json.loads(done.stdout)
-    if report["data"] is not None:
-        shutil.rmtree(report["data"])
-    if bug in OF_TIME and not report["timesJudged"]:
+    ended = trial(*LONGER.get(bug, LOAD), "--faults", FAULTS.get(bug, "none"), bug=bug, wait=380)
+    if bug in OF_TIME and not ended.report["timesJudged"]:
         pytest.skip("the machine is too busy to judge times")
-    assert done.returncode == 1, done.stderr
-    assert report["violations"]
-    assert report[SORTS.get(bug, "wrong")] or bug not in SORTS
-    assert any(EVIDENCE.get(bug, "") in violation["text"] for violation in report["violations"])
+    assert (ended.code, bool(ended.report["violations"])) == (1, True), ended.log
+    assert ended.report[SORTS.get(bug, "wrong")] or bug not in SORTS
+    assert any(EVIDENCE.get(bug, "") in violation["text"] for violation in ended.report["violations"])
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_without_a_bug_the_verdict_is_green():
-    done = millrace("verify", *LOAD, "--faults", "none", "--json")
-    assert done.returncode == 0, done.stdout + done.stderr
+    ended = trial(*LOAD, "--faults", "none", wait=380)
+    assert (ended.code, ended.report["violations"]) == (0, [])
