@@ -187,7 +187,8 @@ def _public(server: Server, value: str) -> str:
     try:
         return f"{server.name.lower()} {_address(server, value)}"
     except ValueError as exc:
-        raise OperatorError(f"{server.value} must be of the form {_FORMS[server]}") from exc
+        about = f": {exc}" if server is Server.REDIS else ""  # which quotes no password
+        raise OperatorError(f"{server.value} must be of the form {_FORMS[server]}{about}") from exc
 
 
 def _address(server: Server, value: str) -> str:

@@ -17,7 +17,7 @@ from stack.topology import module_of
 
 def show_ready(urls: dict[str, str], children: Sequence[Child], given: Sequence[GivenServer], seconds: float) -> None:
     """Print the URLs, and a table of servers and processes."""
-    rows = [(server.name, f"{server.host}:{server.port}", "given by URL") for server in given]
+    rows = [(server.name, server.place, "given by URL") for server in given]
     rows += [
         (child.name, f"127.0.0.1:{child.port}" if child.port else "", _short(str(child.log))) for child in children
     ]

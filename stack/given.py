@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from stack.errors import OperatorError
+from stack.probes import open_to
 
 GIVEN = {"pg": "MILLRACE_PG__DSN", "kafka": "MILLRACE_KAFKA__BOOTSTRAP", "redis": "MILLRACE_REDIS__URL"}
 DIRECT = "MILLRACE_PG__DIRECT_DSN"
@@ -28,6 +29,17 @@ class GivenServer:
     name: str
     host: str
     port: int
+
+    @property
+    def place(self) -> str:
+        """The address, as it is written in a URL; of a socket its path."""
+        return _place(self.host, self.port)
+
+
+def _place(host: str, port: int) -> str:
+    if not port:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def find_given() -> tuple[GivenServer, ...]:
@@ -74,15 +86,12 @@ async def _reach(servers: Sequence[tuple[str, int]], name: str, variable: str) -
     for host, port in servers:
         try:
             async with asyncio.timeout(5):
-                opening = asyncio.open_connection(host, port) if port else asyncio.open_unix_connection(host)
-                _, writer = await opening
+                _, writer = await open_to(host, port)
                 writer.close()
                 return host, port
         except (OSError, TimeoutError) as exc:
             why = "no answer in 5 s" if isinstance(exc, TimeoutError) else "connection refused or no such host"
-    places = ", ".join(
-        f"[{host}]:{port}" if ":" in host else f"{host}:{port}" if port else host for host, port in servers
-    )
+    places = ", ".join(_place(host, port) for host, port in servers)
     raise OperatorError(
         f"{variable}: no {product} answers at {places} ({why}); start it, or unset the variable to get one"
     )

@@ -7,11 +7,16 @@ import asyncio
 _SOON_S = 2.0
 
 
+async def open_to(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to a host and port, or to the socket at a path, which has the port 0. Raises OSError."""
+    return await (asyncio.open_connection(host, port) if port else asyncio.open_unix_connection(host))
+
+
 async def answers(port: int, path: str | None = None, host: str = "127.0.0.1") -> bool:
     """Return whether something listens on the port; with a path, whether a GET is answered with 200."""
     try:
         async with asyncio.timeout(_SOON_S):
-            reader, writer = await asyncio.open_connection(host, port)
+            reader, writer = await open_to(host, port)
             try:
                 if path is None:
                     return True

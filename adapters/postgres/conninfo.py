@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from domain.errors import Invalid
 
 STATEMENT_S, LOCK_S = 5.0, 2.0
+_NO_STRING = "not a connection string of libpq, or one with signs in it that must be escaped"
 _BOUNDS: Mapping[str, Any] = {
     "connect_timeout": 5,
     "tcp_user_timeout": 10_000,
@@ -29,12 +30,20 @@ def parts_of(dsn: str) -> dict[str, str]:
     try:
         parts = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
         if "service" in parts or "PGSERVICE" in os.environ:
-            return _of_service(dsn)
+            parts = _of_service(dsn)
         options = pq.Conninfo.get_defaults()
     except psycopg.Error as exc:
-        raise ValueError("not a connection string of libpq") from exc
+        raise ValueError(_NO_STRING) from exc
     of_environment = {o.keyword.decode(): o.val.decode() for o in options if o.val and o.envvar in _environment()}
+    _refuse_split(parts)
     return {**of_environment, **parts}
+
+
+def _refuse_split(parts: Mapping[str, str]) -> None:
+    """Raise ValueError for what is left of a password whose signs are not escaped, before the driver quotes it."""
+    hosts, ports = parts.get("host", "").split(","), parts.get("port", "").split(",")
+    if any("@" in host[1:] for host in hosts) or not all(port.isdecimal() for port in ports if port):
+        raise ValueError(_NO_STRING)
 
 
 def _environment() -> set[bytes]:
@@ -77,7 +86,10 @@ def parameters(
     try:
         parts = parts_of(dsn)
     except ValueError as exc:
-        raise Invalid("MILLRACE_PG__DSN must be a connection string of libpq, or a URI postgresql://…") from exc
+        raise Invalid(
+            "MILLRACE_PG__DSN must be a connection string of libpq, or a URI postgresql://…, in which @ : / and % of a"
+            " password are %40 %3A %2F and %25"
+        ) from exc
     bounds = {name: value for name, value in _BOUNDS.items() if name not in parts}
     if is_pooled:
         return {"autocommit": True, "prepare_threshold": None, **bounds}

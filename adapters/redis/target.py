@@ -161,7 +161,8 @@ def _tls(options: dict[str, str]) -> Mapping[str, Any]:
 
 def _refuse(options: Mapping[str, str]) -> None:
     for name in options:
-        known = name in (*_TLS, *_SENTINEL, "db")
-        raise ValueError(
-            f"the Redis URL must not have {name} here" if known else f"the Redis URL has an unknown {name}"
-        )
+        if name in (*_TLS, *_SENTINEL, "db"):
+            raise ValueError(f"the Redis URL must not have {name} here")
+        # What is no name may be a part of a password that is not escaped.
+        about = f" {name}" if name.isidentifier() else ", or a password with signs in it that must be escaped"
+        raise ValueError(f"the Redis URL has an unknown option{about}")

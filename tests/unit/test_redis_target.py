@@ -63,6 +63,8 @@ def test_an_address_is_shown_as_it_is_written_in_a_url():
         "rediss://u:s3cret@one?ssl_certfile=/only",
         "rediss://u:s3cret@one?ssl_check_hostname=maybe",
         "rediss://u:s3cret@one?timeout=3",
+        "redis://u:1?s3cret@one/0",
+        "redis://u:1/s3cret@one/0",
         "redis+cluster://u:s3cret@one/1",
         "redis+cluster://",
         "redis+sentinel://u:s3cret@one",
