@@ -123,8 +123,7 @@ async def _first_answer(
     while True:
         try:
             with unavailable_on_outage():
-                conn = await (psycopg.AsyncConnection.connect(dsn, **kwargs) if is_pooled else connect(dsn, kwargs))
-                async with conn:
+                async with await connect(dsn, kwargs, is_pooled=is_pooled) as conn:
                     await warn_of_no_bounds(conn)
                 return
         except Unavailable as exc:

@@ -29,16 +29,25 @@ _NO_OPTIONS = (
     "PgBouncer stands before PostgreSQL: set MILLRACE_PG__DIRECT_DSN to PostgreSQL itself, beside MILLRACE_PG__DSN; or,"
     " with session pooling only, let PgBouncer have ignore_startup_parameters = options"
 )
+_OPTIONS_GIVEN = (
+    "PgBouncer takes no options: leave them out of MILLRACE_PG__DSN, and give them to the login or the database, by"
+    " ALTER ROLE or ALTER DATABASE"
+)
 
 
-async def connect(dsn: str, parameters: Mapping[str, Any]) -> _Connection:
-    """Open a session that belongs to this client alone. Raises psycopg.Error; Invalid when a pooler shares it."""
+async def connect(dsn: str, parameters: Mapping[str, Any], *, is_pooled: bool = False) -> _Connection:
+    """Open a session that belongs to this client alone, unless it is to be one of a pooler.
+
+    Raises psycopg.Error; Invalid when a pooler shares it, or refuses what it is asked for.
+    """
     try:
         conn = await psycopg.AsyncConnection.connect(dsn, **parameters)
     except psycopg.OperationalError as exc:
         if _REFUSED in str(exc):
-            raise Invalid(_NO_OPTIONS) from exc
+            raise Invalid(_OPTIONS_GIVEN if is_pooled else _NO_OPTIONS) from exc
         raise
+    if is_pooled:
+        return conn
     try:
         if await _pid(conn) != conn.info.backend_pid and await _is_shared(conn, dsn, parameters):
             raise Invalid(_SHARED)
@@ -74,5 +83,6 @@ async def warn_of_no_bounds(conn: _Connection) -> None:
     if row is not None and row[0] == "0":
         _log.warning(
             "statements_unbounded",
-            reason="PgBouncer passes no statement_timeout on: give it to the login, by ALTER ROLE (docs/connecting.md)",
+            reason="sessions have no statement_timeout: PgBouncer passes none on; give it to the login, by ALTER ROLE"
+            " (docs/connecting.md)",
         )

@@ -93,7 +93,10 @@ class SlotClient:
         return self._clients[address]
 
     def moved(self, error: MovedError) -> None:
-        """Note the owner of a slot, as a server named it."""
+        """Note the owner of a slot, as a server named it; one that names none sends everybody to CLUSTER SLOTS."""
+        if not error.host:
+            self._read_at = _NEVER
+            return
         self._owners[error.slot_id] = Address(error.host, error.port)
 
     async def refresh(self) -> None:

@@ -56,6 +56,13 @@ async def test_a_shared_session_is_noticed_and_refused_before_anything_is_done_i
             await prepare_database(led)
 
 
+async def test_options_that_a_pooler_does_not_take_are_named(pg_dsn: str):
+    async with through(pg_dsn, "transaction") as led:
+        with pytest.raises(Invalid, match="PgBouncer takes no options"):
+            async with open_pool(make_conninfo(led, options="-c search_path=public"), is_pooled=True):
+                pass
+
+
 async def test_a_busy_pooler_is_noticed_too(pg_dsn: str):
     """Others use its sessions meanwhile, and take now one and now another."""
     async with through(pg_dsn, "transaction", IGNORES) as led, open_pool(led, size=6, is_pooled=True) as pool:
