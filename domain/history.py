@@ -10,6 +10,34 @@ from schemas.messages import Change
 
 
 @dataclass(frozen=True, slots=True)
+class Heads:
+    """Heads of conversations at one moment: the last seq of each that exists, and the epoch of which they are.
+
+    An epoch is the time in which one server gave out seqs: one that was restored or promoted begins another, in which a
+    seq may stand for another entry than before.
+    """
+
+    epoch: str
+    seqs: Mapping[str, int]
+
+    def of(self, conversation_id: str) -> int:
+        """Return the head of a conversation; 0 of one that does not exist."""
+        return self.seqs.get(conversation_id, 0)
+
+
+def reset_point(after: int, epoch: str | None, heads: Heads, conversation_id: str, shared: int | None) -> int | None:
+    """Return the seq from which a cursor must begin anew; None for one that holds.
+
+    A cursor of another epoch holds up to what that epoch shares with the present one. ``shared``: that seq, None where
+    the cursor gives no other epoch; the head bounds it then.
+    """
+    bound = heads.of(conversation_id)
+    if epoch is not None and epoch != heads.epoch:
+        bound = min(bound, shared or 0)
+    return bound if after > bound else None
+
+
+@dataclass(frozen=True, slots=True)
 class Membership:
     """A membership: the seq at which it began, and the seq up to which the change log is hidden from the member."""
 
@@ -35,8 +63,17 @@ class History(Protocol):
     async def members(self, conversation_id: str, limit: int | None = None) -> Sequence[str]:
         """Return the current members, the first ``limit`` of them by name. Raises Unavailable."""
 
-    async def heads(self, conversation_ids: Sequence[str]) -> Mapping[str, int]:
-        """Return the last seq of each conversation that exists, by one query. Raises Unavailable."""
+    async def heads(self, conversation_ids: Sequence[str]) -> Heads:
+        """Return the heads of the conversations, and the epoch, by one query.
+
+        They are those of the primary: a replica that lags would look like a store that went back. Raises Unavailable.
+        """
+
+    async def shared(self, conversation_id: str, epoch: str) -> int:
+        """Return the last seq up to which the conversation is as it was in that epoch; 0 of an unknown epoch.
+
+        Raises Unavailable.
+        """
 
     async def changes(self, conversation_id: str, after: int, up_to: int, limit: int) -> Sequence[Change]:
         """Return the entries with ``after < seq <= up_to``, ascending and dense, at most ``limit``.

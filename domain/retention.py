@@ -86,6 +86,8 @@ BOUNDS: Mapping[str, str] = {
     "parked": "conversations with open dead letters",
     "search_rebuilds": "a row for each version of the analysis",
     "log_state": "one row",
+    "store_epochs": "a row for each start of the server",
+    "epoch_starts": "a row for each conversation and start of the server after which something was appended to it",
 }
 """Tables of which nothing is deleted by age, and what bounds them."""
 

@@ -66,14 +66,14 @@ class Commands:
         """Start to join; a repeated join waits for the replay under way, if that sends all that it asks for."""
         before = connection.socket.subscriptions.get(command.id)
         if before is not None:
-            if before.covers(command.after):
+            if before.covers(command.after, command.epoch):
                 if len(before.unanswered) >= UNANSWERED_MAX:
                     raise RateLimited("this conversation is being joined already", 1.0)
                 before.unanswered.append(command.ref)
                 return
             self.hub.unsubscribe(before)
         subscription = self.hub.subscribe(connection.socket, command.id)
-        subscription.start = command.after
+        subscription.start, subscription.epoch = command.after, command.epoch
         subscription.unanswered.append(command.ref)
         connection.spawn(self._join(connection, subscription))
 
@@ -83,12 +83,12 @@ class Commands:
         log.debug("join_started", after=subscription.start)
         answer: Callable[[Ref], Frame]
         try:
-            seq = await self.rooms.join(subscription, subscription.start)
+            await self.rooms.join(subscription)
             if subscription.gone:
                 raise NotFound("you were removed from this conversation, or joined it again meanwhile")
             reached = await self.rooms.history.reached(id_, connection.socket.user_id, connection.device)
-            log.debug("joined", seq=seq, delivered_seq=reached[0], read_seq=reached[1])
-            answer = partial(_joined, id_, seq, reached)
+            log.debug("joined", seq=subscription.has, delivered_seq=reached[0], read_seq=reached[1])
+            answer = partial(_joined, subscription, reached)
         except MillraceError as exc:
             if connection.socket.subscriptions.get(id_) is subscription:
                 room = self.hub.unsubscribe(subscription)
@@ -141,6 +141,13 @@ class Commands:
         connection.reply(TokenRefreshed(expires_at=expires_at, ref=answering(command.ref)))
 
 
-def _joined(conversation_id: str, seq: int, reached: tuple[int, int], ref: Ref) -> Joined:
-    delivered, read = reached
-    return Joined(id=conversation_id, seq=seq, delivered_seq=delivered, read_seq=read, ref=answering(ref))
+def _joined(subscription: Subscription, reached: tuple[int, int], ref: Ref) -> Joined:
+    room, (delivered, read) = subscription.room, reached
+    return Joined(
+        id=room.conversation_id,
+        seq=subscription.has,
+        delivered_seq=delivered,
+        read_seq=read,
+        epoch=room.epoch,
+        ref=answering(ref),
+    )

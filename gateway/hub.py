@@ -58,13 +58,19 @@ class Subscription:
     ``cursor``: the seq up to which the socket was sent everything, while the subscription is not live. ``start``: the
     cursor that it was given; None for the head. ``since``: the seq at which its user became a member, and
     ``hidden_up_to`` the seq up to which entries are not for this member.
-    ``unanswered``: the refs of joins that wait until the subscription is live.
+    ``unanswered``: the refs of joins that wait until the subscription is live. ``epoch``: that of ``start``, if it was
+    given. ``reset_from``: the cursor begins anew here, and the socket was not told yet; until then it is sent nothing.
+    ``placed``: it has a cursor. ``catching_up``: a task catches it up.
     """
 
     socket: Socket
     room: Room
     cursor: int = 0
     start: int | None = None
+    epoch: str | None = None
+    reset_from: int | None = None
+    placed: bool = False
+    catching_up: bool = False
     since: int = 0
     hidden_up_to: int = 0
     gone: bool = False
@@ -76,9 +82,13 @@ class Subscription:
         if not self.gone:
             self.socket.joined.add(self.room.conversation_id)
 
-    def covers(self, after: int | None) -> bool:
+    def place(self, cursor: int) -> None:
+        """Begin to catch the subscription up from this cursor."""
+        self.cursor, self.placed, self.catching_up = cursor, True, True
+
+    def covers(self, after: int | None, epoch: str | None = None) -> bool:
         """Return whether the replay under way sends, or has sent, everything that a join with this cursor asks for."""
-        if not self.unanswered:
+        if not self.unanswered or epoch != self.epoch:
             return False
         between = self.start is not None and after is not None and self.start <= after <= self.cursor
         return between or after == self.start
@@ -92,9 +102,10 @@ class Subscription:
 
 @dataclass(slots=True, eq=False)
 class Room:
-    """A conversation that sockets of this node have joined."""
+    """A conversation that sockets of this node have joined. ``epoch``: that of the seqs in its buffer."""
 
     conversation_id: str
+    epoch: str = ""
     buffer: ReorderBuffer[Envelope] = field(default_factory=ReorderBuffer)
     live: dict[Socket, Subscription] = field(default_factory=dict)
     ahead: dict[Socket, Subscription] = field(default_factory=dict)
@@ -129,11 +140,20 @@ class Room:
     def go_live(self, subscription: Subscription) -> bool:
         """Make a subscription live, or ahead, unless its socket lacks released frames; return False if it does."""
         cursor = self.buffer.cursor
-        if subscription.gone or cursor is None or subscription.cursor < cursor:
+        lacks = cursor is None or subscription.cursor < cursor or subscription.reset_from is not None
+        if subscription.gone or lacks:
             return subscription.gone
         self.behind.pop(subscription.socket, None)
         (self.live if subscription.cursor == cursor else self.ahead)[subscription.socket] = subscription
         return True
+
+    def reset(self, subscription: Subscription, start: int) -> None:
+        """Begin the subscription's cursor anew: it is behind, and its socket is told before it is sent anything."""
+        subscription.cursor = start
+        subscription.reset_from = start if subscription.reset_from is None else min(start, subscription.reset_from)
+        for group in (self.live, self.ahead):
+            group.pop(subscription.socket, None)
+        self.behind[subscription.socket] = subscription
 
     def drop(self, subscription: Subscription) -> None:
         """Remove a subscription."""

@@ -15,9 +15,9 @@ from domain.history import History
 from gateway.framing import encode
 from gateway.hub import Room, Socket, Subscription
 from gateway.replay_budget import ReplayBudget
-from runtime.metrics import LAGGING, REPLAYED, REPLAYED_BYTES
+from runtime.metrics import REPLAYED, REPLAYED_BYTES, RESETS
 from runtime.tasks import Tasks
-from schemas.frames import of_change
+from schemas.frames import Reset, encoded, of_change
 from schemas.messages import Change
 
 _log = structlog.get_logger()
@@ -46,10 +46,13 @@ class Replay:
         """Send what the subscription lacks, from the store, until it is in step with the buffer. Raises Unavailable."""
         while not await self._step(subscription):
             pass
+        subscription.catching_up = False
 
     def start(self, subscription: Subscription) -> None:
         """Catch it up once the socket can be written to. One task for each socket, however many rooms it lags in."""
-        LAGGING.inc()
+        if subscription.catching_up:
+            return
+        subscription.catching_up = True
         socket = subscription.socket
         _log.debug(
             "subscription_lagging",
@@ -63,6 +66,20 @@ class Replay:
             self._lagging[socket] = deque([subscription])
             self._tasks.spawn(self._catch_up_later(socket), partial(socket.outbound.abort, "task_failed"))
 
+    def send_reset(self, subscription: Subscription) -> bool:
+        """Write the ``reset`` that is due, if any, in its place before what follows; return False when the socket is
+        full."""
+        start = subscription.reset_from
+        if start is None or subscription.gone:
+            return True
+        room = subscription.room
+        frame = encoded(Reset(conversation_id=room.conversation_id, epoch=room.epoch, start=start))
+        if not subscription.socket.outbound.write(encode(frame)):
+            return False
+        subscription.reset_from = None
+        RESETS.inc()
+        return True
+
     async def _step(self, subscription: Subscription) -> bool:
         """Send a page, as far as the socket takes it; return True once it is in step, or gone. Raises Unavailable.
 
@@ -70,13 +87,16 @@ class Replay:
         """
         await subscription.socket.outbound.drained()
         room = subscription.room
+        if not self.send_reset(subscription):
+            return False
         if room.go_live(subscription):
             return True
         async with self.budget.turn(subscription.socket.user_id) as account:
             target = room.buffer.cursor or 0
             if subscription.gone or target <= subscription.cursor:
                 return room.go_live(subscription)
-            changes = await self.history.changes(room.conversation_id, subscription.cursor, target, PAGE)
+            after = max(subscription.cursor, subscription.hidden_up_to)
+            changes = await self.history.changes(room.conversation_id, after, target, PAGE)
             account.spend(await _write(subscription, changes))
         if not changes:  # the store lacks what the buffer has released
             await self.bound(room)
@@ -95,18 +115,22 @@ class Replay:
                 except Unavailable:
                     live = False
                     await asyncio.sleep(self.retry_s)
-                if not live:
+                if live:
+                    subscription.catching_up = False
+                else:
                     subscriptions.append(subscription)
         finally:
             del self._lagging[socket]
 
 
 async def _write(subscription: Subscription, changes: Sequence[Change]) -> int:
-    """Write the frames of a page until the socket is full or the subscription gone; return their bytes."""
+    """Write the frames of a page until the socket is full, or the subscription gone or reset; return their bytes."""
     size = 0
     for number, change in enumerate(changes, 1):
         frame = encode(of_change(change))
-        if subscription.gone or not subscription.socket.outbound.write(frame):
+        if subscription.gone or subscription.reset_from is not None:
+            break
+        if not subscription.socket.outbound.write(frame):
             break
         subscription.cursor = change.seq
         size += len(frame)

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
-from domain.conversations import NO_CONVERSATION
-from domain.errors import Invalid, NotFound, Unavailable
-from domain.history import History
+from domain.errors import NotFound, Unavailable
+from domain.history import Heads, History
 from domain.pubsub import PubSub
 from gateway import channels
 from gateway.channels import Envelope, Kind
+from gateway.cursors import Cursors
 from gateway.framing import encode
 from gateway.hub import Hub, Room, Subscription
 from gateway.publications import room_envelope
+from gateway.reorder_buffer import ReorderBuffer
 from gateway.replay import PAGE, Replay
 from gateway.replay_budget import ReplayBudget
-from runtime.metrics import CLAIMS_DENIED, DELIVERIES, GAPS
+from runtime.metrics import CLAIMS_DENIED, DELIVERIES, GAPS, LAGGING
 from runtime.tasks import Tasks
-from schemas.frames import Left, encoded, history_hidden
+from schemas.frames import Left, encoded
 
 _log = structlog.get_logger()
 
@@ -38,50 +39,38 @@ class RoomSync:
     gap_check_interval_s: float = 2.0
     budget: ReplayBudget = field(default_factory=ReplayBudget)
     replay: Replay = field(init=False)
+    cursors: Cursors = field(init=False)
+    epoch: str | None = None
+    """The epoch of the store, as far as this node knows it."""
+    _readings: int = 0
+    _epoch_at: int = 0
+    """Number of readings when the epoch was noted: those up to there may be of an earlier one."""
     _tasks: Tasks = field(default_factory=Tasks)
     _compare: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.replay = Replay(self.history, self._bound, self.budget, self.gap_check_interval_s)
+        self.cursors = Cursors(self.history, self.replay, self._compare_room)
 
     # joining and leaving
 
-    async def join(self, subscription: Subscription, after: int | None) -> int:
-        """Make the subscription live after replaying what follows ``after``; return the seq up to which it is complete.
+    async def join(self, subscription: Subscription) -> None:
+        """Make the subscription live after replaying what follows its cursor.
 
-        Raises NotFound for a non-member, Invalid for an ``after`` beyond the head, Unavailable.
+        A cursor that does not hold any more begins anew, behind what it shares with the store. Raises NotFound for a
+        non-member, Unavailable.
         """
         room = subscription.room
         opens = room.buffer.cursor is None
-        await self._check_member(subscription)
+        await self.cursors.check_member(subscription)
         if subscription.gone:
-            return 0
+            return
         await self._open(room)
         if opens:  # a removal since then may lie before the head, which is not released
-            await self._check_member(subscription)
-        if after is not None and after < subscription.hidden_up_to:
-            await self._hide(subscription, after)
-            after = subscription.hidden_up_to
-        if after is None or after > (room.buffer.cursor or 0):  # else the buffer has shown that the head is beyond
-            head = (await self.history.heads([room.conversation_id])).get(room.conversation_id, 0)
-            if after is not None and after > head:
-                raise Invalid(f"after must not exceed the last seq, which is {head}")
-            after = head if after is None else after
-        subscription.cursor = after
+            await self.cursors.check_member(subscription)
+        await self.cursors.place(subscription)
+        await self.cursors.announce(subscription)
         await self.replay.catch_up(subscription)
-        return subscription.has
-
-    async def _check_member(self, subscription: Subscription) -> None:
-        found = await self.history.membership(subscription.room.conversation_id, subscription.socket.user_id)
-        if found is None:
-            raise NotFound(NO_CONVERSATION)
-        subscription.confirm(found.since, found.hidden_up_to)
-
-    async def _hide(self, subscription: Subscription, after: int) -> None:
-        """Send one frame in place of the entries that are older than the membership and not for this member."""
-        hidden = history_hidden(subscription.room.conversation_id, after, subscription.hidden_up_to)
-        while not subscription.socket.outbound.write(encode(hidden)):
-            await subscription.socket.outbound.drained()
 
     async def _open(self, room: Room) -> None:
         """Subscribe, wait for the confirmation, and only then read the head: what comes after it is live."""
@@ -98,10 +87,11 @@ class RoomSync:
                 conversation_id=room.conversation_id,
                 reason="redis does not answer; heads are compared with the store",
             )
-        head = (await self.history.heads([room.conversation_id])).get(room.conversation_id, 0)
+        heads = await self.history.heads([room.conversation_id])
         if room.buffer.cursor is None:
-            self._release(room, room.buffer.start(head, _now()))
-        _log.debug("room_opened", conversation_id=room.conversation_id, head=head)
+            room.epoch = heads.epoch
+            self._release(room, room.buffer.start(heads.of(room.conversation_id), _now()))
+        _log.debug("room_opened", conversation_id=room.conversation_id, head=heads.of(room.conversation_id))
 
     async def close(self, room: Room) -> None:
         """Unsubscribe from the channels of a room that no socket is in."""
@@ -129,10 +119,14 @@ class RoomSync:
     def _release(self, room: Room, released: Sequence[tuple[int, Envelope]]) -> None:
         for seq, envelope in released:
             DELIVERIES.inc(len(room.live))
-            for subscription in room.release(seq, encode(envelope.frame)):
-                self.replay.start(subscription)
+            self._catch_up(room.release(seq, encode(envelope.frame)))
             if envelope.kind == Kind.MEMBER_REMOVED:
                 self._remove(room, seq, envelope.about)
+
+    def _catch_up(self, lagging: Sequence[Subscription]) -> None:
+        for subscription in lagging:
+            LAGGING.inc()
+            self.replay.start(subscription)
 
     def _remove(self, room: Room, seq: int, user_id: str) -> None:
         """Evict a member who was removed; ignore a stale removal of one who has rejoined since."""
@@ -165,8 +159,7 @@ class RoomSync:
             while room.buffer.disputed:
                 seq = min(room.buffer.disputed)
                 for change in await self.history.changes(room.conversation_id, seq - 1, seq, 1):
-                    for subscription in room.send_again(seq, encode(room_envelope(change).frame)):
-                        self.replay.start(subscription)
+                    self._catch_up(room.send_again(seq, encode(room_envelope(change).frame)))
                 room.buffer.disputed.discard(seq)
         except Unavailable:
             await asyncio.sleep(self.gap_check_interval_s)
@@ -177,6 +170,7 @@ class RoomSync:
 
     async def run(self) -> None:
         """Fill gaps as they are found, and compare heads every few seconds, for ever."""
+        self.compare_soon()  # so that `connected` names the epoch
         async with asyncio.TaskGroup() as group:
             group.create_task(self._fill_gaps())
             group.create_task(self._compare_heads())
@@ -223,26 +217,81 @@ class RoomSync:
 
     async def _bound(self, room: Room) -> int:
         """Compare a room with the store; return the store's head. Raises Unavailable."""
-        return (await self._read_heads([room]))[room.conversation_id]
+        return (await self._read_heads([room])).of(room.conversation_id)
 
-    async def _read_heads(self, rooms: Sequence[Room]) -> Mapping[str, int]:
-        seen = [room.buffer.head for room in rooms]
-        found = await self.history.heads([room.conversation_id for room in rooms]) if rooms else {}
-        heads, now = {room.conversation_id: found.get(room.conversation_id, 0) for room in rooms}, _now()
+    async def _compare_room(self, room: Room) -> Heads:
+        return await self._read_heads([room])
+
+    async def _read_heads(self, rooms: Sequence[Room]) -> Heads:
+        self._readings += 1
+        reading, seen = self._readings, [room.buffer.head for room in rooms]
+        heads, now = await self.history.heads([room.conversation_id for room in rooms]), _now()
+        if heads.epoch != self.epoch and reading <= self._epoch_at:
+            return heads
+        self._note_epoch(heads.epoch)
+        stale = [room for room in rooms if room.epoch != heads.epoch]
         for room, claimed in zip(rooms, seen, strict=True):
-            head = heads[room.conversation_id]
-            rewound = room.buffer.observe_head(head, now, claimed)
-            if claimed > head:
-                CLAIMS_DENIED.inc()
-                _log.warning(
-                    "claims_denied",
-                    conversation_id=room.conversation_id,
-                    head=head,
-                    claimed=claimed,
-                    rewound=rewound,
-                    reason="a publication in Redis names a seq that the store does not have",
-                )
+            if room not in stale:
+                self._compare_head(room, heads.of(room.conversation_id), claimed, now)
+        shared = await asyncio.gather(*(self.history.shared(room.conversation_id, room.epoch) for room in stale))
+        for room, seq in zip(stale, shared, strict=True):
+            if heads.epoch == self.epoch:
+                self._begin_epoch(room, heads, seq)
         return heads
+
+    def _compare_head(self, room: Room, head: int, claimed: int, now: float) -> None:
+        ahead = [each for each in room.subscriptions() if each.has > head] if claimed > head else []
+        rewound = room.buffer.observe_head(head, now, claimed)
+        if claimed <= head:
+            return
+        CLAIMS_DENIED.inc()
+        _log.warning(
+            "claims_denied",
+            conversation_id=room.conversation_id,
+            head=head,
+            claimed=claimed,
+            rewound=rewound,
+            reason="the store does not have a seq that was published: it went back, or somebody forged it",
+        )
+        for subscription in ahead if rewound else ():
+            room.reset(subscription, head)
+            self.replay.start(subscription)
+
+    # epochs
+
+    def _note_epoch(self, epoch: str) -> None:
+        if self.epoch == epoch:
+            return
+        if self.epoch is not None:
+            _log.warning("store_epoch_changed", before=self.epoch, epoch=epoch, reason="PostgreSQL is another server")
+        self.epoch, self._epoch_at = epoch, self._readings
+
+    def _begin_epoch(self, room: Room, heads: Heads, shared: int) -> None:
+        """Begin a room anew in the epoch of the heads: each socket keeps what it has up to ``shared``."""
+        if room.epoch == heads.epoch or room.buffer.cursor is None:
+            return
+        held = [(subscription, subscription.has) for subscription in room.subscriptions() if subscription.placed]
+        room.epoch = heads.epoch
+        room.buffer = ReorderBuffer()
+        self._release(room, room.buffer.start(heads.of(room.conversation_id), _now()))
+        for subscription, has in held:
+            room.reset(subscription, min(has, shared))
+            self._tasks.spawn(self._continue(subscription))
+
+    async def _continue(self, subscription: Subscription) -> None:
+        """Catch up a socket in a new epoch, if its user is a member in that, too."""
+        while not subscription.gone:
+            try:
+                await self.cursors.check_member(subscription)
+            except NotFound:
+                self._evict(subscription)
+            except Unavailable:
+                await asyncio.sleep(self.gap_check_interval_s)
+            else:
+                if not subscription.catching_up:
+                    await self.cursors.announce(subscription)
+                    self.replay.start(subscription)
+                return
 
 
 def _now() -> float:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
+from msgspec import UNSET
 from websockets.asyncio.server import Server
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -135,6 +136,7 @@ class Gateway:
                 heartbeat_ms=HEARTBEAT_S * 1000,
                 max_frame=MAX_FRAME,
                 expires_at=wire_seconds(connection.identity.expires_at),
+                epoch=self.rooms.epoch or UNSET,
             )
         )
         if self.hub.enter(socket):

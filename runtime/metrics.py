@@ -25,6 +25,9 @@ OLDEST_UNPUBLISHED = Gauge(
 )
 LOG_LOSSES = Counter("millrace_log_losses_total", "Losses of log records that the relay has detected")
 REPUBLISHED = Counter("millrace_republished_events_total", "Outbox rows owed again after a loss of log records")
+STORE_BEHIND = Gauge(
+    "millrace_store_behind_log", "1 while the relay publishes nothing, as the log holds events that the store lacks"
+)
 PARTITIONS_DIFFER = Gauge(
     "millrace_topic_undeclared_partitions",
     "Partitions beyond the declared number, where a topic has another",
@@ -61,6 +64,9 @@ REPLAYED_BYTES = Counter("millrace_replayed_bytes_total", "Bytes of content fram
 CLAIMS_DENIED = Counter(
     "millrace_denied_claims_total", "Times at which Redis carried a seq beyond the head that the store has"
 )
+RESETS = Counter(
+    "millrace_resets_total", "Cursors of sockets that began anew, since PostgreSQL is another server or went back"
+)
 GAPS = Counter("millrace_holes_total", "Gaps of reorder buffers that were filled from the store")
 LAGGING = Counter("millrace_lagging_total", "Sockets that fell behind because they read slowly")
 HINTS_LOST = Counter("millrace_hints_lost_total", "Hints that could not be published to Redis")
@@ -87,6 +93,7 @@ BY_ROLE: Mapping[str, tuple[Collector, ...]] = {
         OLDEST_UNPUBLISHED,
         LOG_LOSSES,
         REPUBLISHED,
+        STORE_BEHIND,
         PARTITIONS_DIFFER,
         KEYS_FETCHED,
         POLICY_FAILURES,
@@ -106,6 +113,7 @@ BY_ROLE: Mapping[str, tuple[Collector, ...]] = {
         REPLAYED_BYTES,
         CLAIMS_DENIED,
         RECORDS_PASSED_OVER,
+        RESETS,
         GAPS,
         LAGGING,
         HINTS_LOST,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from schemas.fields import ActionText, CodeText, Count, RoleText, Seq, StatusText, Time, UserId, Uuid
+from schemas.fields import ActionText, CodeText, Count, Epoch, RoleText, Seq, StatusText, Time, UserId, Uuid
 from schemas.messages import Message
 
 
@@ -99,6 +99,11 @@ class MessagePage(Struct, frozen=True, kw_only=True, rename="camel"):
     messages: tuple[Message, ...]
     head_seq: Seq
     has_more: bool
+    epoch: Epoch
+    reset_from: Annotated[
+        Seq | None,
+        Meta(description="`after` did not hold: drop what is above this seq; the page begins behind it"),
+    ] = None
 
 
 class MessageReceipt(Struct, frozen=True, kw_only=True, rename="camel"):

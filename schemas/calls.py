@@ -19,6 +19,7 @@ from schemas.fields import (
     CheckedTitle,
     CheckedUserId,
     CheckedUuid,
+    Epoch,
     Feature,
     FilePart,
     IdempotencyKey,
@@ -97,11 +98,12 @@ class InvitationsQuery(Struct, frozen=True, rename="camel"):
 
 
 class MessagesQuery(Struct, frozen=True, rename="camel"):
-    """Bounds of a page of messages, exclusive."""
+    """Bounds of a page of messages, exclusive. ``epoch`` is that of ``after``: the one of the page or frame before."""
 
     after: CheckedSeq | None = None
     before: CheckedSeq | None = None
     limit: PageSize = 50
+    epoch: Epoch | None = None
 
 
 class SearchQuery(Struct, frozen=True, rename="camel"):

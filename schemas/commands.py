@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
-from schemas.fields import MAX_SEQ, CheckedSeq, Uuid
+from schemas.fields import MAX_SEQ, CheckedSeq, Epoch, Uuid
 
 MAX_FRAME = 64 * 1024
 """Bytes of one frame."""
@@ -19,11 +19,15 @@ Ref = Annotated[str, Meta(max_length=128)] | Annotated[int, Meta(ge=-MAX_SEQ, le
 
 
 class JoinConversation(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="join_conversation"):
-    """Subscribe to a conversation: replay everything after ``after``, or only follow what comes from now on."""
+    """Subscribe to a conversation: replay everything after ``after``, or only follow what comes from now on.
+
+    ``epoch`` is that of ``after``: the one of the last ``joined`` or ``reset``.
+    """
 
     id: Uuid
     after: CheckedSeq | None = None
     ref: Ref = None
+    epoch: Epoch | None = None
 
 
 class LeaveConversation(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="leave_conversation"):

@@ -102,6 +102,7 @@ Time: TypeAlias = Annotated[
 Seq: TypeAlias = Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": MAX_SEQ})]
 ChangeSeq: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_SEQ)]
 """The place of an entry of a change log; a ``Seq`` may also be 0, before the first entry."""
+Epoch: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64, description="opaque; compare it, nothing else")]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 TypeText: TypeAlias = Annotated[str, _kind(*get_args(MessageType))]
 StatusText: TypeAlias = Annotated[str, _kind(*get_args(StatusName))]

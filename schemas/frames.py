@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 from schemas.commands import Ref
 from schemas.events import ConversationChanged, MessageStatus, NotificationSent
-from schemas.fields import ChangeText, CodeText, Count, ListName, ListText, Seq, StatusText, Time, UserId, Uuid
+from schemas.fields import ChangeText, CodeText, Count, Epoch, ListName, ListText, Seq, StatusText, Time, UserId, Uuid
 from schemas.messages import Change, ChangeKind, Message
 
 OptionalRef = Ref | UnsetType
@@ -27,6 +27,7 @@ class Connected(Struct, frozen=True, kw_only=True, rename="camel", tag="connecte
     heartbeat_ms: Count
     max_frame: Count
     expires_at: Time
+    epoch: Epoch | UnsetType = UNSET
 
 
 class Joined(Struct, frozen=True, kw_only=True, rename="camel", tag="joined"):
@@ -39,7 +40,16 @@ class Joined(Struct, frozen=True, kw_only=True, rename="camel", tag="joined"):
     seq: Seq
     delivered_seq: Seq
     read_seq: Seq
+    epoch: Epoch
     ref: OptionalRef = UNSET
+
+
+class Reset(Struct, frozen=True, kw_only=True, rename="camel", tag="reset"):
+    """The cursor begins anew behind ``from``, in this epoch: drop what is above it; what follows replaces it."""
+
+    conversation_id: Uuid
+    epoch: Epoch
+    start: Seq = field(name="from")
 
 
 class Left(Struct, frozen=True, kw_only=True, rename="camel", tag="left"):
@@ -176,6 +186,7 @@ class Error(Struct, frozen=True, kw_only=True, rename="camel", tag="error"):
 Frame: TypeAlias = (
     Connected
     | Joined
+    | Reset
     | Left
     | NewMessage
     | ConversationUpdated

@@ -132,6 +132,13 @@ class Screen:
     stays: list[Stay] = field(default_factory=list)
     """Times in which a phone may be connected."""
 
+    def reset(self, seq: int) -> None:
+        """Take what is above the seq off the screen."""
+        while self.seqs and self.seqs[-1] > seq:
+            self.seqs.pop()
+            self.times.pop()
+        self.after = min(self.after, seq)
+
     @property
     def told(self) -> SentReceipt | None:
         """The watermarks that the store must have of the device; None for none.

@@ -106,6 +106,10 @@ class Device(Listener):
                 self.screen.until = seq
                 self.out.set()
 
+    def on_reset(self, seq: int) -> None:
+        """Take what is above the seq off the screen: it comes anew."""
+        self.screen.reset(seq)
+
     def on_frame(self, frame: Frame, raw: bytes) -> None:
         """Record a frame that is not content."""
         if isinstance(frame, Joined):

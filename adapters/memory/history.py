@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapters.memory.tables import Tables
-from domain.history import Membership, Participant
+from domain.history import Heads, Membership, Participant
 from schemas.ids import NO_DEVICE
 from schemas.messages import Change, ChangeKind
 
@@ -27,9 +27,13 @@ class MemoryHistory:
     async def members(self, conversation_id: str, limit: int | None = None) -> Sequence[str]:
         return sorted(self.tables.members.get(conversation_id, {}))[:limit]
 
-    async def heads(self, conversation_ids: Sequence[str]) -> Mapping[str, int]:
+    async def heads(self, conversation_ids: Sequence[str]) -> Heads:
         rows = self.tables.conversations
-        return {id_: rows[id_].last_seq for id_ in conversation_ids if id_ in rows}
+        return Heads(self.tables.epochs.id, {id_: rows[id_].last_seq for id_ in conversation_ids if id_ in rows})
+
+    async def shared(self, conversation_id: str, epoch: str) -> int:
+        row = self.tables.conversations.get(conversation_id)
+        return 0 if row is None else self.tables.epochs.shared(conversation_id, epoch, row.last_seq)
 
     async def changes(self, conversation_id: str, after: int, up_to: int, limit: int) -> Sequence[Change]:
         log = self.tables.changes.get(conversation_id, [])  # dense from 1

@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from adapters.memory.epochs import StoreEpochs
 from domain.changes import Entry
 from domain.log_position import Position
 from domain.media import Media, MediaInfo, inspected
+from domain.outbox import Entered
 from domain.watermarks import DEVICES_PER_MEMBER
-from schemas.events import AnyEvent
+from schemas.events import AnyEvent, MessageCreated
 from schemas.messages import Change, Message
 
 
@@ -64,6 +66,7 @@ class Tables:
     noted: Position | None = None
     """Position of the log at the last comparison."""
     epoch: int = 0
+    epochs: StoreEpochs = field(default_factory=StoreEpochs)
     receipts: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """(conversation, user) → (delivered seq, read seq)."""
     device_receipts: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
@@ -119,12 +122,23 @@ class Tables:
         change = entry.change
         row = self.conversations[change.conversation_id]
         assert change.seq == row.last_seq + 1
+        self.epochs.append(change.conversation_id, row.last_seq)
         row.last_seq = change.seq
         if entry.is_activity:
             row.last_at = datetime.now(UTC)
         self.changes[change.conversation_id].append(change)
         if entry.event is not None:
             self.owe(change.conversation_id, change.seq, entry.event)
+
+    def has(self, event: Entered) -> bool:
+        """Return whether the event's entry, or the conversation that it has created, is here."""
+        if isinstance(event, MessageCreated):
+            return event.message.message_id in self.messages
+        if event.kind is None:
+            return event.conversation_id in self.conversations
+        data = {"userId": event.user_id, "by": event.by, "at": event.at}
+        log = self.changes.get(event.conversation_id, ())
+        return any(entry.seq == event.seq and entry.kind == event.kind and entry.data == data for entry in log)
 
     def raise_device(self, key: tuple[str, str, str], raised: tuple[int, int]) -> None:
         """Store a device's watermarks, and forget those of the member's oldest devices."""

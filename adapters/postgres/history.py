@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 from adapters.postgres import rows
 from adapters.postgres.pool import Pool, connection
 from adapters.postgres.statements import load
-from domain.history import Membership, Participant
+from domain.history import Heads, Membership, Participant
 from runtime.dataloader import DataLoader
 from schemas.ids import NO_DEVICE, is_uuid
 from schemas.messages import Change
@@ -34,7 +34,8 @@ class PostgresHistory:
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self._memberships = DataLoader(self._read_memberships)
-        self._heads = DataLoader(self._read_heads)
+        self._heads = DataLoader(self._read_each_head)
+        self._shared = DataLoader(self._read_shared)
         self._everybody = DataLoader(self._read_members)
         self._participants = DataLoader(self._read_participants)
         self._reached = DataLoader(self._read_reached)
@@ -72,16 +73,25 @@ class PostgresHistory:
             found[id_, limit].append(Participant(id_, user, has_written))
         return found
 
-    async def heads(self, conversation_ids: Sequence[str]) -> Mapping[str, int]:
+    async def heads(self, conversation_ids: Sequence[str]) -> Heads:
         if len(conversation_ids) != 1:
-            return {id_: head for id_, head in (await self._read_heads(conversation_ids)).items() if head is not None}
-        [one] = conversation_ids
-        head = await self._heads.get(one)
-        return {} if head is None else {one: head}
+            return await self._read_heads(conversation_ids)
+        return await self._heads.get(conversation_ids[0])
 
-    async def _read_heads(self, conversation_ids: Sequence[str]) -> Mapping[str, int | None]:
-        heads = await self._all("heads", {"ids": list(conversation_ids)}) if conversation_ids else ()
-        return {**dict.fromkeys(conversation_ids), **dict(heads)}
+    async def _read_each_head(self, conversation_ids: Sequence[str]) -> Mapping[str, Heads]:
+        return dict.fromkeys(conversation_ids, await self._read_heads(conversation_ids))
+
+    async def _read_heads(self, conversation_ids: Sequence[str]) -> Heads:
+        found = await self._all("heads", {"ids": list(conversation_ids)})
+        return Heads(found[0][0], {id_: head for _, id_, head in found if id_ is not None})
+
+    async def shared(self, conversation_id: str, epoch: str) -> int:
+        return await self._shared.get((conversation_id, epoch))
+
+    async def _read_shared(self, wanted: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], int]:
+        conversations, epochs = map(list, zip(*wanted, strict=True))
+        found = await self._all("shared", {"conversations": conversations, "epochs": epochs})
+        return {**dict.fromkeys(wanted, 0), **{(id_, epoch): seq for id_, epoch, seq in found}}
 
     async def changes(self, conversation_id: str, after: int, up_to: int, limit: int) -> Sequence[Change]:
         return await self._pages.get((conversation_id, after, up_to, limit))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from domain.conversations import NO_CONVERSATION
 from domain.errors import NotFound
-from domain.history import History
+from domain.history import Heads, History, reset_point
 from domain.messages import Messages
 from domain.policy import Action, Policy, Question, require
 from ingest.accept import Accept
@@ -57,12 +57,27 @@ class MessageEndpoints:
         membership = await self.history.membership(conversation_id, call.user)
         if membership is None:
             raise NotFound(NO_CONVERSATION)
-        head = (await self.history.heads([conversation_id])).get(conversation_id, 0)
-        found = await self.messages.page(
-            conversation_id, query.after, query.before, query.limit + 1, membership.hidden_up_to
+        heads = await self.history.heads([conversation_id])
+        reset_from = await self._reset_point(conversation_id, query, heads)
+        after = query.after if reset_from is None else reset_from
+        found = await self.messages.page(conversation_id, after, query.before, query.limit + 1, membership.hidden_up_to)
+        page = found[: query.limit] if after is not None else found[-query.limit :]
+        return Answer(
+            MessagePage(
+                messages=tuple(page),
+                head_seq=heads.of(conversation_id),
+                has_more=len(found) > len(page),
+                epoch=heads.epoch,
+                reset_from=reset_from,
+            )
         )
-        page = found[: query.limit] if query.after is not None else found[-query.limit :]
-        return Answer(MessagePage(messages=tuple(page), head_seq=head, has_more=len(found) > len(page)))
+
+    async def _reset_point(self, conversation_id: str, query: MessagesQuery, heads: Heads) -> int | None:
+        if query.after is None:
+            return None
+        other = query.epoch is not None and query.epoch != heads.epoch
+        shared = await self.history.shared(conversation_id, query.epoch or "") if other else None
+        return reset_point(query.after, query.epoch, heads, conversation_id, shared)
 
     async def get(self, call: Call[None, None]) -> Answer[Message]:
         return Answer(await self._readable(call))

@@ -4,6 +4,7 @@
 
 class ChatClient {
   cursor = 0;
+  epoch = undefined; // of the cursor: named by `joined` and `reset`
   shown = [];
   repeats = 0;
   connections = []; // what each said in its join, and what became of it
@@ -27,7 +28,8 @@ class ChatClient {
     this.connections.push(connection);
     this.join = () => {
       connection.after = this.cursor;
-      socket.send(JSON.stringify({ type: "join_conversation", id: this.conversationId, after: this.cursor }));
+      const { conversationId: id, cursor: after, epoch } = this;
+      socket.send(JSON.stringify({ type: "join_conversation", id, after, epoch }));
     };
     socket.onmessage = ({ data }) => {
       connection.protocol = socket.protocol;
@@ -35,6 +37,7 @@ class ChatClient {
       const frame = JSON.parse(data);
       if (frame.type === "joined") {
         joined = true;
+        this.epoch = frame.epoch;
         this.acknowledged = frame.deliveredSeq;
       }
       this.hear(frame);
@@ -49,6 +52,7 @@ class ChatClient {
 
   hear(frame) {
     if (frame.type === "connected") this.join();
+    if (frame.type === "reset" && frame.conversationId === this.conversationId) this.reset(frame);
     const placed = ["new_message", "conversation_changed", "media_ready"].includes(frame.type);
     if (!placed || frame.conversationId !== this.conversationId) return;
     if (frame.seq <= this.cursor) this.repeats += 1;
@@ -57,6 +61,14 @@ class ChatClient {
       this.cursor = frame.seq;
       if (frame.message) this.shown.push([frame.seq, frame.message.senderId, frame.message.content]);
     }
+  }
+
+  // The server's store went back in time: what is above `from` comes anew.
+  reset({ from, epoch }) {
+    this.epoch = epoch;
+    this.cursor = Math.min(this.cursor, from);
+    this.acknowledged = Math.min(this.acknowledged, from);
+    this.shown = this.shown.filter(([seq]) => seq <= from);
   }
 
   // Sends until it is known what became of it; a repeat makes no second message.

@@ -98,7 +98,7 @@ async def test_seqs_are_dense_over_messages_and_membership(world):
     assert [c.kind for c in changes][2] == ChangeKind.MEMBER_ADDED
     assert changes[2].data["userId"] == "carol"
     assert [c.message.content for c in changes if c.message] == ["a", "b", "c"]
-    assert (await world.history.heads([world.room, new_id()])) == {world.room: 4}
+    assert (await world.history.heads([world.room, new_id()])).seqs == {world.room: 4}
 
 
 async def test_a_page_of_changes_starts_after_and_ends_with_the_bounds(world):
@@ -115,7 +115,7 @@ async def test_the_same_key_gives_the_same_message(world):
     assert again.message == first.message
     [other] = await world.intake.accept([world.draft("other", key="k-same")])
     assert isinstance(other, IdempotencyMismatch)
-    assert (await world.history.heads([world.room]))[world.room] == 1
+    assert (await world.history.heads([world.room])).of(world.room) == 1
 
 
 async def test_the_same_key_twice_in_one_batch_makes_one_message(world):
@@ -143,7 +143,7 @@ async def test_parallel_retries_of_one_key_make_one_row(world):
 
     answers = await asyncio.gather(*(post() for _ in range(20)))
     assert len({a.message.message_id for a in answers}) == 1
-    assert (await world.history.heads([world.room]))[world.room] == 1
+    assert (await world.history.heads([world.room])).of(world.room) == 1
 
 
 async def test_a_held_conversation_is_passed_over_unless_it_is_waited_for(world):
@@ -184,7 +184,7 @@ async def test_a_reply_must_be_to_this_conversation(world):
 async def test_an_attachment_must_be_an_upload_of_the_sender(world):
     [outcome] = await world.intake.accept([world.draft(attachments=[new_id()])])
     assert isinstance(outcome, Invalid)
-    assert (await world.history.heads([world.room]))[world.room] == 0
+    assert (await world.history.heads([world.room])).of(world.room) == 0
 
 
 async def test_every_change_is_owed_to_kafka_until_it_is_marked(world):
@@ -277,8 +277,8 @@ async def test_membership_changes_once_and_by_the_right_people(world):
     await world.conversations.add(world.room, "carol", by="alice")
     await world.conversations.add(world.room, "carol", by="alice")
     membership = await world.history.membership(world.room, "carol")
-    assert membership == Membership((await world.history.heads([world.room]))[world.room])
-    assert (await world.history.heads([world.room]))[world.room] == 1
+    assert membership == Membership((await world.history.heads([world.room])).of(world.room))
+    assert (await world.history.heads([world.room])).of(world.room) == 1
     with pytest.raises(Forbidden):
         await world.conversations.add(world.room, "dave", by="bob")
     with pytest.raises(Forbidden):

@@ -39,6 +39,9 @@ class Shown(Listener):
     def on_content(self, seq: int, raw: bytes) -> None:
         self.seqs.append(seq)
 
+    def on_reset(self, seq: int) -> None:
+        self.seqs = [shown for shown in self.seqs if shown <= seq]
+
     def on_frame(self, frame: Frame, raw: bytes) -> None:
         self.frames.append(frame)
 

@@ -105,12 +105,6 @@ async def test_nobody_joins_what_he_is_no_member_of(world):
         assert (said["type"], said["code"], said["ref"]) == ("error", "not_found", "r")
 
 
-async def test_after_beyond_the_head_is_an_error(world):
-    async with world.client() as bob:
-        await bob.say(type="join_conversation", id=make.ROOM, after=7)
-        assert (await bob.next("error"))["code"] == "invalid"
-
-
 async def test_who_is_removed_sees_that_and_nothing_more(world):
     async with world.client("carol") as carol, world.client() as bob:
         await carol.join(after=0)

@@ -110,16 +110,16 @@ def remove_late() -> None:
 @bug
 def hide_the_beginning() -> None:
     """Whoever joins a conversation that has begun is told that its first entries are hidden."""
-    from gateway.room_sync import RoomSync
+    from gateway.cursors import Cursors
 
-    check = RoomSync._check_member
+    check = Cursors.check_member
 
     async def hiding(self: Any, subscription: Any) -> None:
         await check(self, subscription)
         if (subscription.room.buffer.cursor or 0) > 3:
             subscription.hidden_up_to = 3
 
-    RoomSync._check_member = hiding
+    Cursors.check_member = hiding
 
 
 @bug

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from millrace_client import CursorStore, MemoryCursors, SqliteCursors
+from millrace_client import Cursor, CursorStore, MemoryCursors, SqliteCursors
 from millrace_client.backoff import Backoff
 from millrace_client.frames import (
     Ack,
@@ -213,6 +213,28 @@ def test_a_token_is_renewed_before_its_end(left: int, wait: int):
 # ---- cursors
 
 
+def test_a_cursor_is_given_with_the_epoch_of_its_join():
+    sync = ConversationSync(make.ROOM, 5)
+    assert sync.join(1) == JoinConversation(id=make.ROOM, after=5, ref=1)
+    sync.joined(5, 1, epoch="1-x")
+    assert sync.join(2) == JoinConversation(id=make.ROOM, after=5, epoch="1-x", ref=2)
+
+
+def test_a_reset_drops_what_is_above_it_with_the_receipts_of_it():
+    sync = joined(5)
+    assert [receipt.seq for receipt in sync.receipts(read=True)] == [5]
+    sync.reset(3, "2-y")
+    assert (sync.cursor, sync.epoch, sync.in_step, sync.acknowledged, sync.read) == (3, "2-y", True, 3, 3)
+    assert [sync.arrive(seq) for seq in (4, 5)] == [Arrival.NEXT, Arrival.NEXT]
+    assert [receipt.seq for receipt in sync.receipts(read=True)] == [5]
+
+
+def test_a_reset_above_the_cursor_drops_nothing():
+    sync = joined(5)
+    sync.reset(7, "2-y")
+    assert (sync.cursor, sync.epoch, sync.arrive(6)) == (5, "2-y", Arrival.NEXT)
+
+
 @pytest.fixture(params=["memory", "sqlite"])
 def cursors(request, tmp_path: Path) -> Iterator[CursorStore]:
     if request.param == "memory":
@@ -226,17 +248,27 @@ def cursors(request, tmp_path: Path) -> Iterator[CursorStore]:
 def test_a_stored_cursor_only_moves_forward(cursors: CursorStore):
     assert cursors.load("a") is None
     for seq in (3, 5, 4):
-        cursors.save("a", seq)
-    cursors.save("b", 0)
-    assert (cursors.load("a"), cursors.load("b"), cursors.load("c")) == (5, 0, None)
+        cursors.save("a", Cursor(seq))
+    cursors.save("b", Cursor(0))
+    assert (cursors.load("a"), cursors.load("b"), cursors.load("c")) == (Cursor(5), Cursor(0), None)
+
+
+def test_a_stored_cursor_has_its_epoch_and_goes_back_only_by_a_reset(cursors: CursorStore):
+    cursors.save("a", Cursor(5, "1-x"))
+    cursors.save("a", Cursor(5, "2-y"))
+    assert cursors.load("a") == Cursor(5, "2-y")
+    cursors.save("a", Cursor(4, "2-y"))
+    assert cursors.load("a") == Cursor(5, "2-y")
+    cursors.reset("a", Cursor(3, "2-y"))
+    assert cursors.load("a") == Cursor(3, "2-y")
 
 
 def test_cursors_in_a_file_outlive_their_process_and_accounts_are_apart(tmp_path: Path):
     first = SqliteCursors(tmp_path / "cursors.db", "bob")
-    first.save("a", 5)
+    first.save("a", Cursor(5))
     first.close()
     bob, carol = (SqliteCursors(tmp_path / "cursors.db", account) for account in ("bob", "carol"))
-    assert (bob.load("a"), carol.load("a")) == (5, None)
+    assert (bob.load("a"), carol.load("a")) == (Cursor(5), None)
     bob.close()
     carol.close()
 

@@ -54,6 +54,10 @@ class Member(Listener):
             self.screen.until = seq
             self.removed.set()
 
+    def on_reset(self, seq: int) -> None:
+        """Take what is above the seq off the screen: it comes anew."""
+        self.screen.reset(seq)
+
     def _is_my_removal(self, frame: dict[str, Any]) -> bool:
         return bool(frame["change"] == "member_removed" and frame["userId"] == self.screen.spec.user)
 

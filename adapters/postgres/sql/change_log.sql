@@ -13,11 +13,21 @@ WHERE conversation_id = ANY(%(conversations)s::uuid[])
 FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: raise_heads
--- The head of each conversation, once, and its messages; its activity where something happened that people look for.
-UPDATE conversations c SET last_seq = head.seq, message_count = c.message_count + head.messages,
+-- The head of each conversation, once, and its messages; its activity where something happened that people look for. With
+-- the first entry of an epoch it is noted where the epoch begins.
+WITH server AS MATERIALIZED (
+    SELECT millrace_epoch() AS epoch
+), head AS MATERIALIZED (
+    SELECT * FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(messages)s::bigint[], %(activity)s::boolean[])
+        AS head (conversation_id, seq, messages, is_activity)
+), started AS (
+    INSERT INTO epoch_starts (conversation_id, epoch, seq)
+    SELECT c.conversation_id, server.epoch, c.last_seq
+    FROM head JOIN conversations c USING (conversation_id) CROSS JOIN server WHERE c.epoch < server.epoch
+)
+UPDATE conversations c SET last_seq = head.seq, message_count = c.message_count + head.messages, epoch = server.epoch,
     last_at = CASE WHEN head.is_activity THEN %(at)s ELSE c.last_at END
-FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(messages)s::bigint[], %(activity)s::boolean[])
-    AS head (conversation_id, seq, messages, is_activity)
+FROM head CROSS JOIN server
 WHERE c.conversation_id = head.conversation_id;
 
 -- name: insert_changes

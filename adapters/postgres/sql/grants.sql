@@ -10,7 +10,10 @@ REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC;
 -- Accepts and stores, answers reads, and is the relay: the outbox and the position of the log are its own.
 GRANT CONNECT ON DATABASE {database} TO {role};
 GRANT USAGE ON SCHEMA {schema} TO {role};
-GRANT SELECT, INSERT, UPDATE (last_seq, last_at, message_count, member_count) ON conversations TO {role};
+GRANT SELECT, INSERT, UPDATE (last_seq, last_at, message_count, member_count, epoch) ON conversations TO {role};
+GRANT SELECT (id, number, server) ON store_epochs TO {role};
+GRANT SELECT, INSERT ON epoch_starts TO {role};
+GRANT EXECUTE ON FUNCTION millrace_epoch TO {role};
 GRANT SELECT, INSERT, UPDATE (has_written, seen_seq, seen_count), DELETE ON members TO {role};
 GRANT SELECT, INSERT, UPDATE (ended_by, at), DELETE ON former_members TO {role};
 GRANT SELECT, INSERT, DELETE ON invitations TO {role};
@@ -41,8 +44,10 @@ GRANT SELECT, INSERT, UPDATE (request_hash, status, ends), DELETE ON idempotency
 -- Reads what is stored and writes what the stages keep. Of the outbox it may only add events of its own.
 GRANT CONNECT ON DATABASE {database} TO {role};
 GRANT USAGE ON SCHEMA {schema} TO {role};
-GRANT SELECT (conversation_id, last_seq, last_at, message_count, member_count),
-      UPDATE (last_seq, last_at, message_count) ON conversations TO {role};
+GRANT SELECT (conversation_id, last_seq, last_at, message_count, member_count, epoch),
+      UPDATE (last_seq, last_at, message_count, epoch) ON conversations TO {role};
+GRANT INSERT ON epoch_starts TO {role};
+GRANT EXECUTE ON FUNCTION millrace_epoch TO {role};
 GRANT SELECT (conversation_id, user_id, joined_seq, seen_seq) ON members TO {role};
 GRANT SELECT (message_id, conversation_id, seq, sender_id, type, content, attachments, reply_to, created_at, status),
       UPDATE (status) ON messages TO {role};
@@ -74,6 +79,8 @@ GRANT CONNECT ON DATABASE {database} TO {role};
 GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT (conversation_id, title, created_by, created_at, last_seq, last_at, member_count)
       ON conversations TO {role};
+GRANT SELECT (id, number, server) ON store_epochs TO {role};
+GRANT SELECT ON epoch_starts TO {role};
 GRANT SELECT (conversation_id, user_id, joined_seq, has_written, hidden_up_to) ON members TO {role};
 GRANT SELECT (conversation_id, user_id) ON invitations TO {role};
 GRANT SELECT (message_id, conversation_id, seq, sender_id, type, content, attachments, reply_to, created_at, status)

@@ -16,7 +16,17 @@ FROM unnest(%(conversations)s::uuid[], %(limits)s::int[]) AS asked (conversation
            ORDER BY user_id LIMIT asked.most) AS found;
 
 -- name: heads
-SELECT conversation_id::text, last_seq FROM conversations WHERE conversation_id = ANY(%(ids)s::uuid[]);
+-- With the epoch of which they are, which is returned without any conversation, too.
+SELECT (SELECT id FROM store_epochs ORDER BY number DESC, server IS NULL LIMIT 1), c.conversation_id::text, c.last_seq
+FROM (VALUES (true)) AS always (yes) LEFT JOIN conversations c ON c.conversation_id = ANY(%(ids)s::uuid[]);
+
+-- name: shared
+-- Up to the start of the first epoch that is later; of an epoch that the store does not know, nothing is shared.
+SELECT c.conversation_id::text, asked.epoch, CASE WHEN e.id IS NULL THEN 0 ELSE least(c.last_seq, (
+           SELECT min(s.seq) FROM epoch_starts s WHERE s.conversation_id = c.conversation_id AND s.epoch > e.number)) END
+FROM unnest(%(conversations)s::uuid[], %(epochs)s::text[]) AS asked (conversation_id, epoch)
+JOIN conversations c USING (conversation_id)
+LEFT JOIN store_epochs e ON e.id = asked.epoch;
 
 -- name: changes
 -- The statement sees whole commits only, so what it returns is dense: seq is given under the row lock.

@@ -2,7 +2,7 @@
 
 from millrace_client.client import Client, FrameStream, open_client
 from millrace_client.connection import LiveConnection
-from millrace_client.cursors import CursorStore, MemoryCursors, SqliteCursors
+from millrace_client.cursors import Cursor, CursorStore, MemoryCursors, SqliteCursors
 from millrace_client.errors import (
     Conflict,
     Forbidden,
@@ -28,6 +28,7 @@ from millrace_client.frames import (
     NewMessage,
     NotificationAdded,
     PresenceUpdated,
+    Reset,
     StatusUpdated,
     TypingUpdated,
     decode_frame,
@@ -42,6 +43,7 @@ __all__ = [
     "Conflict",
     "ConnectionListener",
     "ConversationUpdated",
+    "Cursor",
     "CursorStore",
     "ErrorFrame",
     "Forbidden",
@@ -67,6 +69,7 @@ __all__ = [
     "ProtocolError",
     "RateLimited",
     "Refused",
+    "Reset",
     "RetryingTransport",
     "SqliteCursors",
     "StatusUpdated",

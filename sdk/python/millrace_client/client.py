@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from millrace_client.connection import LiveConnection
-from millrace_client.cursors import CursorStore
+from millrace_client.cursors import Cursor, CursorStore
 from millrace_client.errors import MembershipEnded
-from millrace_client.frames import ContentFrame, Frame, decode_frame
+from millrace_client.frames import Frame, Reset, decode_frame
 from millrace_client.http import HttpClient
 from millrace_client.retries import open_http
 from millrace_client.subscription import ConnectionListener, Listener, Subscription
@@ -32,15 +33,17 @@ _FULL, _LOW = 512, 128
 class FrameStream(Listener):
     """Frames of one conversation, in order, each content frame once. Iterate over it from one task.
 
-    A frame counts as processed, and its seq is stored, when the next one is asked for.
+    A frame counts as processed, and its seq is stored, when the next one is asked for. After a ``Reset`` the content
+    above its ``start`` comes anew, as the server has it now: drop what was made of it.
     """
 
     live: LiveConnection
     conversation_id: str
     subscription: Subscription = field(init=False)
-    _frames: deque[Frame] = field(default_factory=deque)
+    _frames: deque[tuple[Frame, Cursor | None]] = field(default_factory=deque)
+    """Frames, those with a place in the conversation with their cursors."""
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    _processing: int | None = None
+    _processed: Callable[[], None] | None = None
     _error: BaseException | None = None
     _is_over: bool = False
 
@@ -49,9 +52,9 @@ class FrameStream(Listener):
 
     async def __anext__(self) -> Frame:
         """Return the next frame. Raises MembershipEnded, and what has ended the live connection."""
-        if self._processing is not None:
-            self.subscription.commit(self._processing)
-            self._processing = None
+        if self._processed is not None:
+            self._processed()
+            self._processed = None
         while not self._frames:
             if self._error is not None:
                 raise self._error
@@ -59,18 +62,20 @@ class FrameStream(Listener):
                 raise StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
-        frame = self._frames.popleft()
+        frame, cursor = self._frames.popleft()
         if len(self._frames) <= _LOW:
             self.live.resume_reading(self)
-        if isinstance(frame, ContentFrame):
-            self._processing = frame.seq
+        if isinstance(frame, Reset):
+            self._processed = partial(self.subscription.commit_reset, Cursor(frame.start, frame.epoch))
+        elif cursor is not None:
+            self._processed = partial(self.subscription.commit, cursor)
         return frame
 
     # Listener
 
     def on_content(self, seq: int, raw: bytes) -> None:
         """Queue the frame."""
-        self._put(decode_frame(raw))
+        self._put(decode_frame(raw), Cursor(seq, self.subscription.epoch))
 
     def on_frame(self, frame: Frame, raw: bytes) -> None:
         """Queue the frame."""
@@ -86,8 +91,8 @@ class FrameStream(Listener):
         self.live.resume_reading(self)
         self.end()
 
-    def _put(self, frame: Frame) -> None:
-        self._frames.append(frame)
+    def _put(self, frame: Frame, cursor: Cursor | None = None) -> None:
+        self._frames.append((frame, cursor))
         self._arrived.set()
         if len(self._frames) >= _FULL and not self._is_over:
             self.live.pause_reading(self)

@@ -85,7 +85,7 @@ class LiveConnection:
     ) -> Subscription:
         """Follow a conversation after its stored cursor, or else after the seq ``after``; without both from now on."""
         stored = self.cursors.load(conversation_id) if self.cursors is not None else None
-        sync = ConversationSync(conversation_id, after if stored is None else stored)
+        sync = ConversationSync(conversation_id, *(stored or (after, None)))
         subscription = Subscription(self, listener, sync, self.cursors, commits_itself)
         self.subscriptions[conversation_id] = subscription
         if self._transport is not None:

@@ -25,10 +25,12 @@ class ClientFrame(Struct, frozen=True, rename="camel", omit_defaults=True, kw_on
 
 
 class JoinConversation(ClientFrame, frozen=True, tag="join_conversation"):
-    """Replay everything after ``after``, then live; without it only what comes from now on."""
+    """Replay everything after ``after``, then live; without it only what comes from now on. ``epoch`` is that of
+    ``after``."""
 
     id: str
     after: int | None = None
+    epoch: str | None = None
 
 
 class LeaveConversation(ClientFrame, frozen=True, tag="leave_conversation"):
@@ -83,6 +85,7 @@ class Connected(ServerFrame, frozen=True, tag="connected"):
     heartbeat_ms: int
     max_frame: int
     expires_at: str
+    epoch: str | None = None
 
 
 class Joined(ServerFrame, frozen=True, tag="joined"):
@@ -95,7 +98,16 @@ class Joined(ServerFrame, frozen=True, tag="joined"):
     seq: int
     delivered_seq: int = 0
     read_seq: int = 0
+    epoch: str | None = None
     ref: Ref = None
+
+
+class Reset(ServerFrame, frozen=True, tag="reset"):
+    """The server's store went back in time: drop the content above ``start``; what follows replaces it."""
+
+    conversation_id: str
+    epoch: str
+    start: int = field(name="from")
 
 
 class Left(ServerFrame, frozen=True, tag="left"):
@@ -238,6 +250,7 @@ class UnknownFrame(Struct, frozen=True):
 KnownFrame: TypeAlias = (
     Connected
     | Joined
+    | Reset
     | Left
     | NewMessage
     | ConversationUpdated

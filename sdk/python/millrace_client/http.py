@@ -145,17 +145,27 @@ class HttpClient:
         return (await self._get(f"/messages/{_part(message_id)}/receipts")).as_type(MessageReceipts).receipts
 
     async def messages(
-        self, conversation_id: str, *, after: int | None = None, before: int | None = None, limit: int = 50
+        self,
+        conversation_id: str,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        epoch: str | None = None,
+        limit: int = 50,
     ) -> MessagePage:
-        """Return messages between two seqs (exclusive), ascending; the newest ones unless ``after`` is given."""
-        query = {"after": after, "before": before, "limit": limit}
+        """Return messages between two seqs (exclusive), ascending; the newest ones unless ``after`` is given.
+
+        ``epoch`` is that of the page or frame that has given ``after``: see ``reset_from`` of the page.
+        """
+        query = {"after": after, "before": before, "epoch": epoch, "limit": limit}
         return (await self._get(f"/conversations/{_part(conversation_id)}/messages", query)).as_type(MessagePage)
 
     async def all_messages(self, conversation_id: str, *, after: int = 0) -> AsyncIterator[Message]:
-        """Yield every message after a seq, page by page."""
-        has_more = True
+        """Yield every message after a seq, page by page; those that a store has that went back meanwhile, once more."""
+        has_more, epoch = True, None
         while has_more:
-            page = await self.messages(conversation_id, after=after, limit=200)
+            page = await self.messages(conversation_id, after=after, epoch=epoch, limit=200)
+            after, epoch = after if page.reset_from is None else page.reset_from, page.epoch
             for message in page.messages:
                 yield message
                 after = message.seq

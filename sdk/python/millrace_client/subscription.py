@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from millrace_client.cursors import CursorStore
-from millrace_client.frames import ClientFrame, ErrorFrame, Frame, HistoryHidden, Joined, Left, SetTyping
+from millrace_client.cursors import Cursor, CursorStore
+from millrace_client.frames import ClientFrame, ErrorFrame, Frame, HistoryHidden, Joined, Left, Reset, SetTyping
 from millrace_client.sync import Arrival, ConversationSync, JoinAnswer
 
 _LATER = frozenset({"unavailable", "rate_limited"})
@@ -45,6 +45,10 @@ class Listener:
 
         ``raw`` is the frame as it came; ``decode_frame`` makes a type of it.
         """
+
+    def on_reset(self, seq: int) -> None:
+        """Drop the content above ``seq``, if there is any: the server's store went back in time. What follows comes
+        after ``seq``."""
 
     def on_frame(self, frame: Frame, raw: bytes) -> None:
         """Take another frame about this conversation: a status, typing, ``joined``, an error."""
@@ -85,6 +89,7 @@ class Subscription:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by the first join."""
     _has_started: bool = False
+    _committed: int | None = None
     _typing_at: float = 0.0
 
     @property
@@ -110,10 +115,23 @@ class Subscription:
         self._typing_at = now if is_typing else 0.0
         await self.connection.send(SetTyping(conversation_id=self.conversation_id, is_typing=is_typing))
 
-    def commit(self, seq: int) -> None:
-        """Store that everything up to ``seq`` was processed."""
+    @property
+    def epoch(self) -> str | None:
+        """The epoch of the cursor; None while the server has named none."""
+        return self.sync.epoch
+
+    def commit(self, cursor: Cursor) -> None:
+        """Store that everything up to the cursor was processed."""
+        self._committed = cursor.seq
         if self.cursors is not None:
-            self.cursors.save(self.conversation_id, seq)
+            self.cursors.save(self.conversation_id, cursor)
+
+    def commit_reset(self, cursor: Cursor) -> None:
+        """Store that what is above the cursor was dropped."""
+        stored = self.cursors.load(self.conversation_id) if self.cursors is not None else None
+        if self.cursors is not None and stored is not None:
+            self._committed = min(cursor.seq, stored.seq)
+            self.cursors.reset(self.conversation_id, Cursor(self._committed, cursor.epoch))
 
     # called by the connection
 
@@ -128,7 +146,7 @@ class Subscription:
             self._start(seq - 1)
             self.listener.on_content(seq, raw)
             if self.commits_itself:
-                self.commit(seq)
+                self.commit(Cursor(seq, self.epoch))
         elif arrival is Arrival.GAP:
             self.join()
 
@@ -136,10 +154,15 @@ class Subscription:
         """Take in any other frame about this conversation, or one that answers its join."""
         match frame:
             case Joined(seq=seq, ref=ref):
-                self._joined(self.sync.joined(seq, ref, frame.delivered_seq, frame.read_seq))
+                self._joined(self.sync.joined(seq, ref, frame.delivered_seq, frame.read_seq, frame.epoch))
             case HistoryHidden(start=start, seq=seq) if self.sync.skip(start, seq):
                 self._start(seq)
-                self.commit(seq)
+                self.commit(Cursor(seq, self.epoch))
+            case Reset(start=start, epoch=epoch):
+                self.sync.reset(start, epoch)
+                self.listener.on_reset(start)
+                if self.commits_itself:
+                    self.commit_reset(Cursor(start, epoch))
             case ErrorFrame(code=code, ref=ref) if self.sync.is_join(ref) and code in _LATER:
                 self._join_later((frame.retry_after_ms or 0) / 1000)
         self.listener.on_frame(frame, raw)
@@ -156,12 +179,14 @@ class Subscription:
             for receipt in self.sync.repeated():
                 self.connection.send_soon(receipt)
             self._start(self.sync.cursor or 0)
+            if self._committed is not None and self._committed == self.sync.cursor:  # all of it is of this epoch now
+                self.commit(Cursor(self._committed, self.epoch))
             self.ready.set()
 
     def _start(self, seq: int) -> None:
         if not self._has_started:
             self._has_started = True
-            self.commit(seq)  # so that a restart goes on here, even if nothing arrives before it
+            self.commit(Cursor(seq, self.epoch))  # so that a restart goes on here, even if nothing arrives before it
             self.listener.on_start(seq)
 
     def _join_later(self, at_least_s: float) -> None:

@@ -42,6 +42,8 @@ class ConversationSync:
 
     conversation_id: str
     cursor: int | None = None
+    epoch: str | None = None
+    """The epoch of the cursor, as the server has named it; None while it has not."""
     in_step: bool = False
     """The replay of the last join is complete, and nothing was missing since."""
     repeats: int = 0
@@ -67,13 +69,14 @@ class ConversationSync:
     def join(self, ref: int) -> JoinConversation:
         """Return the join to send. It ends the one before, whose answer says nothing any more."""
         self.in_step, self._join_ref = False, ref
-        return JoinConversation(id=self.conversation_id, after=self.cursor, ref=ref)
+        epoch = None if self.cursor is None else self.epoch
+        return JoinConversation(id=self.conversation_id, after=self.cursor, epoch=epoch, ref=ref)
 
     def is_join(self, ref: Ref) -> bool:
         """Tell whether ``ref`` is that of the last join."""
         return ref is not None and ref == self._join_ref
 
-    def joined(self, seq: int, ref: Ref, delivered: int = 0, read: int = 0) -> JoinAnswer:
+    def joined(self, seq: int, ref: Ref, delivered: int = 0, read: int = 0, epoch: str | None = None) -> JoinAnswer:
         """Take in a ``joined`` frame: everything up to ``seq`` was sent, and these receipts are stored."""
         if not self.is_join(ref):
             return JoinAnswer.STALE
@@ -84,7 +87,7 @@ class ConversationSync:
         if seq > self.cursor:
             self.gaps += 1
             return JoinAnswer.INCOMPLETE
-        self.in_step = True
+        self.in_step, self.epoch = True, epoch
         return JoinAnswer.IN_STEP
 
     def arrive(self, seq: int) -> Arrival:
@@ -108,6 +111,14 @@ class ConversationSync:
             return False
         self.cursor = seq
         return True
+
+    def reset(self, start: int, epoch: str) -> None:
+        """Take in a ``reset`` frame: what is above ``start`` is no more, and what follows replaces it."""
+        self.epoch = epoch
+        if self.cursor is not None:
+            self.cursor = min(self.cursor, start)
+        self.acknowledged, self.read = min(self.acknowledged, start), min(self.read, start)
+        self._reported_ack, self._reported_read = min(self._reported_ack, start), min(self._reported_read, start)
 
     def receipts(self, *, read: bool = False) -> list[Ack | Read]:
         """Return the frames that say how far this device, and with ``read`` its user, has got.

@@ -70,6 +70,9 @@ class MessagePage(Struct, frozen=True, rename="camel"):
     messages: tuple[Message, ...]
     head_seq: int
     has_more: bool
+    epoch: str | None = None
+    reset_from: int | None = None
+    """The ``after`` did not hold: drop what is above this seq; the page begins behind it."""
 
 
 class ConversationMember(Struct, frozen=True, rename="camel"):
