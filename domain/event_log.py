@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from schemas.codec import Headers, Record
@@ -28,6 +28,16 @@ class ConsumedRecord(PlacedRecord, Protocol):
 
     @property
     def headers(self) -> Headers: ...
+
+
+class LogReader(Protocol):
+    """Reader of a part of the log, outside any group."""
+
+    def read(self, offsets: Mapping[tuple[str, int], int]) -> AsyncIterator[Sequence[ConsumedRecord]]:
+        """Yield the records of these (topic, partition), from the offset to the end as it is now, each in its order.
+
+        Raises Unavailable.
+        """
 
 
 class EventLog(Protocol):

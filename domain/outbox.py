@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from domain.errors import Unavailable
 from domain.log_position import Position
+from schemas.events import ConversationChanged, MessageCreated
 
 TOLD_AFTER_S = 60
 """Seconds after its publication for which an event that a log lost may not have been told to anybody."""
@@ -34,6 +36,14 @@ class Loss:
 
     what: str
     rows: int
+
+
+Entered: TypeAlias = MessageCreated | ConversationChanged
+"""Events of entries of the change log, and of creations: the store has each of them before it is published."""
+
+
+class StoreBehind(Unavailable):
+    """The log holds events that the store lacks: the store went back in time."""
 
 
 ReadAgain: TypeAlias = Callable[[Position], Awaitable[Position]]
@@ -70,6 +80,18 @@ class Outbox(Protocol):
         After a loss all retained rows of all shards are owed again before any relay publishes more; when several
         relays find the same loss, this is done once. ``found`` may be older than the position that another
         relay has noted since, so a loss counts only when ``again`` confirms it while no other relay can note one.
+        Raises Unavailable.
+        """
+
+    async def begin_epoch(self) -> str:
+        """Return the epoch of the store, which begins now if it is another server than before. Raises Unavailable."""
+
+    async def noted(self) -> Position | None:
+        """Return the noted position of the log; None when none was ever noted. Raises Unavailable."""
+
+    async def first_lacking(self, events: Sequence[Entered]) -> int | None:
+        """Return the place in ``events`` of the first one that the store does not have; None when it has all.
+
         Raises Unavailable.
         """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, fields
 from functools import partial
@@ -19,6 +19,7 @@ from adapters.auth.signed_urls import open_signed_urls
 from adapters.files import open_files
 from adapters.kafka.log_position import open_positions
 from adapters.kafka.producer import open_log
+from adapters.kafka.reader import open_reader
 from adapters.postgres.analytics import PostgresCounts
 from adapters.postgres.conversations import PostgresConversations
 from adapters.postgres.history import PostgresHistory
@@ -43,7 +44,6 @@ from domain.errors import Invalid
 from domain.identity import Verify
 from domain.media import Blobs
 from domain.origins import Origin, allowed
-from domain.outbox import Loss
 from domain.policy import Policy
 from domain.quotas import Quota
 from domain.rates import Budgets, Limit
@@ -60,14 +60,21 @@ from ingest.http.opening import Opening
 from ingest.loss_detection import LossDetector
 from ingest.outbox_age import OutboxAge
 from ingest.relay import Relay, wake_on_announcements
+from ingest.relay_metrics import count_loss, show_partitions
 from ingest.relay_wakeup import RelayNotifier
+from ingest.store_check import StoreCheck
 from runtime.health import operator_server
 from runtime.http.limits import Connections, HttpLimits
 from runtime.http.server import http_server
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
 from runtime.media_settings import Media
-from runtime.metrics import ACCEPTED, LOG_LOSSES, OLDEST_UNPUBLISHED, PARTITIONS_DIFFER, RELAYED, REPUBLISHED
+from runtime.metrics import (
+    ACCEPTED,
+    OLDEST_UNPUBLISHED,
+    RELAYED,
+    STORE_BEHIND,
+)
 from runtime.policy import BadPolicy, open_policy
 from runtime.retention import Pruning
 from runtime.revocation_watch import Watch
@@ -86,17 +93,6 @@ _TURN_S, _STATEMENT_S, _LOCK_S = 1.0, 2.0, 1.0
 """Seconds for a connection, a statement and a lock: a call is answered within 3 s, whatever the store does."""
 
 
-def _count_loss(loss: Loss) -> None:
-    LOG_LOSSES.inc()
-    REPUBLISHED.inc(loss.rows)
-
-
-def _show_partitions(declared: Mapping[str, int], differing: Mapping[str, int]) -> None:
-    PARTITIONS_DIFFER.clear()
-    for topic, found in differing.items():
-        PARTITIONS_DIFFER.labels(topic).set(found - declared[topic])
-
-
 @asynccontextmanager
 async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
     """Run a relay while the block runs."""
@@ -107,9 +103,11 @@ async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
     ):
         declared = {topic.name: topic.partitions for topic in load()}
         detector = LossDetector(
-            positions, _count_loss, partitions=declared, on_partitions=partial(_show_partitions, declared)
+            positions, count_loss, partitions=declared, on_partitions=partial(show_partitions, declared)
         )
-        relay = Relay(partial(open_outbox, dsn), log, detector, count=RELAYED.inc)
+        reader = partial(open_reader, settings.kafka.bootstrap, client_id="millrace-relay")
+        check = StoreCheck(positions, reader, STORE_BEHIND.set)
+        relay = Relay(partial(open_outbox, dsn), log, detector, count=RELAYED.inc, store_check=check)
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(relay.run()),
@@ -255,7 +253,7 @@ async def run(settings: Settings) -> None:
     relay: Relay | None = None
 
     def warnings() -> Sequence[str]:
-        return () if relay is None else relay.loss_detector.warnings
+        return () if relay is None else relay.warnings
 
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(operator_server(settings.ops, "ingest", lambda: ready, warnings))

@@ -17,8 +17,9 @@ import structlog
 
 from domain.errors import Unavailable
 from domain.event_log import EventLog
-from domain.outbox import Outbox, Owed
+from domain.outbox import Outbox, Owed, StoreBehind
 from ingest.loss_detection import IDLE_S, LossDetector
+from ingest.store_check import StoreCheck
 from schemas.codec import Record, headers
 
 _log = structlog.get_logger()
@@ -34,6 +35,8 @@ PROBE_S = 0.5
 """Seconds between looks at the broker while an append waits for it."""
 CLAIM_EVERY_S = 2.0
 MIN_BACKOFF_S, MAX_BACKOFF_S = 0.1, 2.0
+BEHIND_S = 5.0
+"""Seconds between looks at a store that lacks events of the log: only an operator mends it."""
 
 
 @dataclass(slots=True)
@@ -47,8 +50,10 @@ class Relay:
     log: EventLog
     loss_detector: LossDetector
     count: Callable[[int], None] = lambda _: None
+    store_check: StoreCheck | None = None
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _shards: frozenset[int] = frozenset()
+    _epoch: str | None = None
 
     def wake(self) -> None:
         """Look for new rows now."""
@@ -71,6 +76,8 @@ class Relay:
             try:
                 async with self.open_outbox() as outbox:
                     await self._serve(outbox)
+            except StoreBehind:
+                backoff = BEHIND_S
             except Unavailable as exc:
                 _log.warning(
                     "relay_waits",
@@ -89,6 +96,9 @@ class Relay:
         clock = asyncio.get_running_loop().time
         claim_at = clock()
         self.loss_detector.reset()
+        self._epoch = await outbox.begin_epoch()
+        if self.store_check is not None:
+            await self.store_check.ensure_complete(outbox)
         while True:
             if clock() >= claim_at:
                 claim_at = clock() + CLAIM_EVERY_S
@@ -112,6 +122,11 @@ class Relay:
             _log.debug("shards_lost", shards=sorted(lost), reason="the outbox was closed")
         self._shards = shards
 
+    @property
+    def warnings(self) -> list[str]:
+        """Return sentences on what keeps the relay from its work, or is wrong with the log."""
+        return [*self.loss_detector.warnings, *(self.store_check.warnings if self.store_check is not None else ())]
+
     async def publish(self, outbox: Outbox) -> int:
         """Publish one batch (read, append, mark) and return its number of rows.
 
@@ -122,7 +137,7 @@ class Relay:
         clock = asyncio.get_running_loop().time
         began, rows = clock(), await outbox.unpublished(BATCH)
         if rows:
-            ends = await self._append([_record(row) for row in rows])
+            ends = await self._append([_record(row, self._epoch) for row in rows])
             if await self.loss_detector.still_intact(outbox):
                 await outbox.mark(rows, ends)
                 ms = round((clock() - began) * 1000, 1)
@@ -147,8 +162,8 @@ class Relay:
                 await asyncio.wait({appending})
 
 
-def _record(row: Owed) -> Record:
-    about = headers(row.topic, row.event_id, PRODUCER, is_replay=row.replay)
+def _record(row: Owed, epoch: str | None) -> Record:
+    about = headers(row.topic, row.event_id, PRODUCER, is_replay=row.replay, epoch=epoch)
     return Record(row.topic, row.conversation_id.encode(), row.value, about)
 
 

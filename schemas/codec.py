@@ -15,6 +15,9 @@ Headers = tuple[tuple[str, bytes], ...]
 REPLAY = ("replay", b"true")
 """Header of a record that was published before: readers tell nobody again what is complete."""
 
+EPOCH = "ce_epoch"
+"""Header with the epoch of the store from which the relay has published the record."""
+
 
 def headers_of(pairs: Iterable[tuple[str, bytes | None]]) -> Headers:
     """Return the headers of a record that was read; Kafka lets a header have no value, which becomes an empty one."""
@@ -59,10 +62,11 @@ def record(event: AnyEvent, *, producer: str, is_replay: bool = False) -> Record
     return Record(event.TOPIC, key_of(event).encode(), encode(event), about)
 
 
-def headers(topic: str, event_id: str, producer: str, *, is_replay: bool = False) -> Headers:
-    """Return the headers of a record of ours; ``is_replay`` adds REPLAY."""
+def headers(topic: str, event_id: str, producer: str, *, is_replay: bool = False, epoch: str | None = None) -> Headers:
+    """Return the headers of a record of ours; ``is_replay`` adds REPLAY, ``epoch`` that of the store as EPOCH."""
     return (
         *((REPLAY,) if is_replay else ()),
+        *(((EPOCH, epoch.encode()),) if epoch else ()),
         ("ce_specversion", b"1.0"),
         ("ce_id", event_id.encode()),
         ("ce_type", topic.encode()),

@@ -107,12 +107,12 @@ def _whole(topic: str, begins: Mapping[int, LogBegin], trimmed: Collection[Topic
 
 
 @asynccontextmanager
-async def open_reader(bootstrap: str) -> AsyncIterator[KafkaReader]:
+async def open_reader(bootstrap: str, client_id: str = "millrace-audit") -> AsyncIterator[KafkaReader]:
     """Yield a reader outside any group. Raises Unavailable."""
     patch_header_names()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
-        client_id="millrace-audit",
+        client_id=client_id,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=20,

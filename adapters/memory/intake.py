@@ -14,7 +14,7 @@ from domain.conversations import Conversation, IdTaken, Member, Summary, Unread,
 from domain.drafts import Accepted, BatchContext, Draft, Outcome, decide
 from domain.errors import Unavailable
 from domain.log_position import Position, loss
-from domain.outbox import Loss, Owed, ReadAgain
+from domain.outbox import Entered, Loss, Owed, ReadAgain
 from domain.policy import Standing
 from schemas.clock import now
 from schemas.codec import record
@@ -56,7 +56,7 @@ class MemoryIntake:
             tables.keys[draft.sender_id, draft.client_message_id] = (message.message_id, draft.body_hash)
         tables.writers.add((message.conversation_id, message.sender_id))
         tables.seen[message.conversation_id, message.sender_id] = message.seq
-        tables.append(message_entry(message))
+        tables.append(message_entry(message, draft.client_message_id, draft.body_hash))
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class MemoryConversations:
         everybody = sorted({owner, *members})
         tables.conversations[conversation_id] = ConversationRow(conversation_id, title, owner, request_hash)
         tables.members[conversation_id] = {u: "owner" if u == owner else "member" for u in everybody}
-        event = created_event(conversation_id, title, owner, tuple(everybody), now(), tuple(invited))
+        event = created_event(conversation_id, title, owner, tuple(everybody), now(), tuple(invited), request_hash)
         tables.owe(conversation_id, 0, event)
         return True
 
@@ -213,6 +213,15 @@ class MemoryOutbox:
             tables.noted = found
         self.epoch = tables.epoch
         return None if what is None else Loss(what, rows)
+
+    async def begin_epoch(self) -> str:
+        return self.tables.epochs.id
+
+    async def noted(self) -> Position | None:
+        return self.tables.noted
+
+    async def first_lacking(self, events: Sequence[Entered]) -> int | None:
+        return next((nth for nth, event in enumerate(events) if not self.tables.has(event)), None)
 
     async def noted_replication(self) -> int | None:
         return None if self.tables.noted is None else self.tables.noted.replication

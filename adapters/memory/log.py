@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from domain.errors import Unavailable
+from domain.event_log import ConsumedRecord
 from domain.log_position import Position
 from domain.receipts import Progress
-from schemas.codec import Record, decode
+from schemas.codec import Headers, Record, decode
 from schemas.events import AnyEvent, ReceiptRecorded
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A record with its place."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    headers: Headers
 
 
 @dataclass(slots=True)
@@ -42,6 +56,11 @@ class MemoryLog:
             partitions=dict(self.partitions),
         )
 
+    @asynccontextmanager
+    async def reader(self) -> AsyncIterator[MemoryReader]:
+        """Yield a LogReader of this log."""
+        yield MemoryReader(self)
+
     def _ends(self) -> dict[str, int]:
         return dict(Counter(f"{record.topic}/0" for record in self.records))
 
@@ -60,6 +79,22 @@ class MemoryLog:
     def events(self, topic: str) -> list[AnyEvent]:
         """Return the events that were appended to a topic."""
         return [decode(r.topic, r.key, r.value) for r in self.records if r.topic == topic]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryReader:
+    """LogReader of a log in memory."""
+
+    log: MemoryLog
+
+    async def read(self, offsets: Mapping[tuple[str, int], int]) -> AsyncIterator[Sequence[ConsumedRecord]]:
+        for (topic, partition), begin in offsets.items():
+            mine = [record for record in self.log.records if record.topic == topic]
+            yield [
+                Placed(topic, partition, offset, record.key, record.value, record.headers)
+                for offset, record in enumerate(mine)
+                if offset >= begin
+            ]
 
 
 @dataclass(slots=True)

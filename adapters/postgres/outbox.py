@@ -22,7 +22,8 @@ from adapters.postgres.pooler import connect
 from adapters.postgres.statements import load
 from domain.errors import Unavailable
 from domain.log_position import Position, loss
-from domain.outbox import TOLD_AFTER_S, Loss, Owed, ReadAgain
+from domain.outbox import TOLD_AFTER_S, Entered, Loss, Owed, ReadAgain
+from schemas.events import MessageCreated
 from schemas.ids import OUTBOX_SHARDS
 
 _log = structlog.get_logger()
@@ -117,10 +118,46 @@ class PostgresOutbox:
             await self.conn.execute(_SQL["note_ends"], {"epoch": self.epoch, **_columns(further)})
         return None if what is None else Loss(what, rows)
 
+    async def begin_epoch(self) -> str:
+        with unavailable_on_outage():
+            row = await (await self.conn.execute(_SQL["epoch"])).fetchone()
+        if row is None:  # it began with this statement, which does not see it
+            return await self.begin_epoch()
+        return str(row[0])
+
+    async def noted(self) -> Position | None:
+        with unavailable_on_outage():
+            state = await (await self.conn.execute(_SQL["noted"])).fetchone()
+            if state is None:
+                return None
+            cluster_id, replication, epoch = state
+            ends = await (await self.conn.execute(_SQL["ends"], {"epoch": epoch})).fetchall()
+        return Position(cluster_id=cluster_id, replication=replication, ends=dict(ends))
+
+    async def first_lacking(self, events: Sequence[Entered]) -> int | None:
+        if not events:
+            return None
+        with unavailable_on_outage():
+            row = await (await self.conn.execute(_SQL["lacking"], {**lookup(events), "limit": 1})).fetchone()
+        return None if row is None else int(row[0]) - 1
+
     async def noted_replication(self) -> int | None:
         with unavailable_on_outage():
             row = await (await self.conn.execute(_SQL["replication"])).fetchone()
             return None if row is None else int(row[0])
+
+
+def lookup(events: Sequence[Entered]) -> dict[str, Any]:
+    """Return the parameters by which SQL looks up the entries of events."""
+    changes = [None if isinstance(event, MessageCreated) else event for event in events]
+    return {
+        "conversations": [event.conversation_id for event in events],
+        "seqs": [event.seq for event in events],
+        "messages": [event.message.message_id if isinstance(event, MessageCreated) else None for event in events],
+        "kinds": [change and change.change for change in changes],
+        "users": [change and change.user_id for change in changes],
+        "times": [change and change.at for change in changes],
+    }
 
 
 def _columns(ends: Mapping[str, int]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         "conversations": ALL,
         "counts": ("minutes",),
         "history": (
-            *("memberships", "members", "participants", "heads", "changes", "place_of"),
+            *("memberships", "members", "participants", "heads", "shared", "changes", "place_of"),
             "small_conversations",
         ),
         "idempotency": ALL,
@@ -34,7 +34,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         "notifications": ("page", "unseen", "number", "mark_seen", "close_before"),
         "outbox": (
             *("claim", "unpublished", "writers", "raise_floors", "mark", "state", "ends", "first_note", "note_loss"),
-            *("note_ends", "replication", "one_at_a_time", "republish", "oldest"),
+            *("note_ends", "replication", "one_at_a_time", "republish", "oldest", "noted", "lacking", "epoch"),
         ),
         "receipts": ALL,
         "retention": ("outbox", "outbox_floors", "log_ends", "tickets", "idempotency_keys"),
@@ -91,8 +91,8 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 """The statements of each role, by their files. What needs no right (SET, LISTEN, locks) may be missing."""
-OWNERS = {"replication", "requirements", "roles", "grants", "truth"}
-"""Files of the owner: the servers of a stack, the roles themselves, and the judge of ``millrace verify``."""
+OWNERS = {"replication", "requirements", "roles", "grants", "truth", "recovery"}
+"""Files of the owner: the servers of a stack, the roles themselves, recovery, and the judge of ``millrace verify``."""
 NO_RIGHTS = re.compile(r"^(SET|LISTEN|SELECT (set_config|pg_notify))", re.MULTILINE)
 Right = tuple[str, str, str | None]
 """What, on which table, sequence or function, on which column."""

@@ -64,7 +64,7 @@ def mark_before_the_append() -> None:
         rows = await outbox.unpublished(BATCH)
         if rows:
             await outbox.mark(rows, {})
-            await self._append([_record(row) for row in rows])
+            await self._append([_record(row, self._epoch) for row in rows])
         return len(rows)
 
     Relay.publish = publish

@@ -98,6 +98,28 @@ INSERT INTO log_state (cluster_id, replication) VALUES (%(cluster_id)s, %(replic
 -- name: state
 SELECT cluster_id, replication, epoch FROM log_state FOR UPDATE;
 
+-- name: epoch
+SELECT id FROM store_epochs WHERE number = millrace_epoch() AND server IS NOT NULL;
+
+-- name: noted
+SELECT cluster_id, replication, epoch FROM log_state;
+
+-- name: lacking
+-- A message is known by its id, a creation by its conversation, and a change of members by its place and what it says:
+-- after the store went back, another entry may stand there.
+SELECT nth
+FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(messages)s::uuid[], %(kinds)s::text[], %(users)s::text[],
+            %(times)s::text[]) WITH ORDINALITY AS e (conversation_id, seq, message_id, kind, user_id, at, nth)
+WHERE CASE
+    WHEN e.message_id IS NOT NULL THEN NOT EXISTS (SELECT FROM messages m WHERE m.message_id = e.message_id)
+    WHEN e.seq = 0 THEN NOT EXISTS (SELECT FROM conversations c WHERE c.conversation_id = e.conversation_id)
+    ELSE NOT EXISTS (
+        SELECT FROM changes c
+        WHERE c.conversation_id = e.conversation_id AND c.seq = e.seq AND c.kind = e.kind
+          AND c.data->>'userId' = e.user_id AND c.data->>'at' = e.at)
+END
+ORDER BY nth LIMIT %(limit)s;
+
 -- name: ends
 -- From place to place, and of each the highest.
 WITH RECURSIVE noted AS (
