@@ -55,9 +55,27 @@ class Entry:
         return self.change.kind != ChangeKind.MEDIA_READY
 
 
-def message_entry(message: Message) -> Entry:
-    """Return the entry of a message that was accepted."""
-    return Entry(_message_change(message), MessageCreated(message=message))
+def message_entry(message: Message, client_message_id: str | None, body_hash: bytes) -> Entry:
+    """Return the entry of a message that was accepted, under this key and with this hash of its request."""
+    event = MessageCreated(message=message, client_message_id=client_message_id, body_hash=body_hash.hex())
+    return Entry(_message_change(message), event)
+
+
+def lost_entry(conversation_id: str, seq: int, at: str) -> Entry:
+    """Return the entry in the place of one that was lost with the store, and that no log has."""
+    return Entry(Change(conversation_id=conversation_id, seq=seq, kind=ChangeKind.LOST, data={"at": at}), None)
+
+
+def returned_entry(event: MessageCreated | ConversationChanged | MediaProcessed) -> Entry:
+    """Return the entry of an event that the log has and the store has lost; the event is owed again."""
+    match event:
+        case MessageCreated(message=message):
+            return Entry(_message_change(message), event)
+        case MediaProcessed():
+            return media_entry(event)
+        case ConversationChanged(kind=str() as kind):
+            return Entry(_membership_change(event, kind), event)
+    raise TypeError("a creation has no entry")
 
 
 def media_entry(event: MediaProcessed) -> Entry:
@@ -65,10 +83,18 @@ def media_entry(event: MediaProcessed) -> Entry:
     return Entry(_media_change(event), None)
 
 
-def membership_entry(kind: ChangeKind, conversation_id: str, seq: int, *, user: str, by: str, at: str) -> Entry:
+def membership_entry(
+    kind: ChangeKind, conversation_id: str, seq: int, *, user: str, by: str, at: str, hidden_up_to: int = 0
+) -> Entry:
     """Return the entry of USER, whom BY added, removed or invited, or whose invitation BY ended."""
     event = ConversationChanged(
-        conversation_id=conversation_id, seq=seq, change=ConversationChange(kind), user_id=user, by=by, at=at
+        conversation_id=conversation_id,
+        seq=seq,
+        change=ConversationChange(kind),
+        user_id=user,
+        by=by,
+        at=at,
+        hidden_up_to=hidden_up_to,
     )
     return Entry(_membership_change(event, kind), event)
 
@@ -80,6 +106,7 @@ def created_event(
     members: tuple[str, ...],
     at: str,
     invited: tuple[str, ...] = (),
+    request_hash: bytes = b"",
 ) -> ConversationChanged:
     """Return the event of a creation, which takes no seq."""
     return ConversationChanged(
@@ -92,6 +119,7 @@ def created_event(
         title=title,
         members=members,
         invited=invited,
+        request_hash=request_hash.hex() or None,
     )
 
 

@@ -101,7 +101,9 @@ def inspected(media: Media, info: MediaInfo) -> Media:
 
 def uploaded(media: Media, at: datetime) -> MediaUploaded:
     """Return the event of an upload that is complete."""
-    return MediaUploaded(media_id=media.media_id, owner_id=media.owner_id, size=media.size, at=wire_time(at))
+    return MediaUploaded(
+        media_id=media.media_id, owner_id=media.owner_id, size=media.size, at=wire_time(at), sha256=media.sha256
+    )
 
 
 def processed(message: Message, media: Media, seq: int, at: datetime) -> MediaProcessed:

@@ -7,7 +7,7 @@ readers dedupe by: the same fact published twice carries the same one.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar, Protocol, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -34,24 +34,18 @@ _Users: TypeAlias = Annotated[tuple[UserId, ...], Meta(max_length=MAX_RECORD_LIS
 _Ids: TypeAlias = Annotated[tuple[CheckedUuid, ...], Meta(max_length=MAX_RECORD_LIST)]
 
 
-class Event(Protocol):
-    """Event, as the codec needs it."""
-
-    TOPIC: ClassVar[str]
-    VERSION: ClassVar[int]
-
-    @property
-    def event_id(self) -> str:
-        """The same for every publication of this fact."""
-
-
 class MessageCreated(Struct, frozen=True, kw_only=True, rename="camel"):
-    """A message was accepted and stored as pending; every stage starts from this."""
+    """A message was accepted and stored as pending; every stage starts from this.
+
+    ``client_message_id`` and ``body_hash`` (hex) find it when its POST is repeated, also after `millrace recover`.
+    """
 
     TOPIC: ClassVar[str] = "message.created"
     VERSION: ClassVar[int] = 1
 
     message: Message
+    client_message_id: RecordWords | None = None
+    body_hash: RecordWords | None = None
 
     @property
     def conversation_id(self) -> str:
@@ -113,6 +107,10 @@ class ConversationChanged(Struct, frozen=True, kw_only=True, rename="camel"):
     """The first members, for ``created`` only."""
     invited: _Users = ()
     """Users who were invited when the conversation was created."""
+    request_hash: RecordWords | None = None
+    """For ``created``: the hash (hex) by which a repeated creation is told apart."""
+    hidden_up_to: CheckedSeq = 0
+    """For ``member_added``: entries up to there are not for this member."""
 
     def __post_init__(self) -> None:
         if (self.seq == 0) != (self.change == ConversationChange.CREATED):
@@ -201,6 +199,8 @@ class MediaUploaded(Struct, frozen=True, kw_only=True, rename="camel"):
     owner_id: UserId
     size: Count
     at: Time
+    sha256: RecordWords | None = None
+    """Names the file in the store of files."""
 
     @property
     def event_id(self) -> str:

@@ -80,6 +80,8 @@ class ChangeKind(StrEnum):
     MEDIA_READY = "media_ready"
     MEMBER_INVITED = "member_invited"
     INVITATION_ENDED = "invitation_ended"
+    LOST = "lost"
+    """In the place of an entry that was lost with the store, and could not be put back."""
 
 
 class Change(Struct, frozen=True, kw_only=True, rename="camel"):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
 from adapters.memory.log import MemoryLog
 from domain.drafts import Draft
@@ -51,6 +52,14 @@ def created(**changes: Any) -> MessageCreated:
 
 def created_of(stored: Message) -> MessageCreated:
     return MessageCreated(message=stored)
+
+
+def elsewhere(event: Any, conversation_id: str) -> Any:
+    """The event of a message or of a conversation, as one of another conversation and with ids of its own."""
+    if isinstance(event, MessageCreated):
+        message = replace(event.message, conversation_id=conversation_id, message_id=new_id())
+        return replace(event, message=message)
+    return replace(event, conversation_id=conversation_id)
 
 
 def sent(**changes: Any) -> MessageSent:

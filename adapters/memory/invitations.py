@@ -109,7 +109,7 @@ def join(tables: Tables, conversation_id: str, user_id: str, by: str, *, reads_o
     tables.invitations.pop(pair, None)
     tables.former_members.pop(pair, None)
     tables.hidden_up_to[pair] = 0 if reads_older else tables.conversations[conversation_id].last_seq
-    note(tables, ChangeKind.MEMBER_ADDED, conversation_id, user_id, by)
+    note(tables, ChangeKind.MEMBER_ADDED, conversation_id, user_id, by, tables.hidden_up_to[pair])
     tables.joined[pair] = tables.seen[pair] = tables.conversations[conversation_id].last_seq
 
 
@@ -122,7 +122,8 @@ def invite(tables: Tables, conversation_id: str, users: Sequence[str], by: str, 
         tables.invitations.update({(conversation_id, user): InvitationRow(by) for user in users})
 
 
-def note(tables: Tables, kind: ChangeKind, conversation_id: str, user_id: str, by: str) -> None:
+def note(tables: Tables, kind: ChangeKind, conversation_id: str, user_id: str, by: str, hidden_up_to: int = 0) -> None:
     """Append a change of members or invitations to the change log."""
     seq = tables.conversations[conversation_id].last_seq + 1
-    tables.append(membership_entry(kind, conversation_id, seq, user=user_id, by=by, at=now()))
+    place = (kind, conversation_id, seq)
+    tables.append(membership_entry(*place, user=user_id, by=by, at=now(), hidden_up_to=hidden_up_to))

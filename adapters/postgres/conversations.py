@@ -47,7 +47,7 @@ class PostgresConversations:
                     return False
                 raise IdTaken
             await conn.execute(_SQL["create_members"], {**fields, "members": everybody})
-            event = created_event(conversation_id, title, owner, tuple(everybody), now(), tuple(invited))
+            event = created_event(conversation_id, title, owner, tuple(everybody), now(), tuple(invited), request_hash)
             await change_log.owe(conn, [OutboxEntry(0, event)])
             if invited:
                 await memberships.invite(conn, conversation_id, invited, owner, most_invitations)

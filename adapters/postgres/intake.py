@@ -134,7 +134,8 @@ async def _write(
         },
     )
     await _attach(conn, messages)
-    await change_log.append(conn, [message_entry(message) for message in messages], at)
+    entries = [message_entry(message, draft.client_message_id, draft.body_hash) for draft, message in new]
+    await change_log.append(conn, entries, at)
 
 
 def _json(attachments: Sequence[Attachment]) -> str | None:

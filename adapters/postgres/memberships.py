@@ -48,7 +48,8 @@ async def join(conn: Connection, conversation_id: str, user_id: str, by: str, *,
     await conn.execute(_CONVERSATIONS["forget_former"], place)
     await conn.execute(_NOTIFICATIONS["close_before"], place)
     await _count_member(conn, conversation_id, 1)
-    await note(conn, ChangeKind.MEMBER_ADDED, conversation_id, user_id, by, head=head)
+    added = ChangeKind.MEMBER_ADDED
+    await note(conn, added, conversation_id, user_id, by, head=head, hidden_up_to=hidden_up_to)
 
 
 async def leave(conn: Connection, conversation_id: str, user_id: str, by: str, *, head: int) -> None:
@@ -77,10 +78,20 @@ async def end_invitation(conn: Connection, conversation_id: str, user_id: str) -
     return None if row is None else row[0]
 
 
-async def note(conn: Connection, kind: ChangeKind, conversation_id: str, user_id: str, by: str, *, head: int) -> None:
+async def note(
+    conn: Connection,
+    kind: ChangeKind,
+    conversation_id: str,
+    user_id: str,
+    by: str,
+    *,
+    head: int,
+    hidden_up_to: int = 0,
+) -> None:
     """Append a change of members or invitations to the change log."""
     at = datetime.now(UTC)
-    entry = membership_entry(kind, conversation_id, head + 1, user=user_id, by=by, at=wire_time(at))
+    place = (kind, conversation_id, head + 1)
+    entry = membership_entry(*place, user=user_id, by=by, at=wire_time(at), hidden_up_to=hidden_up_to)
     await change_log.append(conn, [entry], at)
 
 

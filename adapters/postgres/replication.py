@@ -44,3 +44,15 @@ async def is_streaming(dsn: str) -> bool:
     except Unavailable:
         return False
     return row is not None and row[0]
+
+
+async def set_synchronous(dsn: str, *, wanted: bool) -> None:
+    """Let commits of the primary wait until its replica has them, or not. Raises Unavailable."""
+    async with _server(dsn) as conn:
+        row = await (await conn.execute(_SQL["is_synchronous"])).fetchone()
+        if row is None or row[0] == wanted:
+            return
+        if wanted:
+            await conn.execute(_SQL["owner_waits_for_nobody"])
+        await conn.execute(_SQL["wait_for_replica" if wanted else "wait_for_nobody"])
+        await conn.execute(_SQL["reload"])
