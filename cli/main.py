@@ -12,7 +12,8 @@ import typer
 
 from cli import agents, chat, connections, demo, dlq, gateways, replay_irc, topics, users, verify
 from cli.audit import audit
-from cli.command import AsJson, Data, DataFolder, explain, find_folder, find_target, run
+from cli.command import AsJson, Data, DataFolder, explain, find_folder, find_target, print_result, run
+from cli.recover import recover
 from cli.target import Server, shown_path
 from domain.errors import MillraceError
 from runtime.logs import configure_command
@@ -34,6 +35,7 @@ app.add_typer(agents.app, name="agents")
 app.add_typer(connections.app, name="connections")
 app.add_typer(gateways.app, name="gateways")
 app.command("audit")(audit)
+app.command("recover")(recover)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(users.app, name="users")
 app.command("send")(chat.send)
@@ -51,6 +53,9 @@ def up(
     cluster: Annotated[
         bool,
         typer.Option("--cluster", help="Start three brokers, a Redis Cluster, a replica, several of each process."),
+    ] = False,
+    synchronous: Annotated[
+        bool, typer.Option("--synchronous", help="With --cluster: accept a message once the replica has it, too.")
     ] = False,
     servers_only: Annotated[
         bool, typer.Option("--servers-only", help="Start only Kafka, PostgreSQL and Valkey.")
@@ -70,6 +75,7 @@ def up(
         run_up(
             data_dir(data),
             is_cluster=cluster,
+            is_synchronous=synchronous,
             wanted=wanted,
             without=without or (),
             servers_only=servers_only,
@@ -95,6 +101,28 @@ def down(data: DataFolder = None) -> None:
     from stack.status import down as end
 
     end(find_folder(data))
+
+
+@app.command()
+def promote(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let the replica of a cluster on this machine take the place of its primary, which is stopped and kept aside.
+
+    What the replica has not received is gone from PostgreSQL: then run `millrace recover`.
+    """
+    from stack.promotion import Promotion
+
+    promotion = Promotion.of(find_folder(data))
+    if not yes:
+        if not sys.stdin.isatty():
+            raise OperatorError("the primary is stopped, and its replica takes its place: add --yes to do it")
+        typer.confirm("The primary is stopped, and its replica takes its place. Go on?", abort=True, err=True)
+    kept = promotion.carry_out()
+    text = f"the replica is the primary; the folder of the former one is {kept}; now run millrace recover"
+    print_result({"kept": str(kept)}, text, as_json=as_json)
 
 
 @app.command()

@@ -72,7 +72,8 @@ class Servers:
 class Plan:
     """The processes and ports of a stack, decided before anything starts.
 
-    ``via``: see ``stack.topology.detours``. ``left_out``: processes that are not started, by name.
+    ``via``: see ``stack.topology.detours``. ``left_out``: processes that are not started, by name. ``synchronous``: the
+    replica has what is committed.
     """
 
     folder: DataDir
@@ -81,6 +82,7 @@ class Plan:
     via: Mapping[str, int] = field(default_factory=dict)
     wrap: str | None = None
     left_out: tuple[str, ...] = ()
+    synchronous: bool = False
 
     @property
     def apps(self) -> tuple[str, ...]:
@@ -93,7 +95,8 @@ def servers(plan: Plan, given: tuple[GivenServer, ...], progress: Progress) -> S
     ports, own = plan.ports, {"postgres", "kafka", "valkey"} - {g.name for g in given}
     url = {name: os.environ.get(variable, "") for name, variable in GIVEN.items()}
     postgres = Postgres(plan.folder, ports["postgres"], progress)
-    replicas = [Replica(postgres, ports[NAME], plan.via.get(NAME))] if plan.topology.is_replicated else []
+    replica = Replica(postgres, ports.get(NAME, 0), plan.via.get(NAME), plan.synchronous)
+    replicas = [replica] if plan.topology.is_replicated else []
     brokers = _brokers(plan, progress)
     names = plan.topology.caches
     caches = [

@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -154,6 +154,7 @@ async def run_up(
     folder: DataDir,
     *,
     is_cluster: bool,
+    is_synchronous: bool = False,
     wanted: Mapping[str, int],
     without: Sequence[str],
     servers_only: bool,
@@ -164,6 +165,8 @@ async def run_up(
 
     Raises StackError, OperatorError; all that was started has ended then.
     """
+    if is_synchronous and not is_cluster:
+        raise OperatorError("--synchronous needs a replica: add --cluster")
     parent = os.getppid() if with_parent else None
     if parent is not None:
         end_with_parent(parent, signal.SIGTERM)
@@ -173,7 +176,7 @@ async def run_up(
     folder.prepare()
     with folder.locked():
         folder.write(STATE, {})  # that of a run that was killed would mislead
-        plan = _plan(folder, topology, wanted, left_out)
+        plan = replace(_plan(folder, topology, wanted, left_out), synchronous=is_synchronous)
         with Progress() as progress:
             servers = composition.servers(plan, given, progress)
             await _supervise(Up(plan, servers, progress), parent, as_json)

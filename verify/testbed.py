@@ -53,10 +53,17 @@ class Testbed:
 
 @asynccontextmanager
 async def open_testbed(
-    *, cluster: bool, environment: Mapping[str, str], keep: bool, seed: int, own_mounts: bool = False
+    *,
+    cluster: bool,
+    environment: Mapping[str, str],
+    keep: bool,
+    seed: int,
+    own_mounts: bool = False,
+    options: Sequence[str] = (),
 ) -> AsyncIterator[Testbed]:
     """Start a stack in a folder of its own, and end it. The folder is removed unless ``keep`` is set or an exception
     ends the block. ``own_mounts``: what is mounted for the stack is seen by nobody else, and gone when it ends.
+    ``options``: more words for `millrace up`.
 
     Raises OperatorError.
     """
@@ -69,7 +76,7 @@ async def open_testbed(
         try:
             with explained(seed, testbed.logs):
                 command = [*(_OWN_MOUNTS if own_mounts else []), *_UP, "--data", str(testbed.data)]
-                command += ["--cluster"] if cluster else []
+                command += [*(["--cluster"] if cluster else []), *options]
                 await _start(testbed, command, edges, {**environment, "MILLRACE_PROXY_PORTS": via})
                 await _stand_before_doors(testbed, partial(open_proxy, seed=seed), stack)
             yield testbed

@@ -19,26 +19,27 @@ from stack.servers.postgres_files import binaries, environment, place, refuse_fo
 from stack.servers.stale_processes import remove_stale_pid_file
 
 NAME = "postgres-replica"
-_SLOT, _PASSWORD = "replication.slot", "replication.password"
+SLOT, PASSWORD = "replication.slot", "replication.password"
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
     """A copy that follows. The primary keeps what it has not had yet under a slot, up to a bound.
 
-    ``via``: port of a proxy through which it follows.
+    ``via``: port of a proxy through which it follows. ``synchronous``: commits of the primary wait until it has them.
     """
 
     primary: Postgres
     port: int
     via: int | None = None
+    synchronous: bool = False
 
     async def prepare(self) -> Child:
         """Return how to run the replica; just before its start it is copied from the primary. Raises StackError."""
         data = place(self.primary.folder, NAME)
         refuse_foreign(data)
         follow = (
-            f"host=127.0.0.1 port={self.via or self.primary.port} user={REPLICA} passfile={_quoted(data / _PASSWORD)}"
+            f"host=127.0.0.1 port={self.via or self.primary.port} user={REPLICA} passfile={_quoted(data / PASSWORD)}"
         )
         return Child(
             name=NAME,
@@ -58,17 +59,20 @@ class Replica:
         )
 
     async def _ready(self) -> bool:
-        from adapters.postgres.replication import is_streaming
+        from adapters.postgres.replication import is_streaming, set_synchronous
 
-        return await is_streaming(Postgres(self.primary.folder, self.port).dsn)
+        if not await is_streaming(Postgres(self.primary.folder, self.port).dsn):
+            return False
+        await set_synchronous(self.primary.dsn, wanted=self.synchronous)
+        return True
 
     async def _keep_followable(self) -> None:
         from adapters.postgres.replication import drop_slots, is_kept
 
         data = place(self.primary.folder, NAME)
         await remove_stale_pid_file(data)
-        if (data / _SLOT).exists() and await is_kept(self.primary.dsn, (data / _SLOT).read_text()):
-            self._write_password(data / _PASSWORD)
+        if (data / SLOT).exists() and await is_kept(self.primary.dsn, (data / SLOT).read_text()):
+            self._write_password(data / PASSWORD)
             return
         shutil.rmtree(data, ignore_errors=True)
         await drop_slots(self.primary.dsn)
@@ -90,7 +94,7 @@ class Replica:
         from adapters.postgres.replication import is_kept
 
         try:
-            return await is_kept(self.primary.dsn, (data / _SLOT).read_text())
+            return await is_kept(self.primary.dsn, (data / SLOT).read_text())
         except FileNotFoundError:
             return False
         except Unavailable:  # the primary is away; that says nothing
@@ -120,10 +124,10 @@ class Replica:
             if code:
                 raise StackError(f"PostgreSQL could not be copied: {output.strip()[-300:]}")
             copy = made / "data"
-            password.rename(copy / _PASSWORD)
+            password.rename(copy / PASSWORD)
             write_for_server(copy / "standby.signal", "")
             write_for_server(copy / "postgresql.auto.conf", f"primary_slot_name = '{slot}'\n")
-            write_for_server(copy / _SLOT, slot)
+            write_for_server(copy / SLOT, slot)
             move_into_place(copy, data)
 
 

@@ -236,7 +236,15 @@ async def case_setup(shell: Shell) -> None:
     assert replace(shell, is_owner=True).answer("setup", "--replication", "1") == ""
 
 
-LOCAL = ("status", "down", "logs", "env")
+async def case_recover(shell: Shell) -> None:
+    owner = replace(shell, is_owner=True)
+    alice = shell.person("alice")
+    alice.send(alice.create())
+    assert owner.json("recover", "--dry-run")["dryRun"]
+    assert owner.json("recover", "--yes")["messages"] == 0
+
+
+LOCAL = ("status", "down", "logs", "env", "promote")
 """Commands about the processes and the folder of a stack on this machine."""
 OWN = ("verify",)
 """It starts a stack of its own and breaks it, so it must not touch the servers of the environment."""

@@ -69,6 +69,9 @@ class Screen(Listener):
     seen: history.Screen
     frames: Frames
     shown_at: dict[int, float] = field(default_factory=dict)
+    raw: dict[int, bytes] = field(default_factory=dict)
+    """The frames on the screen, by their seqs."""
+    resets: list[int] = field(default_factory=list)
     others: list[dict[str, Any]] = field(default_factory=list)
 
     def on_start(self, seq: int) -> None:
@@ -79,6 +82,14 @@ class Screen(Listener):
         self.seen.times.append(time.monotonic())
         self.frames.same(seq, raw)
         self.shown_at[seq] = time.monotonic()
+        self.raw[seq] = raw
+
+    def on_reset(self, seq: int) -> None:
+        self.resets.append(seq)
+        self.seen.reset(seq)
+        for frames in (self.raw, self.frames.by_seq):
+            for above in [each for each in frames if each > seq]:
+                del frames[above]
 
     def on_frame(self, frame: Frame, raw: bytes) -> None:
         self.others.append(orjson.loads(raw))
