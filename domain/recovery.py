@@ -7,7 +7,7 @@ so takes its place. An event whose seq was given out again since then comes behi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Protocol, TypeAlias
@@ -135,8 +135,11 @@ def _name(event: Entered) -> tuple[str, ...]:
             return (event.change, event.user_id, event.by, event.at)
 
 
-def plan(head: int, events: Sequence[Entered]) -> Plan:
-    """Return how to append these events behind the head. They are lacking, of one conversation, and no creations."""
+def plan(head: int, events: Sequence[Entered], resent: Collection[int] = ()) -> Plan:
+    """Return how to append these events behind the head. They are lacking, of one conversation, and no creations.
+
+    ``resent``: seqs that messages had which are in the store under another one. What takes their place is not lost.
+    """
     entries: list[Returned] = []
     behind: list[Entered] = []
     last = shared = head
@@ -150,7 +153,8 @@ def plan(head: int, events: Sequence[Entered]) -> Plan:
         holes = range(last + 1, seq)
         entries += [Returned(hole, None) for hole in holes]
         entries.append(Returned(seq, event))
-        lost, intact, last = lost + len(holes), intact and not holes, seq
+        lost += sum(hole not in resent for hole in holes)
+        intact, last = intact and not holes, seq
         shared = seq if intact else shared
     entries += [Returned(last + nth, at(event, last + nth)) for nth, event in enumerate(behind, 1)]
     return Plan(tuple(entries), len(behind), lost, shared)

@@ -67,7 +67,8 @@ class MemoryRecovery:
                 self._create(row, creation)
         missing = [event for event in events if event.seq and self._lacks(event)]
         resent = [e for e in missing if isinstance(e, MessageCreated) and self._key(e) in self.tables.keys]
-        planned = plan(row.last_seq, [event for event in missing if event not in resent])
+        rest = [event for event in missing if event not in resent]
+        planned = plan(row.last_seq, rest, {event.seq for event in resent})
         if planned.entries and not dry_run:
             self._append(conversation_id, planned.entries, planned.shared)
         numbers = replace(count(planned.entries), created=made, moved=planned.moved, lost=planned.lost)

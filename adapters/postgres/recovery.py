@@ -122,14 +122,14 @@ class PostgresRecovery:
         missing = [event for event in await self._lacking(events) if event.seq]  # under the lock
         missing, resent = await lacking_keys(self.conn, missing)
         missing = await self._with_files(missing)
-        planned = plan(head, missing)
+        planned = plan(head, missing, resent)
         if planned.entries:
             await put_entries(self.conn, conversation_id, planned.entries, messages)
             if planned.shared > head:
                 share = {"conversation_id": conversation_id, "head": head, "shared": planned.shared}
                 await self.conn.execute(_SQL["share"], share)
         numbers = replace(count(planned.entries), created=made, moved=planned.moved, lost=planned.lost)
-        return replace(numbers, resent=resent)
+        return replace(numbers, resent=len(resent))
 
     async def _with_files(self, events: Sequence[Entered]) -> list[Entered]:
         """Return the events without announcements of files that the store does not have."""

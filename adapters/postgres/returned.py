@@ -46,13 +46,13 @@ async def create(conn: Connection, event: ConversationChanged) -> None:
     await conn.execute(_SQL["mark_replayed"], {"conversation_id": id_, "seqs": [0]})
 
 
-async def lacking_keys(conn: Connection, events: Sequence[Entered]) -> tuple[list[Entered], int]:
-    """Return the events but for messages whose senders have sent them again, and the number of these."""
+async def lacking_keys(conn: Connection, events: Sequence[Entered]) -> tuple[list[Entered], set[int]]:
+    """Return the events but for messages whose senders have sent them again, and the seqs of these."""
     keyed = [e for e in events if isinstance(e, MessageCreated) and e.client_message_id is not None]
     columns = {"users": [e.message.sender_id for e in keyed], "keys": [e.client_message_id for e in keyed]}
     found = set(await (await conn.execute(_SQL["resent"], columns)).fetchall()) if keyed else set()
-    resent = {id(e) for e in keyed if (e.message.sender_id, e.client_message_id) in found}
-    return [event for event in events if id(event) not in resent], len(resent)
+    resent = {id(e): e.seq for e in keyed if (e.message.sender_id, e.client_message_id) in found}
+    return [event for event in events if id(event) not in resent], set(resent.values())
 
 
 async def put_uploads(conn: Connection, events: Sequence[Entered] | None) -> int:

@@ -32,6 +32,12 @@ def test_an_entry_that_no_log_has_is_replaced_by_one_that_says_so():
     assert (planned.moved, planned.lost, planned.shared) == (0, 2, 4)
 
 
+def test_the_place_of_a_message_that_was_sent_again_is_not_lost():
+    planned = plan(3, messages(4, 7), {5})
+    assert seqs(planned) == [(4, 4), (5, None), (6, None), (7, 7)]
+    assert (planned.lost, planned.shared) == (1, 4)
+
+
 def test_an_entry_whose_seq_was_given_out_again_comes_behind_all_others():
     events = messages(4, 5, 6)
     planned = plan(5, events)
