@@ -1,4 +1,4 @@
--- depends: 0017.retention
+-- depends: 0019.least-privilege
 -- Epochs of the store, by which clients and gateways notice that it went back in time.
 
 -- server: the start of the server that gave out seqs in this epoch. A copy that is started, and a replica that is promoted,
