@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 from msgspec.structs import replace as with_fields
 
 from adapters.postgres import change_log, outbox
+from adapters.postgres.errors import unavailable_on_outage
 from adapters.postgres.outbox import lookup
-from adapters.postgres.pool import Connection, Pool, open_pool, open_session, unavailable_on_outage
+from adapters.postgres.pool import Connection, Pool, open_pool, open_session
 from adapters.postgres.receipts import PostgresReceipts
 from adapters.postgres.returned import create, lacking_keys, put_entries, put_uploads
 from adapters.postgres.statements import load

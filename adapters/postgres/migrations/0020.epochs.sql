@@ -24,25 +24,29 @@ ALTER TABLE conversations ADD COLUMN epoch int NOT NULL DEFAULT 1;
 
 -- Returns the number of the epoch of this server, which it begins if need be. It runs with the rights of its owner.
 CREATE FUNCTION millrace_epoch() RETURNS int
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     AS $$
     DECLARE
         this text := format('%s/%s/%s', (SELECT system_identifier FROM pg_control_system()),
                             substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8),
                             extract(epoch FROM pg_postmaster_start_time()));
-        found int := (SELECT e.number FROM public.store_epochs e WHERE e.server = this);
+        found int := (SELECT e.number FROM store_epochs e WHERE e.server = this);
         next int;
     BEGIN
         IF found IS NOT NULL THEN
             RETURN found;
         END IF;
-        LOCK TABLE public.store_epochs IN EXCLUSIVE MODE;
-        SELECT coalesce(max(e.number), 0) + 1 INTO next FROM public.store_epochs e;
-        INSERT INTO public.store_epochs AS e (id, number, server)
+        LOCK TABLE store_epochs IN EXCLUSIVE MODE;
+        SELECT coalesce(max(e.number), 0) + 1 INTO next FROM store_epochs e;
+        INSERT INTO store_epochs AS e (id, number, server)
         VALUES (next || '-' || left(gen_random_uuid()::text, 8), next, this)
         ON CONFLICT (server) DO NOTHING;
-        RETURN (SELECT e.number FROM public.store_epochs e WHERE e.server = this);
+        RETURN (SELECT e.number FROM store_epochs e WHERE e.server = this);
     END
     $$;
+-- Nobody else may create anything in the schema of the tables, whichever it is.
+DO $$ BEGIN
+    EXECUTE format('ALTER FUNCTION millrace_epoch() SET search_path = pg_catalog, %I, pg_temp', current_schema());
+END $$;
 REVOKE ALL ON FUNCTION millrace_epoch() FROM PUBLIC;
 DO $$ BEGIN PERFORM millrace_epoch(); END $$;
