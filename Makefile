@@ -31,7 +31,7 @@ down: ## end the stack that runs here
 	@if test -x $(BIN)/python; then $(BIN)/python -m cli.main down; else echo "nothing is set up here"; fi
 
 test: check jars ## lint, check types and layers, run all tests but the slow ones
-	$(STEP) "programs for tests" sh tests/tools.sh haproxy nginx faketime pgbouncer redis-server
+	$(STEP) "programs for tests" sh tests/tools.sh haproxy nginx faketime
 	@$(if $(TESTS),$(BIN)/pytest $(TESTS),\
 	failed=0; \
 	$(BIN)/pytest -n auto --dist loadfile $(FAST) || failed=1; \

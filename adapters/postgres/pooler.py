@@ -6,6 +6,7 @@ another client after each transaction.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -21,6 +22,8 @@ _Connection: TypeAlias = psycopg.AsyncConnection[TupleRow]
 
 _REFUSED = "unsupported startup parameter"
 _LOOKS = 3
+_CHECK_S = 10.0
+"""Seconds for all looks; a server that stops meanwhile holds nobody up."""
 _SHARED = (
     "a pooler stands before PostgreSQL that gives a session to others after each transaction, such as PgBouncer in"
     " transaction mode: set MILLRACE_PG__DIRECT_DSN to PostgreSQL itself, beside MILLRACE_PG__DSN"
@@ -38,7 +41,7 @@ _OPTIONS_GIVEN = (
 async def connect(dsn: str, parameters: Mapping[str, Any], *, is_pooled: bool = False) -> _Connection:
     """Open a session that belongs to this client alone, unless it is to be one of a pooler.
 
-    Raises psycopg.Error; Invalid when a pooler shares it, or refuses what it is asked for.
+    Raises psycopg.Error, TimeoutError; Invalid when a pooler shares it, or refuses what it is asked for.
     """
     try:
         conn = await psycopg.AsyncConnection.connect(dsn, **parameters)
@@ -49,8 +52,9 @@ async def connect(dsn: str, parameters: Mapping[str, Any], *, is_pooled: bool = 
     if is_pooled:
         return conn
     try:
-        if await _pid(conn) != conn.info.backend_pid and await _is_shared(conn, dsn, parameters):
-            raise Invalid(_SHARED)
+        async with asyncio.timeout(_CHECK_S):
+            if await _pid(conn) != conn.info.backend_pid and await _is_shared(conn, dsn, parameters):
+                raise Invalid(_SHARED)
     except BaseException:
         await conn.close()
         raise
@@ -79,7 +83,8 @@ async def _pid(conn: _Connection) -> int:
 
 async def warn_of_no_bounds(conn: _Connection) -> None:
     """Log when the sessions have no bound of time for a statement: a pooler takes none from its clients."""
-    row = await (await conn.execute("SHOW statement_timeout", prepare=False)).fetchone()
+    async with asyncio.timeout(_CHECK_S):
+        row = await (await conn.execute("SHOW statement_timeout", prepare=False)).fetchone()
     if row is not None and row[0] == "0":
         _log.warning(
             "statements_unbounded",

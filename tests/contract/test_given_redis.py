@@ -69,12 +69,14 @@ async def encrypted(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
         yield f"127.0.0.1:{port}", authority, options
 
 
+@pytest.mark.slow
 async def test_tls_with_a_ca_of_its_own_a_user_and_a_certificate_of_the_client(encrypted: tuple[str, Authority, str]):
     server, _, options = encrypted
     for host in (server, server.replace("127.0.0.1", "[::1]")):
         await works(f"rediss://{LOGIN}@{host}/3?{options}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "text", "driver"),
     [
@@ -105,6 +107,7 @@ async def test_a_wrong_login_or_certificate_is_one_line_with_the_words_of_the_se
     assert "s3cret" not in failed.value.driver + str(failed.value)
 
 
+@pytest.mark.slow
 async def test_a_subscription_that_is_refused_says_why(encrypted: tuple[str, Authority, str]):
     server, _, options = encrypted
     with structlog.testing.capture_logs() as logged:

@@ -27,6 +27,8 @@ from tests import make
 from tests.folders import open_folder
 from tests.given import bouncer, rows
 
+pytestmark = pytest.mark.slow
+
 IGNORES = "ignore_startup_parameters = options,extra_float_digits"
 
 
