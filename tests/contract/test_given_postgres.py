@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
@@ -10,17 +11,24 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 import structlog
+from psycopg.conninfo import make_conninfo
 
 from adapters.postgres.conninfo import place
 from adapters.postgres.outbox import announce, announcements
 from adapters.postgres.ping import Answer, Server
 from adapters.postgres.pool import connection, open_pool, open_session
 from adapters.postgres.replication import is_streaming
+from adapters.postgres.retention import PostgresPruning
+from adapters.postgres.roles import Login
+from adapters.postgres.search import PostgresSearch
 from adapters.postgres.snapshot import SnapshotReader
+from adapters.postgres.tickets import PostgresTickets
 from domain.errors import Unavailable
+from domain.identity import Identity
+from domain.retention import BY_DEFAULT, rules_of
 from schemas.ids import new_id
 from stack.errors import OperatorError
-from stack.setup import prepare_database
+from stack.setup import prepare_database, set_logins
 from tests.certificates import Authority
 from tests.folders import open_folder
 from tests.given import TlsPostgres, rows, tls_postgres
@@ -98,6 +106,36 @@ async def test_a_connection_string_is_used_whole(form: str, given: TlsPostgres, 
             " WHERE relkind = 'r' AND nspname IN ('chat', 'public') GROUP BY 1",
         )
         assert [schema for schema, _ in found] == ["chat"]
+
+
+async def test_roles_work_in_a_schema_of_ones_own(given: TlsPostgres):
+    """Rights are those on the tables there, a function finds its table, and the extension may be used."""
+    for database, statement in (
+        ("postgres", "CREATE DATABASE own"),
+        ("own", "CREATE SCHEMA chat"),
+        ("own", "CREATE SCHEMA extensions"),
+        ("own", "CREATE EXTENSION pg_trgm SCHEMA extensions"),
+        ("own", "ALTER DATABASE own SET search_path = chat, extensions"),
+    ):
+        await rows(given.dsn(database), statement)
+    dsn = given.dsn("own")
+    assert await prepare_database(dsn) is None
+    await set_logins(dsn, {f"own_{role}_1": Login(role, "pw") for role in ("ingest", "gateway", "audit")})
+
+    def login(role: str) -> str:
+        return make_conninfo(dsn, user=f"own_{role}_1", password="pw")
+
+    now = float(int(time.time()))
+    alice = Identity("alice", now + 600, new_id(), now)
+    async with open_pool(login("ingest"), size=1) as ingest, open_pool(login("gateway"), size=1) as gateway:
+        ticket = await PostgresTickets(ingest).issue(alice, None)
+        assert await PostgresTickets(gateway).redeem(ticket.text, None) == alice
+        assert await PostgresSearch(ingest).similar(["word"]) == {}
+        with pytest.raises(Unavailable, match="denies this login a right"):
+            await PostgresTickets(gateway).issue(alice, None)
+    async with open_pool(login("audit"), size=1) as audit:
+        for rule in rules_of("audit", BY_DEFAULT):
+            assert (await PostgresPruning(audit, BY_DEFAULT).prune(rule, None, 10)).rows == 0
 
 
 async def test_a_place_holds_no_password_and_names_every_server(given: TlsPostgres):
