@@ -26,12 +26,20 @@ ENVIRONMENT = {
 }
 
 
+def test_a_command_goes_round_a_pooler(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(PG.value, "postgresql://u@pooler.example:6432/chat")
+    monkeypatch.setenv("MILLRACE_PG__DIRECT_DSN", "postgresql://u@[2001:db8::1]/chat")
+    target = find_target(None, PG)
+    assert target.pg_dsn == target.owner_dsn == "postgresql://u@[2001:db8::1]/chat"
+    assert str(target) == "environment (postgres [2001:db8::1]:5432/chat)"
+
+
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A current folder without a stack, and an environment that names none."""
     for server in Server:
         monkeypatch.delenv(server.value, raising=False)
-    for name in ("MILLRACE_DATA_DIR", "MILLRACE_AUTH__ALGORITHM"):
+    for name in ("MILLRACE_DATA_DIR", "MILLRACE_AUTH__ALGORITHM", "MILLRACE_PG__DIRECT_DSN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -145,6 +145,19 @@ def test_a_dsn_that_is_given_is_that_of_all_processes(folder: DataDir, monkeypat
     assert (servers.addresses.logins, servers.make_logins) == ({}, None)
 
 
+def test_a_pooler_is_for_processes_and_the_direct_way_for_setup_and_sessions(
+    folder: DataDir, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MILLRACE_PG__DIRECT_DSN", "postgresql://app@db.example/chat")
+    assert {child.env["MILLRACE_PG__DIRECT_DSN"] for child in apps(folder, SINGLE).values()} == {""}
+    monkeypatch.setenv("MILLRACE_PG__DSN", "postgresql://app@pooler.example/chat")
+    servers = stack.servers(plan(folder, SINGLE), (GivenServer("postgres", "pooler.example", 5432),), lambda _: None)
+    assert servers.addresses.pg == "postgresql://app@db.example/chat"
+    for child in apps(folder, SINGLE).values():
+        assert child.env["MILLRACE_PG__DSN"] == "postgresql://app@pooler.example/chat"
+        assert child.env["MILLRACE_PG__DIRECT_DSN"] == "postgresql://app@db.example/chat"
+
+
 def test_a_proxy_before_one_broker_of_three(folder: DataDir):
     servers = stack.servers(plan(folder, CLUSTER, via={"kafka-2": 23_000}), (), lambda _: None)
     assert servers.app_addresses.kafka == "127.0.0.1:22001,127.0.0.1:23000,127.0.0.1:22003"
