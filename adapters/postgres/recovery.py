@@ -46,6 +46,7 @@ class PostgresRecovery:
             row = await (await self.conn.execute(_SQL["alone"], {"key": _LOCK})).fetchone()
             if row != (True,):
                 raise Conflict("another recovery is under way; wait for its end")
+            await self.conn.execute(_SQL["no_hurry"])
             await self.conn.execute(_SQL["prepare"])
 
     async def noted(self) -> tuple[str, Mapping[str, int]] | None:

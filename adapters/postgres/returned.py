@@ -24,6 +24,8 @@ from schemas.messages import Attachment, ChangeKind, Message
 _SQL = load("recovery")
 _CONVERSATIONS, _INVITATIONS, _MEDIA = load("conversations"), load("invitations"), load("media")
 _UNNAMED = "file"
+_AT_ONCE = 1_000
+"""Messages in one statement."""
 
 
 async def create(conn: Connection, event: ConversationChanged) -> None:
@@ -92,9 +94,12 @@ async def put_entries(conn: Connection, conversation_id: str, entries: Sequence[
     for is_message, run in groupby(entries, lambda entry: isinstance(entry.event, MessageCreated)):
         some = list(run)
         if is_message:
-            await _put_messages(conn, conversation_id, [e.event for e in some], messages)  # type: ignore[misc]
-            messages += len(some)
-            await _append(conn, conversation_id, some)
+            for start in range(0, len(some), _AT_ONCE):
+                part = some[start : start + _AT_ONCE]
+                events = [entry.event for entry in part if isinstance(entry.event, MessageCreated)]
+                await _put_messages(conn, conversation_id, events, messages)
+                messages += len(part)
+                await _append(conn, conversation_id, part)
             continue
         for entry in some:
             if isinstance(entry.event, ConversationChanged):

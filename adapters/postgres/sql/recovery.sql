@@ -1,3 +1,7 @@
+-- name: no_hurry
+-- What is kept may be millions of rows, and ingest may hold a conversation for a while.
+SELECT set_config('statement_timeout', '15min', false), set_config('lock_timeout', '30s', false);
+
 -- name: alone
 SELECT pg_try_advisory_lock(%(key)s);
 
