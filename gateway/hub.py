@@ -149,6 +149,8 @@ class Room:
 
     def reset(self, subscription: Subscription, start: int) -> None:
         """Begin the subscription's cursor anew: it is behind, and its socket is told before it is sent anything."""
+        if subscription.gone:
+            return
         subscription.cursor = start
         subscription.reset_from = start if subscription.reset_from is None else min(start, subscription.reset_from)
         for group in (self.live, self.ahead):

@@ -98,3 +98,29 @@ def test_a_users_other_sockets_are_told_from_those_that_joined():
     hub.subscribe(joined, make.ROOM)
     assert list(hub.sockets_of("bob", without=make.ROOM)) == [other]
     assert set(hub.sockets_of("bob", without=None)) == {joined, other}
+
+
+def test_a_place_that_is_reset_is_sent_nothing_until_it_was_told():
+    hub = Hub()
+    place = hub.subscribe(socket(), make.ROOM)
+    room = place.room
+    room.buffer.start(5, 0)
+    place.place(5)
+    assert room.go_live(place)
+    room.reset(place, 3)
+    room.reset(place, 4)
+    room.release(6, b"six")
+    assert (place.reset_from, pipe(place).got) == (3, [])
+    place.cursor = 6
+    assert not room.go_live(place)
+    place.reset_from = None
+    room.buffer.cursor = 6
+    assert room.go_live(place)
+
+
+def test_a_place_that_has_gone_stays_gone_when_it_is_reset():
+    hub = Hub()
+    place = hub.subscribe(socket(), make.ROOM)
+    hub.unsubscribe(place)
+    place.room.reset(place, 3)
+    assert place.room.empty
