@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from domain.audit import Begins, LogBegin
 from domain.errors import Unavailable
 from domain.event_log import ConsumedRecord
 from domain.log_position import Position
@@ -86,6 +87,9 @@ class MemoryReader:
     """LogReader of a log in memory."""
 
     log: MemoryLog
+
+    async def begins(self, topics: Collection[str], since_ms: int) -> Begins:
+        return Begins({topic: [LogBegin(0, 0.0)] for topic in topics})
 
     async def read(self, offsets: Mapping[tuple[str, int], int]) -> AsyncIterator[Sequence[ConsumedRecord]]:
         for (topic, partition), begin in offsets.items():
