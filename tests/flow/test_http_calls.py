@@ -64,6 +64,26 @@ async def upload(api: Api, content: bytes, *, user: str = "alice", name: str = "
     return media_id
 
 
+async def test_a_page_begins_anew_where_its_cursor_does_not_hold_any_more(api):
+    async def page(**query: object) -> tuple[list[int], int | None]:
+        found = (await api.call("listMessages", 200, path={"id": make.ROOM}, params=query)).json()
+        assert found["epoch"] == api.tables.epochs.id
+        return [message["seq"] for message in found["messages"]], found["resetFrom"]
+
+    for _ in range(2):
+        await send(api)
+    before = api.tables.epochs.id
+    api.tables.epochs.begin("2-restored")
+    for _ in range(2):
+        await send(api)
+    assert await page(after=1, epoch=before) == ([2, 3, 4], None)
+    assert await page(after=3, epoch=before) == ([3, 4], 2)
+    assert await page(after=3, epoch="2-restored") == ([4], None)
+    assert await page(after=9) == ([], 4)
+    assert await page(after=1, epoch="9-unknown") == ([1, 2, 3, 4], 0)
+    assert await page(epoch=before) == ([1, 2, 3, 4], None)
+
+
 async def test_a_conversation_is_created_listed_and_read(api):
     created = await api.call("createConversation", 201, json={"title": "Zoe\u0308", "members": ["bob", "alice", "bob"]})
     room = created.json()["conversationId"]
