@@ -20,6 +20,7 @@ from adapters.kafka.reader import open_reader
 from adapters.postgres.audit import PostgresAudit, open_leadership
 from adapters.postgres.parking import PostgresParking
 from adapters.postgres.pool import Pool, open_pool
+from adapters.postgres.replica import ReadBounds, open_replica
 from adapters.postgres.retention import PostgresPruning
 from audit.auditor import Audit
 from audit.findings import Kind, Report
@@ -42,6 +43,8 @@ _MOST = timedelta(hours=24)
 _OVERLAP = timedelta(minutes=1)
 _LOGGED = 20
 _RETRY_S = 10.0
+_PATIENT = ReadBounds(catch_up_s=5.0, answer_s=None)
+"""Nobody waits for an audit, and its statements are long."""
 
 
 @dataclass(slots=True)
@@ -80,9 +83,13 @@ class Service:
         began, now = time.monotonic(), datetime.now(UTC)
         grace_s, bootstrap = self.settings.audit.grace_s, self.settings.kafka.bootstrap
         since = self.since(now)
-        async with _open_pool(pg, "audit") as pool, open_reader(bootstrap) as reader:
+        async with (
+            _open_pool(pg, "audit") as pool,
+            open_replica(pg.replica_dsn.get_secret_value(), pool, size=2, bounds=_PATIENT) as replica,
+            open_reader(bootstrap) as reader,
+        ):
             commits = partial(committed, bootstrap, stages(), CREATED)
-            store = PostgresAudit(pool, self.settings.retention.kept())
+            store = PostgresAudit(pool, self.settings.retention.kept(), replica)
             report = await Audit(store, reader, commits, since, grace_s).run()
             for stage, count in (await self.letters.count(reader, partial(_closed, pool))).items():
                 OPEN_LETTERS.labels(stage).set(count)

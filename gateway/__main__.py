@@ -19,6 +19,7 @@ from adapters.kafka.producer import open_log
 from adapters.postgres.facts import PostgresFacts
 from adapters.postgres.history import PostgresHistory
 from adapters.postgres.pool import open_pool
+from adapters.postgres.replica import Replica, open_replica
 from adapters.postgres.revocations import PostgresRevocations
 from adapters.postgres.skips import PostgresSkips
 from adapters.postgres.tickets import PostgresTickets
@@ -54,16 +55,22 @@ EX_TEMPFAIL, EX_CONFIG = 75, 78
 async def run(settings: Settings) -> int:
     """Serve until told to stop; return the exit code."""
     ready, config, revoked = False, _config(settings), RevokedTokens()
+    replica: Replica | None = None
+
+    def warnings() -> Sequence[str]:
+        return () if replica is None else replica.warnings()
+
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        await enter(operator_server(settings.ops, "gateway", lambda: ready))
+        await enter(operator_server(settings.ops, "gateway", lambda: ready, warnings))
         policy = stack.enter_context(open_policy(settings.policy))
         verifier = await enter(open_verifier(settings.auth, revoked, wait_s=_WAIT_S))
         warn_of_secret(settings.auth, settings.ws.host)
         url, bootstrap = settings.redis.url.get_secret_value(), settings.kafka.bootstrap
         pg = settings.pg
         pool = await enter(open_pool(pg.dsn.get_secret_value(), size=_POOL, wait_s=None, is_pooled=pg.is_pooled))
-        history = PostgresHistory(pool)
+        replica = await enter(open_replica(pg.replica_dsn.get_secret_value(), pool))
+        history = PostgresHistory(pool, replica)
         fanout = await enter(open_fanout(url))
         subscriptions = await enter(open_subscriptions(url, settings.node))
         registry = await enter(open_registry(url, node=settings.node, lease_s=settings.gateway.lease_s))

@@ -32,6 +32,7 @@ from adapters.postgres.notifications import PostgresNotifications
 from adapters.postgres.outbox import announce, announcements, oldest_unpublished, open_outbox
 from adapters.postgres.pool import Pool, open_pool, require_session
 from adapters.postgres.receipts import PostgresReceipts
+from adapters.postgres.replica import Replica, open_replica
 from adapters.postgres.retention import PostgresPruning
 from adapters.postgres.revocations import PostgresRevocations
 from adapters.postgres.search import PostgresSearch
@@ -45,18 +46,17 @@ from domain.identity import Verify
 from domain.media import Blobs
 from domain.origins import Origin, allowed
 from domain.policy import Policy
-from domain.quotas import Quota
-from domain.rates import Budgets, Limit
 from domain.retention import rules_of
 from domain.revocations import RevokedTokens
 from domain.uploads import BadStore, UploadStore
 from ingest.accept import Accept
 from ingest.http.app import Dependencies, create_app
-from ingest.http.auth import CallerAuth, Strangers
+from ingest.http.auth import CallerAuth
 from ingest.http.concurrency import CallSlots
 from ingest.http.cors import cors_fields
-from ingest.http.media import MediaEndpoints, MediaLimits
+from ingest.http.media import MediaEndpoints
 from ingest.http.opening import Opening
+from ingest.limits import budgets, media_limits, strangers
 from ingest.loss_detection import LossDetector
 from ingest.outbox_age import OutboxAge
 from ingest.relay import Relay, wake_on_announcements
@@ -68,19 +68,12 @@ from runtime.http.limits import Connections, HttpLimits
 from runtime.http.server import http_server
 from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
-from runtime.media_settings import Media
-from runtime.metrics import (
-    ACCEPTED,
-    OLDEST_UNPUBLISHED,
-    RELAYED,
-    STORE_BEHIND,
-)
+from runtime.metrics import ACCEPTED, OLDEST_UNPUBLISHED, RELAYED, STORE_BEHIND
 from runtime.policy import BadPolicy, open_policy
 from runtime.retention import Pruning
 from runtime.revocation_watch import Watch
-from runtime.settings import RateLimits, Settings, factors_of, listed
+from runtime.settings import Settings, listed
 from runtime.tasks import Tasks
-from schemas.fields import ACTIONS
 from schemas.topics import load
 
 _log = structlog.get_logger()
@@ -135,27 +128,6 @@ async def open_revoked(settings: Settings, pool: Pool, revoked: RevokedTokens) -
                 task.cancel()
 
 
-def budgets(given: RateLimits) -> Budgets:
-    """Return the limits of the settings."""
-    values = given.model_dump()
-    limits = {action: Limit.per_minute(values[f"{action}_per_minute"], values[f"{action}_burst"]) for action in ACTIONS}
-    return Budgets(limits, factors_of(given.factors))
-
-
-def strangers(given: RateLimits) -> Strangers:
-    """Return the bound of callers without a valid token."""
-    return Strangers(Limit.per_minute(given.strangers_per_minute, given.strangers_burst))
-
-
-def media_limits(media: Media) -> MediaLimits:
-    """Return the limits of files that the settings ask for."""
-    return MediaLimits(
-        quota=Quota(media.daily_bytes, media.stored_bytes, media.uploads_per_user),
-        abandoned_s=media.abandoned_after_s,
-        unattached_s=media.unattached_after_s,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Files:
     """Files, uploads under way, and what signs URLs of files."""
@@ -174,7 +146,14 @@ async def _open_files(settings: Settings) -> Files:
 
 @asynccontextmanager
 async def open_app(
-    settings: Settings, pool: Pool, messages: Pool, relay: Relay, verify: Verify, policy: Policy, files: Files
+    settings: Settings,
+    pool: Pool,
+    messages: Pool,
+    relay: Relay,
+    verify: Verify,
+    policy: Policy,
+    files: Files,
+    replica: Replica | None,
 ) -> AsyncIterator[ASGIApp]:
     """Yield the application with all calls, wired to their adapters; ``messages`` is the pool that stores messages."""
     notifier = RelayNotifier(relay, partial(announce, pool))
@@ -187,16 +166,16 @@ async def open_app(
             accept=Accept(PostgresIntake(messages), notifier.on_committed, ACCEPTED.inc),
             changed=notifier.on_change,
             history=PostgresHistory(pool),
-            messages=PostgresMessages(pool),
-            conversations=PostgresConversations(pool),
+            messages=PostgresMessages(pool, replica),
+            conversations=PostgresConversations(pool, replica),
             invitations=invitations,
             relations=invitations,
             policy=policy,
             most_invitations=settings.policy.open_invitations,
             receipts=PostgresReceipts(pool, settings.devices_per_member),
-            search=PostgresSearch(pool),
-            inbox=PostgresNotifications(pool),
-            counts=PostgresCounts(pool),
+            search=PostgresSearch(pool, replica),
+            inbox=PostgresNotifications(pool, replica),
+            counts=PostgresCounts(pool, replica),
             tickets=PostgresTickets(pool),
             rates=rates,
             budgets=limits,
@@ -251,9 +230,11 @@ async def run(settings: Settings) -> None:
     """Serve until told to stop."""
     ready, revoked = False, RevokedTokens()
     relay: Relay | None = None
+    replica: Replica | None = None
 
     def warnings() -> Sequence[str]:
-        return () if relay is None else relay.warnings
+        of_relay = () if relay is None else relay.warnings
+        return (*of_relay, *(() if replica is None else replica.warnings()))
 
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(operator_server(settings.ops, "ingest", lambda: ready, warnings))
@@ -268,11 +249,12 @@ async def run(settings: Settings) -> None:
                 await stack.enter_async_context(_open_pool(settings, name, size))
                 for name, size in (("others", _OTHERS), ("messages", _MESSAGES))
             ]
+            replica = await stack.enter_async_context(open_replica(settings.pg.replica_dsn.get_secret_value(), pool))
             await stack.enter_async_context(open_revoked(settings, pool, revoked))
             await require_session(settings.pg.session_dsn)
             relay = await stack.enter_async_context(open_relay(settings))
             opening.app = await stack.enter_async_context(
-                open_app(settings, pool, messages, relay, verifier.verify, policy, files)
+                open_app(settings, pool, messages, relay, verifier.verify, policy, files, replica)
             )
             ready = True
             _log.info("node_ready", http_port=http.port)

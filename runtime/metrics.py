@@ -84,8 +84,23 @@ AUDIT_SUCCESS = Gauge(
 PG_CONNECTIONS = Gauge("millrace_pg_connections", "Connections of the pool", ["pool"])
 PG_IDLE = Gauge("millrace_pg_idle_connections", "Idle connections of the pool", ["pool"])
 PG_WAITING = Gauge("millrace_pg_waiting_requests", "Requests waiting for a connection of the pool", ["pool"])
+READS = Counter(
+    "millrace_pg_reads_total",
+    "Reads that a replica may answer, by the server that did; none without a replica",
+    ["server"],
+)
+REPLICA_REFUSALS = Counter(
+    "millrace_pg_replica_refusals_total", "Reads that were tried on the replica and answered by the primary", ["reason"]
+)
+REPLICA_LAG_BYTES = Gauge(
+    "millrace_pg_replica_lag_bytes", "Bytes of the primary's log that the replica has not replayed", ["server"]
+)
+REPLICA_LAG_SECONDS = Gauge(
+    "millrace_pg_replica_lag_seconds", "Age of the oldest of these bytes, as looks have seen it", ["server"]
+)
 
 _COMMON = (PG_CONNECTIONS, PG_IDLE, PG_WAITING, REFUSED_REQUESTS)
+_READERS = (READS, REPLICA_REFUSALS, REPLICA_LAG_BYTES, REPLICA_LAG_SECONDS)
 BY_ROLE: Mapping[str, tuple[Collector, ...]] = {
     "ingest": (
         ACCEPTED,
@@ -97,6 +112,7 @@ BY_ROLE: Mapping[str, tuple[Collector, ...]] = {
         PARTITIONS_DIFFER,
         KEYS_FETCHED,
         POLICY_FAILURES,
+        *_READERS,
         *_COMMON,
     ),
     "stage": (RECORDS, DEAD_LETTERS, DROPPED, RETRIES, LAG, BATCH_SECONDS, *_COMMON),
@@ -118,9 +134,10 @@ BY_ROLE: Mapping[str, tuple[Collector, ...]] = {
         LAGGING,
         HINTS_LOST,
         POLICY_FAILURES,
+        *_READERS,
         *_COMMON,
     ),
-    "audit": (AUDIT_FINDINGS, AUDIT_SECONDS, AUDIT_SUCCESS, OPEN_LETTERS, *_COMMON),
+    "audit": (AUDIT_FINDINGS, AUDIT_SECONDS, AUDIT_SUCCESS, OPEN_LETTERS, *_READERS, *_COMMON),
 }
 
 

@@ -61,6 +61,11 @@ class Postgres(BaseModel):
         "The same of PostgreSQL itself, where `DSN` leads to PgBouncer with transaction pooling: for locks, `LISTEN`"
         " and migrations. Empty, `DSN` leads to PostgreSQL itself.",
     )
+    replica_dsn: SecretStr = setting(
+        SecretStr(""),
+        "The same of a streaming replica, from which history, search, lists and the audit read whenever it has all that"
+        " the caller can have seen; empty for none. See *Reads from a replica* in [operating.md](operating.md).",
+    )
 
     @property
     def is_pooled(self) -> bool:

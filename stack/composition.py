@@ -36,12 +36,14 @@ class Addresses:
     """The addresses of the three servers, in the form of their settings.
 
     ``pg`` is the owner's; ``logins`` are those of the processes, by kind, and none for a PostgreSQL that is given.
+    ``replica`` has the same logins on the replica, where there is one.
     """
 
     pg: str = field(repr=False)
     kafka: str
     redis: str = field(repr=False)
     logins: Mapping[str, str] = field(repr=False)
+    replica: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,7 @@ def servers(plan: Plan, given: tuple[GivenServer, ...], progress: Progress) -> S
         url["kafka"] or ",".join(f"127.0.0.1:{b.via.proxy_port if b.via else b.port}" for b in brokers),
         url["redis"] or cache_url(plan, plan.via),
         {} if url["pg"] else through.logins,
+        replicas[0].logins if replicas and not url["pg"] else {},
     )
     join = partial(join_caches, redis, caches) if len(caches) > 1 and "valkey" in own else None
     return Servers(
@@ -195,7 +198,14 @@ def apps(plan: Plan, addresses: Addresses) -> list[Child]:
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]),
     }
     pg = {name: dsn_for(name, addresses.logins, addresses.pg) for name in plan.apps}
-    return [_app(name, plan, {**shared, **_link(name, plan), "MILLRACE_PG__DSN": pg[name]}) for name in plan.apps]
+    own = {name: {**_link(name, plan), **_replica(name, addresses), "MILLRACE_PG__DSN": pg[name]} for name in plan.apps}
+    return [_app(name, plan, {**shared, **own[name]}) for name in plan.apps]
+
+
+def _replica(name: str, addresses: Addresses) -> dict[str, str]:
+    """Return the replica for a process that reads for users or audits; stages read from the primary alone."""
+    dsn = addresses.replica.get(role(name))
+    return {"MILLRACE_PG__REPLICA_DSN": dsn} if dsn and role(name) not in stages() else {}
 
 
 def _link(name: str, plan: Plan) -> dict[str, str]:

@@ -6,14 +6,17 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from runtime.health import WARNING
 from runtime.terminal import print_table, visible
 from stack.errors import OperatorError
 from stack.probes import answers, body_of
+from stack.replica_reads import READERS, in_words, replica_reads
 from stack.running import STATE
 from stack.servers.data_dir import DataDir
+from stack.topology import role
 
 _DOWN_S = 90.0
 
@@ -32,6 +35,7 @@ async def inspect(folder: DataDir) -> dict[str, Any]:
     return {
         "state": name,
         "warnings": warnings,
+        "replica": await _replica(processes),
         "urls": state.get("urls", {}),
         "processes": [*processes, *await asyncio.gather(*(_left_out(p) for p in state.get("leftOut", [])))],
         "dataDir": str(folder.path),
@@ -39,6 +43,13 @@ async def inspect(folder: DataDir) -> dict[str, Any]:
         "started": state.get("started"),
         "ends": state.get("ends", []),
     }
+
+
+async def _replica(processes: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return how far the replica is and what share of reads it answers; None where nothing reads from one."""
+    ports = [p["opsPort"] for p in processes if p["opsPort"] is not None and role(p["name"]) in READERS]
+    texts = await asyncio.gather(*(body_of(port, "/metrics") for port in ports))
+    return replica_reads(text for text in texts if text is not None)
 
 
 async def _process(process: dict[str, Any]) -> dict[str, Any]:
@@ -69,6 +80,8 @@ def show(found: dict[str, Any]) -> None:
     print(f"{found['state']}  {visible(found['dataDir'])}")
     for warning in found.get("warnings", ()):
         print(f"  warning: {visible(warning)}")
+    if found.get("replica"):
+        print(f"  replica: {in_words(found['replica'])}")
     for name, url in found["urls"].items():
         print(f"  {name:5}{visible(url)}")
     if not found["processes"]:

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
-from adapters.postgres.pool import Connection, Pool, connection, transaction
+from adapters.postgres.pool import Connection, Pool, transaction
+from adapters.postgres.replica import Replica, read, rows_of
 from adapters.postgres.statements import load
 from domain.analytics import MinuteCount, Total
 from schemas.clock import wire_time
@@ -17,9 +19,10 @@ _SQL = load("counts")
 
 @dataclass(frozen=True, slots=True)
 class PostgresCounts:
-    """Counts for the stage, which writes them, and MinuteCounts for members."""
+    """Counts for the stage, which writes them, and MinuteCounts for members, who may read a replica."""
 
     pool: Pool
+    replica: Replica | None = None
 
     async def add(self, ticks: Sequence[MinuteCount]) -> Sequence[Total]:
         if not ticks:
@@ -35,9 +38,8 @@ class PostgresCounts:
         self, conversation_id: str, start: datetime | None, end: datetime | None, limit: int
     ) -> Sequence[tuple[datetime, int]]:
         params = {"conversation_id": conversation_id, "start": start, "end": end, "limit": limit}
-        async with connection(self.pool) as conn:
-            cursor = await conn.execute(_SQL["minutes"], params)
-            return [(row[0], row[1]) for row in await cursor.fetchall()]
+        found = await read(self.pool, self.replica, partial(rows_of, _SQL["minutes"], params))
+        return [(row[0], row[1]) for row in found]
 
 
 async def _count(conn: Connection, ticks: Sequence[MinuteCount]) -> None:

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from adapters.postgres import change_log, rows
 from adapters.postgres.errors import unavailable_on_outage
 from adapters.postgres.outbox import announce
-from adapters.postgres.pool import Connection, Pool, connection, open_session, transaction
+from adapters.postgres.pool import Connection, Pool, open_session, transaction
+from adapters.postgres.replica import Replica, Work, read, rows_of
 from adapters.postgres.search import PostgresSearch
 from adapters.postgres.statements import load
 from domain.audit import (
@@ -32,6 +34,8 @@ from domain.retention import BY_DEFAULT, Kept
 from schemas.events import MediaProcessed, MessageCreated, NotificationSent
 from schemas.ids import first_id, is_uuid
 
+T = TypeVar("T")
+
 _SQL = load("audit")
 _LEADER = 0x41554449  # "AUDI"
 _MADE_BEFORE = timedelta(minutes=5)
@@ -49,14 +53,17 @@ _BLANK = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u202f\u205f\
 
 @dataclass(frozen=True, slots=True)
 class PostgresAudit:
-    """AuditStore in PostgreSQL. Every reading is one read-only snapshot."""
+    """AuditStore in PostgreSQL. Every reading is one read-only snapshot, of a replica where there is one."""
 
     pool: Pool
     kept: Kept = BY_DEFAULT
+    replica: Replica | None = None
 
     async def spans(self, since: datetime, only: Collection[str] | None) -> Sequence[Span]:
-        async with self._snapshot() as conn:
+        async def work(conn: Connection) -> Sequence[Span]:
             return [Span(*row) for row in await _all(conn, "spans", _window(since, only))]
+
+        return await self._snapshot(work)
 
     async def facts(self, spans: Sequence[Span]) -> StoreFacts:
         params = {
@@ -66,30 +73,12 @@ class PostgresAudit:
             "kept_s": _DUE * self.kept.published_events_s,
             "counted_s": _DUE * self.kept.analytics_minutes_s,
         }
-        async with self._snapshot() as conn:
-            if not spans:
-                return StoreFacts(now_ms=await _number(conn, "clock", params))
-            return StoreFacts(
-                now_ms=await _number(conn, "clock", params),
-                kept_ms=1000 * _DUE * self.kept.published_events_s,
-                rows=[_row(row) for row in await _all(conn, "rows", params)],
-                changes=await _number(conn, "seqs", params),
-                holes=[(row[0], row[1]) for row in await _all(conn, "holes", params)],
-                stray_changes=[(row[0], row[1]) for row in await _all(conn, "stray_changes", params)],
-                untold=[(row[0], row[1]) for row in await _all(conn, "untold", params)],
-                repeated_keys=[Place(*row) for row in await _all(conn, "repeated_keys", params)],
-                receipts=await _number(conn, "receipts", params),
-                watermarks=[Watermark(*row) for row in await _all(conn, "watermarks", params)],
-                notifications=[Place(*row) for row in await _all(conn, "notifications", params)],
-                media=[Place(*row) for row in await _all(conn, "media", params)],
-                tallies=[Tally(*row) for row in await _all(conn, "tallies", params)],
-                positions=[Position(*row) for row in await _all(conn, "positions", params)],
-                republished={row[0] for row in await _all(conn, "republished", params)},
-            )
+        return await self._snapshot(partial(_facts, params, self.kept) if spans else partial(_no_facts, params))
 
     async def loose(self, since: datetime, grace_s: float, only: Collection[str] | None) -> Loose:
         params = {**_window(since, only), "grace_s": grace_s}
-        async with self._snapshot() as conn:
+
+        async def work(conn: Connection) -> Loose:
             return Loose(
                 owed=[(row[0], row[1], row[2]) for row in await _all(conn, "owed", params)],
                 strays=[
@@ -99,15 +88,17 @@ class PostgresAudit:
                 uninspected=[row[0] for row in await _all(conn, "uninspected", params)],
             )
 
+        return await self._snapshot(work)
+
     async def known(self, topic: str, ids: Sequence[str]) -> Mapping[str, tuple[str, int]]:
         statement = {NotificationSent.TOPIC: "known_notifications", MediaProcessed.TOPIC: "known_media"}
         possible = [id_ for id_ in ids if all(map(is_uuid, id_.split(":")))]
         found: dict[str, tuple[str, int]] = {}
         for start in range(0, len(possible), _CHUNK):
-            async with connection(self.pool) as conn:
-                params = {"ids": possible[start : start + _CHUNK]}
-                rows_ = await _all(conn, statement.get(topic, "known_messages"), params)
-                found.update((id_, (conversation, seq)) for id_, conversation, seq in rows_)
+            params = {"ids": possible[start : start + _CHUNK]}
+            work = partial(rows_of, _SQL[statement.get(topic, "known_messages")], params)
+            rows_ = await read(self.pool, self.replica, work)
+            found.update((id_, (conversation, seq)) for id_, conversation, seq in rows_)
         return found
 
     async def republish(self, message_ids: Sequence[str], grace_s: float) -> int:
@@ -142,12 +133,38 @@ class PostgresAudit:
                 changed += await _number(conn, "recount", params)
         return changed
 
-    @asynccontextmanager
-    async def _snapshot(self) -> AsyncIterator[Connection]:
-        async with transaction(self.pool) as conn:
-            await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            await conn.execute(_SQL["bound"])
-            yield conn
+    async def _snapshot(self, work: Work[T]) -> T:
+        async def snapshot(conn: Connection) -> T:
+            async with conn.transaction():
+                await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                await conn.execute(_SQL["bound"])
+                return await work(conn)
+
+        return await read(self.pool, self.replica, snapshot)
+
+
+async def _no_facts(params: Mapping[str, Any], conn: Connection) -> StoreFacts:
+    return StoreFacts(now_ms=await _number(conn, "clock", params))
+
+
+async def _facts(params: Mapping[str, Any], kept: Kept, conn: Connection) -> StoreFacts:
+    return StoreFacts(
+        now_ms=await _number(conn, "clock", params),
+        kept_ms=1000 * _DUE * kept.published_events_s,
+        rows=[_row(row) for row in await _all(conn, "rows", params)],
+        changes=await _number(conn, "seqs", params),
+        holes=[(row[0], row[1]) for row in await _all(conn, "holes", params)],
+        stray_changes=[(row[0], row[1]) for row in await _all(conn, "stray_changes", params)],
+        untold=[(row[0], row[1]) for row in await _all(conn, "untold", params)],
+        repeated_keys=[Place(*row) for row in await _all(conn, "repeated_keys", params)],
+        receipts=await _number(conn, "receipts", params),
+        watermarks=[Watermark(*row) for row in await _all(conn, "watermarks", params)],
+        notifications=[Place(*row) for row in await _all(conn, "notifications", params)],
+        media=[Place(*row) for row in await _all(conn, "media", params)],
+        tallies=[Tally(*row) for row in await _all(conn, "tallies", params)],
+        positions=[Position(*row) for row in await _all(conn, "positions", params)],
+        republished={row[0] for row in await _all(conn, "republished", params)},
+    )
 
 
 @dataclass(frozen=True, slots=True)

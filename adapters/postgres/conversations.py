@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from adapters.postgres import change_log, memberships, rows
-from adapters.postgres.pool import Pool, connection, transaction
+from adapters.postgres.pool import Pool, transaction
+from adapters.postgres.replica import Replica, read, rows_of
 from adapters.postgres.statements import load
 from domain.changes import OutboxEntry, created_event
 from domain.conversations import NO_CONVERSATION, Conversation, IdTaken, Member, Summary, Unread, check_seen
@@ -23,9 +25,10 @@ _SQL = load("conversations")
 
 @dataclass(frozen=True, slots=True)
 class PostgresConversations:
-    """Conversations in PostgreSQL. Every change holds the row lock that gives seqs."""
+    """Conversations in PostgreSQL. Every change holds the row lock that gives seqs; reads go to a replica, if any."""
 
     pool: Pool
+    replica: Replica | None = None
 
     async def create(
         self,
@@ -117,5 +120,4 @@ class PostgresConversations:
         return Unread(messages, conversations)
 
     async def _all(self, name: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        async with connection(self.pool) as conn:
-            return await (await conn.execute(_SQL[name], params)).fetchall()
+        return await read(self.pool, self.replica, partial(rows_of, _SQL[name], params))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from adapters.postgres import rows
-from adapters.postgres.pool import Pool, connection
+from adapters.postgres.pool import Connection, Pool, connection
+from adapters.postgres.replica import Replica, read
 from adapters.postgres.statements import load
 from domain.history import Heads, Membership, Participant
 from runtime.dataloader import DataLoader
@@ -26,13 +28,14 @@ _PAGES = 16
 
 
 class PostgresHistory:
-    """History on the primary. An id that is no UUID names nothing.
+    """History on the primary, but for pages of changes, which may come from a replica. An id that is no UUID names
+    nothing.
 
     Concurrent lookups are batched, since many clients join at once.
     """
 
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
+    def __init__(self, pool: Pool, replica: Replica | None = None) -> None:
+        self.pool, self.replica = pool, replica
         self._memberships = DataLoader(self._read_memberships)
         self._heads = DataLoader(self._read_each_head)
         self._shared = DataLoader(self._read_shared)
@@ -97,13 +100,7 @@ class PostgresHistory:
         return await self._pages.get((conversation_id, after, up_to, limit))
 
     async def _read_pages(self, wanted: Sequence[_Page]) -> Mapping[_Page, Sequence[Change]]:
-        names = ("conversation_id", "after", "up_to", "limit")
-        async with connection(self.pool) as conn, conn.pipeline():
-            cursors = [await conn.execute(_SQL["changes"], dict(zip(names, page, strict=True))) for page in wanted]
-            return {
-                page: [rows.change(row) for row in await cursor.fetchall()]
-                for page, cursor in zip(wanted, cursors, strict=True)
-            }
+        return await read(self.pool, self.replica, partial(_pages, wanted))
 
     async def place_of(self, message_id: str) -> tuple[str, int] | None:
         if not is_uuid(message_id):
@@ -138,3 +135,13 @@ class PostgresHistory:
         async with connection(self.pool) as conn:
             cursor = await conn.execute(_SQL[name], params)
             return await cursor.fetchall()
+
+
+async def _pages(wanted: Sequence[_Page], conn: Connection) -> Mapping[_Page, Sequence[Change]]:
+    names = ("conversation_id", "after", "up_to", "limit")
+    async with conn.pipeline():
+        cursors = [await conn.execute(_SQL["changes"], dict(zip(names, page, strict=True))) for page in wanted]
+        return {
+            page: [rows.change(row) for row in await cursor.fetchall()]
+            for page, cursor in zip(wanted, cursors, strict=True)
+        }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from adapters.postgres import rows
-from adapters.postgres.pool import Pool, connection
+from adapters.postgres.pool import Pool
+from adapters.postgres.replica import Replica, read, rows_of
 from adapters.postgres.statements import load
 from domain.messages import MemberReceipt
 from schemas.clock import wire_time
@@ -20,9 +22,11 @@ _NO_LIMIT = 2**62
 
 @dataclass(frozen=True, slots=True)
 class PostgresMessages:
-    """Messages in PostgreSQL. The statement for a single message checks membership."""
+    """Messages in PostgreSQL, read from a replica where there is one. The statement for a single message checks
+    membership."""
 
     pool: Pool
+    replica: Replica | None = None
 
     async def page(
         self, conversation_id: str, after: int | None, before: int | None, limit: int, hidden_up_to: int = 0
@@ -51,8 +55,7 @@ class PostgresMessages:
         return [_receipt(*row) for row in await self._all("receipts", {"message_id": message_id})]
 
     async def _all(self, name: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        async with connection(self.pool) as conn:
-            return await (await conn.execute(_SQL[name], params)).fetchall()
+        return await read(self.pool, self.replica, partial(rows_of, _SQL[name], params))
 
 
 def _receipt(user_id: str, delivered: bool, read: bool, delivered_at: Any, read_at: Any) -> MemberReceipt:

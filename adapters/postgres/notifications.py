@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from adapters.postgres import rows
 from adapters.postgres.pool import Pool, connection
+from adapters.postgres.replica import Replica, read, rows_of
 from adapters.postgres.statements import load
 from domain.errors import NotFound
 from domain.notifications import NO_NOTIFICATION, Audience, Notification, NotificationDraft
@@ -20,9 +22,10 @@ _MARKS_KEPT = timedelta(days=8)
 
 @dataclass(frozen=True, slots=True)
 class PostgresNotifications:
-    """Notifications for the stage, which writes them, and Inbox for their recipients."""
+    """Notifications for the stage, which writes them, and Inbox for their recipients, who may read a replica."""
 
     pool: Pool
+    replica: Replica | None = None
 
     async def member_counts(self, conversation_ids: Sequence[str]) -> Mapping[str, int]:
         async with connection(self.pool) as conn:
@@ -74,9 +77,8 @@ class PostgresNotifications:
 
     async def page(self, user_id: str, *, unseen: bool, before: str | None, limit: int) -> Sequence[Notification]:
         wanted = {"user_id": user_id, "before": before, "limit": limit}
-        async with connection(self.pool) as conn:
-            cursor = await conn.execute(_SQL["unseen" if unseen else "page"], wanted)
-            found = await cursor.fetchall()
+        statement = _SQL["unseen" if unseen else "page"]
+        found = await read(self.pool, self.replica, partial(rows_of, statement, wanted))
         return [Notification(id_, channel, at, seen, rows.message(tuple(m))) for id_, channel, at, seen, *m in found]
 
     async def mark_seen(self, user_id: str, up_to: str) -> None:

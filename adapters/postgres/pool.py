@@ -86,7 +86,8 @@ async def open_pool(
     is_pooled: bool = False,
 ) -> AsyncIterator[Pool]:
     """Yield a pool of autocommit connections. Raises Unavailable when the server does not answer within ``wait_s``;
-    None waits for ever. Raises Invalid for a connection string that cannot work.
+    None waits for ever, 0 not at all: the server may come later. Raises Invalid for a connection string that cannot
+    work.
 
     ``name`` is its label in the metrics: what it is for, where a process has more than one. ``is_pooled`` says that the
     server is a pooler, such as PgBouncer, which may give a session to another client after each transaction.
@@ -108,7 +109,8 @@ async def open_pool(
         kwargs=kwargs,
         configure=_note_server,
     )
-    await _first_answer(dsn, kwargs, name, wait_s, is_pooled=is_pooled)
+    if wait_s != 0:
+        await _first_answer(dsn, kwargs, name, wait_s, is_pooled=is_pooled)
     async with pool, leaving(lambda: None if is_pooled else pool.server, pool.drain):
         _log.debug("pool_opened", pool=name, connections=size, statement_s=statement_s, lock_s=lock_s)
         _measure(pool, name)

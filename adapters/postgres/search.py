@@ -6,11 +6,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any, Literal
 
 from adapters.postgres import rows
 from adapters.postgres.pool import Connection, Pool, connection, transaction
+from adapters.postgres.replica import Replica, read, rows_of
 from adapters.postgres.statements import load
 from domain.search import Query, features
 from domain.terms import Phrase, Term, Terms, is_correctable
@@ -45,9 +47,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class PostgresSearch:
-    """Index for the stage, which writes it, and Search for members."""
+    """Index for the stage, which writes it, and Search for members, who may read a replica."""
 
     pool: Pool
+    replica: Replica | None = None
     _known: set[str] = field(default_factory=set, repr=False, compare=False)
 
     async def refresh(self, message_ids: Sequence[str]) -> None:
@@ -96,30 +99,35 @@ class PostgresSearch:
         return len(ids)
 
     async def search(self, user_id: str, query: Query, *, limit: int) -> Sequence[Message]:
-        values = parameters(user_id, query)
-        found: list[Message] = []
-        async with transaction(self.pool) as conn:
-            await conn.execute(_SQL["bounds"])
-            scope = await (await conn.execute(_SQL["scope"], values)).fetchone()
-            assert scope is not None
-            readable, per_s, newest = scope
-            for window in windows(readable, per_s, newest, query.older_than):
-                bounds = {"since": window.since, "until": window.until, "limit": limit - len(found)}
-                cursor = await conn.execute(_SQL[window.way], {**values, **bounds})
-                found += map(rows.message, await cursor.fetchall())
-                if len(found) >= limit:
-                    break
-        return found
+        work = partial(_search, parameters(user_id, query), query.older_than, limit)
+        return await read(self.pool, self.replica, work)
 
     async def similar(self, words: Collection[str]) -> Mapping[str, Collection[str]]:
         found: dict[str, list[str]] = defaultdict(list)
         if words:
-            async with transaction(self.pool) as conn:
-                await conn.execute(_SQL["similarity"])
-                cursor = await conn.execute(_SQL["similar"], {"words": sorted(words), "most": _SIMILAR})
-                for word, other in await cursor.fetchall():
-                    found[word].append(other)
+            params = {"words": sorted(words), "most": _SIMILAR}
+            for word, other in await read(self.pool, self.replica, partial(_similar, params)):
+                found[word].append(other)
         return found
+
+
+async def _search(values: Mapping[str, Any], older_than: str | None, limit: int, conn: Connection) -> list[Message]:
+    found: list[Message] = []
+    async with conn.transaction():
+        await conn.execute(_SQL["bounds"])
+        [(readable, per_s, newest)] = await rows_of(_SQL["scope"], values, conn)
+        for window in windows(readable, per_s, newest, older_than):
+            bounds = {"since": window.since, "until": window.until, "limit": limit - len(found)}
+            found += map(rows.message, await rows_of(_SQL[window.way], {**values, **bounds}, conn))
+            if len(found) >= limit:
+                break
+    return found
+
+
+async def _similar(params: Mapping[str, Any], conn: Connection) -> list[tuple[Any, ...]]:
+    async with conn.transaction():
+        await conn.execute(_SQL["similarity"])
+        return await rows_of(_SQL["similar"], params, conn)
 
 
 def windows(readable: float, per_s: float, newest: datetime | None, older_than: str | None) -> Iterator[Window]:

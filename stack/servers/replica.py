@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,11 @@ class Replica:
     port: int
     via: int | None = None
     synchronous: bool = False
+
+    @property
+    def logins(self) -> Mapping[str, str]:
+        """The connection string of each login; they are those of the primary."""
+        return Postgres(self.primary.folder, self.port).logins
 
     async def prepare(self) -> Child:
         """Return how to run the replica; just before its start it is copied from the primary. Raises StackError."""

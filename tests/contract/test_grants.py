@@ -37,6 +37,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
             *("note_ends", "replication", "one_at_a_time", "republish", "oldest", "noted", "lacking", "epoch"),
         ),
         "receipts": ALL,
+        "replica": ALL,
         "retention": ("outbox", "outbox_floors", "log_ends", "tickets", "idempotency_keys"),
         "revocations": ("all", "since", "time"),
         "search": ("scope", "read", "look_up", "similar"),
@@ -65,6 +66,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
     "gateway": {
         "facts": ALL,
         "history": ALL,
+        "replica": ALL,
         "revocations": ("all", "since", "time", "note_closed"),
         "skips": ("of",),
         "tickets": ("redeem",),
@@ -77,6 +79,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
             *("known_messages", "known_notifications", "known_media", "lead"),
         ),
         "parking": ("closed",),
+        "replica": ALL,
         "retention": ("revocations", "dead_letters_closed", "skipped_records", "audit_heals", "operator_actions"),
     },
     "operator": {

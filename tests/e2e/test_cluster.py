@@ -200,6 +200,13 @@ async def test_row_12_a_replica_that_stands_still_makes_no_read_stale(cluster: R
         finally:
             replica.execute("SELECT pg_wal_replay_resume()")
         until(lambda: replica.execute("SELECT 1 FROM messages WHERE message_id = %s", (sent,)).fetchone())
+    before = status(cluster)["replica"]["reads"]["replica"]
+
+    def read_again() -> bool:
+        assert len(alice.http.get(f"/conversations/{room}/messages").json()["messages"]) == 1
+        return bool(status(cluster)["replica"]["reads"]["replica"] > before)
+
+    until(read_again, 20)
 
 
 async def test_row_18_one_wiped_broker_of_three_is_filled_by_the_others(cluster: RunningStack):
@@ -240,11 +247,13 @@ def test_the_replica_has_what_the_primary_has(cluster: RunningStack):
             return conn.execute("SELECT 1 FROM messages WHERE message_id = %s", (sent["messageId"],)).fetchone()
 
     until(copied)
-    with psycopg.connect(cluster.pg_dsn) as conn:
-        followers = conn.execute(
-            "SELECT usename, rolsuper FROM pg_stat_replication JOIN pg_roles ON rolname = usename"
-        ).fetchall()
-    assert followers == [("replica", False)]
+
+    def followers() -> list[tuple[Any, ...]]:
+        statement = "SELECT usename, rolsuper FROM pg_stat_replication JOIN pg_roles ON rolname = usename"
+        with psycopg.connect(cluster.pg_dsn) as conn:
+            return conn.execute(statement).fetchall()
+
+    until(lambda: followers() == [("replica", False)])
 
 
 def test_the_whole_stack_comes_back_with_its_data(data: Path):

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from adapters.memory.rates import MemoryRates
 from domain.rates import Bucket, Budgets, Limit, Share
-from ingest.__main__ import budgets
+from ingest.limits import budgets
 from runtime.settings import RateLimits
 from schemas.fields import ACTIONS
 

@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
 from runtime.health import operator_server
+from runtime.metrics import READS, REPLICA_LAG_BYTES, REPLICA_LAG_SECONDS, registry_of
 from runtime.settings import Listen
 from stack.ports import allot
+from stack.replica_reads import in_words, replica_reads
 from stack.running import STATE
 from stack.servers.data_dir import DataDir
 from stack.status import inspect, show
@@ -30,3 +33,24 @@ async def test_a_warning_of_a_process_makes_the_stack_degraded(tmp_path: Path, m
     assert found["processes"][0]["state"] == "ready"
     show(found)
     assert (f"warning: {DIFFERS}" in capsys.readouterr().out) == bool(warnings)
+
+
+def test_a_stack_without_a_replica_shows_none():
+    assert replica_reads([generate_latest(registry_of("stage")).decode()]) is None
+
+
+def test_the_status_tells_the_lag_and_the_share_of_reads_of_the_replica():
+    idle = replica_reads([generate_latest(registry_of("ingest")).decode()])
+    before = idle["reads"] if idle else {"replica": 0, "primary": 0}
+    READS.labels("replica").inc(3)
+    READS.labels("primary").inc()
+    REPLICA_LAG_BYTES.labels("replica").set(2048)
+    REPLICA_LAG_SECONDS.labels("replica").set(1.26)
+    texts = [generate_latest(registry_of(role)).decode() for role in ("ingest", "stage")]
+    found = replica_reads(texts)
+    assert found is not None
+    assert {server: count - before[server] for server, count in found["reads"].items()} == {"replica": 3, "primary": 1}
+    assert (found["lagBytes"], found["lagSeconds"]) == (2048, 1.3)
+    assert in_words({**found, "reads": {"replica": 1203, "primary": 1}}) == (
+        "1.3 s, 2,048 bytes behind; answered 1,203 of 1,204 reads"
+    )

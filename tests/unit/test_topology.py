@@ -137,6 +137,15 @@ def test_each_process_has_a_login_of_its_own_kind_and_none_has_the_owners(folder
     assert {urlsplit(child.env["MILLRACE_PG__DSN"]).port for child in proxied.values()} == {23_001}
 
 
+def test_a_cluster_reads_from_its_replica_but_for_the_stages(folder: DataDir):
+    replica = "MILLRACE_PG__REPLICA_DSN"
+    assert not any(replica in child.env for child in apps(folder, SINGLE).values())
+    dsns = {name: urlsplit(child.env[replica]) for name, child in apps(folder, CLUSTER).items() if replica in child.env}
+    assert set(dsns) == {*CLUSTER.ingests, *CLUSTER.gateways, "audit"}
+    assert {name: dsn.username for name, dsn in dsns.items()} == {name: role(name) for name in dsns}
+    assert {dsn.port for dsn in dsns.values()} == {plan(folder, CLUSTER).ports["postgres-replica"]}
+
+
 def test_a_dsn_that_is_given_is_that_of_all_processes(folder: DataDir, monkeypatch: pytest.MonkeyPatch):
     given = "postgresql://app:secret@db.example/chat"
     monkeypatch.setenv("MILLRACE_PG__DSN", given)
