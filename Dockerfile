@@ -1,4 +1,8 @@
-FROM python:3.11-slim
+# Every process of Millrace, and its commands. Give the base by its digest for builds that can be repeated:
+#   docker build --build-arg BASE=python@sha256:… .
+ARG BASE=python:3.11.14-slim-bookworm
+FROM ${BASE}
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app
 COPY requirements requirements
 RUN pip install --no-cache-dir --require-hashes -r requirements/build.txt -r requirements/server.txt
@@ -15,7 +19,9 @@ COPY stack stack
 COPY verify verify
 COPY cli cli
 COPY sdk sdk
-COPY deploy/haproxy.cfg deploy/haproxy.cfg
-RUN pip install --no-cache-dir --no-deps --no-build-isolation . && useradd --system millrace && mkdir /data && chown millrace /data
-USER millrace
+COPY deploy/haproxy.cfg deploy/hold.sh deploy/
+RUN pip install --no-cache-dir --no-deps --no-build-isolation . \
+    && useradd --system --uid 10001 --no-create-home millrace && install -d -o millrace /data
+# By its number, so that a cluster can see that it is not root.
+USER 10001
 CMD ["millrace", "--help"]

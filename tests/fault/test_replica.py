@@ -34,6 +34,7 @@ from stack.servers.replica import Replica as ReplicaServer
 from stack.setup import prepare_database
 from tests import make
 from tests.folders import open_folder
+from tests.servers import start
 
 USUAL = ReadBounds()
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -83,34 +84,6 @@ class Pair:
             self.signal(signal.SIGCONT)
 
 
-async def until_ready(child: Child) -> None:
-    async with asyncio.timeout(60):
-        while not await child.ready():  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-
-
-async def prepared(child: Child) -> subprocess.Popen[bytes]:
-    """The child, running."""
-    if child.prepare is not None:
-        await child.prepare()
-    user, group = child.user or (None, None)
-    child.log.parent.mkdir(parents=True, exist_ok=True)
-    with child.log.open("ab") as log:
-        process = subprocess.Popen(  # noqa: ASYNC220
-            child.argv,
-            stdout=log,
-            stderr=log,
-            env=dict(child.env),
-            cwd=child.cwd,
-            user=user,
-            group=group,
-            extra_groups=None if user is None else [],
-            start_new_session=True,
-        )
-    await until_ready(child)
-    return process
-
-
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
     with open_folder("replica") as path:
@@ -119,19 +92,19 @@ def pair() -> Iterator[Pair]:
         primary = Postgres(folder, ports["primary"])
         running: list[subprocess.Popen[bytes]] = []
 
-        async def start() -> Pair:
-            running.append(await prepared(await primary.prepare()))
+        async def both() -> Pair:
+            running.append(await start(await primary.prepare()))
             await prepare_database(primary.dsn)
             await primary.make_logins()
             server = ReplicaServer(primary, ports["replica"])
             copy = await server.prepare()
             # A read that stands in the way of the replay is cancelled at once.
             copy = replace(copy, argv=[*copy.argv, "-c", "max_standby_streaming_delay=0"])
-            running.append(await prepared(copy))
+            running.append(await start(copy))
             return Pair(primary, server, copy, running[-1])
 
         try:
-            made = asyncio.run(start())
+            made = asyncio.run(both())
             yield made
             running.append(made.process)
         finally:
@@ -325,7 +298,7 @@ async def test_row_59_a_killed_replica_is_noticed_by_nobody_and_read_again_after
     await asyncio.to_thread(pair.process.wait)
     for node in world.nodes:
         await node.reads_from("primary")
-    pair.process = await prepared(pair.child)
+    pair.process = await start(pair.child)
     for node in world.nodes:
         await node.reads_from("replica")
     reading.set()
