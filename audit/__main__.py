@@ -33,7 +33,8 @@ from runtime.lifecycle import until_told_to_stop
 from runtime.logs import configure
 from runtime.metrics import AUDIT_FINDINGS, AUDIT_SECONDS, AUDIT_SUCCESS, OPEN_LETTERS
 from runtime.retention import Pruning
-from runtime.settings import Postgres, Settings
+from runtime.server_settings import Postgres
+from runtime.settings import Settings
 from schemas.topics import stages
 
 _log = structlog.get_logger()

@@ -3,21 +3,25 @@
 # is wrong again however often it is started. So this holds the container, which is unhealthy and whose log says why, until
 # somebody stops it or makes it anew. Every other exit code is that of the container.
 
+process='' stopped=''
+trap 'stopped=1; [ -z "$process" ] || kill -TERM "$process" 2>/dev/null' TERM INT
 "$@" &
 process=$!
-trap 'kill -TERM "$process" 2>/dev/null' TERM INT
+[ -z "$stopped" ] || kill -TERM "$process" 2>/dev/null
 wait "$process"
 code=$?
 while kill -0 "$process" 2>/dev/null; do # a signal has interrupted the wait, and was passed on
   wait "$process"
   code=$?
 done
-if [ "$code" -eq 78 ]; then
+if [ "$code" -eq 78 ] && [ -z "$stopped" ]; then
+  sleep=''
+  trap 'kill "$sleep" 2>/dev/null; exit 78' TERM INT
   echo '{"event":"container_held","level":"error","reason":"settings are wrong; put them right and start it again"}'
-  trap 'exit 78' TERM INT
   while :; do
     sleep 3600 &
-    wait "$!"
+    sleep=$!
+    wait "$sleep"
   done
 fi
 exit "$code"
