@@ -14,11 +14,20 @@ _SAMPLES = 3600
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Place in the log of one PostgreSQL: its system identifier, its timeline, and a number of bytes (LSN)."""
+    """Place in the log of one PostgreSQL, in bytes (LSN), and what tells this log from others.
+
+    These are the system identifier, the timeline, and the last epoch of the store: a database that was put back without
+    a recovery has only an epoch of its own.
+    """
 
     system: int
     timeline: int
+    epoch: str | None
     lsn: int
+
+    def is_of_the_log_of(self, other: Position) -> bool:
+        """Return True when both are in the same log."""
+        return (self.system, self.timeline, self.epoch) == (other.system, other.timeline, other.epoch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,9 @@ IN_WORDS = {
     Doubt.SLOW: "answers too slowly",
     Doubt.LAGGING: "lags behind the primary",
     Doubt.PROMOTED: "is no standby: it was promoted, or never followed",
-    Doubt.OTHER_HISTORY: "does not follow this primary: it has another system identifier or timeline, or is ahead",
+    Doubt.OTHER_HISTORY: (
+        "does not follow this primary: its system identifier, timeline or epoch differs, or it is ahead"
+    ),
     Doubt.POOLED: "is behind a pooler of transactions: MILLRACE_PG__REPLICA_DSN must lead to the server itself",
     Doubt.NO_POSITION: "cannot be compared, since the primary does not say where its log ends",
 }
@@ -59,17 +70,17 @@ _FOR_ONE_READ = frozenset({Doubt.CONFLICT})
 def doubt(needed: Position, found: Replayed) -> Doubt | None:
     """Return why a replica in this state must not answer a read; None when it has all that was visible at ``needed``.
 
-    A commit is visible on the primary only after its log is flushed, and on a replica as soon as that is replayed. So a
-    replica that has replayed what the primary had flushed after the read was asked for has everything that the caller
-    can have seen, by whichever way, and everything that the caller has written.
+    A commit is visible on the primary only after its log is flushed, and on a replica as soon as that is replayed. So
+    a replica that has replayed what the primary had flushed after the read was asked for has everything that the
+    caller can have seen, by whichever way, and everything that the caller has written.
     """
     if not found.is_standby:
         return Doubt.PROMOTED
     if not found.is_direct:
         return Doubt.POOLED
-    if (found.position.system, found.position.timeline) != (needed.system, needed.timeline):
-        return Doubt.OTHER_HISTORY
-    return Doubt.LAGGING if found.position.lsn < needed.lsn else None
+    if found.position.lsn < needed.lsn:
+        return Doubt.LAGGING
+    return None if found.position.is_of_the_log_of(needed) else Doubt.OTHER_HISTORY
 
 
 def is_ahead(found: Replayed, afterwards: Position) -> bool:

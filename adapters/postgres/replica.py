@@ -207,8 +207,8 @@ class Replica:
 
 async def replayed(conn: Connection) -> Replayed:
     """Return how far the server of this session is."""
-    [(system, timeline, lsn, is_standby, pid)] = await rows_of(_SQL["replayed"], {}, conn)
-    return Replayed(Position(system, timeline, lsn), is_standby, pid == conn.info.backend_pid)
+    [(system, timeline, epoch, lsn, is_standby, pid)] = await rows_of(_SQL["replayed"], {}, conn)
+    return Replayed(Position(system, timeline, epoch, lsn), is_standby, pid == conn.info.backend_pid)
 
 
 async def read(pool: Pool, replica: Replica | None, work: Work[T]) -> T:

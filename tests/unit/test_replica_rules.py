@@ -8,7 +8,7 @@ import pytest
 
 from domain.replicas import LOOK_S, Doubt, Gate, LagMeter, Position, Replayed, doubt, is_ahead
 
-HERE = Position(system=7, timeline=2, lsn=1000)
+HERE = Position(system=7, timeline=2, epoch="e3", lsn=1000)
 
 
 def found(lsn: int = 1000, **other: object) -> Replayed:
@@ -26,6 +26,9 @@ def found(lsn: int = 1000, **other: object) -> Replayed:
         (Replayed(replace(HERE, timeline=1, lsn=5000)), Doubt.OTHER_HISTORY),
         (Replayed(replace(HERE, timeline=3)), Doubt.OTHER_HISTORY),
         (Replayed(replace(HERE, system=8)), Doubt.OTHER_HISTORY),
+        (Replayed(replace(HERE, epoch="e2", lsn=5000)), Doubt.OTHER_HISTORY),
+        (Replayed(replace(HERE, epoch=None, lsn=5000)), Doubt.OTHER_HISTORY),
+        (Replayed(replace(HERE, epoch="e2", lsn=999)), Doubt.LAGGING),
     ],
 )
 def test_a_replica_answers_only_with_all_that_was_visible_on_this_primary(replayed: Replayed, expected: Doubt | None):

@@ -99,6 +99,7 @@ GRANT EXECUTE ON FUNCTION millrace_redeem_ticket TO {role};
 GRANT CONNECT ON DATABASE {database} TO {role};
 GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT (conversation_id, last_seq, last_at) ON conversations TO {role};
+GRANT SELECT (id, number, server) ON store_epochs TO {role};
 GRANT SELECT ON messages TO {role};
 GRANT SELECT (conversation_id, seq, kind, message_id, at) ON changes TO {role};
 GRANT SELECT (conversation_id, seq, part, topic, event_id, created_at, published_at) ON outbox TO {role};
