@@ -162,9 +162,15 @@ class Replica:
             await asyncio.sleep(self.gate.pause_s())
 
     async def look(self) -> None:
-        """Measure the lag; open the gate when the replica is fresh, else shut it."""
+        """Measure the lag; open the gate when the replica is fresh, else shut it.
+
+        Sessions with a server that is no replica of this primary are given up: where the connection string leads to
+        several servers, the next may be.
+        """
         found = await self._attempt(self._looked, _LOOK_S + self.bounds.catch_up_s)
         self._note(self.gate.looked(None if isinstance(found, _Answer) else found, _now()))
+        if found in {Doubt.PROMOTED, Doubt.OTHER_HISTORY}:
+            await self.pool.drain()
 
     async def _looked(self, conn: Connection) -> _Answer[None] | Doubt:
         before = await replayed(conn)

@@ -35,6 +35,7 @@ from stack.setup import prepare_database
 from tests import make
 from tests.folders import open_folder
 from tests.servers import start
+from verify.fault_proxy import open_proxy
 
 USUAL = ReadBounds()
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -303,6 +304,20 @@ async def test_row_59_a_killed_replica_is_noticed_by_nobody_and_read_again_after
         await node.reads_from("replica")
     reading.set()
     await asyncio.gather(*readers)
+
+
+async def test_row_60_another_server_at_the_same_address_is_read_once_it_is_a_replica(open_world):
+    """As after a failover, where a name leads to the new standby."""
+    world: World = await open_world()
+    [node, _] = world.nodes
+    async with open_proxy(world.pair.primary.port) as proxy:
+        dsn = psycopg.conninfo.make_conninfo(world.pair.replica.logins["ingest"], port=proxy.port)
+        async with open_replica(dsn, node.pool) as replica:
+            assert replica is not None and replica.gate.reason is Doubt.PROMOTED
+            there = Node(node.pool, replica)
+            assert await there.source() == "primary"
+            proxy.upstream = world.pair.server.port
+            await there.reads_from("replica")
 
 
 async def test_row_61_a_read_that_the_replay_cancels_is_answered_by_the_primary(open_world):
