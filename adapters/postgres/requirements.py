@@ -40,7 +40,7 @@ def _of_database(found: dict[str, Any]) -> Iterator[str]:
     if schema is None:
         yield f"search_path ({found['search_path']}) names no schema that {user} may use: create it, or grant USAGE"
     elif not found["may_create"]:
-        yield f"{user} must have the right to create tables: GRANT CREATE, USAGE ON SCHEMA {schema} TO {user}"
+        yield f"{user} must have the right to create tables in the schema {schema}; run it as the owner of the database"
 
 
 def _of_extension(extension: dict[str, Any], database: dict[str, Any]) -> Iterator[str]:
