@@ -6,6 +6,7 @@
           RangeNotSatisfiable, TooLarge, UnsupportedType, UnsupportedVersion, Invalid (BadUpload), RequestTimeout,
           IdempotencyMismatch, RateLimited, QuotaExceeded
     * Unavailable: a system did not answer; a retry may work. HTTP 503, retry, reconnect.
+        * AccessRefused: a certificate, a password or a right is not what the system wants.
         * InsufficientStorage: no space is left for uploads. HTTP 507.
         * OutcomeUnknown: the change may have been made; a retry with the same idempotency key tells.
 
@@ -181,6 +182,10 @@ class Unavailable(MillraceError):
     def __init__(self, detail: str, driver: str = "") -> None:
         super().__init__(detail)
         self.driver = driver
+
+
+class AccessRefused(Unavailable):
+    """A system refuses this process: its certificate, its password, or a right is missing. An operator must act."""
 
 
 class InsufficientStorage(Unavailable):

@@ -5,7 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import sys
+from typing import NoReturn
 
+import structlog
+
+from domain.errors import AccessRefused, MillraceError, Unavailable
+
+_log = structlog.get_logger()
+
+EX_TEMPFAIL, EX_NOPERM = 75, 77
 _THRESHOLDS = (5_000, 20, 100)
 """Thresholds of the three generations: a full collection comes only after ten million more allocations than frees."""
 
@@ -16,6 +25,21 @@ async def until_told_to_stop() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     await stopped.wait()
+
+
+def end_process(exc: Unavailable) -> NoReturn:
+    """End a process that cannot start: EX_NOPERM when a server refuses it, else EX_TEMPFAIL. The log says why."""
+    code = EX_NOPERM if isinstance(exc, AccessRefused) else EX_TEMPFAIL
+    _log.error("process_cannot_start", reason=str(exc), code=code)
+    sys.exit(code)
+
+
+def reason_of(exc: BaseException | None) -> str:
+    """Return the first error of this project within an exception, for the log; else the exception's type."""
+    inner = exc
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    return str(inner) if isinstance(inner, MillraceError) else type(exc).__name__
 
 
 def freeze_gc() -> None:

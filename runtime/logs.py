@@ -68,7 +68,11 @@ def _counted(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping
 
 
 def configure_command() -> None:
-    """Set up the logs of a command: warnings, as JSON lines on standard error; standard output is for its results."""
+    """Set up the logs of a command: warnings, as JSON lines on standard error; standard output is for its results.
+
+    Libraries say nothing: the error of a command is one line, and holds what they said.
+    """
+    logging.getLogger().addHandler(logging.NullHandler())
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, SecretStr
 
-from runtime.setting import Count, setting
+from runtime.setting import Count, Secret, setting
 
 
 class Media(BaseModel):
@@ -23,7 +23,7 @@ class Media(BaseModel):
     )
     s3_region: str = setting("", "Region of the bucket.")
     s3_access_key_id: str = setting("", "Key that may read, write, list and delete in the bucket.")
-    s3_secret_access_key: SecretStr = setting(SecretStr(""), "Its secret.")
+    s3_secret_access_key: Secret = setting(SecretStr(""), "Its secret.")
     daily_bytes: Count = setting(
         2**30, "Bytes of new files of one user a day, which begins at 00:00 UTC. A file counts as at least 16 KiB.", "B"
     )
@@ -41,12 +41,11 @@ class Media(BaseModel):
     min_free_percent: Annotated[float, Field(ge=0, le=100)] = setting(
         5.0, "The same in percent of the disk; the smaller of the two holds.", "%"
     )
-    signing_key: SecretStr = setting(
+    signing_key: Secret = setting(
         SecretStr(""),
         "Key of the signatures in URLs of files, at least 32 bytes and the same for all ingests; without it no URLs are"
         " signed. `millrace up` makes one for its own processes.",
     )
-    signing_key_file: str = setting("", "File that holds this key, in place of `SIGNING_KEY`.")
     signed_url_ttl_s: Annotated[float, Field(ge=1, le=86_400)] = setting(
         300.0, "Time for which a signed URL of a file holds.", "s"
     )

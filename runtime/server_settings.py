@@ -1,25 +1,25 @@
-"""Settings of the servers of the store and of the cache."""
+"""Settings of the connections to PostgreSQL and Redis."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, SecretStr
 
-from runtime.setting import setting
+from runtime.setting import Secret, setting
 
 
 class Postgres(BaseModel):
     """PostgreSQL, the only truth."""
 
-    dsn: SecretStr = setting(
+    dsn: Secret = setting(
         SecretStr("postgresql://127.0.0.1/millrace"),
         "libpq connection string or URI, all parts of which are used. See [connecting.md](connecting.md#postgresql).",
     )
-    direct_dsn: SecretStr = setting(
+    direct_dsn: Secret = setting(
         SecretStr(""),
         "The same of PostgreSQL itself, where `DSN` leads to PgBouncer with transaction pooling: for locks, `LISTEN`"
         " and migrations. Empty, `DSN` leads to PostgreSQL itself.",
     )
-    replica_dsn: SecretStr = setting(
+    replica_dsn: Secret = setting(
         SecretStr(""),
         "The same of a streaming replica, from which history, search, lists and the audit read whenever it has all that"
         " the caller can have seen; empty for none. See *Reads from a replica* in [operating.md](operating.md).",
@@ -39,7 +39,7 @@ class Postgres(BaseModel):
 class RedisServer(BaseModel):
     """Redis, or a Redis Cluster."""
 
-    url: SecretStr = setting(
+    url: Secret = setting(
         SecretStr("redis://127.0.0.1:6379/0"),
         "`redis://[user:password@]host:port/0`, `redis+cluster://[user:password@]host:port,host:port` (some of the"
         " nodes), `redis+sentinel://…`, `unix://…`; `rediss…` is TLS. See [connecting.md](connecting.md#redis).",

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from runtime.environment import SecretFiles
+from runtime.kafka_settings import Kafka
 from runtime.media_settings import Media
 from runtime.retention import Retention
 from runtime.server_settings import Postgres, RedisServer
-from runtime.setting import Count, Positive, Rate, setting
+from runtime.setting import Count, Positive, Rate, Secret, setting
+from runtime.variables import DELIMITER, PREFIX
 
 
 def factors_of(text: str) -> dict[str, float]:
     """Parse ``USER=FACTOR,USER=FACTOR``. Raises ValueError."""
     pairs = (part.rpartition("=") for part in map(str.strip, text.split(",")) if part)
-    factors = {user.strip(): float(factor) for user, _, factor in pairs}
-    if not all(user and 0 <= factor < float("inf") for user, factor in factors.items()):
-        raise ValueError("must be USER=FACTOR,USER=FACTOR with factors from 0")
-    return factors
+    with suppress(ValueError):
+        factors = {user.strip(): float(factor) for user, _, factor in pairs}
+        if all(user and 0 <= factor < float("inf") for user, factor in factors.items()):
+            return factors
+    raise ValueError("must be USER=FACTOR,USER=FACTOR with factors from 0")
 
 
 def _checked_factors(text: str) -> str:
@@ -41,13 +46,7 @@ def _named(text: str) -> str:
 
 Names: TypeAlias = Annotated[str, AfterValidator(_named)]
 Name: TypeAlias = Annotated[str, Field(min_length=1)]
-PREFIX, DELIMITER = "MILLRACE_", "__"
 
-
-class Kafka(BaseModel):
-    """Kafka, by its brokers."""
-
-    bootstrap: str = setting("127.0.0.1:9092", "`host:port` of one or more brokers, separated by commas.")
 
 
 class Auth(BaseModel):
@@ -56,7 +55,7 @@ class Auth(BaseModel):
     algorithm: Literal["HS256", "RS256", "ES256"] = setting(
         "HS256", "Signature algorithm: HS256 checks with `SECRET`, the others with the keys at `JWKS_URL`."
     )
-    secret: SecretStr = setting(
+    secret: Secret = setting(
         SecretStr(""), "Shared secret for HS256, at least 32 bytes. `millrace up` makes one for its own processes."
     )
     jwks_url: str = setting("", "Key set of the issuer for RS256 and ES256; https, or http on this machine.")
@@ -237,7 +236,9 @@ class Audit(BaseModel):
 class Settings(BaseSettings):
     """Settings of a process."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter=DELIMITER, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter=DELIMITER, extra="ignore", hide_input_in_errors=True
+    )
 
     node: str = setting("local", "Name of the process in logs and in Redis; unique for each gateway.")
     data_dir: Path = setting(Path(".millrace"), "Folder for uploads and for the state of a stack on one machine.")
@@ -264,3 +265,15 @@ class Settings(BaseSettings):
     notifications: Notifications = Field(default_factory=Notifications)
     audit: Audit = Field(default_factory=Audit)
     retention: Retention = Field(default_factory=Retention)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where settings come from: the environment, and files that it names for secrets."""
+        return init_settings, SecretFiles(settings_cls), env_settings
