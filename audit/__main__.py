@@ -15,6 +15,7 @@ from functools import partial
 import structlog
 import uvloop
 
+from adapters.kafka.access import require_files
 from adapters.kafka.admin import committed
 from adapters.kafka.reader import open_reader
 from adapters.postgres.audit import PostgresAudit, open_leadership
@@ -30,15 +31,14 @@ from domain.errors import Invalid, Unavailable
 from domain.retention import rules_of
 from runtime.health import operator_server
 from runtime.lifecycle import until_told_to_stop
-from runtime.logs import configure
 from runtime.metrics import AUDIT_FINDINGS, AUDIT_SECONDS, AUDIT_SUCCESS, OPEN_LETTERS
+from runtime.read_settings import EX_CONFIG, process_settings
 from runtime.retention import Pruning
 from runtime.server_settings import Postgres
 from runtime.settings import Settings
 from schemas.topics import stages
 
 _log = structlog.get_logger()
-EX_CONFIG = 78
 _FIRST = timedelta(hours=1)
 _MOST = timedelta(hours=24)
 _OVERLAP = timedelta(minutes=1)
@@ -82,14 +82,14 @@ class Service:
 
     async def _once(self, pg: Postgres) -> None:
         began, now = time.monotonic(), datetime.now(UTC)
-        grace_s, bootstrap = self.settings.audit.grace_s, self.settings.kafka.bootstrap
+        grace_s, kafka = self.settings.audit.grace_s, self.settings.kafka
         since = self.since(now)
         async with (
             _open_pool(pg, "audit") as pool,
             open_replica(pg.replica_dsn.get_secret_value(), pool, size=2, bounds=_PATIENT) as replica,
-            open_reader(bootstrap) as reader,
+            open_reader(kafka) as reader,
         ):
-            commits = partial(committed, bootstrap, stages(), CREATED)
+            commits = partial(committed, kafka, stages(), CREATED)
             store = PostgresAudit(pool, self.settings.retention.kept(), replica)
             report = await Audit(store, reader, commits, since, grace_s).run()
             for stage, count in (await self.letters.count(reader, partial(_closed, pool))).items():
@@ -161,10 +161,10 @@ async def run(settings: Settings) -> None:
 
 def main() -> None:
     """Run the process, with a lower priority than all others of this machine."""
-    settings = Settings()
-    configure(settings.node, settings.log_level)
+    settings = process_settings()
     os.nice(10)
     try:
+        require_files(settings.kafka)
         uvloop.run(run(settings))
     except Invalid as exc:
         _log.error("settings_invalid", reason=str(exc))

@@ -29,6 +29,7 @@ from gateway.node import Dependencies, GatewayConfig, assemble
 from gateway.server import start_server
 from runtime.lifecycle import freeze_gc, until_told_to_stop
 from runtime.logs import configure
+from runtime.read_settings import read_settings
 from runtime.settings import Settings
 
 FROM_ONE_MACHINE = Limits(
@@ -76,6 +77,6 @@ async def run(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    settings = Settings()
+    settings = read_settings()
     configure(settings.node, "error")
     uvloop.run(run(settings))

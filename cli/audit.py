@@ -72,13 +72,13 @@ async def _run(
     from adapters.postgres.pool import open_pool
     from audit.auditor import Audit
     from audit.topic_checks import CREATED
-    from runtime.settings import Settings
+    from runtime.read_settings import read_settings
     from schemas.clock import wire_time
     from schemas.topics import stages
 
     since = datetime.now(UTC) - timedelta(seconds=window_s)
     async with open_pool(target.pg_dsn, size=2) as pool, open_reader(target.kafka) as reader:
-        store = PostgresAudit(pool, Settings().retention.kept())
+        store = PostgresAudit(pool, read_settings().retention.kept())
         commits = partial(committed, target.kafka, stages(), CREATED)
         report = await Audit(store, reader, commits, since, grace_s, only).run()
         if not heal:

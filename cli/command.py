@@ -26,6 +26,7 @@ import typer
 from cli.target import ADDRESSES, Server, Target, named_servers, names, resolve, shown_path, stack_here
 from domain.errors import MillraceError, Unavailable
 from runtime.terminal import is_terminal, print_table, visible_lines
+from runtime.variables import is_ours, value_of
 from stack.errors import OperatorError
 from stack.running import data_dir
 
@@ -45,6 +46,15 @@ DataFolder = Annotated[
     Path | None, typer.Option("--data", help="Data folder; default: MILLRACE_DATA_DIR, or .millrace in this folder.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def check_environment() -> None:
+    """Raise BadSettings for a variable with our prefix that nobody knows: a misspelt one would name another stack."""
+    if any(is_ours(name, value) for name, value in os.environ.items()):
+        from runtime.environment import refuse_unknown
+        from runtime.settings import Settings
+
+        refuse_unknown(os.environ, Settings)
 
 
 def find_target(data: Path | None, *needs: Server) -> Target:
@@ -84,7 +94,7 @@ def find_folder(data: Path | None) -> DataDir:
 
 def refuse_environment(purpose: str, instead: str) -> None:
     """Raise OperatorError when the environment names servers, and the command must not touch any of them."""
-    if named := [server for server in Server if server in ADDRESSES and server.value in os.environ]:
+    if named := [server for server in Server if server in ADDRESSES and value_of(server.value, os.environ) is not None]:
         raise OperatorError(f"{purpose}: unset {names(named)}, {instead}")
 
 

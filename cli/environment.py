@@ -33,7 +33,7 @@ def for_process(stack: RunningStack, name: str | None = None) -> dict[str, str]:
     node = _left_out(stack, name) if name is not None else _extra()
     variables = {
         Server.POSTGRES.value: stack.pg_dsn if name is None else stack.pg_dsn_of(name),
-        Server.KAFKA.value: stack.kafka,
+        **{f"MILLRACE_KAFKA__{name.upper()}": value for name, value in stack.kafka.given.items()},
         Server.REDIS.value: stack.redis_url,
         Server.HTTP.value: stack.http_url,
         Server.WEBSOCKET.value: stack.ws_url,

@@ -10,14 +10,25 @@ from typing import Annotated
 
 import typer
 
-from cli import agents, chat, connections, demo, dlq, gateways, replay_irc, topics, users, verify
+from cli import acls, agents, chat, connections, demo, dlq, gateways, replay_irc, topics, users, verify
 from cli.audit import audit
-from cli.command import AsJson, Data, DataFolder, explain, find_folder, find_target, print_result, run
+from cli.command import (
+    AsJson,
+    Data,
+    DataFolder,
+    check_environment,
+    explain,
+    find_folder,
+    find_target,
+    print_result,
+    run,
+)
 from cli.recover import recover
 from cli.target import Server, shown_path
 from domain.errors import MillraceError
 from runtime.logs import configure_command
 from runtime.terminal import visible_lines
+from runtime.variables import BadSettings
 from stack.errors import OperatorError, StackError
 from stack.running import data_dir, running_stack
 
@@ -30,6 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+topics.app.add_typer(acls.app, name="acls")
 app.add_typer(topics.app, name="topics")
 app.add_typer(agents.app, name="agents")
 app.add_typer(connections.app, name="connections")
@@ -43,6 +55,12 @@ app.command("listen")(chat.listen)
 app.command("demo")(demo.demo)
 app.command("replay-irc")(replay_irc.replay_irc)
 app.command("verify")(verify.verify)
+
+
+@app.callback()
+def check() -> None:
+    """Refuse an environment that holds a misspelt name."""
+    check_environment()
 
 
 @app.command()
@@ -206,7 +224,7 @@ def main() -> None:
     configure_command()
     try:
         app()
-    except (OperatorError, StackError) as exc:
+    except (BadSettings, OperatorError, StackError) as exc:
         print(f"millrace: {visible_lines(str(exc))}", file=sys.stderr)
         sys.exit(1)
     except MillraceError as exc:

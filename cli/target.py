@@ -7,13 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from runtime.variables import value_of
 from stack.errors import OperatorError
 from stack.given import DIRECT
 from stack.logins import OPERATOR
 from stack.running import RunningStack, running_stack
 from stack.tokens import Signer, signs_its_own
+
+if TYPE_CHECKING:
+    from runtime.kafka_settings import Kafka
 
 
 class Server(Enum):
@@ -67,9 +72,14 @@ class Target:
         return self.pg_dsn if self.running is None else self.running.pg_dsn
 
     @property
-    def kafka(self) -> str:
-        """The bootstrap servers of Kafka, separated by commas."""
-        return self.addresses[Server.KAFKA]
+    def kafka(self) -> Kafka:
+        """The connection to Kafka; the environment says how, except for a stack of this machine. Raises BadSettings."""
+        bootstrap = self.addresses[Server.KAFKA]
+        if self.running is not None:
+            return self.running.kafka
+        from runtime.read_settings import read_settings
+
+        return read_settings().kafka.model_copy(update={"bootstrap": bootstrap})
 
     @property
     def redis_url(self) -> str:
@@ -112,7 +122,8 @@ def resolve(data: Path | None, needs: Sequence[Server]) -> Target:
 
 def named_servers() -> dict[Server, str]:
     """Return what the environment names. Raises OperatorError for an empty variable: a script meant to set it."""
-    named = {server: os.environ[server.value].strip() for server in Server if server.value in os.environ}
+    values = {server: value_of(server.value, os.environ) for server in Server}
+    named = {server: value.strip() for server, value in values.items() if value is not None}
     if empty := [server for server, value in named.items() if not value]:
         raise OperatorError(f"{names(empty)} must not be empty: set it, or unset it, or name a stack with --data")
     if Server.POSTGRES in named and (direct := os.environ.get(DIRECT, "").strip()):
@@ -145,7 +156,7 @@ def _same(server: Server, one: str, other: str) -> bool:
 def _addresses(stack: RunningStack) -> dict[Server, str]:
     return {
         Server.POSTGRES: stack.pg_dsn_of(OPERATOR),
-        Server.KAFKA: stack.kafka,
+        Server.KAFKA: stack.kafka.bootstrap,
         Server.REDIS: stack.redis_url,
         Server.HTTP: stack.http_url,
         Server.WEBSOCKET: stack.ws_url,

@@ -133,12 +133,12 @@ def republish(
     """Publish events of the outbox again, in order. Readers skip events that they have seen, by their ids."""
     from cli.durations import option_seconds
     from cli.republish import republish_events
-    from runtime.settings import Settings
+    from runtime.read_settings import read_settings
 
     span_s = option_seconds("--since", since)
     if conversation is not None and not is_uuid(conversation):
         raise OperatorError(f"--conversation must be a UUID in lower case; {conversation} is not")
     count = run(republish_events(find_target(data, Server.POSTGRES).pg_dsn, span_s, conversation))
-    kept_h = Settings().retention.published_events_h
+    kept_h = read_settings().retention.published_events_h
     text = f"{count} events published again; the outbox keeps published events for {kept_h} hours"
     print_result({"republished": count}, text, as_json=as_json)

@@ -13,6 +13,7 @@ import uvloop
 
 from adapters.auth.factory import open_verifier, warn_of_secret
 from adapters.auth.keys import BadKeys
+from adapters.kafka.access import require_files
 from adapters.kafka.admin import wait_for_topics
 from adapters.kafka.consumer import open_consumer
 from adapters.kafka.producer import open_log
@@ -29,7 +30,7 @@ from adapters.redis.publisher import open_fanout
 from adapters.redis.registry import open_registry
 from adapters.redis.subscriptions import open_subscriptions
 from domain.addresses import Proxies
-from domain.errors import Invalid
+from domain.errors import Invalid, Unavailable
 from domain.origins import allowed
 from domain.revocations import RevokedTokens
 from domain.skips import SkipList
@@ -39,9 +40,9 @@ from gateway.limits import Limits
 from gateway.node import Dependencies, GatewayConfig, assemble
 from gateway.server import start_server
 from runtime.health import operator_server
-from runtime.lifecycle import freeze_gc, until_told_to_stop
-from runtime.logs import configure
+from runtime.lifecycle import EX_TEMPFAIL, end_process, freeze_gc, reason_of, until_told_to_stop
 from runtime.policy import BadPolicy, open_policy
+from runtime.read_settings import EX_CONFIG, process_settings
 from runtime.settings import Settings, listed
 
 _log = structlog.get_logger()
@@ -49,7 +50,6 @@ _log = structlog.get_logger()
 _WAIT_S = 60.0
 _POOL = 8
 _LAST_S = 1.0
-EX_TEMPFAIL, EX_CONFIG = 75, 78
 
 
 async def run(settings: Settings) -> int:
@@ -66,7 +66,7 @@ async def run(settings: Settings) -> int:
         policy = stack.enter_context(open_policy(settings.policy))
         verifier = await enter(open_verifier(settings.auth, revoked, wait_s=_WAIT_S))
         warn_of_secret(settings.auth, settings.ws.host)
-        url, bootstrap = settings.redis.url.get_secret_value(), settings.kafka.bootstrap
+        url, kafka = settings.redis.url.get_secret_value(), settings.kafka
         pg = settings.pg
         pool = await enter(open_pool(pg.dsn.get_secret_value(), size=_POOL, wait_s=None, is_pooled=pg.is_pooled))
         replica = await enter(open_replica(pg.replica_dsn.get_secret_value(), pool))
@@ -75,9 +75,9 @@ async def run(settings: Settings) -> int:
         subscriptions = await enter(open_subscriptions(url, settings.node))
         registry = await enter(open_registry(url, node=settings.node, lease_s=settings.gateway.lease_s))
         topics = [kind.TOPIC for kind in READS]
-        await wait_for_topics(bootstrap, topics, _WAIT_S)
-        log = await enter(open_log(bootstrap, client_id=f"millrace-{settings.node}"))
-        consumer = await enter(open_consumer(bootstrap, topics=topics, group=GROUP))
+        await wait_for_topics(kafka, topics, _WAIT_S)
+        log = await enter(open_log(kafka, client_id=f"millrace-{settings.node}"))
+        consumer = await enter(open_consumer(kafka, topics=topics, group=GROUP))
         dependencies = Dependencies(
             verify=verifier.verify,
             revoked=revoked,
@@ -137,16 +137,18 @@ def _config(settings: Settings) -> GatewayConfig:
 def _verdict(ended: Sequence[asyncio.Task[None]]) -> int:
     """Return the exit code: no service ends by itself; after one that did, the supervisor starts the process again."""
     for task in ended:
-        _log.error("service_ended", reason=type(task.exception()).__name__, exc_info=task.exception())
+        _log.error("service_ended", reason=reason_of(task.exception()), exc_info=task.exception())
     return EX_TEMPFAIL if ended else 0
 
 
 def main() -> None:
     """Run the process."""
-    settings = Settings()
-    configure(settings.node, settings.log_level)
+    settings = process_settings()
     try:
+        require_files(settings.kafka)
         sys.exit(uvloop.run(run(settings)))
+    except Unavailable as exc:
+        end_process(exc)
     except (BadKeys, BadPolicy, Invalid) as exc:
         _log.error("settings_invalid", reason=str(exc))
         sys.exit(EX_CONFIG)

@@ -17,6 +17,7 @@ from adapters.auth.factory import open_verifier, warn_of_secret
 from adapters.auth.keys import BadKeys
 from adapters.auth.signed_urls import open_signed_urls
 from adapters.files import open_files
+from adapters.kafka.access import require_files
 from adapters.kafka.log_position import open_positions
 from adapters.kafka.producer import open_log
 from adapters.kafka.reader import open_reader
@@ -67,9 +68,9 @@ from runtime.health import operator_server
 from runtime.http.limits import Connections, HttpLimits
 from runtime.http.server import http_server
 from runtime.lifecycle import until_told_to_stop
-from runtime.logs import configure
 from runtime.metrics import ACCEPTED, OLDEST_UNPUBLISHED, RELAYED, STORE_BEHIND
 from runtime.policy import BadPolicy, open_policy
+from runtime.read_settings import EX_CONFIG, process_settings
 from runtime.retention import Pruning
 from runtime.revocation_watch import Watch
 from runtime.settings import Settings, listed
@@ -78,7 +79,6 @@ from schemas.topics import load
 
 _log = structlog.get_logger()
 
-EX_CONFIG = 78
 _MESSAGES, _OTHERS = 5, 5
 """Connections for messages (two batches, and three that wait for a lock), which other calls cannot take."""
 _WAIT_S = 60.0
@@ -91,8 +91,8 @@ async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
     """Run a relay while the block runs."""
     dsn = settings.pg.session_dsn
     async with (
-        open_log(settings.kafka.bootstrap, client_id="millrace-relay") as log,
-        open_positions(settings.kafka.bootstrap, load(), "relay") as positions,
+        open_log(settings.kafka, client_id="millrace-relay") as log,
+        open_positions(settings.kafka, load(), "relay") as positions,
     ):
         declared = {topic.name: topic.partitions for topic in load()}
         detector = LossDetector(
@@ -265,9 +265,9 @@ async def run(settings: Settings) -> None:
 
 def main() -> None:
     """Run the process until it is told to stop."""
-    settings = Settings()
-    configure(settings.node, settings.log_level)
+    settings = process_settings()
     try:
+        require_files(settings.kafka)
         uvloop.run(run(settings))
     except (BadKeys, BadPolicy, BadStore, Invalid) as exc:
         _log.error("settings_invalid", reason=str(exc))

@@ -24,7 +24,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Kafka(BaseModel):
-    """Kafka, by its brokers, and how to connect to it: see [connecting.md](connecting.md)."""
+    """Kafka, by its brokers, and how to connect to it: see [connecting.md](connecting.md#kafka)."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from domain.errors import Unavailable
+from runtime.variables import FILE, value_of
 from schemas.topics import stages
 from stack.child import Child
 from stack.errors import OperatorError
-from stack.given import DIRECT, GIVEN, GivenServer
+from stack.given import DIRECT, GIVEN, GivenServer, url_of
 from stack.logins import dsn_for
 from stack.probes import answers, http_get, replies
 from stack.progress import Progress
@@ -26,6 +27,8 @@ from stack.servers.replica import NAME, Replica
 from stack.servers.valkey import Valkey, cluster_url
 from stack.tokens import signs_its_own
 from stack.topology import PROXY, Topology, module_of, node_name, role
+
+_NOT_FOR_PROCESSES = ("MILLRACE_TEST", "MILLRACE_AUTH__SECRET_FILE")
 
 Prepare: TypeAlias = Callable[[], Awaitable[Child]]
 """Prepares the files of a server; returns how to run it."""
@@ -95,7 +98,7 @@ class Plan:
 def servers(plan: Plan, given: tuple[GivenServer, ...], progress: Progress) -> Servers:
     """Return the servers of the stack: each one as given in the environment, else embedded."""
     ports, own = plan.ports, {"postgres", "kafka", "valkey"} - {g.name for g in given}
-    url = {name: os.environ.get(variable, "") for name, variable in GIVEN.items()}
+    url = {name: url_of(name) for name in GIVEN}
     postgres = Postgres(plan.folder, ports["postgres"], progress)
     replica = Replica(postgres, ports.get(NAME, 0), plan.via.get(NAME), plan.synchronous)
     replicas = [replica] if plan.topology.is_replicated else []
@@ -108,7 +111,7 @@ def servers(plan: Plan, given: tuple[GivenServer, ...], progress: Progress) -> S
     redis = url["redis"] or cache_url(plan)
     through = Postgres(plan.folder, plan.via.get("postgres", postgres.port))
     addresses = Addresses(
-        (os.environ.get(DIRECT) if url["pg"] else "") or url["pg"] or postgres.dsn,
+        (value_of(DIRECT, os.environ) if url["pg"] else "") or url["pg"] or postgres.dsn,
         url["kafka"] or ",".join(b.bootstrap for b in brokers),
         redis,
         {} if url["pg"] else postgres.logins,
@@ -184,12 +187,12 @@ async def join_caches(url: str, caches: Sequence[Valkey]) -> None:
 def apps(plan: Plan, addresses: Addresses) -> list[Child]:
     """Return our own processes that are to be started."""
     shared = {
-        **{k: v for k, v in os.environ.items() if not k.startswith("MILLRACE_TEST")},
+        **{k: v for k, v in os.environ.items() if not k.startswith(_NOT_FOR_PROCESSES)},
         "MILLRACE_KAFKA__BOOTSTRAP": addresses.kafka,
-        "MILLRACE_REDIS__URL": addresses.redis,
+        **_unless_by_file(GIVEN["redis"], addresses.redis),
         **({"MILLRACE_AUTH__SECRET": plan.folder.secret("jwt")} if signs_its_own(os.environ) else {}),
         **_signing_key(plan),
-        **({} if os.environ.get(GIVEN["pg"]) else {DIRECT: ""}),
+        **({} if url_of("pg") else {DIRECT: "", f"{DIRECT}{FILE}": ""}),
         "MILLRACE_HTTP__HOST": "127.0.0.1",
         "MILLRACE_WS__HOST": "127.0.0.1",
         "MILLRACE_OPS__HOST": "127.0.0.1",
@@ -198,7 +201,10 @@ def apps(plan: Plan, addresses: Addresses) -> list[Child]:
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]),
     }
     pg = {name: dsn_for(name, addresses.logins, addresses.pg) for name in plan.apps}
-    own = {name: {**_link(name, plan), **_replica(name, addresses), "MILLRACE_PG__DSN": pg[name]} for name in plan.apps}
+    own = {
+        name: {**_link(name, plan), **_replica(name, addresses), **_unless_by_file(GIVEN["pg"], pg[name])}
+        for name in plan.apps
+    }
     return [_app(name, plan, {**shared, **own[name]}) for name in plan.apps]
 
 
@@ -208,11 +214,16 @@ def _replica(name: str, addresses: Addresses) -> dict[str, str]:
     return {"MILLRACE_PG__REPLICA_DSN": dsn} if dsn and role(name) not in stages() else {}
 
 
+def _unless_by_file(name: str, value: str) -> dict[str, str]:
+    """Return a secret for the environment of a process; none when the process reads it from the file that is given."""
+    return {} if os.environ.get(f"{name}{FILE}") else {name: value}
+
+
 def _link(name: str, plan: Plan) -> dict[str, str]:
     """Return the URL of an embedded Redis through the proxy that this process has for itself, if there is one."""
     [first, *_] = plan.topology.caches
     port = plan.via.get(f"{role(name)}-{first}")
-    return {} if port is None or os.environ.get(GIVEN["redis"]) else {GIVEN["redis"]: Valkey(plan.folder, port).url}
+    return {} if port is None or url_of("redis") else {GIVEN["redis"]: Valkey(plan.folder, port).url}
 
 
 def _signing_key(plan: Plan) -> dict[str, str]:

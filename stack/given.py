@@ -6,11 +6,17 @@ import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from runtime.variables import value_of
 from stack.errors import OperatorError
 from stack.probes import open_to
 
+if TYPE_CHECKING:
+    from runtime.kafka_settings import Kafka
+
+_KAFKA = "MILLRACE_KAFKA__"
 GIVEN = {"pg": "MILLRACE_PG__DSN", "kafka": "MILLRACE_KAFKA__BOOTSTRAP", "redis": "MILLRACE_REDIS__URL"}
 DIRECT = "MILLRACE_PG__DIRECT_DSN"
 """PostgreSQL itself, where the other names a pooler."""
@@ -45,13 +51,40 @@ def _place(host: str, port: int) -> str:
 async def find_given() -> tuple[GivenServer, ...]:
     """Return the servers given by URL. Raises OperatorError, which names the variable, when one does not answer."""
     found = []
+    _refuse_access_to_own_broker()
     for name, variable in GIVEN.items():
-        text = os.environ.get(variable)
-        if text:
+        if text := url_of(name):
             servers = _addresses(name, text, variable)
             host, port = await _reach(servers, name, variable)
             found.append(GivenServer(CHILD[name], host, port))
     return tuple(found)
+
+
+def url_of(name: str) -> str:
+    """Return the URL of a server that is given, ``pg``, ``kafka`` or ``redis``; empty for one that is not.
+
+    Raises BadSettings.
+    """
+    return value_of(GIVEN[name], os.environ) or ""
+
+
+def kafka_of(bootstrap: str) -> Kafka:
+    """Return how to connect to the broker of the stack: as the environment says, or plainly to an embedded one.
+
+    Raises BadSettings.
+    """
+    from runtime.kafka_settings import Kafka
+    from runtime.read_settings import read_settings
+
+    return read_settings().kafka if url_of("kafka") else Kafka(bootstrap=bootstrap)
+
+
+def _refuse_access_to_own_broker() -> None:
+    access = sorted(name for name, value in os.environ.items() if value and name.startswith(_KAFKA))
+    if access and not url_of("kafka"):
+        raise OperatorError(
+            f"{access[0]} must come with {GIVEN['kafka']}: the broker that `millrace up` starts takes PLAINTEXT only"
+        )
 
 
 def _addresses(name: str, text: str, variable: str) -> Sequence[tuple[str, int]]:

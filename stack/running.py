@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runtime.kafka_settings import Kafka
 from stack.errors import OperatorError
 from stack.logins import dsn_for
 from stack.servers.data_dir import DataDir
@@ -48,7 +49,7 @@ class RunningStack:
     data: Path
     http_url: str
     ws_url: str
-    kafka: str
+    kafka: Kafka = field(repr=False)
     pg_dsn: str = field(repr=False)
     redis_url: str = field(repr=False)
     jwt_secret: str = field(repr=False)
@@ -93,7 +94,7 @@ def _stack_of(folder: DataDir, holder: int, state: Mapping[str, Any]) -> Running
         data=folder.path,
         http_url=state["urls"]["http"],
         ws_url=state["urls"]["ws"],
-        kafka=servers["kafka"],
+        kafka=Kafka.of(state["kafka"]),
         pg_dsn=servers["pg"],
         logins=state["logins"],
         redis_url=servers["redis"],

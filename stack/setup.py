@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from domain.errors import Invalid, MillraceError, Unavailable
+from domain.errors import AccessRefused, Invalid, MillraceError, Unavailable
 from schemas.topics import load
 from stack.errors import OperatorError
 from stack.standstill import Standstill
 
 if TYPE_CHECKING:
     from adapters.postgres.roles import Login
+    from runtime.kafka_settings import Kafka
 
 _BROKER_S = 60.0
 _ATTEMPT_S = 20.0
@@ -65,7 +66,7 @@ def _explained() -> Iterator[None]:
 
 
 async def apply_topics(
-    bootstrap: str, replication: int | None, brokers: Callable[[], Sequence[int]] = tuple
+    kafka: Kafka, replication: int | None, brokers: Callable[[], Sequence[int]] = tuple
 ) -> list[str]:
     """Bring the broker to topics.yaml; wait for one that is still starting. Raises OperatorError.
 
@@ -76,9 +77,9 @@ async def apply_topics(
     standstill = Standstill(_BROKER_S, _ATTEMPT_S)
     while True:
         try:
-            return await apply(bootstrap, load(), replication=replication)
+            return await apply(kafka, load(), replication=replication)
         except Unavailable as exc:
-            if standstill.reason(brokers()):
+            if isinstance(exc, AccessRefused) or standstill.reason(brokers()):
                 raise OperatorError(f"the topics cannot be applied: {exc}") from exc
             await asyncio.sleep(0.2)
         except MillraceError as exc:

@@ -16,7 +16,7 @@ from stack import composition
 from stack.banner import show_left_out, show_next, show_ready
 from stack.child import end_with_parent
 from stack.errors import OperatorError
-from stack.given import find_given
+from stack.given import find_given, kafka_of
 from stack.ports import allot
 from stack.progress import Progress, print_line
 from stack.running import PORTS, STATE
@@ -61,7 +61,7 @@ class Up:
         names = self.plan.topology.brokers
         with self.progress.task("topics", done="as topics.yaml declares them"):
             await apply_topics(
-                self.servers.addresses.kafka,
+                kafka_of(self.servers.addresses.kafka),
                 1 if self.servers.is_broker_alone else None,
                 lambda: [r.pid for r in self.supervisor.children if r.child.name in names and r.pid],
             )
@@ -117,6 +117,7 @@ class Up:
                 "ready": self.ready,
                 "urls": self.urls,
                 "servers": {"pg": addresses.pg, "kafka": addresses.kafka, "redis": addresses.redis},
+                "kafka": kafka_of(addresses.kafka).given,
                 "logins": dict(addresses.logins),
                 "auth": self._auth,
                 "processes": [*given, *(_entry(running) for running in self.supervisor.children)],

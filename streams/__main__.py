@@ -11,6 +11,7 @@ from importlib import import_module
 import structlog
 import uvloop
 
+from adapters.kafka.access import require_files
 from adapters.kafka.admin import wait_for_topics
 from adapters.kafka.header_patch import patch_header_names
 from adapters.kafka.producer import open_log
@@ -19,13 +20,13 @@ from adapters.postgres.messages import PostgresMessages
 from adapters.postgres.pool import Pool, open_pool
 from adapters.postgres.retention import PostgresPruning
 from adapters.postgres.skips import PostgresSkips
-from domain.errors import Invalid
+from domain.errors import Invalid, Unavailable
 from domain.retention import rules_of
 from domain.skips import SkipList
 from domain.uploads import BadStore
 from runtime.health import operator_server
-from runtime.lifecycle import freeze_gc, until_told_to_stop
-from runtime.logs import configure
+from runtime.lifecycle import end_process, freeze_gc, until_told_to_stop
+from runtime.read_settings import EX_CONFIG, process_settings
 from runtime.retention import Pruning
 from runtime.settings import Settings
 from runtime.tasks import Tasks
@@ -36,7 +37,6 @@ from streams.worker import Worker
 
 _log = structlog.get_logger()
 
-EX_CONFIG = 78
 _WAIT_S = 60.0
 _POOL = 8
 
@@ -62,7 +62,7 @@ async def _notification(settings: Settings, pool: Pool) -> AsyncIterator[Stage]:
     url, wanted = settings.redis.url.get_secret_value(), settings.notifications
     async with (
         open_registry(url, node=settings.node, lease_s=settings.gateway.lease_s) as registry,
-        open_receipt_progress(settings.kafka.bootstrap, ReceiptRecorded.TOPIC, "status") as progress,
+        open_receipt_progress(settings.kafka, ReceiptRecorded.TOPIC, "status") as progress,
     ):
         yield create(
             PostgresNotifications(pool),
@@ -143,12 +143,12 @@ async def run(name: str, settings: Settings) -> None:
         kept, tasks = settings.retention.kept(), Tasks()
         tasks.spawn(Pruning(PostgresPruning(pool, kept).prune, rules_of(name, kept)).run())
         stack.callback(tasks.cancel)
-        log = await stack.enter_async_context(open_log(settings.kafka.bootstrap, client_id=f"millrace-{name}"))
+        log = await stack.enter_async_context(open_log(settings.kafka, client_id=f"millrace-{name}"))
         topics = [*stage.topics, stage.dead_letters]
         _log.debug("topics_awaited", stage=name, topics=topics)
-        await wait_for_topics(settings.kafka.bootstrap, topics, _WAIT_S)
+        await wait_for_topics(settings.kafka, topics, _WAIT_S)
         epochs, skips = PostgresEpochs(pool, name), SkipList(PostgresSkips(pool), name)
-        worker = Worker(stage, log, settings.kafka.bootstrap, settings.data_dir, epochs, skips=skips)
+        worker = Worker(stage, log, settings.kafka, settings.data_dir, epochs, skips=skips)
         patch_header_names()
         freeze_gc()
         await worker.run(until_told_to_stop)
@@ -159,10 +159,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m streams", description="Run one stage of the pipeline.")
     parser.add_argument("name", choices=sorted(stages()), help="the stage")
     name = parser.parse_args().name
-    settings = Settings()
-    configure(settings.node, settings.log_level)
+    settings = process_settings()
     try:
+        require_files(settings.kafka)
         uvloop.run(run(name, settings))
+    except Unavailable as exc:
+        end_process(exc)
     except (BadStore, Invalid) as exc:
         _log.error("settings_invalid", reason=str(exc))
         sys.exit(EX_CONFIG)

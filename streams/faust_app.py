@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import faust
+from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
 from faust.tables.manager import TableManager
 
+from adapters.kafka.access import access
 from domain.log_position import Epochs
+from runtime.kafka_settings import OAUTHBEARER, Kafka
 from streams import faust_consumer
 from streams.stage import Stage
 
@@ -21,13 +24,30 @@ class _NoTables(TableManager):  # type: ignore[misc]
         await self.recovery.start()
 
 
-def build_app(stage: Stage, bootstrap: str, data_dir: Path, epochs: Epochs) -> Any:
+def _credentials(kafka: Kafka) -> Any:
+    """Return the access of all other clients in the form that Faust takes, which it passes on to aiokafka."""
+    options = access(kafka)
+    tls = options.get("ssl_context")
+    if not kafka.uses_sasl:
+        return SSLCredentials(tls) if tls else None
+    if kafka.sasl_mechanism == OAUTHBEARER:
+        return OAuthCredentials(oauth_cb=options["sasl_oauth_token_provider"], ssl_context=tls)
+    return SASLCredentials(
+        username=options["sasl_plain_username"],
+        password=options["sasl_plain_password"],
+        mechanism=kafka.sasl_mechanism,
+        ssl_context=tls,
+    )
+
+
+def build_app(stage: Stage, kafka: Kafka, data_dir: Path, epochs: Epochs) -> Any:
     """Return the app of a stage: its id is the consumer group, so stages lag, fail and scale alone."""
     folder = data_dir / "faust" / stage.name
     folder.mkdir(parents=True, exist_ok=True)
     app = faust.App(
         stage.name,
-        broker=";".join(f"kafka://{address}" for address in bootstrap.split(",")),
+        broker=";".join(f"kafka://{address}" for address in kafka.bootstrap.split(",")),
+        broker_credentials=_credentials(kafka),
         store="memory://",
         datadir=str(folder),
         autodiscover=False,

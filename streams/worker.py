@@ -18,10 +18,13 @@ from typing import Any
 
 import structlog
 
+from adapters.kafka.refusals import refusal_of
 from domain.errors import Unavailable
 from domain.event_log import EventLog
 from domain.log_position import Epochs
 from domain.skips import SkipList
+from runtime.kafka_settings import Kafka
+from runtime.lifecycle import EX_NOPERM, EX_TEMPFAIL
 from runtime.metrics import BATCH_SECONDS, DEAD_LETTERS, DROPPED, LAG, RECORDS, RETRIES
 from schemas.codec import headers_of
 from streams.batch import Result, process, turn_of
@@ -35,7 +38,7 @@ from streams.watchdog import Watchdog
 
 _log = structlog.get_logger()
 
-EX_TEMPFAIL, EX_SOFTWARE = 75, 70
+EX_SOFTWARE = 70
 _STUCK_S = 60.0
 _STOP_S = 20.0
 _CHECK_S = 1.0
@@ -50,7 +53,7 @@ class Worker:
 
     stage: Stage
     log: EventLog
-    bootstrap: str
+    kafka: Kafka
     data_dir: Path
     epochs: Epochs
     retry_s: float = 40.0
@@ -79,7 +82,7 @@ class Worker:
     async def run(self, stop: Callable[[], Awaitable[None]]) -> None:
         """Work until ``stop`` returns; then finish what is under way, commit, and leave the group."""
         stopped = asyncio.ensure_future(stop())  # before the start, during which a signal may come too
-        self.app = build_app(self.stage, self.bootstrap, self.data_dir, self.epochs)
+        self.app = build_app(self.stage, self.kafka, self.data_dir, self.epochs)
         self._declare_agents()
         self.app.finalize()
         if self.skips is not None:
@@ -220,12 +223,11 @@ class Worker:
                 if self.skips is not None:
                     await self.skips.read()
             if self.app.crashed or self.app.consumer.crashed:
-                _exit(EX_SOFTWARE, "Faust crashed")
+                refused = refusal_of(self.app.consumer.crash_reason or self.app.crash_reason)
+                _exit(EX_NOPERM if refused else EX_SOFTWARE, str(refused or "Faust crashed"))
             if self._watchdog.is_stuck(_STUCK_S):
-                _exit(
-                    EX_TEMPFAIL,
-                    "stuck: for a minute records were pending and none finished, or the group did not settle",
-                )
+                stuck = "stuck: for a minute records were pending and none finished, or the group did not settle"
+                _exit(EX_TEMPFAIL, f"{stuck}; {refused}" if (refused := refusal_of(None)) else stuck)
 
     async def _check_epoch(self) -> None:
         """End the process when the log has lost records since the assignment: its positions are not valid any more."""

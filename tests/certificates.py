@@ -10,7 +10,13 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+)
 from cryptography.x509.oid import NameOID
 
 HERE = ("127.0.0.1", "::1")
@@ -37,13 +43,16 @@ class Authority:
         made = made.serial_number(x509.random_serial_number())
         return made.not_valid_before(began).not_valid_after(began + timedelta(days=1))
 
-    def certify(self, name: str) -> tuple[Path, Path]:
-        """A certificate of this machine's addresses, and of no name, with its key."""
+    def certify(self, name: str, password: str = "") -> tuple[Path, Path]:
+        """A certificate of this machine's addresses, and of no name, with its key, which a password encrypts."""
         key = ec.generate_private_key(ec.SECP256R1())
         here = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address)) for address in HERE])
         made = self._builder(name, key).add_extension(here, critical=False).sign(self.key, SHA256())
         files = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         files[0].write_bytes(made.public_bytes(Encoding.PEM))
-        files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        locked: KeySerializationEncryption = NoEncryption()
+        if password:
+            locked = BestAvailableEncryption(password.encode())
+        files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked))
         files[1].chmod(0o600)
         return files

@@ -19,6 +19,7 @@ import pytest
 from adapters.postgres.migrate import migrate
 from adapters.postgres.pool import Pool, open_pool
 from cli.target import Server
+from runtime.kafka_settings import Kafka
 from stack.running import RunningStack, running_stack
 from stack.servers.data_dir import DataDir
 from tests.folders import open_folder
@@ -58,8 +59,8 @@ def stack() -> Iterator[RunningStack]:
 
 
 @pytest.fixture(scope="session")
-def kafka(stack: RunningStack) -> str:
-    """The bootstrap address of the run's broker."""
+def kafka(stack: RunningStack) -> Kafka:
+    """The connection to the run's broker."""
     return stack.kafka
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from adapters.kafka.admin import groups_lag
 from domain.errors import Unavailable
+from runtime.kafka_settings import Kafka
 from schemas.topics import groups, load
 from verify.final_state import Store
 from verify.history import History
@@ -117,7 +118,7 @@ def _place(device: Device) -> tuple[str, str]:
     return device.room.conversation_id, device.screen.spec.user
 
 
-async def lags_of(kafka: str) -> list[str]:
+async def lags_of(kafka: Kafka) -> list[str]:
     """Return the groups that are behind, with their lag. Raises Unavailable."""
     reads = {name: tuple(t.name for t in load() if name in t.readers) for name in groups()}
     lags = {state.group: sum(state.lag.values()) for state in await groups_lag(kafka, reads)}

@@ -27,6 +27,7 @@ from adapters.postgres.snapshot import SnapshotReader
 from audit.auditor import Audit
 from audit.findings import Finding
 from audit.topic_checks import CREATED
+from runtime.kafka_settings import Kafka
 from schemas.topics import stages
 from stack.errors import OperatorError
 from verify import fake_clock
@@ -204,7 +205,7 @@ async def _observed(testbed: Testbed) -> Processes:
     return Processes(ends_of(testbed.data), letters, find_tracebacks(testbed.logs))
 
 
-async def _audited(pool: Pool, kafka: str, since: datetime, conversation_ids: Sequence[str]) -> list[Finding]:
+async def _audited(pool: Pool, kafka: Kafka, since: datetime, conversation_ids: Sequence[str]) -> list[Finding]:
     """Return the findings of an audit that allows nothing to be under way."""
     async with open_reader(kafka) as reader:
         commits = partial(committed, kafka, stages(), CREATED)

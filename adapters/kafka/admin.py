@@ -7,13 +7,18 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
-from domain.errors import Unavailable
+from adapters.kafka.access import access
+from adapters.kafka.metadata import partitions_of
+from adapters.kafka.refusals import unavailable
+from domain.errors import AccessRefused, Unavailable
+from runtime.kafka_settings import Kafka
 
 _log = structlog.get_logger()
 
@@ -38,69 +43,77 @@ class GroupState:
 
 
 @asynccontextmanager
-async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
     """Yield a client that is connected. Errors of the broker become Unavailable."""
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
+    client = AIOKafkaAdminClient(**access(kafka), request_timeout_ms=10_000)
     try:
         async with asyncio.timeout(15):
             await client.start()
         yield client
     except (KafkaError, TimeoutError, OSError) as exc:
-        raise Unavailable(f"Kafka at {bootstrap} does not answer") from exc
+        raise unavailable(exc, where=f"Kafka at {kafka.bootstrap}") from exc
     finally:
         await client.close()
 
 
-async def describe_topics(client: AIOKafkaAdminClient) -> dict[str, TopicState]:
-    """Return the broker's topics by name."""
+async def topic_rows(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, Any]:
+    """Return those of the topics that the broker has, as its metadata shows them, by name.
+
+    Raises TopicAuthorizationFailedError for topics that the user may not see: they are not just missing.
+    """
+    rows = {row["topic"]: row for row in await client.describe_topics(list(names))} if names else {}
+    if hidden := {name for name, row in rows.items() if row["error_code"] == TopicAuthorizationFailedError.errno}:
+        raise TopicAuthorizationFailedError(hidden)
+    return {name: row for name, row in rows.items() if row["partitions"]}
+
+
+async def describe_topics(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, TopicState]:
+    """Return those of the topics that the broker has, by name. Raises TopicAuthorizationFailedError."""
     return {
-        row["topic"]: TopicState(
-            row["topic"],
-            len(row["partitions"]),
-            min((len(p["replicas"]) for p in row["partitions"]), default=0),
-        )
-        for row in await client.describe_topics()
+        name: TopicState(name, len(row["partitions"]), min(len(p["replicas"]) for p in row["partitions"]))
+        for name, row in (await topic_rows(client, names)).items()
     }
 
 
-async def describe(bootstrap: str) -> dict[str, TopicState]:
-    """Return the broker's topics by name. Raises Unavailable."""
-    async with admin(bootstrap) as client:
-        return await describe_topics(client)
+async def describe(kafka: Kafka, names: Sequence[str]) -> dict[str, TopicState]:
+    """Return those of the topics that the broker has, by name. Raises Unavailable."""
+    async with admin(kafka) as client:
+        return await describe_topics(client, names)
 
 
-async def leaders(bootstrap: str) -> Counter[int]:
+async def leaders(kafka: Kafka) -> Counter[int]:
     """Return the number of partitions that each broker leads, by its node id. Raises Unavailable."""
-    async with admin(bootstrap) as client:
+    async with admin(kafka) as client:
         rows = await client.describe_topics()
     return Counter(partition["leader"] for row in rows for partition in row["partitions"])
 
 
-async def wait_for_topics(bootstrap: str, names: Sequence[str], timeout_s: float) -> None:
-    """Return once the broker has all these topics. Raises Unavailable after ``timeout_s``."""
+async def wait_for_topics(kafka: Kafka, names: Sequence[str], timeout_s: float) -> None:
+    """Return once the broker has all these topics. Raises Unavailable after ``timeout_s``, AccessRefused at once."""
     loop = asyncio.get_running_loop()
-    deadline, awaited = loop.time() + timeout_s, False
+    deadline, noted = loop.time() + timeout_s, ""
     while True:
         try:
-            missing = set(names) - (await describe(bootstrap)).keys()
-        except Unavailable:
-            missing = set(names)
+            missing = set(names) - (await describe(kafka, names)).keys()
+            reason = f"topics missing on {kafka.bootstrap}: {', '.join(sorted(missing))}; run `millrace topics apply`"
+        except AccessRefused:
+            raise
+        except Unavailable as exc:
+            missing, reason = set(names), str(exc)
         if not missing:
             return
         if loop.time() > deadline:
-            raise Unavailable(
-                f"topics missing on {bootstrap}: {', '.join(sorted(missing))}; run `millrace topics apply`"
-            )
-        if not awaited:
-            awaited = True
-            _log.debug("topics_awaited", topics=sorted(missing), reason="the broker does not answer, or lacks them")
+            raise Unavailable(reason)
+        if noted != reason:
+            noted = reason
+            _log.info("topics_awaited", reason=reason)
         await asyncio.sleep(0.1)
 
 
-async def groups_lag(bootstrap: str, groups: Mapping[str, Sequence[str]]) -> list[GroupState]:
+async def groups_lag(kafka: Kafka, groups: Mapping[str, Sequence[str]]) -> list[GroupState]:
     """Return state, members and lag of each group. ``groups``: group → topics that it reads. Raises Unavailable."""
-    async with admin(bootstrap) as client:
-        ends = await _end_offsets(bootstrap, sorted({t for topics in groups.values() for t in topics}))
+    async with admin(kafka) as client:
+        ends = await _end_offsets(kafka, sorted({t for topics in groups.values() for t in topics}))
         return [await _group(client, group, topics, ends) for group, topics in groups.items()]
 
 
@@ -122,9 +135,9 @@ async def _group(
     return GroupState(group, state or "Unknown", len(members), lag)
 
 
-async def committed(bootstrap: str, groups: Sequence[str], topic: str) -> dict[str, dict[int, int]]:
+async def committed(kafka: Kafka, groups: Sequence[str], topic: str) -> dict[str, dict[int, int]]:
     """Return the committed offsets of a topic: group → partition → offset, where there is one. Raises Unavailable."""
-    async with admin(bootstrap) as client:
+    async with admin(kafka) as client:
         answers = [await client.list_consumer_group_offsets(group) for group in groups]
     return {
         group: {tp.partition: at.offset for tp, at in answer.items() if tp.topic == topic and at.offset >= 0}
@@ -132,17 +145,12 @@ async def committed(bootstrap: str, groups: Sequence[str], topic: str) -> dict[s
     }
 
 
-async def _end_offsets(bootstrap: str, topics: Sequence[str]) -> dict[TopicPartition, tuple[int, int]]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+async def _end_offsets(kafka: Kafka, topics: Sequence[str]) -> dict[TopicPartition, tuple[int, int]]:
+    consumer = AIOKafkaConsumer(**access(kafka))
     try:
         async with asyncio.timeout(15):
             await consumer.start()
-            tps = []
-            for topic in topics:
-                await consumer._client.add_topic(topic)
-            await consumer._client.force_metadata_update()
-            for topic in topics:
-                tps += [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+            tps = [place for places in (await partitions_of(consumer, topics)).values() for place in places]
             if not tps:
                 return {}
             begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)

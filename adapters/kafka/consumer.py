@@ -12,9 +12,12 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from adapters.kafka.access import access
 from adapters.kafka.header_patch import patch_header_names
-from adapters.kafka.uvloop_patch import patch_connections
+from adapters.kafka.metadata import partitions_of
+from adapters.kafka.refusals import unavailable
 from domain.errors import Unavailable
+from runtime.kafka_settings import Kafka
 from schemas.codec import Headers, headers_of
 
 _log = structlog.get_logger()
@@ -73,7 +76,7 @@ class KafkaConsumer:
             try:
                 fetched = await self._consumer.getmany(timeout_ms=1000, max_records=limit)
             except KafkaError as exc:
-                raise Unavailable("Kafka does not answer") from exc
+                raise unavailable(exc) from exc
             received = [
                 Received(m.topic, m.partition, m.offset, m.key, m.value, headers_of(m.headers))
                 for messages in fetched.values()
@@ -101,18 +104,17 @@ class KafkaConsumer:
         except (CommitFailedError, IllegalStateError):
             return
         except KafkaError as exc:
-            raise Unavailable("Kafka does not answer") from exc
+            raise unavailable(exc) from exc
 
 
 @asynccontextmanager
 async def open_consumer(
-    bootstrap: str, *, topics: Sequence[str], group: str, client_id: str = "millrace"
+    kafka: Kafka, *, topics: Sequence[str], group: str, client_id: str = "millrace"
 ) -> AsyncIterator[KafkaConsumer]:
     """Join a group; a new group starts at the beginning. Raises Unavailable."""
-    patch_connections()
     patch_header_names()
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
+        **access(kafka),
         group_id=group,
         client_id=client_id,
         enable_auto_commit=False,
@@ -136,29 +138,27 @@ async def open_consumer(
         consumer.subscribe(list(topics), listener=positions)
     except (KafkaError, TimeoutError, OSError) as exc:
         await consumer.stop()
-        raise Unavailable("Kafka does not answer") from exc
+        raise unavailable(exc) from exc
     try:
         yield KafkaConsumer(consumer, positions)
     finally:
         await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=10)
 
 
-async def read_topic(bootstrap: str, topic: str) -> list[Received]:
+async def read_topic(kafka: Kafka, topic: str) -> list[Received]:
     """Return all records of a topic, each partition in order, outside any group. Raises Unavailable."""
     patch_header_names()
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(**access(kafka), enable_auto_commit=False, auto_offset_reset="earliest")
     try:
         async with asyncio.timeout(30):
             await consumer.start()
-            await consumer._client.add_topic(topic)
-            await consumer._client.force_metadata_update()
-        places = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+            places = (await partitions_of(consumer, [topic]))[topic]
         if not places:
             raise Unavailable(f"the broker has no topic {topic}; run `millrace topics apply`")
         ends = await consumer.end_offsets(places)
         return await _read_up_to(consumer, {place: end for place, end in ends.items() if end > 0})
     except (KafkaError, TimeoutError, OSError) as exc:
-        raise Unavailable("Kafka does not answer") from exc
+        raise unavailable(exc) from exc
     finally:
         await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=10)
 

@@ -12,8 +12,9 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from adapters.kafka.uvloop_patch import patch_connections
-from domain.errors import Unavailable
+from adapters.kafka.access import access
+from adapters.kafka.refusals import unavailable
+from runtime.kafka_settings import Kafka
 
 _log = structlog.get_logger()
 
@@ -27,7 +28,7 @@ read. Either is shorter than what a silent session of the relay is left alone fo
 class HeldClients:
     """An admin client and a consumer without a group, which connect at their first use."""
 
-    bootstrap: str
+    kafka: Kafka
     _open: tuple[AIOKafkaAdminClient, AIOKafkaConsumer] | None = None
 
     @asynccontextmanager
@@ -42,20 +43,19 @@ class HeldClients:
                 yield await self._connected()
         except (KafkaError, TimeoutError, OSError) as exc:
             await self.close()
-            raise Unavailable(f"Kafka does not answer; {unknown}") from exc
+            raise unavailable(exc, unknown) from exc
         except BaseException:  # cancelled, too
             await self.close()
             raise
 
     async def _connected(self) -> tuple[AIOKafkaAdminClient, AIOKafkaConsumer]:
         if self._open is None:
-            patch_connections()
             self._open = (
-                AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=_REQUEST_MS),
-                AIOKafkaConsumer(bootstrap_servers=self.bootstrap, request_timeout_ms=_REQUEST_MS),
+                AIOKafkaAdminClient(**access(self.kafka), request_timeout_ms=_REQUEST_MS),
+                AIOKafkaConsumer(**access(self.kafka), request_timeout_ms=_REQUEST_MS),
             )
             await asyncio.gather(*(client.start() for client in self._open))
-            _log.debug("kafka_clients_connected", bootstrap=self.bootstrap)
+            _log.debug("kafka_clients_connected", bootstrap=self.kafka.bootstrap)
         return self._open
 
     async def close(self) -> None:

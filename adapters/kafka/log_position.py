@@ -10,9 +10,11 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from adapters.kafka.admin import topic_rows
 from adapters.kafka.held_clients import HeldClients
-from adapters.kafka.topics import apply
+from adapters.kafka.topics import create_missing
 from domain.log_position import Position
+from runtime.kafka_settings import Kafka
 from schemas.topics import Topic
 
 
@@ -20,14 +22,14 @@ from schemas.topics import Topic
 class KafkaPositions:
     """Positions of the topics that ``writer`` writes, on connections that stay open while the broker answers."""
 
-    bootstrap: str
+    kafka: Kafka
     topics: Sequence[Topic]
     writer: str
     clients: HeldClients = field(init=False)
     _ours: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.clients = HeldClients(self.bootstrap)
+        self.clients = HeldClients(self.kafka)
         self._ours = frozenset(topic.name for topic in self.topics if self.writer in topic.writers)
 
     async def read(self) -> Position:
@@ -35,12 +37,12 @@ class KafkaPositions:
             return await self._read(*clients)
 
     async def restore(self, replication: int) -> None:
-        await apply(self.bootstrap, self.topics, replication=replication)
+        await create_missing(self.kafka, self.topics, replication)
 
     async def _read(self, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer) -> Position:
         cluster = await admin.describe_cluster()
-        described = await admin.describe_topics()
-        existing = {topic["topic"]: topic["partitions"] for topic in described if not topic["error_code"]}
+        rows = await topic_rows(admin, [topic.name for topic in self.topics])
+        existing = {name: row["partitions"] for name, row in rows.items() if not row["error_code"]}
         mine = {name: existing[name] for name in self._ours if name in existing}
         return Position(
             cluster_id=cluster["cluster_id"],
@@ -62,9 +64,9 @@ async def _ends(consumer: AIOKafkaConsumer, topics: dict[str, Any]) -> dict[str,
 
 
 @asynccontextmanager
-async def open_positions(bootstrap: str, topics: Sequence[Topic], writer: str) -> AsyncIterator[KafkaPositions]:
+async def open_positions(kafka: Kafka, topics: Sequence[Topic], writer: str) -> AsyncIterator[KafkaPositions]:
     """Yield positions that connect at their first reading."""
-    positions = KafkaPositions(bootstrap, topics, writer)
+    positions = KafkaPositions(kafka, topics, writer)
     try:
         yield positions
     finally:

@@ -19,9 +19,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.structs import RecordMetadata
 
+from adapters.kafka.access import access
 from adapters.kafka.partitions import declared_partition
-from adapters.kafka.uvloop_patch import patch_connections
-from domain.errors import Unavailable
+from adapters.kafka.refusals import unavailable
+from runtime.kafka_settings import Kafka
 from schemas.codec import Record
 
 _log = structlog.get_logger()
@@ -36,7 +37,7 @@ _MAX_REQUEST_BYTES = 2_000_000
 class KafkaLog:
     """EventLog on one idempotent producer, which is rebuilt when it is stuck."""
 
-    bootstrap: str
+    kafka: Kafka
     client_id: str
     _producer: AIOKafkaProducer | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -53,7 +54,7 @@ class KafkaLog:
                 return _ends(await asyncio.gather(*sent))
         except (KafkaError, TimeoutError, OSError) as exc:
             await self._discard(producer, type(exc).__name__)
-            raise Unavailable("Kafka does not answer; the append was not acknowledged") from exc
+            raise unavailable(exc, "the append was not acknowledged") from exc
         except asyncio.CancelledError:
             await self._discard(producer, "the append was cancelled")
             raise
@@ -61,9 +62,8 @@ class KafkaLog:
     async def _ready(self) -> AIOKafkaProducer:
         async with self._lock:
             if self._producer is None:
-                patch_connections()
                 producer = AIOKafkaProducer(
-                    bootstrap_servers=self.bootstrap,
+                    **access(self.kafka),
                     client_id=self.client_id,
                     acks="all",
                     enable_idempotence=True,
@@ -133,9 +133,9 @@ class _NoMore(dict[Any, Any]):
 
 
 @asynccontextmanager
-async def open_log(bootstrap: str, *, client_id: str = "millrace") -> AsyncIterator[KafkaLog]:
+async def open_log(kafka: Kafka, *, client_id: str = "millrace") -> AsyncIterator[KafkaLog]:
     """Yield a log that connects at its first append, so that a broker may come later."""
-    log = KafkaLog(bootstrap, client_id)
+    log = KafkaLog(kafka, client_id)
     try:
         yield log
     finally:

@@ -12,10 +12,14 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from adapters.kafka.access import access
 from adapters.kafka.consumer import Received
 from adapters.kafka.header_patch import patch_header_names
+from adapters.kafka.metadata import partitions_of
+from adapters.kafka.refusals import unavailable
 from domain.audit import Begins, LogBegin
 from domain.errors import Unavailable
+from runtime.kafka_settings import Kafka
 from schemas.codec import headers_of
 
 _BATCH = 2_000
@@ -40,7 +44,7 @@ class KafkaReader:
                 ends = await self._consumer.end_offsets(tps)
                 found = await self._consumer.offsets_for_times(dict.fromkeys(tps, since_ms))
         except (KafkaError, TimeoutError, OSError) as exc:
-            raise Unavailable("Kafka does not answer") from exc
+            raise unavailable(exc) from exc
         begins: dict[str, dict[int, LogBegin]] = {topic: {} for topic in topics}
         for tp in tps:
             at = found[tp]
@@ -50,16 +54,11 @@ class KafkaReader:
         return Begins({topic: _whole(topic, begins[topic], trimmed) for topic in topics})
 
     async def _partitions(self, topics: Collection[str]) -> list[TopicPartition]:
-        for topic in topics:
-            await self._consumer._client.add_topic(topic)
-        await self._consumer._client.force_metadata_update()
-        tps = []
-        for topic in topics:
-            numbers = self._consumer.partitions_for_topic(topic)
-            if not numbers:
+        found = await partitions_of(self._consumer, topics)
+        for topic, places in found.items():
+            if not places:
                 raise Unavailable(f"the broker has no topic {topic}; run `millrace topics apply`")
-            tps += [TopicPartition(topic, number) for number in sorted(numbers)]
-        return tps
+        return [place for places in found.values() for place in places]
 
     async def read(self, offsets: Mapping[tuple[str, int], int]) -> AsyncIterator[Sequence[Received]]:
         """Yield the records of these (topic, partition), from the offset to the end as it is now, each in its order.
@@ -76,7 +75,7 @@ class KafkaReader:
             while left:
                 yield await self._some(left)
         except (KafkaError, TimeoutError, OSError) as exc:
-            raise Unavailable("Kafka does not answer") from exc
+            raise unavailable(exc) from exc
 
     async def _some(self, left: dict[TopicPartition, int]) -> list[Received]:
         """Return the next records; remove partitions from ``left`` that are read to their ends."""
@@ -107,11 +106,11 @@ def _whole(topic: str, begins: Mapping[int, LogBegin], trimmed: Collection[Topic
 
 
 @asynccontextmanager
-async def open_reader(bootstrap: str, client_id: str = "millrace-audit") -> AsyncIterator[KafkaReader]:
+async def open_reader(kafka: Kafka, client_id: str = "millrace-audit") -> AsyncIterator[KafkaReader]:
     """Yield a reader outside any group. Raises Unavailable."""
     patch_header_names()
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
+        **access(kafka),
         client_id=client_id,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
@@ -123,7 +122,7 @@ async def open_reader(bootstrap: str, client_id: str = "millrace-audit") -> Asyn
             await consumer.start()
     except (KafkaError, TimeoutError, OSError) as exc:
         await consumer.stop()
-        raise Unavailable("Kafka does not answer") from exc
+        raise unavailable(exc) from exc
     try:
         yield KafkaReader(consumer)
     finally:

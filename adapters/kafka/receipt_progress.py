@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from aiokafka import TopicPartition
 
 from adapters.kafka.held_clients import HeldClients
+from adapters.kafka.metadata import partitions_of
 from domain.errors import Unavailable
 from domain.receipts import Progress
+from runtime.kafka_settings import Kafka
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class KafkaReceiptProgress:
             await consumer._client.add_topic(self.topic)
             numbers = consumer.partitions_for_topic(self.topic)
             if not numbers:
-                await consumer._client.force_metadata_update()
+                await partitions_of(consumer, [self.topic])
                 raise Unavailable(f"Kafka has no topic {self.topic}; run `millrace topics apply`")
             places = [TopicPartition(self.topic, number) for number in sorted(numbers)]
             ends = await consumer.end_offsets(places)
@@ -36,9 +38,9 @@ class KafkaReceiptProgress:
 
 
 @asynccontextmanager
-async def open_receipt_progress(bootstrap: str, topic: str, group: str) -> AsyncIterator[KafkaReceiptProgress]:
+async def open_receipt_progress(kafka: Kafka, topic: str, group: str) -> AsyncIterator[KafkaReceiptProgress]:
     """Yield progress that connects at its first reading."""
-    clients = HeldClients(bootstrap)
+    clients = HeldClients(kafka)
     try:
         yield KafkaReceiptProgress(clients, topic, group)
     finally:

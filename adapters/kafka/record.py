@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from adapters.kafka.access import access
 from adapters.kafka.admin import committed
 from adapters.kafka.consumer import Received
 from adapters.kafka.header_patch import patch_header_names
-from domain.errors import NotFound, Unavailable
+from adapters.kafka.metadata import partitions_of
+from adapters.kafka.refusals import unavailable
+from domain.errors import NotFound
+from runtime.kafka_settings import Kafka
 from schemas.codec import headers_of
 
 _READ_S = 15.0
@@ -28,21 +32,21 @@ class GroupPosition:
     end: int
 
 
-async def position_of(bootstrap: str, group: str, topic: str, partition: int) -> GroupPosition:
+async def position_of(kafka: Kafka, group: str, topic: str, partition: int) -> GroupPosition:
     """Return the position of a group; one that has committed none stands at the begin.
 
     Raises NotFound when there is no such partition, Unavailable.
     """
-    async with _partition(bootstrap, topic, partition) as (consumer, place):
+    async with _partition(kafka, topic, partition) as (consumer, place):
         begin = (await consumer.beginning_offsets([place]))[place]
         end = (await consumer.end_offsets([place]))[place]
-    offsets = (await committed(bootstrap, [group], topic))[group]
+    offsets = (await committed(kafka, [group], topic))[group]
     return GroupPosition(max(begin, offsets.get(partition, begin)), begin, end)
 
 
-async def read_record(bootstrap: str, topic: str, partition: int, offset: int) -> Received:
+async def read_record(kafka: Kafka, topic: str, partition: int, offset: int) -> Received:
     """Return the record at an offset. Raises NotFound, Unavailable."""
-    async with _partition(bootstrap, topic, partition) as (consumer, place):
+    async with _partition(kafka, topic, partition) as (consumer, place):
         consumer.assign([place])
         consumer.seek(place, offset)
         record = await consumer.getone(place)
@@ -53,19 +57,18 @@ async def read_record(bootstrap: str, topic: str, partition: int, offset: int) -
 
 @asynccontextmanager
 async def _partition(
-    bootstrap: str, topic: str, partition: int
+    kafka: Kafka, topic: str, partition: int
 ) -> AsyncIterator[tuple[AIOKafkaConsumer, TopicPartition]]:
     patch_header_names()
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="none")
+    consumer = AIOKafkaConsumer(**access(kafka), enable_auto_commit=False, auto_offset_reset="none")
     try:
         async with asyncio.timeout(_READ_S):
             await consumer.start()
-            await consumer._client.add_topic(topic)
-            await consumer._client.force_metadata_update()
-            if partition not in (consumer.partitions_for_topic(topic) or ()):
+            place = TopicPartition(topic, partition)
+            if place not in (await partitions_of(consumer, [topic]))[topic]:
                 raise NotFound(f"the broker has no partition {partition} of {topic}")
-            yield consumer, TopicPartition(topic, partition)
+            yield consumer, place
     except (KafkaError, TimeoutError, OSError) as exc:
-        raise Unavailable("Kafka does not answer") from exc
+        raise unavailable(exc) from exc
     finally:
         await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=10)

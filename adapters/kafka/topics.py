@@ -8,16 +8,23 @@ from dataclasses import dataclass
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
 from adapters.kafka.admin import admin, describe_topics
 from adapters.kafka.alter_configs import SetTopicConfigs, errors_of
+from adapters.kafka.refusals import unavailable
 from domain.errors import Conflict, Unavailable
+from runtime.kafka_settings import Kafka
 from schemas.topics import Topic
 
 _log = structlog.get_logger()
 
-_FINAL = {29: "not allowed to", 31: "not allowed to", 40: "invalid setting", 44: "refused by a policy"}
+_FINAL = {40: "invalid setting", 44: "refused by a policy"}
 """Errors of the broker that a retry meets again (Kafka protocol, error codes)."""
 
 
@@ -70,14 +77,14 @@ def differences(topic: Topic, found: TopicFound | None, replication: int | None)
     ]
 
 
-async def inspect(bootstrap: str, topics: Sequence[Topic]) -> dict[str, TopicFound]:
+async def inspect(kafka: Kafka, topics: Sequence[Topic]) -> dict[str, TopicFound]:
     """Return those of the topics that the broker has, with the settings that it uses. Raises Unavailable."""
-    async with admin(bootstrap) as client:
+    async with admin(kafka) as client:
         return await _inspect(client, topics)
 
 
 async def _inspect(client: AIOKafkaAdminClient, topics: Sequence[Topic]) -> dict[str, TopicFound]:
-    states = await describe_topics(client)
+    states = await describe_topics(client, [topic.name for topic in topics])
     there = [topic.name for topic in topics if topic.name in states]
     settings: dict[str, dict[str, str]] = {name: {} for name in there}
     if there:
@@ -88,13 +95,13 @@ async def _inspect(client: AIOKafkaAdminClient, topics: Sequence[Topic]) -> dict
     return {name: TopicFound(name, states[name].partitions, states[name].replication, settings[name]) for name in there}
 
 
-async def plan(bootstrap: str, topics: Sequence[Topic], *, replication: int | None = None) -> list[Difference]:
+async def plan(kafka: Kafka, topics: Sequence[Topic], *, replication: int | None = None) -> list[Difference]:
     """Return what ``apply`` would change, and what it cannot. Raises Unavailable."""
-    found = await inspect(bootstrap, topics)
+    found = await inspect(kafka, topics)
     return [each for topic in topics for each in differences(topic, found.get(topic.name), replication)]
 
 
-async def apply(bootstrap: str, topics: Sequence[Topic], *, replication: int | None = None) -> list[str]:
+async def apply(kafka: Kafka, topics: Sequence[Topic], *, replication: int | None = None) -> list[str]:
     """Bring the topics of the broker to their declarations; return one line for each thing done. Idempotent.
 
     ``replication`` overrides the declared one (and the replicas that an acknowledgement needs) where a broker is alone.
@@ -102,7 +109,7 @@ async def apply(bootstrap: str, topics: Sequence[Topic], *, replication: int | N
     the others. Raises Conflict when one has too few, since adding some would move conversations to other partitions,
     and when the broker refuses; Unavailable when it does not answer.
     """
-    async with admin(bootstrap) as client:
+    async with admin(kafka) as client:
         found = await _inspect(client, topics)
         for topic in topics:
             has = found.get(topic.name)
@@ -125,6 +132,16 @@ async def apply(bootstrap: str, topics: Sequence[Topic], *, replication: int | N
     done = [f"created {topic.name}" for topic in missing]
     done += [f"{d.topic}: {d.setting} is {d.declared}, was {d.actual}" for changed in changes.values() for d in changed]
     return done
+
+
+async def create_missing(kafka: Kafka, topics: Sequence[Topic], replication: int) -> None:
+    """Create those of the topics that the broker does not have; leave the others alone.
+
+    Raises Unavailable, Conflict.
+    """
+    async with admin(kafka) as client:
+        there = await describe_topics(client, [topic.name for topic in topics])
+        await _create(client, [topic for topic in topics if topic.name not in there], replication)
 
 
 async def _create(client: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int | None) -> None:
@@ -152,4 +169,6 @@ async def _configure(client: AIOKafkaAdminClient, changes: Mapping[str, Sequence
 
 
 def _refused(topic: str, code: int, message: str) -> Conflict | Unavailable:
+    if for_code(code) in (TopicAuthorizationFailedError, ClusterAuthorizationFailedError):
+        return unavailable(for_code(code)(topic))
     return Conflict(f"{topic}: {_FINAL[code]}: {message}") if code in _FINAL else Unavailable(f"{topic}: {message}")

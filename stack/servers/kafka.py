@@ -6,7 +6,7 @@ import os
 import shutil
 import struct
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -113,6 +113,10 @@ class Kafka:
             lines |= {"controller.quorum.fetch.timeout.ms": "1000", "controller.quorum.election.timeout.ms": "500"}
         return "".join(f"{name}={value}\n" for name, value in lines.items())
 
+    def _users(self) -> Sequence[str]:
+        """Return the options of the tool that add users to the storage; there are none without SASL."""
+        return ()
+
     def _listeners(self) -> dict[str, str]:
         listeners, advertised = {"PLAINTEXT": self.port}, {"PLAINTEXT": self.peers_port or self.port}
         if self.via is not None:
@@ -163,7 +167,7 @@ class Kafka:
         tool = [java, "-XX:TieredStopAtLevel=1", *_QUIET_LOG, "-cp", f"{jars}/*", "kafka.tools.StorageTool"]
         # With "=": an id may begin with a dash.
         code, output = await run_to_end(
-            [*tool, "format", f"--cluster-id={cluster}", "-c", config.name], env=_env(), cwd=folder
+            [*tool, "format", f"--cluster-id={cluster}", "-c", config.name, *self._users()], env=_env(), cwd=folder
         )
         config.unlink()
         if code:

@@ -35,6 +35,7 @@ from domain.notifications import NotificationDraft
 from domain.watermarks import Watermark as MemberWatermark
 from ingest.loss_detection import LossDetector
 from ingest.relay import Relay
+from runtime.kafka_settings import Kafka
 from schemas.codec import Record, decode
 from schemas.ids import new_id
 from schemas.messages import Message
@@ -304,13 +305,13 @@ async def test_republishing_gives_the_relay_what_was_accepted_and_leaves_the_res
 
 
 @pytest.fixture
-async def topic(kafka: str) -> str:
+async def topic(kafka: Kafka) -> str:
     name = f"test.{new_id()}"
     await apply(kafka, [replace(load()[0], name=name, partitions=3)], replication=1)
     return name
 
 
-async def test_the_reader_reads_from_the_window_to_the_end_and_no_further(kafka: str, topic: str):
+async def test_the_reader_reads_from_the_window_to_the_end_and_no_further(kafka: Kafka, topic: str):
     keys = [new_id().encode() for _ in range(20)]
     async with open_log(kafka) as log, open_reader(kafka) as reader:
         assert (await reader.begins([topic], 1000)).topics[topic] == [LogBegin(0, inf)] * 3
@@ -329,10 +330,10 @@ async def test_the_reader_reads_from_the_window_to_the_end_and_no_further(kafka:
         assert [begin.first_ms for begin in begins.topics[topic]] == [0.0] * 3
 
 
-async def test_a_partition_that_was_trimmed_begins_with_what_is_left(kafka: str, topic: str):
+async def test_a_partition_that_was_trimmed_begins_with_what_is_left(kafka: Kafka, topic: str):
     key = new_id().encode()
     mine = partition_of(key, 3)
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await admin.start()
     async with open_log(kafka) as log, open_reader(kafka) as reader:
         await log.append([Record(topic, key, b"%d" % n) for n in range(5)])
@@ -345,7 +346,7 @@ async def test_a_partition_that_was_trimmed_begins_with_what_is_left(kafka: str,
     await admin.close()
 
 
-async def test_a_topic_that_is_not_there_is_said(kafka: str):
+async def test_a_topic_that_is_not_there_is_said(kafka: Kafka):
     async with open_reader(kafka) as reader:
         with pytest.raises(Unavailable, match="topics apply"):
             await reader.begins(["no.such.topic"], 1000)

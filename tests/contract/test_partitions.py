@@ -11,16 +11,17 @@ from adapters.kafka.log_position import open_positions
 from adapters.kafka.producer import open_log
 from adapters.kafka.reader import open_reader
 from adapters.kafka.topics import apply
+from runtime.kafka_settings import Kafka
 from schemas.codec import Record
 from schemas.ids import new_id
 from schemas.topics import load, partition_count
 
 
-async def test_conversations_stay_where_they_are_and_the_difference_is_seen(kafka: str):
+async def test_conversations_stay_where_they_are_and_the_difference_is_seen(kafka: Kafka):
     topic = replace(load()[0], name=f"test.{new_id()}")
     keys = [new_id().encode() for _ in range(40)]
     await apply(kafka, [topic], replication=1)
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await admin.start()
     async with open_log(kafka) as log, open_positions(kafka, [topic], topic.writers[0]) as positions:
         before = await log.append([Record(topic.name, key, b"1") for key in keys])

@@ -11,6 +11,7 @@ from adapters.kafka.producer import open_log
 from adapters.kafka.receipt_progress import open_receipt_progress
 from domain.errors import Unavailable
 from domain.receipts import Progress
+from runtime.kafka_settings import Kafka
 from schemas.codec import record
 from schemas.events import ReceiptRecorded
 from schemas.ids import new_id
@@ -50,10 +51,10 @@ async def test_of_a_group_that_never_committed_everything_is_under_way(stack: Ru
 
 
 async def test_a_broker_that_does_not_answer_is_unavailable_and_is_found_again(stack: RunningStack):
-    port = stack.kafka.rpartition(":")[2]
+    port = stack.kafka.bootstrap.rpartition(":")[2]
     async with (
         open_proxy(int(port)) as link,
-        open_receipt_progress(f"127.0.0.1:{link.port}", receipt().TOPIC, "status") as progress,
+        open_receipt_progress(Kafka(bootstrap=f"127.0.0.1:{link.port}"), receipt().TOPIC, "status") as progress,
     ):
         link.refuse()
         with pytest.raises(Unavailable):

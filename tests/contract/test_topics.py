@@ -16,6 +16,7 @@ from adapters.kafka.admin import admin
 from adapters.kafka.alter_configs import SetTopicConfigs, errors_of
 from adapters.kafka.topics import Difference, apply, differences, inspect, plan, settings_of
 from domain.errors import Conflict, Unavailable
+from runtime.kafka_settings import Kafka
 from schemas.ids import new_id
 from schemas.topics import Topic, load
 from stack.ports import allot
@@ -28,13 +29,13 @@ def topic() -> Iterator[Topic]:
     yield replace(DECLARED, name=f"test.{new_id()}", partitions=2)
 
 
-async def set_by_hand(bootstrap: str, topic: Topic, **settings: str) -> None:
-    async with admin(bootstrap) as client:
+async def set_by_hand(kafka: Kafka, topic: Topic, **settings: str) -> None:
+    async with admin(kafka) as client:
         named = {name.replace("_", "."): value for name, value in settings.items()}
         assert not errors_of(await client._send_request(SetTopicConfigs({topic.name: named})))
 
 
-async def test_a_missing_topic_is_planned_made_and_then_as_declared(kafka: str, topic: Topic):
+async def test_a_missing_topic_is_planned_made_and_then_as_declared(kafka: Kafka, topic: Topic):
     assert await plan(kafka, [topic], replication=1) == [Difference(topic.name, "topic", "2 partitions", None)]
     assert await apply(kafka, [topic], replication=1) == [f"created {topic.name}"]
     assert await plan(kafka, [topic], replication=1) == []
@@ -45,7 +46,7 @@ async def test_a_missing_topic_is_planned_made_and_then_as_declared(kafka: str, 
     assert "compression.type" in found.settings  # what is not declared is shown too
 
 
-async def test_apply_sets_what_differs_and_keeps_what_an_operator_has_set(kafka: str, topic: Topic):
+async def test_apply_sets_what_differs_and_keeps_what_an_operator_has_set(kafka: Kafka, topic: Topic):
     await apply(kafka, [topic], replication=1)
     await set_by_hand(kafka, topic, retention_ms="1000", compression_type="lz4")
     assert [(d.setting, d.actual) for d in await plan(kafka, [topic], replication=1)] == [("retention.ms", "1000")]
@@ -56,9 +57,9 @@ async def test_apply_sets_what_differs_and_keeps_what_an_operator_has_set(kafka:
     assert found["compression.type"] == "lz4"
 
 
-async def test_partitions_and_replicas_differ_and_are_not_applied(kafka: str, topic: Topic):
+async def test_partitions_and_replicas_differ_and_are_not_applied(kafka: Kafka, topic: Topic):
     await apply(kafka, [topic], replication=1)
-    client = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    client = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await client.start()
     await client.create_partitions({topic.name: NewPartitions(3)})
     await client.close()
@@ -71,7 +72,7 @@ async def test_partitions_and_replicas_differ_and_are_not_applied(kafka: str, to
         await apply(kafka, [replace(topic, partitions=4)], replication=1)
 
 
-async def test_a_setting_that_the_broker_refuses_is_a_clear_error(kafka: str, topic: Topic):
+async def test_a_setting_that_the_broker_refuses_is_a_clear_error(kafka: Kafka, topic: Topic):
     await apply(kafka, [topic], replication=1)
     wrong = replace(topic, config=(*topic.config, ("retention.bytes", "many")))
     with pytest.raises(Conflict, match=f"{topic.name}: invalid setting"):
@@ -81,14 +82,14 @@ async def test_a_setting_that_the_broker_refuses_is_a_clear_error(kafka: str, to
 async def test_no_broker_is_unavailable(topic: Topic):
     [port] = allot(["nobody"], {}, {}).values()
     with pytest.raises(Unavailable, match="does not answer"):
-        await plan(f"127.0.0.1:{port}", [topic])
+        await plan(Kafka(bootstrap=f"127.0.0.1:{port}"), [topic])
 
 
 def test_differences_know_only_declared_settings():
     assert [d.setting for d in differences(DECLARED, None, 1)] == ["topic"]
 
 
-async def test_the_commands_tell_the_truth(kafka: str):
+async def test_the_commands_tell_the_truth(kafka: Kafka):
     await apply(kafka, load(), replication=1)
     await set_by_hand(kafka, DECLARED, segment_ms="604800000")
     try:
@@ -106,6 +107,6 @@ async def test_the_commands_tell_the_truth(kafka: str):
     assert (after.returncode, after.stdout.splitlines()) == (0, ["topic\tsetting\tbroker\ttopics.yaml\tchanged"])
 
 
-def millrace(kafka: str, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli.main", "topics", *words, "--bootstrap", kafka]
+def millrace(kafka: Kafka, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli.main", "topics", *words, "--bootstrap", kafka.bootstrap]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"}, check=False)

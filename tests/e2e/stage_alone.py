@@ -12,8 +12,7 @@ from adapters.kafka.producer import open_log
 from adapters.postgres.epochs import PostgresEpochs
 from adapters.postgres.pool import open_pool
 from runtime.lifecycle import until_told_to_stop
-from runtime.logs import configure
-from runtime.settings import Settings
+from runtime.read_settings import process_settings
 from schemas.events import AnyEvent, MessageCreated
 from streams.stage import Stage
 from streams.worker import Worker
@@ -24,12 +23,11 @@ async def fail(_: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
 
 
 async def run(name: str) -> None:
-    settings = Settings()
-    configure(name, "info")
+    settings = process_settings()
     stage = Stage(name, (MessageCreated,), (), fail)
-    async with open_pool(settings.pg.dsn.get_secret_value(), size=2) as pool, open_log(settings.kafka.bootstrap) as log:
+    async with open_pool(settings.pg.dsn.get_secret_value(), size=2) as pool, open_log(settings.kafka) as log:
         epochs = PostgresEpochs(pool, name)
-        await Worker(stage, log, settings.kafka.bootstrap, settings.data_dir, epochs, 2.0).run(until_told_to_stop)
+        await Worker(stage, log, settings.kafka, settings.data_dir, epochs, 2.0).run(until_told_to_stop)
 
 
 if __name__ == "__main__":

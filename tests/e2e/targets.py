@@ -16,7 +16,7 @@ def variables(stack: RunningStack, *, is_owner: bool = False) -> dict[str, str]:
     """What an operator has: a login for commands, or the owner's."""
     return {
         Server.POSTGRES.value: stack.pg_dsn if is_owner else stack.pg_dsn_of(OPERATOR),
-        Server.KAFKA.value: stack.kafka,
+        Server.KAFKA.value: stack.kafka.bootstrap,
         Server.REDIS.value: stack.redis_url,
         Server.HTTP.value: stack.http_url,
         Server.WEBSOCKET.value: stack.ws_url,

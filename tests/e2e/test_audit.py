@@ -147,7 +147,7 @@ def service(stack: RunningStack, dsn: str, port: int) -> Iterator[subprocess.Pop
     env = {
         **os.environ,
         "MILLRACE_PG__DSN": dsn,
-        "MILLRACE_KAFKA__BOOTSTRAP": stack.kafka,
+        "MILLRACE_KAFKA__BOOTSTRAP": stack.kafka.bootstrap,
         "MILLRACE_OPS__PORT": str(port),
         "MILLRACE_AUDIT__INTERVAL_S": "0.5",
     }

@@ -81,6 +81,20 @@ async def case_topics_apply(shell: Shell) -> None:
     assert shell.json("topics", "apply", "--replication", "1") == {"done": []}
 
 
+async def case_topics_acls_plan(shell: Shell) -> None:
+    assert_has_no_authorizer(shell.run("topics", "acls", "plan"))
+
+
+async def case_topics_acls_apply(shell: Shell) -> None:
+    assert_has_no_authorizer(shell.run("topics", "acls", "apply"))
+
+
+def assert_has_no_authorizer(done: subprocess.CompletedProcess[str]) -> None:
+    """Assert that the broker of the stack was asked: it has no ACLs. One that has some is in another test."""
+    assert done.returncode == 1
+    assert errors(done) == ["millrace: Kafka has no ACLs: its setting authorizer.class.name must be set"]
+
+
 async def case_topics_republish(shell: Shell) -> None:
     alice = shell.person("alice")
     room = alice.create()

@@ -183,7 +183,7 @@ def test_a_wrong_call_changes_nothing_and_says_what_is_wrong(stack: RunningStack
 
 async def test_a_worker_that_cannot_write_dead_letters_ends_without_a_commit(stack: RunningStack, tmp_path):
     name = f"alone-{secrets.token_hex(4)}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka.bootstrap)
     await admin.start()
     try:
         # So small that the broker refuses every letter.
@@ -197,7 +197,7 @@ async def test_a_worker_that_cannot_write_dead_letters_ends_without_a_commit(sta
         env = {
             **os.environ,
             "MILLRACE_PG__DSN": stack.pg_dsn,
-            "MILLRACE_KAFKA__BOOTSTRAP": stack.kafka,
+            "MILLRACE_KAFKA__BOOTSTRAP": stack.kafka.bootstrap,
             "MILLRACE_DATA_DIR": str(tmp_path),
         }
         command = [sys.executable, "-m", "tests.e2e.stage_alone", name]

@@ -11,6 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 from gateway.dispatcher import READS
+from runtime.kafka_settings import Kafka
 from stack.running import RunningStack
 from verify.foreign_records import FORGED_TEXT, KINDS, STRANGER, KnownMessage, foreign_records
 
@@ -28,8 +29,8 @@ def passed_over(stack: RunningStack) -> float:
     )
 
 
-async def pour(bootstrap: str, known: KnownMessage) -> None:
-    producer, rng, written = AIOKafkaProducer(bootstrap_servers=bootstrap), random.Random(7), 0
+async def pour(kafka: Kafka, known: KnownMessage) -> None:
+    producer, rng, written = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap), random.Random(7), 0
     await producer.start()
     try:
         while written < RECORDS:

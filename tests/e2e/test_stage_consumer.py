@@ -52,7 +52,7 @@ class StatusWorker:
             **os.environ,
             "MILLRACE_NODE": "status-test",
             "MILLRACE_PG__DSN": self.stack.pg_dsn,
-            "MILLRACE_KAFKA__BOOTSTRAP": self.stack.kafka,
+            "MILLRACE_KAFKA__BOOTSTRAP": self.stack.kafka.bootstrap,
             "MILLRACE_REDIS__URL": self.stack.redis_url,
             "MILLRACE_OPS__PORT": str(self.ops_port),
             "MILLRACE_DATA_DIR": str(self.folder),

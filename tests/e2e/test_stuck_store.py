@@ -189,7 +189,7 @@ def second_ingest(stack: RunningStack, tmp_path: Path) -> Iterator[str]:
         "MILLRACE_NODE": "ingest-test",
         "MILLRACE_LIMITS__FACTORS": "*=10",  # as the stack has it
         "MILLRACE_PG__DSN": stack.pg_dsn,
-        "MILLRACE_KAFKA__BOOTSTRAP": stack.kafka,
+        "MILLRACE_KAFKA__BOOTSTRAP": stack.kafka.bootstrap,
         "MILLRACE_REDIS__URL": stack.redis_url,
         "MILLRACE_AUTH__SECRET": stack.jwt_secret,
         "MILLRACE_HTTP__PORT": str(ports["http"]),

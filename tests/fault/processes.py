@@ -96,7 +96,7 @@ class Extra:
         return {
             "MILLRACE_NODE": self.node,
             "MILLRACE_PG__DSN": through(self.stack.pg_dsn, self.pg),
-            "MILLRACE_KAFKA__BOOTSTRAP": self.stack.kafka,
+            "MILLRACE_KAFKA__BOOTSTRAP": self.stack.kafka.bootstrap,
             "MILLRACE_REDIS__URL": through(self.stack.redis_url, self.redis),
             "MILLRACE_AUTH__SECRET": self.stack.jwt_secret,
             "MILLRACE_HTTP__PORT": str(self.port),

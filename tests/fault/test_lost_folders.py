@@ -100,7 +100,7 @@ async def redis_is_whole(stack: RunningStack) -> bool:
 
 async def replicas_are_in_sync(stack: RunningStack) -> bool:
     """Each partition has its three replicas, and PostgreSQL its own."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka.bootstrap)
     await admin.start()
     described = await admin.describe_topics()
     await admin.close()

@@ -50,7 +50,7 @@ async def test_row_51_a_receipt_that_dies_with_its_gateway_reaches_the_sender_al
 
 async def begin_anew(stack: RunningStack, topic: str) -> None:
     """Set the group of the gateways back to the first record of a topic, once it has no member."""
-    client = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+    client = AIOKafkaAdminClient(bootstrap_servers=stack.kafka.bootstrap)
     await client.start()
     try:
         async with asyncio.timeout(60):

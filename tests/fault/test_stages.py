@@ -17,12 +17,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from adapters.kafka.producer import open_log
+from runtime.lifecycle import EX_TEMPFAIL
 from schemas.codec import Record, record
 from schemas.events import MessageCreated
 from schemas.ids import new_id
 from schemas.topics import stages
 from stack.running import RunningStack
-from streams.worker import EX_TEMPFAIL
 from tests import make
 from tests.fault import topics
 from tests.fault.chat import Chat, open_chat
@@ -219,7 +219,7 @@ async def test_row_29_a_dead_letter_that_is_refused_is_never_skipped(stack: Runn
 
 async def allow(stack: RunningStack, topic: str, most: int) -> None:
     """Set the largest record that the topic takes, in bytes."""
-    client = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+    client = AIOKafkaAdminClient(bootstrap_servers=stack.kafka.bootstrap)
     await client.start()
     try:
         size = {"max.message.bytes": str(most)}

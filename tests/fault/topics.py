@@ -9,10 +9,12 @@ import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from runtime.kafka_settings import Kafka
+
 
 @asynccontextmanager
-async def _reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, max_partition_fetch_bytes=4 * 2**20)
+async def _reader(kafka: Kafka) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, max_partition_fetch_bytes=4 * 2**20)
     await consumer.start()
     try:
         yield consumer
@@ -26,16 +28,16 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicParti
     return [TopicPartition(topic, n) for n in sorted(consumer.partitions_for_topic(topic) or ())]
 
 
-async def ends(bootstrap: str, topic: str) -> dict[int, int]:
+async def ends(kafka: Kafka, topic: str) -> dict[int, int]:
     """Where each partition ends now."""
-    async with _reader(bootstrap) as consumer:
+    async with _reader(kafka) as consumer:
         found = await consumer.end_offsets(await _partitions(consumer, topic))
         return {tp.partition: offset for tp, offset in found.items()}
 
 
-async def records(bootstrap: str, topic: str, since: Mapping[int, int]) -> list[ConsumerRecord]:
+async def records(kafka: Kafka, topic: str, since: Mapping[int, int]) -> list[ConsumerRecord]:
     """All from these offsets to the present end, in order for each partition."""
-    async with _reader(bootstrap) as consumer:
+    async with _reader(kafka) as consumer:
         partitions = await _partitions(consumer, topic)
         until = await consumer.end_offsets(partitions)
         begin = await consumer.beginning_offsets(partitions)
@@ -55,9 +57,9 @@ async def records(bootstrap: str, topic: str, since: Mapping[int, int]) -> list[
         return found
 
 
-async def committed(bootstrap: str, group: str, topic: str) -> dict[int, int]:
+async def committed(kafka: Kafka, group: str, topic: str) -> dict[int, int]:
     """The offsets that the group has committed."""
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    client = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await client.start()
     try:
         found = await client.list_consumer_group_offsets(group)
@@ -71,9 +73,9 @@ def seq_of(record: ConsumerRecord) -> int:
     return int(orjson.loads(record.value)["message"]["seq"])
 
 
-async def commit(bootstrap: str, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+async def commit(kafka: Kafka, group: str, topic: str, offsets: Mapping[int, int]) -> None:
     """Set the offsets of a group that has no member."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, group_id=group, enable_auto_commit=False)
     await consumer.start()
     try:
         places = {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}

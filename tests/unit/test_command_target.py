@@ -60,6 +60,7 @@ def stack_in(path: Path, host: str) -> Iterator[Path]:
         "ready": True,
         "urls": {"http": f"http://{host}:8080", "ws": f"ws://{host}:8081/ws"},
         "servers": {"pg": f"postgresql://{host}/dev", "kafka": f"{host}:9092", "redis": f"redis://{host}:6379/0"},
+        "kafka": {"bootstrap": f"{host}:9092"},
         "logins": {},
         "auth": {"signsItsOwn": True, "issuer": "millrace", "audience": "millrace"},
         "processes": [],
@@ -215,8 +216,8 @@ def test_the_environment_decides_nothing_about_the_tokens_of_a_named_folder(monk
 
 def test_a_broker_by_option_comes_first_and_stands_beside_no_folder(monkeypatch, here):
     name(monkeypatch, KAFKA)
-    assert find_broker(None, "127.0.0.1:9").kafka == "127.0.0.1:9"
-    assert find_broker(None, None).kafka == ENVIRONMENT[KAFKA]
+    assert find_broker(None, "127.0.0.1:9").kafka.bootstrap == "127.0.0.1:9"
+    assert find_broker(None, None).kafka.bootstrap == ENVIRONMENT[KAFKA]
     with pytest.raises(OperatorError, match="--data and --bootstrap"):
         find_broker(here, "127.0.0.1:9")
 

@@ -19,6 +19,7 @@ from adapters.memory.media import MemoryMedia
 from adapters.memory.messages import MemoryMessages
 from adapters.memory.tables import ConversationRow, Tables
 from domain.media import Media, MediaInfo, ProbeInterrupted, blob
+from runtime.kafka_settings import Kafka
 from schemas.codec import record
 from schemas.events import MediaProcessed, MediaUploaded, MessageCreated
 from schemas.ids import new_id
@@ -204,7 +205,7 @@ class Served:
         self.acknowledged: list[int] = []
         self.log = MemoryLog()
         app = SimpleNamespace(should_stop=False, rebalancing=False, consumer_generation_id=3)
-        self.worker = Worker(stage, self.log, "", folder, None, app=app)
+        self.worker = Worker(stage, self.log, Kafka(), folder, None, app=app)
         self.offset = 0
 
     async def deliver(self, *events: MessageCreated) -> None:

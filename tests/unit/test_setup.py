@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from domain.errors import Unavailable
+from runtime.kafka_settings import Kafka
 from stack import setup
 from stack.errors import OperatorError
 from stack.standstill import Activity, Standstill
@@ -30,7 +31,7 @@ async def attempts(monkeypatch: pytest.MonkeyPatch, pids: list[int], seen: Activ
     monkeypatch.setattr("stack.setup.asyncio.sleep", sleep)
     monkeypatch.setattr(setup, "Standstill", partial(Standstill, clock=lambda: now, look=lambda _: seen))
     try:
-        await setup.apply_topics("127.0.0.1:9", 1, lambda: pids)
+        await setup.apply_topics(Kafka(bootstrap="127.0.0.1:9"), 1, lambda: pids)
     except OperatorError as exc:
         assert "Kafka does not answer" in str(exc)
     return tried

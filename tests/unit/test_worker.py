@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from runtime.kafka_settings import Kafka
+from runtime.lifecycle import EX_TEMPFAIL
 from streams import worker
 from streams.batch import Result
 from streams.faust_app import build_app
@@ -18,7 +20,7 @@ from streams.stages import status
 
 @pytest.mark.parametrize(
     ("cause", "code"),
-    [(KeyError("x"), worker.EX_SOFTWARE), (RetriesExhausted("trouble lasted over 40 s"), worker.EX_TEMPFAIL)],
+    [(KeyError("x"), worker.EX_SOFTWARE), (RetriesExhausted("trouble lasted over 40 s"), EX_TEMPFAIL)],
 )
 async def test_a_watch_or_lane_that_fails_ends_the_process(monkeypatch, cause, code):
     exits: list[int] = []
@@ -43,7 +45,7 @@ async def test_a_watch_or_lane_that_fails_ends_the_process(monkeypatch, cause, c
 
 async def test_the_broker_gathers_for_a_stage_in_the_background_and_answers_others_at_once(tmp_path):
     def asks(policy: BatchPolicy) -> tuple[int, int]:
-        app = build_app(Stage("s", (), (), _nothing, policy=policy), "127.0.0.1:9", tmp_path, object())
+        app = build_app(Stage("s", (), (), _nothing, policy=policy), Kafka(bootstrap="127.0.0.1:9"), tmp_path, object())
         thread = app.consumer._new_consumer_thread()
         client = thread._create_worker_consumer(app.transport)
         return client._fetch_min_bytes, client._fetch_max_wait_ms
@@ -70,7 +72,7 @@ async def test_a_batch_that_ends_in_a_later_generation_is_not_acknowledged(monke
         done(part, Result())
 
     monkeypatch.setattr(worker, "process", process)
-    made = worker.Worker(Stage("s", (), (), _nothing), None, "", tmp_path, None, app=app)
+    made = worker.Worker(Stage("s", (), (), _nothing), None, Kafka(), tmp_path, None, app=app)
     messages = [
         SimpleNamespace(generation_id=3, topic="t", partition=0, offset=n, key=b"", value=b"", headers=())
         for n in range(2)
@@ -100,7 +102,7 @@ async def test_what_is_done_is_acknowledged_though_the_rest_is_not(monkeypatch, 
         return [5_000 if id_ == "large" else 900 for id_ in conversation_ids]
 
     monkeypatch.setattr(worker, "process", process)
-    made = worker.Worker(Stage("s", (), (), _nothing, weigh=weigh), None, "", tmp_path, None, app=app)
+    made = worker.Worker(Stage("s", (), (), _nothing, weigh=weigh), None, Kafka(), tmp_path, None, app=app)
     keys = [b"large", *(b"%d" % n for n in range(10))]
     messages = [
         SimpleNamespace(generation_id=3, topic="t", partition=0, offset=n, key=key, value=b"", headers=())
@@ -127,7 +129,7 @@ async def test_receipts_that_are_stuck_hold_up_no_message(monkeypatch, tmp_path)
         return ()
 
     monkeypatch.setattr(worker.Worker, "_work", work)
-    made = worker.Worker(status.create(None), None, "", tmp_path, None)
+    made = worker.Worker(status.create(None), None, Kafka(), tmp_path, None)
     lanes = asyncio.create_task(made._run_lanes())
     for number in range(40):  # the same conversations, and more of them than there are lanes
         for topic in ("receipt.recorded", "message.created"):
@@ -140,8 +142,8 @@ async def test_receipts_that_are_stuck_hold_up_no_message(monkeypatch, tmp_path)
 
 
 def test_each_set_of_lanes_reads_topics_of_its_own(tmp_path):
-    made = worker.Worker(status.create(None), None, "127.0.0.1:9", tmp_path, None)
-    made.app = build_app(made.stage, "127.0.0.1:9", tmp_path, object())
+    made = worker.Worker(status.create(None), None, Kafka(bootstrap="127.0.0.1:9"), tmp_path, None)
+    made.app = build_app(made.stage, Kafka(bootstrap="127.0.0.1:9"), tmp_path, object())
     made._declare_agents()
     assert sorted(agent.channel.topics for agent in made.app.agents.values()) == [
         ("message.created", "status.retry"),
@@ -150,8 +152,8 @@ def test_each_set_of_lanes_reads_topics_of_its_own(tmp_path):
 
 
 def test_row_27_an_agent_that_would_break_the_order_of_a_conversation_does_not_start(tmp_path):
-    made = worker.Worker(status.create(None), None, "127.0.0.1:9", tmp_path, None)
-    made.app = build_app(made.stage, "127.0.0.1:9", tmp_path, object())
+    made = worker.Worker(status.create(None), None, Kafka(bootstrap="127.0.0.1:9"), tmp_path, None)
+    made.app = build_app(made.stage, Kafka(bootstrap="127.0.0.1:9"), tmp_path, object())
     declare = made.app.agent
     made.app.agent = lambda *channels, concurrency, **more: declare(*channels, concurrency=2, **more)
     with pytest.raises(RuntimeError, match="concurrency of 1"):

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from adapters.auth import issue
+from runtime.kafka_settings import Kafka
 from stack.running import STATE, RunningStack
 from stack.servers.data_dir import DataDir
 from stack.topology import LINKED
@@ -53,7 +54,7 @@ class Target:
     are made with ``rng``."""
 
     data: Path
-    kafka: str
+    kafka: Kafka
     pg_dsn: str = field(repr=False)
     redis_url: str = field(repr=False)
     rng: random.Random
