@@ -98,7 +98,7 @@ async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
         detector = LossDetector(
             positions, count_loss, partitions=declared, on_partitions=partial(show_partitions, declared)
         )
-        reader = partial(open_reader, settings.kafka.bootstrap, client_id="millrace-relay")
+        reader = partial(open_reader, settings.kafka, client_id="millrace-relay")
         check = StoreCheck(positions, reader, STORE_BEHIND.set)
         relay = Relay(partial(open_outbox, dsn), log, detector, count=RELAYED.inc, store_check=check)
         async with asyncio.TaskGroup() as group:

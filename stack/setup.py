@@ -65,6 +65,17 @@ def _explained() -> Iterator[None]:
         raise OperatorError(f"the database cannot be set up: {exc}") from exc
 
 
+async def fitting_replication(kafka: Kafka) -> int | None:
+    """Return the number of brokers when it is smaller than a declared replication, else None. Raises OperatorError."""
+    from adapters.kafka.admin import broker_count
+
+    try:
+        count = await broker_count(kafka)
+    except Unavailable as exc:
+        raise OperatorError(f"the topics cannot be applied: {exc}") from exc
+    return count if count < max(topic.replication for topic in load()) else None
+
+
 async def apply_topics(
     kafka: Kafka, replication: int | None, brokers: Callable[[], Sequence[int]] = tuple
 ) -> list[str]:

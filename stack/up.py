@@ -22,7 +22,7 @@ from stack.progress import Progress, print_line
 from stack.running import PORTS, STATE
 from stack.servers.data_dir import DataDir
 from stack.servers.haproxy import find_haproxy
-from stack.setup import apply_topics, prepare_database
+from stack.setup import apply_topics, fitting_replication, prepare_database
 from stack.status import inspect
 from stack.supervisor import Running, Supervisor
 from stack.tokens import Signer, signs_its_own
@@ -60,9 +60,11 @@ class Up:
         await self._run(self.servers.brokers)
         names = self.plan.topology.brokers
         with self.progress.task("topics", done="as topics.yaml declares them"):
+            kafka, is_given = kafka_of(self.servers.addresses.kafka), not self.servers.brokers
+            fitting = await fitting_replication(kafka) if is_given else None
             await apply_topics(
-                kafka_of(self.servers.addresses.kafka),
-                1 if self.servers.is_broker_alone else None,
+                kafka,
+                1 if self.servers.is_broker_alone else fitting,
                 lambda: [r.pid for r in self.supervisor.children if r.child.name in names and r.pid],
             )
         self.has_broker = True

@@ -81,6 +81,12 @@ async def describe(kafka: Kafka, names: Sequence[str]) -> dict[str, TopicState]:
         return await describe_topics(client, names)
 
 
+async def broker_count(kafka: Kafka) -> int:
+    """Return the number of brokers that the cluster has now. Raises Unavailable."""
+    async with admin(kafka) as client:
+        return len((await client.describe_cluster())["brokers"])
+
+
 async def leaders(kafka: Kafka) -> Counter[int]:
     """Return the number of partitions that each broker leads, by its node id. Raises Unavailable."""
     async with admin(kafka) as client:
