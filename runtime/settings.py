@@ -48,7 +48,6 @@ Names: TypeAlias = Annotated[str, AfterValidator(_named)]
 Name: TypeAlias = Annotated[str, Field(min_length=1)]
 
 
-
 class Auth(BaseModel):
     """Checks of tokens. See *Identity* in [operating.md](operating.md#identity)."""
 
