@@ -19,7 +19,8 @@ BESIDE_SETTINGS = frozenset(
         "MILLRACE_CLOCKS",
         "MILLRACE_IRC",
         "MILLRACE_TEST_DATA",
-        "MILLRACE_SECRET",  # compose.yaml
+        "MILLRACE_IMAGE",  # compose.yaml
+        "MILLRACE_SECRET",
     }
 )
 """Variables that are no settings of a process. With the settings these are all that may have our prefix."""

@@ -18,7 +18,8 @@ from prometheus_client import CollectorRegistry
 from psycopg.conninfo import conninfo_to_dict
 
 from runtime.metrics import BY_ROLE, registry_of
-from runtime.variables import PREFIX, Settings
+from runtime.settings import Settings
+from runtime.variables import PREFIX
 from schemas.topics import load, stages
 from stack.topology import cluster, module_of, role
 from tests.checkout import ROOT
