@@ -108,11 +108,21 @@ class Chat:
 
     async def settled(self, seconds: float = 30, *, stages: bool = True) -> None:
         """Wait until nothing is owed to anyone (I14)."""
-        async with await psycopg.AsyncConnection.connect(self.stack.pg_dsn, autocommit=True) as conn:
-            give_up = time.monotonic() + seconds
+        give_up = time.monotonic() + seconds
+        async with await self._connect(give_up) as conn:
             while owed := await self._owed(conn, stages):
                 assert time.monotonic() < give_up, f"still owed after {seconds} s: {owed}"
                 await asyncio.sleep(0.05)
+
+    async def _connect(self, give_up: float) -> psycopg.AsyncConnection[Any]:
+        """Connect to the store, which may be starting."""
+        while True:
+            try:
+                return await psycopg.AsyncConnection.connect(self.stack.pg_dsn, autocommit=True)
+            except psycopg.OperationalError:
+                if time.monotonic() >= give_up:
+                    raise
+                await asyncio.sleep(0.1)
 
     async def _owed(self, conn: psycopg.AsyncConnection[Any], stages: bool) -> dict[str, Any]:
         cursor = await conn.execute(_OWED, {"rooms": list(self.rooms)})
