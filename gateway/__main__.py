@@ -30,7 +30,7 @@ from adapters.redis.publisher import open_fanout
 from adapters.redis.registry import open_registry
 from adapters.redis.subscriptions import open_subscriptions
 from domain.addresses import Proxies
-from domain.errors import Invalid, Unavailable
+from domain.errors import AccessRefused, Invalid, Unavailable
 from domain.origins import allowed
 from domain.revocations import RevokedTokens
 from domain.skips import SkipList
@@ -40,7 +40,7 @@ from gateway.limits import Limits
 from gateway.node import Dependencies, GatewayConfig, assemble
 from gateway.server import start_server
 from runtime.health import operator_server
-from runtime.lifecycle import EX_TEMPFAIL, end_process, freeze_gc, reason_of, until_told_to_stop
+from runtime.lifecycle import EX_TEMPFAIL, end_process, freeze_gc, inner_of, reason_of, until_told_to_stop
 from runtime.policy import BadPolicy, open_policy
 from runtime.read_settings import EX_CONFIG, process_settings
 from runtime.settings import Settings, listed
@@ -137,7 +137,10 @@ def _config(settings: Settings) -> GatewayConfig:
 def _verdict(ended: Sequence[asyncio.Task[None]]) -> int:
     """Return the exit code: no service ends by itself; after one that did, the supervisor starts the process again."""
     for task in ended:
-        _log.error("service_ended", reason=reason_of(task.exception()), exc_info=task.exception())
+        exc = inner_of(task.exception())
+        if isinstance(exc, AccessRefused):
+            end_process(exc)
+        _log.error("service_ended", reason=reason_of(exc), exc_info=task.exception())
     return EX_TEMPFAIL if ended else 0
 
 

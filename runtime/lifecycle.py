@@ -28,18 +28,22 @@ async def until_told_to_stop() -> None:
 
 
 def end_process(exc: Unavailable) -> NoReturn:
-    """End a process that cannot start: EX_NOPERM when a server refuses it, else EX_TEMPFAIL. The log says why."""
+    """End a process that cannot work: EX_NOPERM when a server refuses it, else EX_TEMPFAIL. The log says why."""
     code = EX_NOPERM if isinstance(exc, AccessRefused) else EX_TEMPFAIL
-    _log.error("process_cannot_start", reason=str(exc), code=code)
+    _log.error("process_cannot_work", reason=str(exc), code=code)
     sys.exit(code)
 
 
+def inner_of(exc: BaseException | None) -> BaseException | None:
+    """Return the first exception in a group of groups; what is no group as it is."""
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return exc
+
+
 def reason_of(exc: BaseException | None) -> str:
-    """Return the first error of this project within an exception, for the log; else the exception's type."""
-    inner = exc
-    while isinstance(inner, BaseExceptionGroup):
-        inner = inner.exceptions[0]
-    return str(inner) if isinstance(inner, MillraceError) else type(exc).__name__
+    """Return the text of an error of this project, for the log; of another one its type alone."""
+    return str(exc) if isinstance(exc, MillraceError) else type(exc).__name__
 
 
 def freeze_gc() -> None:

@@ -29,7 +29,8 @@ from typing import Any
 import structlog
 from faust.transport.drivers import aiokafka as driver
 
-from domain.errors import Unavailable
+from adapters.kafka.refusals import refusal_of
+from domain.errors import AccessRefused, Unavailable
 from domain.log_position import Epochs
 
 _log = structlog.get_logger()
@@ -95,6 +96,10 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
         except asyncio.CancelledError:
             if not self.app.should_stop:
                 raise
+        except Exception as exc:
+            if refused := refusal_of(exc):
+                self.app.on_refused(refused)  # ends the process in one line, where Faust would log a crash
+            raise
 
     async def _deliver_fetched(self) -> None:
         """Deliver one fetch, or the part of it before the flow was suspended."""
@@ -269,12 +274,16 @@ class StageTransport(driver.Transport):  # type: ignore[misc]
 
 
 def install(app: Any, epochs: Epochs, *, stage: str, gather_s: float) -> None:
-    """Make the app use StageConsumer. Call it before the app starts.
+    """Make the app use StageConsumer. Call it before the app starts. ``on_refused`` of the app may then be replaced.
 
     ``gather_s``: seconds for which the broker gathers records for a fetch; 0 for its default.
     """
-    app.epochs, app.stage, app.gather_s = epochs, stage, gather_s
+    app.epochs, app.stage, app.gather_s, app.on_refused = epochs, stage, gather_s, _raise
     app.transport = StageTransport(app.conf.broker_consumer, app)
+
+
+def _raise(refused: AccessRefused) -> None:
+    raise refused
 
 
 def _names(tps: Any) -> list[str]:

@@ -83,6 +83,7 @@ class Worker:
         """Work until ``stop`` returns; then finish what is under way, commit, and leave the group."""
         stopped = asyncio.ensure_future(stop())  # before the start, during which a signal may come too
         self.app = build_app(self.stage, self.kafka, self.data_dir, self.epochs)
+        self.app.on_refused = lambda refused: _exit(EX_NOPERM, str(refused))
         self._declare_agents()
         self.app.finalize()
         if self.skips is not None:

@@ -169,7 +169,7 @@ async def test_a_process_that_kafka_refuses_says_so_and_ends(site: Site, argv: t
         subprocess.run, command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    [end] = [line for line in lines if line["event"] == "process_cannot_start"]
+    [end] = [line for line in lines if line["event"] == "process_cannot_work"]
     assert (done.returncode, end["code"], done.stderr) == (77, 77, "")
     assert end["reason"] == (
         f"Kafka at {kafka.bootstrap} refuses the user millrace-search: MILLRACE_KAFKA__SASL_USER and SASL_PASSWORD"
