@@ -8,7 +8,7 @@ TESTS   :=
 ONLY    :=
 PAIRS   :=
 SECONDS :=
-# Tests without servers, which run on all cores. Of the others two files run at a time, each on a stack of its own.
+# Tests without servers, which run on all cores. Of the others, which mostly wait, three files run at a time, each on a stack of its own.
 FAST   := tests/unit tests/flow
 BUGS   := tests/verify/test_seeded.py tests/verify/test_hidden.py
 VENV   := .venv
@@ -35,7 +35,7 @@ test: check jars ## lint, check types and layers, run all tests but the slow one
 	@$(if $(TESTS),$(BIN)/pytest $(TESTS),\
 	failed=0; \
 	$(BIN)/pytest -n auto --dist loadfile $(FAST) || failed=1; \
-	$(BIN)/pytest -n 2 --dist loadfile tests $(FAST:%=--ignore=%) || failed=1; \
+	$(BIN)/pytest -n 3 --dist loadfile tests $(FAST:%=--ignore=%) || failed=1; \
 	exit $$failed)
 
 unit: setup ## run the unit tests: no server, no Java, seconds
