@@ -38,10 +38,10 @@ def dead_stack(folder: Path, **servers: str) -> Iterator[Path]:
         "urls": {"http": DEAD[Server.HTTP.value], "ws": DEAD[Server.WEBSOCKET.value]},
         "servers": {
             "pg": DEAD[Server.POSTGRES.value],
-            "kafka": DEAD[Server.KAFKA.value],
             "redis": DEAD[Server.REDIS.value],
             **servers,
         },
+        "kafka": {"bootstrap": DEAD[Server.KAFKA.value]},
         "logins": {},
         "auth": {"signsItsOwn": True, "issuer": "millrace", "audience": "millrace"},
         "processes": [],
