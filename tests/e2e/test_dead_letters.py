@@ -131,7 +131,14 @@ async def test_what_fails_again_is_told_and_multiplies_nowhere(stack: RunningSta
     def open_letters(name: str) -> list[dict[str, Any]]:
         return dlq(stack, "list", name, "--conversation", room, "--open")
 
-    until(lambda: all(len(open_letters(name)) == count for name in stages()), 90)
+    async def letters_of(name: str) -> list[Any]:
+        return [r for r in await topics.records(stack.kafka, f"{name}.dlq", since[name]) if r.key == room.encode()]
+
+    async with asyncio.timeout(90):
+        for name in stages():
+            while len(await letters_of(name)) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+    assert [len(open_letters(name)) for name in stages()] == [count] * len(stages())
     for attempts in (2, 3):
         done = millrace(
             "dlq", "replay", "search", "--conversation", room, "--rate", "2000", "--data", str(stack.data), "--json"
@@ -142,8 +149,7 @@ async def test_what_fails_again_is_told_and_multiplies_nowhere(stack: RunningSta
         letters = open_letters("search")
         assert (len(letters), {one["attempts"] for one in letters}) == (count, {attempts})
     for name in stages():
-        written = [r for r in await topics.records(stack.kafka, f"{name}.dlq", since[name]) if r.key == room.encode()]
-        assert len(written) == (3 * count if name == "search" else count)
+        assert len(await letters_of(name)) == (3 * count if name == "search" else count)
     outcome = dlq(stack, "discard", "search", "--reason", "a test", "--conversation", room)
     assert outcome["discarded"] == count
     assert open_letters("search") == []
