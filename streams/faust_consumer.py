@@ -10,8 +10,6 @@ Replaced in ``faust/transport/consumer.py``:
   from before a loss of the log are replaced by the beginning.
 * ``_wait_next_records`` sleeps a second when all buffers are full; here it waits for room.
 
-Added to ``faust/transport/drivers/aiokafka.py``: a setting for how long the broker gathers records for a fetch.
-
 The ring of a partition, with offsets 5 to 8 delivered and 5, 6 and 8 acked: a commit takes 5 and 6 off and commits
 position 7. Offset 8 stays behind 7, which is still being worked on; after a crash both come again.
 
@@ -32,23 +30,13 @@ from faust.transport.drivers import aiokafka as driver
 from adapters.kafka.refusals import refusal_of
 from domain.errors import AccessRefused, Unavailable
 from domain.log_position import Epochs
+from streams.faust_thread import StageThread
 
 _log = structlog.get_logger()
 
 _LOOK_S = 0.02
 _COLLECT_EVERY = 25
 _RETRY_S = 0.5
-_FULL_FETCH = 1024 * 1024
-
-
-class _Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Lets the broker gather records for as long as the stage's policy allows."""
-
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        client = super()._create_worker_consumer(transport)
-        if self.app.gather_s:
-            client._fetch_max_wait_ms, client._fetch_min_bytes = int(self.app.gather_s * 1000), _FULL_FETCH
-        return client
 
 
 class StageConsumer(driver.Consumer):  # type: ignore[misc]
@@ -67,8 +55,8 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
         """Epoch of the log that the current positions belong to."""
         super().__init__(*args, **kwargs)
 
-    def _new_consumer_thread(self) -> _Thread:
-        return _Thread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> StageThread:
+        return StageThread(self, loop=self.loop, beacon=self.beacon)
 
     def _new_offset(self, tp: Any) -> int | None:
         """Return the position to commit: behind the last of the acked offsets at the ring's front; None for none."""
