@@ -49,12 +49,14 @@ def test_a_watermark_reaches_all_seqs_up_to_it_and_never_falls():
 
 def test_a_reader_looks_back_to_the_oldest_message_that_is_under_way():
     arrived, under_way = Measurement(0.0, 1.0), Measurement(0.0)
-    assert [depth(each) for each in ([], [arrived], [arrived, under_way], [arrived, under_way, arrived, arrived])] == [
-        0,
-        0,
-        1,
-        3,
-    ]
+    seen = ([], [arrived], [arrived, under_way], [arrived, under_way, arrived, arrived])
+    assert [depth(each, 5.0) for each in seen] == [0, 0, 1, 3]
+
+
+def test_a_reader_looks_everywhere_for_a_message_that_does_not_come():
+    arrived, under_way = Measurement(0.0, 1.0), Measurement(0.0)
+    assert depth([arrived, arrived, under_way, arrived], 60.0) == 4
+    assert depth([arrived, arrived], 60.0) == 0
 
 
 def room() -> TextRoom:

@@ -21,16 +21,19 @@ EVERY_S = 0.8
 """Interval of each look, and so the precision of what is read over HTTP."""
 _PAGE = 100
 _SPARE = 10
+_LONG_S = 20.0
 
 _Page: TypeAlias = tuple[Sequence[Message], str | None]
 """Messages, newest first, and the cursor of the next page."""
 _Read: TypeAlias = Callable[[HttpClient, int, str | None], Awaitable[_Page]]
 
 
-def depth(measurements: Sequence[Measurement]) -> int:
-    """Return how many messages were sent since the oldest one that is still under way; 0 when none is. Pure."""
+def depth(measurements: Sequence[Measurement], now: float) -> int:
+    """Return how many messages to look through: those sent since the oldest one that is still under way; 0 when none
+    is, and all when one is under way for long, since a clock that was stepped may have put it far back. Pure."""
     first = next((number for number, each in enumerate(measurements) if each.ended is None), len(measurements))
-    return len(measurements) - first
+    is_long = first < len(measurements) and measurements[first].seconds(now) > _LONG_S
+    return len(measurements) if is_long else len(measurements) - first
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class Reader:
     async def _look(self, doors: Doors, edge: Edge, read: _Read) -> None:
         while True:
             await asyncio.sleep(EVERY_S)
-            left, cursor = depth(self.measurements[edge]), None
+            left, cursor = depth(self.measurements[edge], time.monotonic()), None
             with suppress(*FAILED):
                 async with asyncio.timeout(2 * TRY_S):
                     while left > 0:
