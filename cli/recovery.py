@@ -42,7 +42,7 @@ class Log(LogReader, Protocol):
 
 @dataclass(slots=True)
 class Survey:
-    """What the log holds and the store lacks."""
+    """Events that the log holds and the store lacks."""
 
     position: Position
     trimmed: int = 0
@@ -59,7 +59,7 @@ class Survey:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came back, in all and by conversation."""
+    """Entries that came back, in all and by conversation."""
 
     total: Restored = field(default_factory=Restored)
     by_conversation: dict[str, Restored] = field(default_factory=dict)

@@ -70,7 +70,7 @@ class DueNotifications:
     barrier: ReceiptBarrier
     _failing: set[str] = field(default_factory=set)
     _floor: datetime | None = None
-    """What was due by then is decided."""
+    """Time up to which all that was due is decided."""
     _whole_at: datetime | None = None
 
     async def run(self, log: EventLog, stopping: asyncio.Event) -> None:

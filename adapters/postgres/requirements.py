@@ -1,4 +1,4 @@
-"""What a database must offer before it is migrated, looked at first, so that one line says what is missing."""
+"""Requirements of a database, looked at before it is migrated, so that one line says what is missing."""
 
 from __future__ import annotations
 

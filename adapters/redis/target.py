@@ -34,7 +34,7 @@ class Address(NamedTuple):
 
 
 class Kind(Enum):
-    """How the servers of a URL belong together."""
+    """Relation of the servers of a URL."""
 
     ALONE = "redis"
     CLUSTER = "redis+cluster"

@@ -1,4 +1,4 @@
-"""What the log holds comes back into a store that went back in time: the twin and PostgreSQL keep the same promises."""
+"""Recovery of a store that went back in time from its log: the twin and PostgreSQL keep the same promises."""
 
 from __future__ import annotations
 

@@ -120,7 +120,8 @@ def test_a_discarded_record_is_passed_over_and_its_conversation_goes_on_in_order
     assert [command for command, _ in operator_actions(stack, room)] == ["dlq discard"]
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(3_000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [300, 3_000])
 async def test_what_fails_again_is_told_and_multiplies_nowhere(stack: RunningStack, person, count: int):
     alice = person("alice")
     room = alice.create()
