@@ -32,7 +32,7 @@ _HBA = "local all all scram-sha-256\n" + "".join(
 
 
 def program(name: str) -> str:
-    """Where a program is; without it the test is skipped."""
+    """Return the path of a program; skip the test without it."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
     if found is None:
         pytest.skip(f"{name} is not installed (apt-get install {name})")
@@ -85,7 +85,7 @@ class TlsPostgres:
 
 
 def server_with_tls() -> Path:
-    """Where the programs of a PostgreSQL with TLS are, which the embedded one lacks; else the test is skipped."""
+    """Return the folder of a PostgreSQL with TLS, which the embedded one lacks; skip the test without one."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if not found:
         pytest.skip("PostgreSQL with TLS is not installed (apt-get install postgresql)")

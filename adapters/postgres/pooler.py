@@ -55,7 +55,7 @@ async def connect(dsn: str, parameters: Mapping[str, Any], *, is_pooled: bool = 
         async with asyncio.timeout(_CHECK_S):
             if await _pid(conn) != conn.info.backend_pid and await _is_shared(conn, dsn, parameters):
                 raise Invalid(_SHARED)
-    except BaseException:
+    except BaseException:  # cancelled, too: nobody else would close the session
         await conn.close()
         raise
     return conn

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 async def millrace(stack: RunningStack, *words: str) -> dict[str, Any]:
-    """What a command says in JSON."""
+    """Run a command; return what it prints as JSON."""
     command = [sys.executable, "-m", "cli.main", *words, "--data", str(stack.data), "--json"]
     done = await asyncio.to_thread(
         subprocess.run, command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False

@@ -32,7 +32,7 @@ COMPOSE = load_compose(GIVEN)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service.get("image", "").startswith("millrace:")}
 PROCESSES = {name: service for name, service in OURS.items() if service["command"][0] == "python"}
-"""Those that serve until they are stopped."""
+"""Services that run until they are stopped."""
 ONCE = {"setup", "logins"}
 PROMETHEUS = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
 ALERTS = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())

@@ -1,4 +1,4 @@
-"""Where entries go that come back from the log: dense, none lost, each under its old seq as long as that is free."""
+"""Places of entries that come back from the log: dense, none lost, each under its old seq as long as that is free."""
 
 from __future__ import annotations
 

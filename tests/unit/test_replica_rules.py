@@ -1,4 +1,4 @@
-"""When a replica answers a read: it has what the caller can have seen, and follows this very primary."""
+"""Rules for reads from a replica: it has what the caller can have seen, and follows this very primary."""
 
 from __future__ import annotations
 
