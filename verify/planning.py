@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runtime.terminal import print_table
@@ -16,6 +16,7 @@ from verify.faults import FAULTS, kind_of
 from verify.faults.clock import NEEDED as A_CLOCK
 from verify.faults.disk import MOUNTS
 from verify.faults.network import EDGE
+from verify.given_servers import hits
 from verify.schedule import LEAST_S, Planned, arrange, draw
 
 RANDOM, NONE = "random", "none"
@@ -37,35 +38,45 @@ class Faults:
         return can_mount() and any(FAULTS[planned.fault]().needs == MOUNTS for planned in self.plan)
 
 
-def plan_faults(names: str, seed: int, seconds: float, *, is_cluster: bool) -> Faults:
+def plan_faults(names: str, seed: int, seconds: float, *, is_cluster: bool, given: Collection[str] = ()) -> Faults:
     """Return the faults for the names that a user gave, for a load that lasts so long, or longer where they need it.
 
-    Raises OperatorError.
+    ``given``: roles of servers that are not the trial's own, and which no fault may break. Raises OperatorError.
     """
     seconds = max(seconds, _SHORTEST_S)
     if names == NONE:
         return Faults(seconds=seconds)
     if names == RANDOM:
-        reasons = left_out(is_cluster=is_cluster)
+        reasons = left_out(is_cluster=is_cluster, given=given)
         seconds = max(seconds, LEAST_S)
         return Faults(draw(seed, seconds, FAULTS.keys() - reasons.keys()), seconds, _by_reason(reasons))
     try:
         plan, seconds = arrange(seed, [name.strip() for name in names.split(",")], seconds)
     except KeyError as exc:
         raise OperatorError(f"there is no fault {exc}; `millrace verify --faults list` shows what there is") from exc
+    for planned in plan:
+        if server := hits(FAULTS[planned.fault](), given):
+            raise OperatorError(f"{planned.fault} must be left out: {_not_ours(server)}")
     return Faults(plan, seconds)
 
 
-def left_out(*, is_cluster: bool) -> dict[str, str]:
+def left_out(*, is_cluster: bool, given: Collection[str] = ()) -> dict[str, str]:
     """Return the faults that are not drawn here, each with the reason."""
     topology = cluster(is_proxied=find_haproxy() is not None) if is_cluster else single()
     there = set(_there(topology))
     found = {}
     for name, make in FAULTS.items():
-        needed = make().needs
-        if needed and needed not in there:
+        form = make()
+        needed = form.needs
+        if server := hits(form, given):
+            found[name] = _not_ours(server)
+        elif needed and needed not in there:
             found[name] = _REASONS.get(needed) or f"{_kind(topology)} has no {needed.removeprefix(EDGE)} of its own"
     return found
+
+
+def _not_ours(server: str) -> str:
+    return f"{server} is given, and a trial breaks nothing that is not its own"
 
 
 _REASONS = {

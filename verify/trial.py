@@ -35,6 +35,7 @@ from verify.checker import judge
 from verify.errors import explained
 from verify.faults import target_of
 from verify.final_state import Store
+from verify.given_servers import refuse_used
 from verify.history import History, Room
 from verify.nemesis import Nemesis
 from verify.observations import Processes
@@ -71,12 +72,14 @@ def front_doors(text: str) -> tuple[str, str, str]:
 
 @dataclass(slots=True)
 class Trial:
-    """A trial of ``messages`` messages, spread over the time that its faults need."""
+    """A trial of ``messages`` messages, spread over the time that its faults need. ``is_given``: the environment names
+    servers for it."""
 
     messages: int
     seed: int
     cluster: bool = False
     keep: bool = False
+    is_given: bool = False
     quiet: bool = False
     faults: Faults = field(default_factory=Faults)
     name: str = field(default_factory=lambda: f"v{secrets.token_hex(4)}")
@@ -96,6 +99,9 @@ class Trial:
         logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # that PostgreSQL is away at times is meant
         began, history = time.monotonic(), History(self.name, self.seed)
         progress = ProgressView(history, self.messages, self.quiet)
+        if self.is_given:
+            with explained(self.seed):
+                await refuse_used()
         progress.say(f"starting {'a cluster' if self.cluster else 'a stack'}; seed {self.seed}")
         async with AsyncExitStack() as stack:
             environment = self._environment(stack)

@@ -104,6 +104,15 @@ def _create_database(dsn: str, failure: psycopg.OperationalError) -> None:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
 
+def count_tables(dsn: str) -> int:
+    """Return the number of tables that a session of this DSN finds by their names alone. Raises MigrationError."""
+    with reported(), session(dsn, autocommit=True) as conn:
+        [[count]] = conn.execute(
+            "SELECT count(*) FROM pg_tables WHERE schemaname = ANY (current_schemas(false))"
+        ).fetchall()
+        return int(count)
+
+
 async def accepts_connections(dsn: str) -> bool:
     """Return True when the server accepts connections; the database itself may be missing."""
     try:

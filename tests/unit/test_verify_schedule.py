@@ -107,6 +107,25 @@ def test_what_a_user_gives_becomes_a_schedule():
         plan_faults("earthquake", 1, 20, is_cluster=False)
 
 
+@pytest.mark.parametrize("given", [{"kafka"}, {"postgres"}, {"valkey"}, {"kafka", "postgres", "valkey"}], ids=sorted)
+@pytest.mark.parametrize("is_cluster", [False, True])
+def test_no_fault_breaks_a_server_that_is_given(is_cluster: bool, given: set[str]):
+    faults = plan_faults(RANDOM, 1, 600, is_cluster=is_cluster, given=given)
+    out = left_out(is_cluster=is_cluster, given=given)
+    broken = {target for name in FAULTS.keys() - out.keys() for target in fault(name).targets}
+    assert broken.isdisjoint(given | ({"postgres-replica"} if "postgres" in given else set()))
+    assert len({kind_of(planned.fault) for planned in faults.plan}) >= KINDS
+    for name in ("kafka", "postgres", "valkey"):
+        refused = [f"kill-{name}", f"hole-{name}", f"end-{name}", "blackout"]
+        for each in refused if name in given else ():
+            with pytest.raises(OperatorError, match=f"{each} must be left out: .* is given"):
+                plan_faults(f"kill-status,{each}", 1, 20, is_cluster=is_cluster, given=given)
+    if given == {"valkey"}:
+        assert {"flush-redis", "hole-ingest-valkey", "lost-folder-valkey"} <= out.keys()
+    if given == {"postgres"}:
+        assert {"kill-status-in-effect", "kill-postgres-unflushed", "cut-answer-postgres"} <= out.keys()
+
+
 def test_a_blackout_breaks_every_process():
     single_roles = {role(name) for name in (*single().apps, *single().brokers, *single().caches, "postgres")}
     assert single_roles - {"audit"} <= set(fault("blackout").targets)

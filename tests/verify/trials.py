@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,10 @@ class Ended:
     log: str
 
 
-def trial(*options: str, bug: str = "", wait: float = 900) -> Ended:
+def trial(*options: str, bug: str = "", environment: Mapping[str, str] | None = None, wait: float = 900) -> Ended:
     """Run a trial, of a build with a bug where one is named; what it keeps of a broken promise is removed."""
     seeded = {"MILLRACE_EXEC_WRAPPER": "tests.seeded", "MILLRACE_BUG": bug} if bug else {}
-    done = millrace("verify", *options, "--json", env={**os.environ, **seeded}, timeout=wait)
+    done = millrace("verify", *options, "--json", env={**os.environ, **seeded, **(environment or {})}, timeout=wait)
     assert done.stdout, done.stderr
     report = json.loads(done.stdout)
     if bug and report["data"]:
