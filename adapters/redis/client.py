@@ -5,15 +5,18 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from adapters.redis.target import Address, Login, Target
 from domain.errors import Unavailable
+from runtime.variables import secret_of
 
 # uvloop raises RuntimeError for a write to a connection that has just died.
 OUTAGES = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
@@ -26,6 +29,24 @@ _TROUBLE = {
     "READONLY": "Redis is a replica",
 }
 """By the first word of an error reply."""
+
+
+class PasswordUnreadable(RedisError):
+    """The file of a password cannot be read."""
+
+
+class FromFile(CredentialProvider):
+    """User and password of a login whose password is in a file, which is read at each new connection."""
+
+    def __init__(self, login: Login) -> None:
+        self._login = login
+
+    def get_credentials(self) -> tuple[str, str]:
+        """Return user and password. Raises PasswordUnreadable."""
+        try:
+            return self._login.user or "default", secret_of(Path(self._login.file))
+        except (OSError, UnicodeDecodeError) as exc:
+            raise PasswordUnreadable(self._login.file) from exc
 
 
 def connect(target: Target, address: Address | None = None) -> Redis:
@@ -49,7 +70,10 @@ def _client(target: Target, address: Address, login: Login, database: int) -> Re
         "driver_info": None,  # CLIENT SETINFO is a right more
     }
     place = {"host": address.host, "port": address.port} if address.port else {"unix_socket_path": address.host}
-    return Redis(username=login.user, password=login.password, db=database, **place, **(target.tls or {}), **bounds)
+    who: dict[str, Any] = {"username": login.user, "password": login.password}
+    if login.file:
+        who = {"credential_provider": FromFile(login)}
+    return Redis(**who, db=database, **place, **(target.tls or {}), **bounds)
 
 
 async def execute(client: Redis, *arguments: Any) -> Any:
@@ -65,6 +89,8 @@ def unavailable(exc: BaseException) -> Unavailable:
 def _trouble(exc: BaseException) -> str:
     if isinstance(exc, ssl.SSLError):
         return "TLS with Redis fails"
+    if isinstance(exc, PasswordUnreadable):
+        return "password_file of the Redis URL must name a file of text that can be read"
     known = _TROUBLE.get(str(exc).partition(" ")[0])
     if known or not isinstance(exc, ResponseError):
         return known or "Redis does not answer"

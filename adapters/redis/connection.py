@@ -134,9 +134,12 @@ def _name(peer: Any) -> str:
 
 
 def credentials(client: Redis) -> tuple[str | None, str | None, int]:
-    """Return user, password and number of the database."""
+    """Return user, password and number of the database. Raises RedisError for a file that cannot be read."""
     parameters = client.connection_pool.connection_kwargs
-    return parameters.get("username"), parameters.get("password"), int(parameters.get("db") or 0)
+    user, password = parameters.get("username"), parameters.get("password")
+    if provider := parameters.get("credential_provider"):
+        user, password = provider.get_credentials()
+    return user, password, int(parameters.get("db") or 0)
 
 
 def _error(text: str) -> ResponseError:

@@ -90,9 +90,9 @@ class PipelinedConnection:
 async def open_pipelined(client: Redis) -> PipelinedConnection:
     """Connect and log in with the client's parameters. Raises what the client would."""
     callbacks = client.response_callbacks
+    user, password, database = credentials(client)
     pipelined = PipelinedConnection(lambda name, reply: callbacks[name](reply) if name in callbacks else reply)
     pipelined.connection = await open_connection(client, pipelined.on_reply, pipelined.on_lost)
-    user, password, database = credentials(client)
     hello = ["HELLO", _PROTOCOL, *(["AUTH", user or "default", password] if password else [])]
     async with asyncio.timeout(CONNECT_S):
         replies = await pipelined.execute([hello, ["SELECT", database]] if database else [hello])

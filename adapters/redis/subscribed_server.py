@@ -66,9 +66,9 @@ class SubscribedServer:
 
     async def _serve(self) -> None:
         client = self.owner.client.client_of(self.address)
+        user, password, _ = credentials(client)
         connection = await open_connection(client, self._on_reply)
         try:
-            user, password, _ = credentials(client)
             if password:
                 connection.send(["AUTH", *filter(None, (user, password))])
             connection.send(["SUBSCRIBE", self.owner.home])

@@ -4,6 +4,7 @@
 * ``redis+cluster://[user:password@]host:port,host:port``: a Redis Cluster, by some of its nodes
 * ``redis+sentinel://[user:password@]host:port,host:port/service/0``: the primary that these Sentinels name
 
+``password_file=/path`` in place of a password names a file, so that a password can be changed without a restart.
 ``rediss`` in place of ``redis`` is TLS with all servers, whose certificates are always checked.
 """
 
@@ -17,7 +18,8 @@ from urllib.parse import parse_qsl, unquote
 
 _FORM = "the Redis URL must be redis://HOST:PORT/0, redis+cluster://HOST:PORT,HOST:PORT or one of docs/connecting.md"
 _TLS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
-_SENTINEL = ("sentinel_username", "sentinel_password")
+_FILE = "password_file"
+_SENTINEL = ("sentinel_username", "sentinel_password", "sentinel_password_file")
 _PORT, _SENTINEL_PORT = 6379, 26379
 
 
@@ -43,10 +45,11 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """User and password; without a user it is the server's default one."""
+    """User and password; without a user it is the server's default one. ``file`` holds the password in its place."""
 
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +92,19 @@ def target(url: str) -> Target:
     if kind is Kind.ALONE and len(nodes) > 1:
         raise ValueError(_FORM)
     tls = _tls(options) if has_tls else None
-    user, password = [options.pop(name, "") if kind is Kind.SENTINEL else "" for name in _SENTINEL]
+    login = _login(*_split(credentials), options.pop(_FILE, ""))
+    sentinel = _login(*(options.pop(name, "") if kind is Kind.SENTINEL else "" for name in _SENTINEL))
     _refuse(options)
-    return Target(kind, nodes, _login(*_split(credentials)), database, tls, service, _login(user, password))
+    return Target(kind, nodes, login, database, tls, service, sentinel)
 
 
 def _socket(rest: str, options: dict[str, str]) -> Target:
     credentials, _, path = rest.rpartition("@")
-    database = options.pop("db", "0")
+    database, login = options.pop("db", "0"), _login(*_split(credentials), options.pop(_FILE, ""))
     _refuse(options)
     if not path.startswith("/") or not database.isdecimal():
         raise ValueError(_FORM)
-    return Target(Kind.ALONE, (Address(unquote(path), 0),), _login(*_split(credentials)), int(database))
+    return Target(Kind.ALONE, (Address(unquote(path), 0),), login, int(database))
 
 
 def _kind(scheme: str) -> tuple[Kind, bool]:
@@ -143,10 +147,12 @@ def _split(credentials: str) -> tuple[str, str]:
     return unquote(user), unquote(password)
 
 
-def _login(user: str, password: str) -> Login:
-    if user and not password:
+def _login(user: str, password: str, file: str) -> Login:
+    if password and file:
+        raise ValueError(f"the Redis URL must have a password or {_FILE}, and not both")
+    if user and not (password or file):
         raise ValueError("the Redis URL names a user without a password: it must be user:password@, or :password@")
-    return Login(user or None, password or None)
+    return Login(user or None, password or None, file)
 
 
 def _tls(options: dict[str, str]) -> Mapping[str, Any]:

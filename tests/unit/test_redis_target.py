@@ -13,6 +13,9 @@ from adapters.redis.target import Address, Kind, Login, target
         ("redis://one", Kind.ALONE, "one:6379", Login(), 0),
         ("redis://:p%40%2Fss@one:7001/5", Kind.ALONE, "one:7001", Login(None, "p@/ss"), 5),
         ("rediss://u%3A1:p@[::1]:7001", Kind.ALONE, "[::1]:7001", Login("u:1", "p"), 0),
+        ("redis://u@one?password_file=/p", Kind.ALONE, "one:6379", Login("u", file="/p"), 0),
+        ("redis+cluster://one?password_file=/p", Kind.CLUSTER, "one:6379", Login(file="/p"), 0),
+        ("unix://u@/run/redis.sock?password_file=/p", Kind.ALONE, "/run/redis.sock", Login("u", file="/p"), 0),
         ("unix://u:p@/run/redis.sock?db=2", Kind.ALONE, "/run/redis.sock", Login("u", "p"), 2),
         ("redis+cluster://:p@one:7001,[::2]:7002/0", Kind.CLUSTER, "one:7001,[::2]:7002", Login(None, "p"), 0),
         ("rediss+cluster://u:p@one,two:7002", Kind.CLUSTER, "one:6379,two:7002", Login("u", "p"), 0),
@@ -38,6 +41,8 @@ def test_sentinels_have_a_login_of_their_own():
     read = target("redis+sentinel://u:p@one/chat?sentinel_username=w&sentinel_password=x")
     assert (read.login, read.sentinel_login) == (Login("u", "p"), Login("w", "x"))
     assert target("redis+sentinel://u:p@one/chat").sentinel_login == Login()
+    read = target("redis+sentinel://u@one/chat?password_file=/p&sentinel_password_file=/q")
+    assert (read.login, read.sentinel_login) == (Login("u", file="/p"), Login(file="/q"))
 
 
 def test_an_address_is_shown_as_it_is_written_in_a_url():
@@ -58,6 +63,9 @@ def test_an_address_is_shown_as_it_is_written_in_a_url():
         "redis://u:s3cret@one,two",
         "redis://u:s3cret@one,",
         "redis://s3cret@one",
+        "redis://u:s3cret@one?password_file=/p",
+        "redis://u:s3cret@one?sentinel_password_file=/p",
+        "redis+sentinel://one/chat?sentinel_password=s3cret&sentinel_password_file=/p",
         "redis://u:s3cret@one?ssl_ca_certs=/ca",
         "rediss://u:s3cret@one?ssl_cert_reqs=none",
         "rediss://u:s3cret@one?ssl_certfile=/only",
