@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,15 +48,20 @@ class Promotion:
     def carry_out(self) -> Path:
         """Stop both servers and put the replica's folder in place; return where the primary's is kept.
 
-        Raises OperatorError when a server does not end.
+        Raises OperatorError when a server does not end; each folder is then where it was.
         """
         kept = self.primary.with_name(f"{self.primary.name}.replaced-{datetime.now(UTC):%Y%m%dT%H%M%S}")
         promoted = self.replica.with_name(f"{self.replica.name}.promoted")
-        if self.primary.exists():
-            self.primary.rename(kept)  # so its supervisor does not start it again
-        self._end(PRIMARY, signal.SIGQUIT)
-        self.replica.rename(promoted)
-        self._end(NAME, signal.SIGINT)
+        with ExitStack() as undoing:
+            # The supervisor does not start a server whose folder is not there.
+            if self.primary.exists():
+                self.primary.rename(kept)
+                undoing.callback(kept.rename, self.primary)
+            self._end(PRIMARY, signal.SIGQUIT)
+            self.replica.rename(promoted)
+            undoing.callback(promoted.rename, self.replica)
+            self._end(NAME, signal.SIGINT)
+            undoing.pop_all()
         for name in ("standby.signal", SLOT, PASSWORD, "postmaster.pid"):
             (promoted / name).unlink(missing_ok=True)
         write_for_server(promoted / "postgresql.auto.conf", _RECOVERY)
@@ -64,7 +70,7 @@ class Promotion:
         return kept
 
     def _end(self, name: str, number: signal.Signals) -> None:
-        """End a server of the stack, and wait for it. The supervisor cannot start it: its folder is not there."""
+        """End a server of the stack, and wait for it."""
         pid = _pid_of(self.folder.read(STATE), name)
         if pid is None or not lives(pid):
             return
@@ -73,7 +79,9 @@ class Promotion:
         give_up = time.monotonic() + _END_S
         while lives(pid):
             if time.monotonic() > give_up:
-                raise OperatorError(f"{name} (process {pid}) does not end; end it, and run the command again")
+                raise OperatorError(
+                    f"{name} (process {pid}) does not end, so nothing is promoted; end it, and run the command again"
+                )
             time.sleep(0.05)
 
 
