@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from domain.drafts import Draft
-from tests.seeded.bugs import Patch
+from tests.seeded.base import Patch
 
 STUCK: dict[str, Patch] = {}
 """Troubles that the world makes and no fault can, for tests of what notices them."""

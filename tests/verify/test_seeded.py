@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.seeded.bugs import BUGS
+from tests.seeded.registry import BUGS
 from tests.verify.trials import trial
 
 SORTS = {
