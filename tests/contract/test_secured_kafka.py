@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import os
 import subprocess
@@ -11,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +37,10 @@ from schemas.topics import load, stages
 from tests.certificates import Authority
 from tests.checkout import ROOT
 from tests.secured_kafka import PASSWORD, SUPERUSER, Secured, environment_of, secured_broker
+from tests.token_endpoint import SECRET, TokenEndpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
-SECRET = "s3cret of a client"
 ROLES = ("ingest", "gateway", *stages(), "audit", "operator", "setup", "data")
 CREATED, RECEIPTS = "message.created", "receipt.recorded"
 DECLARED = declared(load(), "User:millrace-{role}")
@@ -214,40 +212,6 @@ async def test_every_mechanism_with_a_password(secured: Secured, mechanism: str)
 async def test_a_client_certificate_with_an_encrypted_key(secured: Secured):
     certificate = secured.authority.certify("millrace-operator", password="of the key")
     assert await describe(secured.by_certificate(certificate, key_password="of the key"), [CREATED])
-
-
-class TokenEndpoint:
-    """A token endpoint that issues tokens without a signature, as the broker takes them when nothing is configured."""
-
-    def __init__(self, life_s: int) -> None:
-        self.life_s, self.issued = life_s, 0
-        self.requests: list[tuple[str, str]] = []
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                form = self.rfile.read(int(self.headers["content-length"])).decode()
-                login = base64.b64decode(self.headers["authorization"].removeprefix("Basic ")).decode()
-                endpoint.requests.append((login, form))
-                self.answer(200 if login == f"app:{SECRET}" else 401)
-
-            def answer(self, status: int) -> None:
-                endpoint.issued += 1
-                body = {"access_token": endpoint.token(), "token_type": "Bearer", "expires_in": endpoint.life_s}
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(json.dumps(body if status == 200 else {"error": "invalid_client"}).encode())
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/token"
-
-    def token(self) -> str:
-        now = time.time()
-        parts = ({"alg": "none"}, {"sub": "millrace-operator", "iat": now, "exp": now + self.life_s, "scope": "kafka"})
-        return ".".join([*(base64.urlsafe_b64encode(json.dumps(p).encode()).decode().rstrip("=") for p in parts), ""])
 
 
 @pytest.fixture

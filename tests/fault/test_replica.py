@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import psycopg
 import pytest
@@ -20,20 +16,12 @@ from adapters.postgres.audit import PostgresAudit
 from adapters.postgres.conversations import PostgresConversations
 from adapters.postgres.history import PostgresHistory
 from adapters.postgres.intake import PostgresIntake
-from adapters.postgres.messages import PostgresMessages
-from adapters.postgres.pool import Connection, Pool, open_pool
-from adapters.postgres.replica import ReadBounds, Replica, open_replica, rows_of
+from adapters.postgres.pool import Connection, open_pool
+from adapters.postgres.replica import ReadBounds, open_replica, rows_of
 from domain.replicas import Doubt
 from schemas.ids import new_id
-from stack.child import Child
-from stack.ports import allot
-from stack.processes import family
-from stack.servers.data_dir import DataDir
-from stack.servers.postgres import Postgres
-from stack.servers.replica import Replica as ReplicaServer
-from stack.setup import prepare_database
 from tests import make
-from tests.folders import open_folder
+from tests.fault.replicated import Node, Pair, World, running_pair
 from tests.servers import start
 from verify.fault_proxy import open_proxy
 
@@ -41,116 +29,10 @@ USUAL = ReadBounds()
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
-@dataclass
-class Pair:
-    """A primary and its replica, with the logins of a stack."""
-
-    primary: Postgres
-    server: ReplicaServer
-    child: Child
-    process: subprocess.Popen[bytes]
-
-    @property
-    def replica(self) -> Postgres:
-        return Postgres(self.primary.folder, self.server.port)
-
-    def on_replica(self, statement: str) -> list[tuple]:
-        with psycopg.connect(self.replica.dsn, autocommit=True) as conn:
-            cursor = conn.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-
-    def on_primary(self, statement: str) -> None:
-        with psycopg.connect(self.primary.dsn, autocommit=True) as conn:
-            conn.execute(statement)
-
-    def signal(self, number: int) -> None:
-        for pid in family(self.process.pid):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-    @contextmanager
-    def standing_still(self) -> Iterator[None]:
-        self.on_replica("SELECT pg_wal_replay_pause()")
-        try:
-            yield
-        finally:
-            self.on_replica("SELECT pg_wal_replay_resume()")
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        self.signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self.signal(signal.SIGCONT)
-
-
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    with open_folder("replica") as path:
-        folder, ports = DataDir(path), allot(["primary", "replica"], {}, {})
-        folder.prepare()
-        primary = Postgres(folder, ports["primary"])
-        running: list[subprocess.Popen[bytes]] = []
-
-        async def both() -> Pair:
-            running.append(await start(await primary.prepare()))
-            await prepare_database(primary.dsn)
-            await primary.make_logins()
-            server = ReplicaServer(primary, ports["replica"])
-            copy = await server.prepare()
-            # A read that stands in the way of the replay is cancelled at once.
-            copy = replace(copy, argv=[*copy.argv, "-c", "max_standby_streaming_delay=0"])
-            running.append(await start(copy))
-            return Pair(primary, server, copy, running[-1])
-
-        try:
-            made = asyncio.run(both())
-            yield made
-            running.append(made.process)
-        finally:
-            for process in running:
-                process.send_signal(signal.SIGQUIT)  # "immediate"
-            for process in running:
-                process.wait(20)
-
-
-@dataclass
-class Node:
-    """A process that reads, with the rights of an ingest."""
-
-    pool: Pool
-    replica: Replica
-
-    @property
-    def messages(self) -> PostgresMessages:
-        return PostgresMessages(self.pool, self.replica)
-
-    async def source(self) -> str:
-        """Return which server answers a read now."""
-        [(is_standby,)] = await self.replica.read(partial(rows_of, "SELECT pg_is_in_recovery()", {}))
-        return "replica" if is_standby else "primary"
-
-    async def reads_from(self, server: str) -> None:
-        """Return once reads are answered by this server."""
-        async with asyncio.timeout(20):
-            while await self.source() != server:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-
-
-class World:
-    """Two nodes on a pair, and a conversation to write to."""
-
-    def __init__(self, pair: Pair, nodes: list[Node], room: str) -> None:
-        self.pair, self.nodes, self.room = pair, nodes, room
-
-    async def say(self, content: str) -> str:
-        [outcome] = await PostgresIntake(self.nodes[0].pool).accept([make.draft(content, conversationId=self.room)])
-        return outcome.message.message_id
-
-    async def newest(self, node: Node) -> str:
-        [message] = await node.messages.page(self.room, None, None, 1)
-        return message.message_id
+    with running_pair() as made:
+        yield made
 
 
 @pytest.fixture
