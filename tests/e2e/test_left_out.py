@@ -63,6 +63,7 @@ def state_of(data: Path, name: str) -> Any:
     return next(p["state"] for p in status(running_stack(data))["processes"] if p["name"] == name)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_left_out_is_shown_and_takes_its_place_when_started_by_hand(
     up: tuple[Path, dict[str, str]],
 ):
@@ -91,6 +92,7 @@ def test_a_process_that_is_left_out_is_shown_and_takes_its_place_when_started_by
     until(lambda: state_of(data, "ingest") == "left out")
 
 
+@pytest.mark.slow
 def test_only_a_process_that_was_left_out_has_a_place_to_take(up: tuple[Path, dict[str, str]]):
     data, _ = up
     for name, reason in (("gateway", "gateway runs in this stack"), ("moon", "moon is not a process in this stack")):
@@ -100,6 +102,7 @@ def test_only_a_process_that_was_left_out_has_a_place_to_take(up: tuple[Path, di
         assert line.startswith(f"millrace: {reason}; left out are: ingest, status.")
 
 
+@pytest.mark.slow
 def test_the_variables_are_printed_for_shells_editors_and_programs(up: tuple[Path, dict[str, str]]):
     data, _ = up
     ports = json.loads((data / "ports.json").read_text())

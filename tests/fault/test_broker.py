@@ -18,6 +18,7 @@ from verify.faults import OURS, Target, fault
 from verify.testbed import open_testbed
 
 
+@pytest.mark.slow
 async def test_row_18_a_broker_that_comes_back_empty_is_filled_again(stack: RunningStack, target: Target):
     async with open_chat(stack) as chat:
         await chat.say(60)
