@@ -27,7 +27,7 @@ from cli.recover import recover
 from cli.target import Server, shown_path
 from domain.errors import MillraceError
 from runtime.logs import configure_command
-from runtime.terminal import visible_lines
+from runtime.terminal import buffer_output, visible_lines
 from runtime.variables import BadSettings
 from stack.errors import OperatorError, StackError
 from stack.running import data_dir, running_stack
@@ -222,6 +222,7 @@ def setup(
 def main() -> None:
     """Run the command; print an expected error as one line, without a traceback."""
     configure_command()
+    buffer_output()
     try:
         app()
     except (BadSettings, OperatorError, StackError) as exc:

@@ -17,6 +17,7 @@ import structlog
 
 from domain.errors import MillraceError
 from runtime.log_limit import LogLimit
+from runtime.terminal import buffer_output
 
 _MAX_FIELD = 500
 _MAX_FRAMES = 12
@@ -26,6 +27,7 @@ _QUIET = ("websockets", "aiokafka", "faust", "mode", "kafka", "uvicorn.access", 
 
 def configure(node: str, level: str = "info") -> None:
     """Set up the logs of this process; ``node`` is in every line."""
+    buffer_output()
     number = logging.getLevelName(level.upper())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,

@@ -6,6 +6,7 @@ Ids, titles and texts come from users: a terminal must show their control charac
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,6 +29,18 @@ def visible_lines(text: str) -> str:
 def is_terminal() -> bool:
     """Return whether standard output is a terminal."""
     return sys.stdout.isatty()
+
+
+def buffer_output() -> None:
+    """Give standard output a buffer where Python was told to have none, as by PYTHONUNBUFFERED.
+
+    A write to a pipe that a signal interrupts is a short one. A buffer writes the rest; without one Python drops it in
+    silence. Each line is still written at once.
+    """
+    out = sys.stdout
+    if out is sys.__stdout__ and isinstance(out, io.TextIOWrapper) and isinstance(out.buffer, io.RawIOBase):
+        buffered = io.BufferedWriter(out.buffer)
+        sys.stdout = io.TextIOWrapper(buffered, out.encoding, out.errors, line_buffering=True)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, right: Collection[str] = ()) -> None:

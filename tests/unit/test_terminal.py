@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given
@@ -97,3 +98,31 @@ def test_rows_are_printed_as_they_come(capsys, monkeypatch: pytest.MonkeyPatch, 
         writer.row(row)
         printed += capsys.readouterr().out
     assert printed == shown
+
+
+INTERRUPTED = (
+    "import signal; from runtime.terminal import buffer_output; buffer_output();"
+    "signal.signal(signal.SIGALRM, lambda *_: None); signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001);"
+    "print('x' * 500_000); signal.setitimer(signal.ITIMER_REAL, 0)"
+)
+"""Every write to a full pipe is short."""
+
+
+def test_signals_keep_nothing_from_a_pipe_that_is_read_slowly():
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, env=environment) as program:
+        assert program.stdout is not None
+        read = 0
+        while part := os.read(program.stdout.fileno(), 4096):
+            read += len(part)
+            time.sleep(0.0005)
+    assert (read, program.returncode) == (500_001, 0)
+
+
+def test_a_line_is_written_at_once_also_with_a_buffer():
+    program = (
+        "from runtime.terminal import buffer_output; buffer_output(); print('one'); import os; os.kill(os.getpid(), 9)"
+    )
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (-9, "one\n")
