@@ -35,11 +35,12 @@ class TrapAction(Enum):
 
 @dataclass(slots=True)
 class Trap:
-    """Springs once: before ``pattern`` has passed, or after ``after`` bytes of a connection."""
+    """Springs before ``pattern`` has passed, or after ``after`` bytes of a connection; once, unless it is ``again``."""
 
     action: TrapAction = TrapAction.RESET
     pattern: bytes | None = None
     after: int | None = None
+    again: bool = False
     sprung: asyncio.Event = field(default_factory=asyncio.Event)
 
     def place(self, before: int, tail: bytes, data: bytes) -> int | None:
@@ -142,7 +143,7 @@ class Pump:
             await self._write(data)
             return
         await self._write(data[:place])
-        self.direction.trap = None
+        self.direction.trap = trap if trap.again else None
         self.direction.black_hole = trap.action is TrapAction.HOLD
         trap.sprung.set()
         self.counts.sprung += 1

@@ -170,6 +170,19 @@ async def test_a_trap_cuts_before_a_pattern_even_in_two_parts(proxy: FaultProxy)
         assert await say(streams, b"COMMIT") == b"COMMIT"
 
 
+async def test_a_trap_may_spring_again_until_it_is_healed(proxy: FaultProxy):
+    proxy.up.trap = Trap(pattern=b"COMMIT", again=True)
+    for _ in range(3):
+        async with connected(proxy) as streams:
+            streams[1].write(b"COMMIT")
+            with pytest.raises(ConnectionResetError):
+                await asyncio.wait_for(streams[0].read(), 2)
+    assert proxy.counts.sprung == 3
+    await proxy.heal()
+    async with connected(proxy) as streams:
+        assert await say(streams, b"COMMIT") == b"COMMIT"
+
+
 async def test_a_trap_does_not_see_what_passed_before_it_was_set(proxy: FaultProxy):
     async with connected(proxy) as streams:
         assert await say(streams, b"a mark") == b"a mark"

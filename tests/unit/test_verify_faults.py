@@ -155,7 +155,7 @@ OF_EDGES = {
     "slow-ws": ("32 bytes slowed down", b"a long statement"),
     "slices-ws": ("32 bytes sent alone", b"a long statement"),
     "refuse-kafka": ("1 connections reset", b"a long statement"),
-    "cut-answer-postgres": ("the trap sprang", ACCEPTED),
+    "cut-answer-postgres": ("the trap sprang 1 times", ACCEPTED),
 }
 
 

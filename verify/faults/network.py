@@ -159,7 +159,7 @@ class Cut(_Edge):
 
 @dataclass(slots=True, kw_only=True)
 class CutAt(_Edge):
-    """Resets the connection on which the server is about to send ``pattern``: the work is done, and the client cannot
+    """Resets each connection on which the server is about to send ``pattern``: the work is done, and the client cannot
     know."""
 
     lasts_s: float = 5.0
@@ -168,17 +168,19 @@ class CutAt(_Edge):
 
     def __post_init__(self) -> None:
         self._called(
-            "cut-answer", "resets a connection on which PostgreSQL is about to answer that a message is stored"
+            "cut-answer",
+            f"resets each connection on which PostgreSQL is about to answer that messages are stored,"
+            f" for {self.lasts_s:.0f} s",
         )
 
     def _spoil(self, proxy: FaultProxy) -> None:
-        proxy.down.trap = Trap(pattern=self.pattern)
+        proxy.down.trap = Trap(pattern=self.pattern, again=True)
 
     def _count(self, proxy: FaultProxy) -> int:
         return proxy.counts.sprung
 
     def _told(self, count: int) -> str:
-        return "the trap sprang"
+        return f"the trap sprang {count} times"
 
 
 @dataclass(slots=True, kw_only=True)
