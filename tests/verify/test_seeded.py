@@ -6,7 +6,7 @@ import pytest
 
 from tests.seeded.registry import BUGS
 from tests.verify.test_late import LATE
-from tests.verify.trials import trial
+from tests.verify.trials import but_slow, trial
 
 SORTS = {
     "drop-a-frame": "reordered",
@@ -38,7 +38,11 @@ EVIDENCE = {
     "forget-hints-that-wait": "and not of the last message",
 }
 """Words of the evidence that must be among what is found."""
-LONGER = {"publish-nothing": ("--messages", "300", "--rate", "20")}
+LONGER = {
+    "publish-nothing": ("--messages", "300", "--rate", "20"),
+    "remove-late": ("--messages", "600", "--rate", "20"),
+}
+"""Loads that go on after what the bug does, also on a slow machine."""
 LOAD = ("--messages", "600", "--rate", "60")
 
 
@@ -47,7 +51,7 @@ LOAD = ("--messages", "600", "--rate", "60")
 @pytest.mark.parametrize("bug", sorted(BUGS.keys() - LATE.keys()))
 def test_a_seeded_bug_turns_the_verdict_red(bug: str):
     ended = trial(*LONGER.get(bug, LOAD), "--faults", "none", bug=bug, wait=380)
-    assert (ended.code, bool(ended.report["violations"])) == (1, True), ended.log
+    assert (ended.code, bool(but_slow(ended.report))) == (1, True), ended.log
     assert ended.report[SORTS.get(bug, "wrong")] or bug not in SORTS
     assert any(EVIDENCE.get(bug, "") in violation["text"] for violation in ended.report["violations"])
 
@@ -56,4 +60,4 @@ def test_a_seeded_bug_turns_the_verdict_red(bug: str):
 @pytest.mark.timeout(400)
 def test_without_a_bug_the_verdict_is_green():
     ended = trial(*LOAD, "--faults", "none", wait=380)
-    assert (ended.code, ended.report["violations"]) == (0, [])
+    assert but_slow(ended.report) == []
