@@ -217,6 +217,8 @@ class History:
     run: str
     seed: int
     rooms: list[Room] = field(default_factory=list)
+    probed: list[str] = field(default_factory=list)
+    """Conversations of the probe."""
     faults: list[InjectedFault] = field(default_factory=list)
     measurements: dict[Edge, list[Measurement]] = field(default_factory=lambda: {edge: [] for edge in Edge})
     """Times of the probe's messages to each edge."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import random
@@ -54,6 +55,8 @@ from verify.testbed import Testbed, open_testbed
 from verify.uploaders import Uploaders
 from verify.workload import RoomWorkload, generate
 
+REPORT = "report.json"
+"""File of a kept data folder: what ``--json`` prints."""
 _WRAP = "MILLRACE_EXEC_WRAPPER"
 _TTL_S, _AGE_S = 80_000, 3_600
 """Tokens are good by a clock that is some minutes behind, too."""
@@ -124,7 +127,10 @@ class Trial:
             finally:
                 drawing.cancel()
             testbed.kept = testbed.kept or not found["kept"]
-            return {**found, "leftOut": self.faults.left_out, "data": str(testbed.data) if testbed.kept else None}
+            found |= {"leftOut": self.faults.left_out, "data": str(testbed.data) if testbed.kept else None}
+            if testbed.kept:
+                (testbed.data / REPORT).write_text(json.dumps(found))
+            return found
 
     def _environment(self, stack: AsyncExitStack) -> dict[str, str]:
         """Return variables that give each process a clock of its own, if a clock is to be stepped."""
@@ -149,12 +155,12 @@ class Trial:
 
             def observe(_: httpx2.AsyncClient, rooms: Sequence[Room]) -> tuple[Store, Lags]:
                 ids = [room.conversation_id for room in rooms]
-                return SnapshotReader(pool, ids), partial(lags_of, running.kafka)
+                return SnapshotReader(pool, ids, history.probed), partial(lags_of, running.kafka)
 
             since = datetime.now(UTC)
             states = await run.go(self._workloads(), nemesis, observe)
             progress.say("at rest; judging")
-            judged = [state.conversation_id for state in states]
+            judged = [*(state.conversation_id for state in states), *history.probed]
             history.audit = await _audited(pool, running.kafka, since, judged)
         history.leaks = find_leaks(testbed.logs, self._canaries(running.jwt_secret, token, history))
         history.processes = await _observed(testbed)

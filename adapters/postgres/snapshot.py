@@ -33,10 +33,14 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotReader:
-    """Reads the stored state of these conversations; each call sees one moment. All raise Unavailable."""
+    """Reads the stored state of these conversations; each call sees one moment. All raise Unavailable.
+
+    ``others``: conversations of which only what is owed counts.
+    """
 
     pool: Pool
     conversation_ids: Sequence[str]
+    others: Sequence[str] = ()
 
     async def heads(self) -> Mapping[str, int]:
         """Return the last seq of each conversation."""
@@ -67,17 +71,17 @@ class SnapshotReader:
 
     async def owed(self) -> tuple[int, int]:
         """Return the number of outbox rows that are not published, and of messages that are pending."""
-        [(unpublished, pending)] = await self._all("owed")
+        [(unpublished, pending)] = await self._all("owed", self.others)
         return unpublished, pending
 
     async def undecided(self) -> int:
         """Return the number of messages about whose notifications nothing is decided yet."""
-        [(count,)] = await self._all("undecided")
+        [(count,)] = await self._all("undecided", self.others)
         return int(count)
 
-    async def _all(self, name: str) -> list[tuple[Any, ...]]:
+    async def _all(self, name: str, others: Sequence[str] = ()) -> list[tuple[Any, ...]]:
         async with connection(self.pool) as conn:
-            return await self._on(conn, name)
+            return await self._on(conn, name, others)
 
-    async def _on(self, conn: Connection, name: str) -> list[tuple[Any, ...]]:
-        return await (await conn.execute(_SQL[name], {"ids": list(self.conversation_ids)})).fetchall()
+    async def _on(self, conn: Connection, name: str, others: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+        return await (await conn.execute(_SQL[name], {"ids": [*self.conversation_ids, *others]})).fetchall()

@@ -55,6 +55,7 @@ class Probe:
         texts = [await self._text_room(access, reader, *each) for each in enumerate(_TEXTS)]
         pictures = [await self._picture_room(access, *each) for each in enumerate(_PICTURES, len(_TEXTS))]
         self.rooms = [*texts, *pictures]
+        self.history.probed = [room.conversation_id for room in self.rooms]
         self._reader = Reader(
             reader, self.history.run, {room.conversation_id: room for room in texts}, self.history.measurements
         )
