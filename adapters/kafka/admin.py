@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from adapters.kafka.access import access
+from adapters.kafka.closing import close
 from adapters.kafka.metadata import partitions_of
 from adapters.kafka.refusals import unavailable
 from domain.errors import AccessRefused, Unavailable
@@ -53,7 +54,7 @@ async def admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
     except (KafkaError, TimeoutError, OSError) as exc:
         raise unavailable(exc, where=f"Kafka at {kafka.bootstrap}") from exc
     finally:
-        await client.close()
+        await close(client.close())
 
 
 async def topic_rows(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, Any]:
@@ -162,4 +163,4 @@ async def _end_offsets(kafka: Kafka, topics: Sequence[str]) -> dict[TopicPartiti
             begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
             return {tp: (begins[tp], ends[tp]) for tp in tps}
     finally:
-        await consumer.stop()
+        await close(consumer.stop())

@@ -13,6 +13,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from adapters.kafka.access import access
+from adapters.kafka.closing import close
 from adapters.kafka.header_patch import patch_header_names
 from adapters.kafka.metadata import partitions_of
 from adapters.kafka.refusals import unavailable
@@ -137,12 +138,12 @@ async def open_consumer(
             await consumer.start()
         consumer.subscribe(list(topics), listener=positions)
     except (KafkaError, TimeoutError, OSError) as exc:
-        await consumer.stop()
+        await close(consumer.stop())
         raise unavailable(exc) from exc
     try:
         yield KafkaConsumer(consumer, positions)
     finally:
-        await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=10)
+        await close(consumer.stop())
 
 
 async def read_topic(kafka: Kafka, topic: str) -> list[Received]:
@@ -160,7 +161,7 @@ async def read_topic(kafka: Kafka, topic: str) -> list[Received]:
     except (KafkaError, TimeoutError, OSError) as exc:
         raise unavailable(exc) from exc
     finally:
-        await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=10)
+        await close(consumer.stop())
 
 
 async def _read_up_to(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> list[Received]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from adapters.kafka.access import access
+from adapters.kafka.closing import close
 from adapters.kafka.refusals import unavailable
 from runtime.kafka_settings import Kafka
 
@@ -62,7 +63,4 @@ class HeldClients:
         """Close the connections, within bounded time."""
         held, self._open = self._open, None
         if held is not None:
-            with suppress(KafkaError, TimeoutError, OSError):
-                async with asyncio.timeout(_READ_S):
-                    await held[0].close()
-                    await held[1].stop()
+            await close(held[0].close(), held[1].stop(), within_s=_READ_S)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.structs import RecordMetadata
 
 from adapters.kafka.access import access
+from adapters.kafka.closing import close
 from adapters.kafka.partitions import declared_partition
 from adapters.kafka.refusals import unavailable
 from runtime.kafka_settings import Kafka
@@ -107,9 +108,7 @@ def _ends(written: Iterable[RecordMetadata]) -> Mapping[str, int]:
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:
-    with suppress(KafkaError, TimeoutError, OSError):
-        async with asyncio.timeout(_STOP_DEADLINE_S):
-            await producer.stop()
+    await close(producer.stop(), within_s=_STOP_DEADLINE_S)
 
 
 async def _abort(producer: AIOKafkaProducer) -> None:
@@ -119,9 +118,7 @@ async def _abort(producer: AIOKafkaProducer) -> None:
     if sender is not None:
         sender.cancel()
     producer.client._conns = _NoMore(producer.client._conns)
-    with suppress(KafkaError, TimeoutError, OSError):
-        async with asyncio.timeout(_STOP_DEADLINE_S):
-            await producer.client.close()
+    await close(producer.client.close(), within_s=_STOP_DEADLINE_S)
 
 
 class _NoMore(dict[Any, Any]):

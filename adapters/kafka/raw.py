@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from adapters.kafka.access import access
+from adapters.kafka.closing import close
 from adapters.kafka.refusals import unavailable
 from runtime.kafka_settings import Kafka
 
@@ -26,4 +27,4 @@ async def write_raw(kafka: Kafka, records: Iterable[tuple[str, bytes | None, byt
     except (KafkaError, TimeoutError, OSError) as exc:
         raise unavailable(exc, "some of the records may be durable") from exc
     finally:
-        await producer.stop()
+        await close(producer.stop())

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from adapters.kafka.access import access
+from adapters.kafka.closing import close
 from adapters.kafka.consumer import Received
 from adapters.kafka.header_patch import patch_header_names
 from adapters.kafka.metadata import partitions_of
@@ -121,9 +122,9 @@ async def open_reader(kafka: Kafka, client_id: str = "millrace-audit") -> AsyncI
         async with asyncio.timeout(_STALLED_S):
             await consumer.start()
     except (KafkaError, TimeoutError, OSError) as exc:
-        await consumer.stop()
+        await close(consumer.stop())
         raise unavailable(exc) from exc
     try:
         yield KafkaReader(consumer)
     finally:
-        await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=10)
+        await close(consumer.stop())

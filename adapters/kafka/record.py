@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 
 from adapters.kafka.access import access
 from adapters.kafka.admin import committed
+from adapters.kafka.closing import close
 from adapters.kafka.consumer import Received
 from adapters.kafka.header_patch import patch_header_names
 from adapters.kafka.metadata import partitions_of
@@ -71,4 +72,4 @@ async def _partition(
     except (KafkaError, TimeoutError, OSError) as exc:
         raise unavailable(exc) from exc
     finally:
-        await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=10)
+        await close(consumer.stop())
