@@ -20,6 +20,7 @@ from domain.event_log import EventLog
 from domain.outbox import Outbox, Owed, StoreBehind
 from ingest.loss_detection import IDLE_S, LossDetector
 from ingest.store_check import StoreCheck
+from runtime.tasks import end
 from schemas.codec import Record, headers
 
 _log = structlog.get_logger()
@@ -157,9 +158,7 @@ class Relay:
                 await self.loss_detector.positions.read()
             return appending.result()
         finally:
-            if not appending.done():
-                appending.cancel()
-                await asyncio.wait({appending})
+            await end(appending)
 
 
 def _record(row: Owed, epoch: str | None) -> Record:

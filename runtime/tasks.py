@@ -12,6 +12,16 @@ import structlog
 _log = structlog.get_logger()
 
 
+async def end(task: asyncio.Future[Any]) -> None:
+    """Cancel a task that still runs, wait for its end, and take its outcome, which nobody wants any more: asyncio
+    reports an error that nobody has taken."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()
+
+
 class Tasks:
     """Background tasks of one owner. Keeps a reference (asyncio does not) and logs failures."""
 

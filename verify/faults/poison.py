@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from adapters.kafka.raw import write_raw
 from domain.errors import Unavailable
+from runtime.tasks import end
 from verify.faults.fault import Fault
 from verify.faults.target import NotPossible, Target
 from verify.foreign_records import foreign_records
@@ -55,6 +56,5 @@ class Poison(Fault):
 
     async def heal(self, target: Target) -> None:
         if self._writing is not None:
-            self._writing.cancel()
-            await asyncio.wait({self._writing})
+            await end(self._writing)
             self._writing = None

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runtime.tasks import end
 from stack.processes import family, lives
 from verify.faults.fault import Fault
 from verify.faults.target import NotPossible, Target
@@ -104,8 +105,7 @@ class KillAgain(_OfRole):
 
     async def heal(self, target: Target) -> None:
         if self._killing is not None:
-            self._killing.cancel()
-            await asyncio.wait({self._killing})
+            await end(self._killing)
             self._killing = None
 
 
