@@ -8,6 +8,8 @@ Replaced in ``faust/transport/consumer.py``:
 * ``wait_empty`` waits without limit, which blocks SIGTERM and the whole group; here it is bounded.
 * ``perform_seek`` trusts the committed positions, and may overlap with itself; here calls take turns, and positions
   from before a loss of the log are replaced by the beginning.
+* ``verify_all_partitions_active`` asserts that each partition has a position, which one that was just rewound may lack:
+  then the consumer crashes. It only logs that a partition stands still; the watchdog of the worker ends the process.
 * ``_wait_next_records`` sleeps a second when all buffers are full; here it waits for room.
 
 The ring of a partition, with offsets 5 to 8 delivered and 5, 6 and 8 acked: a commit takes 5 and 6 off and commits
@@ -226,6 +228,9 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
             self._committed_offset[tp] = begin
         await epochs.reached(list(places), now)
         self.epoch = now
+
+    async def verify_all_partitions_active(self) -> None:
+        """Do nothing: the watchdog of the worker looks after this."""
 
     async def lag(self) -> int:
         """Return the number of records in the assigned partitions that are not committed, as the broker sees it."""

@@ -92,11 +92,18 @@ class Worker:
         watch = asyncio.create_task(self._watch())
         stopping = asyncio.Event()
         beside = asyncio.create_task(self._run_beside(stopping))
-        for each in (lanes, watch, beside):
+        parts = (lanes, watch, beside)
+        for each in parts:
             each.add_done_callback(_ended)
         await self.app.start()
         _log.info("worker_started", stage=self.stage.name)
-        await stopped
+        for each in parts:
+            each.add_done_callback(_cancelled)
+        try:
+            await stopped
+        finally:
+            for each in parts:
+                each.remove_done_callback(_cancelled)
         watch.cancel()
         _log.info("worker_stopping", stage=self.stage.name, unfinished=self._watchdog.unfinished)
         stopping.set()
@@ -239,12 +246,16 @@ class Worker:
 
     async def _lag(self) -> int | None:
         """Return how many records the broker has for this worker; None when it does not answer."""
-        with suppress(Exception):
-            async with asyncio.timeout(_LAG_EVERY * _CHECK_S):
-                lag = int(await self.app.consumer.lag())
-                LAG.labels(self.stage.name).set(lag)
-                return lag
-        return None
+        # In a task of its own: a thread of Faust that ends cancels what it was asked, which would cancel us, too.
+        asking = asyncio.ensure_future(self.app.consumer.lag())
+        try:
+            await asyncio.wait({asking}, timeout=_LAG_EVERY * _CHECK_S)
+        finally:
+            asking.cancel()
+        if not asking.done() or asking.cancelled() or asking.exception() is not None:
+            return None
+        LAG.labels(self.stage.name).set(asking.result())
+        return int(asking.result())
 
 
 def _span(events: Sequence[Any]) -> dict[str, Any]:
@@ -266,6 +277,12 @@ def _ended(task: asyncio.Task[None]) -> None:
     cause = _root(task.exception())
     code = EX_TEMPFAIL if isinstance(cause, RetriesExhausted) else EX_SOFTWARE
     _exit(code, str(cause) if isinstance(cause, RetriesExhausted) else type(cause).__name__)
+
+
+def _cancelled(task: asyncio.Task[None]) -> None:
+    """End a worker that has lost a part: nobody but the worker itself may cancel one."""
+    if task.cancelled():
+        _exit(EX_SOFTWARE, "a part of the worker was cancelled")
 
 
 def _root(exc: BaseException | None) -> BaseException | None:

@@ -23,6 +23,7 @@ from schemas.events import MessageCreated
 from schemas.ids import new_id
 from schemas.topics import stages
 from stack.running import RunningStack
+from streams.worker import EX_SOFTWARE
 from tests import make
 from tests.fault import topics
 from tests.fault.chat import Chat, open_chat
@@ -226,6 +227,23 @@ async def allow(stack: RunningStack, topic: str, most: int) -> None:
         await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=size)])
     finally:
         await client.close()
+
+
+@pytest.mark.slow
+async def test_row_30_a_worker_whose_consumer_crashes_ends_and_another_takes_its_place(
+    stack: RunningStack, beside: Beside
+):
+    async with open_chat(stack, watched=False) as chat:
+        with stopped(stack, "search"):
+            crashing = await beside("search", wrap=["tests.seeded"], env={"MILLRACE_BUG": "crash-the-consumer"})
+            await chat.say(60)
+            assert await crashing.ended(30) == EX_SOFTWARE
+            assert '"reason": "Faust crashed"' in crashing.log
+            crashing.wrap, crashing.env = [], {}
+            crashing.start()
+            await crashing.ready()
+            await chat.settled(60)
+        await chat.verdict()
 
 
 @pytest.mark.slow

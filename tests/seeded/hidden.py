@@ -31,6 +31,19 @@ def fetch_nothing() -> None:
 STUCK["fetch-nothing"] = fetch_nothing
 
 
+def crash_the_consumer() -> None:
+    """A task of Faust fails, seconds after the start: its thread ends, and cancels what it was asked."""
+    from streams.faust_consumer import StageConsumer
+
+    async def fails(self: Any) -> None:
+        assert not self.assignment()
+
+    StageConsumer.verify_all_partitions_active = fails
+
+
+STUCK["crash-the-consumer"] = crash_the_consumer
+
+
 def hidden(faults: str):
     """Register a bug under its name with dashes, for these faults."""
 

@@ -43,6 +43,51 @@ async def test_a_watch_or_lane_that_fails_ends_the_process(monkeypatch, cause, c
     assert exits == [code]
 
 
+async def test_a_part_that_somebody_else_cancels_ends_the_process(monkeypatch):
+    exits: list[int] = []
+    monkeypatch.setattr(worker, "_exit", lambda code, _: exits.append(code))
+    part, other = (asyncio.create_task(asyncio.Event().wait()) for _ in range(2))
+    for each in (part, other):
+        each.add_done_callback(worker._cancelled)
+    await asyncio.sleep(0)
+    part.cancel()
+    other.remove_done_callback(worker._cancelled)
+    other.cancel()
+    await asyncio.wait({part, other})
+    await asyncio.sleep(0)
+    assert exits == [worker.EX_SOFTWARE]
+
+
+@pytest.mark.parametrize("crash", [True, False])
+async def test_the_watch_outlives_a_lag_that_is_cancelled_and_sees_the_crash(monkeypatch, tmp_path, crash):
+    """The thread of a consumer that crashes cancels what it was asked."""
+    exits: list[int] = []
+    monkeypatch.setattr(worker, "_exit", lambda code, _: exits.append(code))
+    monkeypatch.setattr(worker, "_CHECK_S", 0.01)
+    monkeypatch.setattr(worker, "_LAG_EVERY", 1)
+    asked: list[bool] = []
+
+    async def lag() -> int:
+        asked.append(True)
+        raise asyncio.CancelledError
+
+    consumer = SimpleNamespace(lag=lag, epoch=None, crashed=False, crash_reason=None)
+    app = SimpleNamespace(
+        started=True, rebalancing=False, consumer_generation_id=1, consumer=consumer, crashed=False, crash_reason=None
+    )
+    made = worker.Worker(Stage("s", (), (), _nothing), None, Kafka(), tmp_path, None, app=app)
+    watch = asyncio.create_task(made._watch())
+    while len(asked) < 3:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert not watch.done() and exits == []
+    consumer.crashed = crash
+    while crash and not exits:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert set(exits) == ({worker.EX_SOFTWARE} if crash else set())
+    watch.cancel()
+    await asyncio.wait({watch})
+
+
 async def test_the_broker_gathers_for_a_stage_in_the_background_and_answers_others_at_once(tmp_path):
     def asks(policy: BatchPolicy) -> tuple[int, int]:
         app = build_app(Stage("s", (), (), _nothing, policy=policy), Kafka(bootstrap="127.0.0.1:9"), tmp_path, object())
