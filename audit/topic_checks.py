@@ -131,8 +131,8 @@ def trails(facts: StoreFacts, aside: Mapping[str, Collection[str]], first_ms: Ma
 
     ``aside``: messages in the dead letters of each stage. ``first_ms``: time at which the log of a topic begins. The
     records of older messages may stand out of order: a stage may write what it was working on into a log that has come
-    back empty, before it starts over. So may those of republished messages and of dead letters, and all notifications:
-    who is connected gets them later than others.
+    back empty, before it starts over. So may those of republished messages and of dead letters, all notifications
+    (who is connected gets them later than others) and all files (their senders take turns).
     """
     whole = [Due(r.message_id, r.message_id, r.conversation_id, r.seq, r.digest) for r in facts.rows]
     texts = [Due(r.message_id, r.message_id, r.conversation_id, r.seq) for r in facts.rows if r.text]
@@ -149,7 +149,7 @@ def trails(facts: StoreFacts, aside: Mapping[str, Collection[str]], first_ms: Ma
             {each.id: each for each in due[topic]},
             {row.message_id for row in facts.rows if row.created_ms < max(first_ms[topic], first_ms[CREATED])}
             | set(facts.republished)
-            | ({each.message_id for each in due[topic]} if topic == NOTIFIED else set())
+            | ({each.message_id for each in due[topic]} if topic in (NOTIFIED, PROCESSED) else set())
             | set(aside[STAGE[topic]] if topic in STAGE else ()),
         )
         for topic in TOPICS

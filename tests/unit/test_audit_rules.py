@@ -121,7 +121,7 @@ def test_any_record_that_is_taken_away_is_named(data):
 @given(st.data())
 def test_any_two_records_of_a_conversation_that_are_swapped_are_named(data):
     found = history(12, 7)
-    topic = data.draw(st.sampled_from([topic for topic in TOPICS if topic != NOTIFIED]))
+    topic = data.draw(st.sampled_from([topic for topic in TOPICS if topic not in (NOTIFIED, PROCESSED)]))
     records = found.topics[topic]
     places = [at for at, seen in enumerate(records) if seen.conversation_id == "room0"]
     first, second = sorted(data.draw(st.lists(st.sampled_from(places), min_size=2, max_size=2, unique=True)))
@@ -131,10 +131,10 @@ def test_any_two_records_of_a_conversation_that_are_swapped_are_named(data):
     assert records[second].message_id in {f.message_id for f in report.findings}
 
 
-@given(st.randoms())
-def test_notifications_may_come_in_any_order(chance):
+@given(st.sampled_from([NOTIFIED, PROCESSED]), st.randoms())
+def test_notifications_and_files_may_come_in_any_order(topic, chance):
     found = history(12, 7)
-    chance.shuffle(found.topics[NOTIFIED])
+    chance.shuffle(found.topics[topic])
     assert found.audit().clean
 
 
