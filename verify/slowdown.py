@@ -10,7 +10,7 @@ from pathlib import Path
 _EVERY_S = 1.0
 _WINDOW = 5
 _LEAST_S = 0.01
-BEARABLE = 2.5
+BEARABLE = 1.9
 """Above it messages queue: times grow faster than the slowdown."""
 START_S = 5.0
 """Processor time of the start of a process, with what it catches up: generous."""

@@ -208,7 +208,7 @@ def test_lateness_beyond_the_bound_is_a_violation():
 
 def test_on_a_slow_machine_a_fault_has_more_time_and_beyond_what_is_bearable_nothing_is_judged():
     taken = waits((101, 123.0))
-    assert len(verdict(history_of(Edge.DELIVERED, taken, kill("gateway"), mean=2.0))) == 1
+    assert len(verdict(history_of(Edge.DELIVERED, taken, kill("gateway"), mean=BEARABLE))) == 1
     assert verdict(history_of(Edge.DELIVERED, taken, kill("gateway"), mean=3.0)) == []
     slow = [Measurement(n, n + 8.0) for n in range(100)]
     assert len(verdict(history_of(Edge.DELIVERED, slow, mean=BEARABLE))) == 2
