@@ -31,8 +31,9 @@ _EFFECTS: Mapping[str, tuple[str, str]] = {
 """Stage → the statement of its effect, by file and name."""
 STAGES = tuple(_EFFECTS)
 _SPRINGS_S = 10.0
-_HELD_S = 4.0
-"""A worker commits its offsets every second: what was acknowledged before the effect is committed by then."""
+_HELD_S = 8.0
+"""A worker commits its offsets every second: what was acknowledged before the effect is committed by then, also on a
+busy machine."""
 
 
 async def _hold(proxies: Sequence[FaultProxy], pattern: bytes) -> None:
