@@ -44,8 +44,10 @@ class Pair:
 
     def on_replica(self, statement: str) -> list[tuple]:
         with psycopg.connect(self.replica.dsn, autocommit=True) as conn:
-            cursor = conn.execute(statement)
-            return cursor.fetchall() if cursor.description else []
+            while True:
+                with suppress(psycopg.errors.SerializationFailure):  # the replay cancels ours, too
+                    cursor = conn.execute(statement)
+                    return cursor.fetchall() if cursor.description else []
 
     def on_primary(self, statement: str) -> None:
         with psycopg.connect(self.primary.dsn, autocommit=True) as conn:
