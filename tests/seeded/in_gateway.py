@@ -90,7 +90,7 @@ def remove_late() -> None:
 
 @bug
 def hide_the_beginning() -> None:
-    """Whoever joins a conversation that has begun is told that its first entries are hidden."""
+    """A conversation that has begun says to who joins it that its first entries are hidden."""
     from gateway.cursors import Cursors
 
     check = Cursors.check_member
