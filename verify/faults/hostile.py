@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
 
 from verify.attacks import ATTACKS
@@ -35,9 +34,10 @@ class Hostile(Fault):
     async def heal(self, target: Target) -> None:
         if self._running is None or target.doors is None:
             return
-        self._running.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._running
-        self._running = None
+        running, self._running = self._running, None
+        running.cancel()
+        await asyncio.wait({running})
+        if not running.cancelled():
+            running.result()
         if served := target.doors.tally.served - self._served:
             self.evidence = f"{served} connections and answers"
