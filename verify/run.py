@@ -175,15 +175,16 @@ class Run:
         owner, leaver = self._user(room.workload.owner, door), room.workload.leaver
         device = next(d for d in self.devices if d.room is room and d.screen.spec.user == leaver)
         await asyncio.sleep(self.seconds * _OUT_AT)
-        unasked, began = device.out.is_set(), time.monotonic()
+        unasked = device.out.is_set()
         await owner.remove_member(room.conversation_id, leaver)
+        answered = time.monotonic()  # on a busy machine the answer may take seconds
         if not unasked:
-            device.screen.removed_at = time.monotonic()
+            device.screen.removed_at = answered
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_S):
                 await device.out.wait()
         out_for = max(_OUT_AT_LEAST_S, self.seconds * _OUT_FOR)
-        await asyncio.sleep(max(0.0, began + out_for - time.monotonic()))  # so that something could still reach it
+        await asyncio.sleep(max(0.0, answered + out_for - time.monotonic()))  # so that something could still reach it
         raise_if_dead(device.clients)
         await device.close()
         self.devices.remove(device)

@@ -40,6 +40,7 @@ EVIDENCE = {
 """Words of the evidence that must be among what is found."""
 LONGER = {
     "publish-nothing": ("--messages", "300", "--rate", "20"),
+    "keep-the-removed": ("--messages", "600", "--rate", "20"),
     "remove-late": ("--messages", "600", "--rate", "20"),
 }
 """Loads that go on after what the bug does, also on a slow machine."""
