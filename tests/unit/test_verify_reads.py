@@ -100,6 +100,9 @@ class KeptReads:
             NotificationWalk("bob", 30, 31, False, (old,)),
             NotificationWalk("bob", 40, 41, False, (new, old)),
             NotificationWalk("bob", 50, 51, True, (new,)),
+            NotificationWalk("carol", 30, 31, False, (new, old)),
+            NotificationWalk("carol", 40, 41, False, ()),  # removed for a while
+            NotificationWalk("carol", 50, 51, False, (new, old)),
         ]
         reads.tickets.append(TicketUse(call("ticket", 30, 201), 31, "bob", ""))
         self.history.calls += [call(), call("history of others", 30, 404, code="not_found", expected=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from verify.final_state import FinalState
 from verify.history import History
@@ -141,8 +141,12 @@ def counts_are_the_rows(history: History, states: Sequence[FinalState]) -> Itera
 
 
 def notifications_come_once(history: History, states: Sequence[FinalState]) -> Iterator[Violation]:
-    """I22: the pages of a user's notifications have each once, newest first; later ones bring only newer ones."""
+    """I22: the pages of a user's notifications have each once, newest first; later ones bring only newer ones.
+
+    Those of a conversation are hidden while the user is removed from it, and shown again in their places.
+    """
     before: dict[str, NotificationWalk] = {}
+    removed_from = {(room.workload.leaver, room.conversation_id) for room in history.rooms}
     for walk in sorted(history.reads.walks, key=lambda walk: walk.began):
         ids = [entry.notification_id for entry in walk.entries]
         where = f"notifications of {walk.user}"
@@ -156,17 +160,24 @@ def notifications_come_once(history: History, states: Sequence[FinalState]) -> I
                 yield Violation("I22", "wrong", f"{where}: a seen one is among the unseen")
             continue
         earlier = before.get(walk.user)
-        if earlier is not None and earlier.ended < walk.began and (text := _changed(earlier, ids)):
+        if earlier is not None and earlier.ended < walk.began and (text := _changed(earlier, walk, removed_from)):
             yield Violation("I22", "wrong", f"{where}: {text}")
         before[walk.user] = walk
 
 
-def _changed(earlier: NotificationWalk, ids: Sequence[str]) -> str:
+def _changed(earlier: NotificationWalk, later: NotificationWalk, removed_from: Collection[tuple[str, str]]) -> str:
     """Return what is wrong with a later list: the earlier one is its end, in the same order."""
-    old = [entry.notification_id for entry in earlier.entries]
+    old, ids = (
+        [
+            entry.notification_id
+            for entry in walk.entries
+            if (walk.user, entry.message.conversation_id) not in removed_from
+        ]
+        for walk in (earlier, later)
+    )
     if gone := set(old) - set(ids):
         return f"{len(gone)} have disappeared"
-    if list(ids[len(ids) - len(old) :]) != old:
+    if ids[len(ids) - len(old) :] != old:
         return "one has come behind others that are older, or the order has changed"
     return ""
 
