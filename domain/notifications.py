@@ -65,6 +65,14 @@ def missed(
     return found[:1] if audience.collapsed else found
 
 
+@dataclass(frozen=True, slots=True)
+class Unpublished:
+    """Ids of notifications whose events the log of this epoch may not have."""
+
+    ids: Collection[str]
+    epoch: int
+
+
 class Notifications(Protocol):
     """Store of in-app notifications."""
 
@@ -97,13 +105,15 @@ class Notifications(Protocol):
         Also those that a log has lost since, and those that are older than any log. Raises Unavailable.
         """
 
-    async def unpublished(self, message_ids: Sequence[str]) -> Collection[str]:
-        """Return the ids of these messages' notifications whose events the log may not have. Raises Unavailable."""
+    async def unpublished(self, message_ids: Sequence[str]) -> Unpublished:
+        """Return these messages' notifications whose events the log may not have. Raises Unavailable."""
 
-    async def note_published(self, notification_ids: Sequence[str]) -> None:
-        """Note that the log has the events of these notifications, and so of all older ones of their messages.
+    async def note_published(self, notification_ids: Sequence[str], epoch: int) -> None:
+        """Note that the log of this epoch has the events of these notifications, and so of all older ones of their
+        messages.
 
-        One that was added meanwhile is not noted: whoever has added it writes its event. Raises Unavailable.
+        One that was added meanwhile is not noted: whoever has added it writes its event. Nor is anything when the log
+        was found to have lost records since: then all are missing. Raises Unavailable.
         """
 
 

@@ -24,7 +24,7 @@ from streams.dead_letters import ConsumerRecord, at_origin
 from streams.failures import Failure, failure_of
 from streams.result import BEHIND, Item, Result, log_failures
 from streams.retry import NotWanted, PartitionRevoked, RetriesExhausted, RetryPolicy, TurnEnded
-from streams.stage import Stage
+from streams.stage import Missing, Stage
 from streams.turns import Turn, lane_key, turn
 
 __all__ = ["Result", "process", "turn_of"]
@@ -140,16 +140,18 @@ async def _process(stage: Stage, batch: Sequence[ConsumerRecord], log: EventLog,
 
 async def _complete(stage: Stage, log: EventLog, retry: RetryPolicy, result: Result) -> None:
     """Write the completions so far, but those that the log has; a crash from now on costs none of them."""
-    publication, events = stage.publication, list(result.events)
+    publication, events = stage.publication, list[AnyEvent](result.events)
+    missing: Missing | None = None
     if publication is not None and events:
-        events = list(await retry.call(partial(publication.missing, events)))
+        missing = await retry.call(partial(publication.missing, events))
+        events = list(missing.completions)
     producer = f"millrace/{stage.name}"
     for begin in range(0, len(events), _APPEND_MAX):
         some = events[begin : begin + _APPEND_MAX]
         made = [record(event, producer=producer, is_replay=event.event_id in result.told) for event in some]
         await _append(made, log, retry)
-    if publication is not None and events:
-        await retry.call(partial(publication.done, events))
+    if publication is not None and missing is not None and events:
+        await retry.call(partial(publication.done, missing))
     result.events.clear()
 
 

@@ -24,6 +24,7 @@ from domain.receipts import ReceiptBarrier
 from schemas.codec import record
 from schemas.events import AnyEvent
 from schemas.messages import Message
+from streams.stage import Missing
 from streams.turns import turn
 
 _log = structlog.get_logger()
@@ -53,10 +54,10 @@ class Decide(Protocol):
     async def told_of(self, message_ids: Sequence[str]) -> Collection[str]:
         """Return the ids of those completions of these messages that were published before."""
 
-    async def missing(self, completions: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
+    async def missing(self, completions: Sequence[AnyEvent]) -> Missing:
         """Return the completions that the log may not have."""
 
-    async def done(self, completions: Sequence[AnyEvent]) -> None:
+    async def done(self, written: Missing) -> None:
         """Note that the log has these completions."""
 
 
@@ -166,15 +167,15 @@ class DueNotifications:
         try:
             async with asyncio.timeout(PART_S):
                 told = await self.rule.told_of([message.message_id for message in messages])
-                events = await self.rule.missing(await self.rule.decide(messages))
+                missing = await self.rule.missing(await self.rule.decide(messages))
                 made = [
                     record(event, producer="millrace/notification", is_replay=event.event_id in told)
-                    for event in events
+                    for event in missing.completions
                 ]
                 for begin in range(0, len(made), _APPEND_MAX):
                     await log.append(made[begin : begin + _APPEND_MAX])
-                if events:
-                    await self.rule.done(events)
+                if made:
+                    await self.rule.done(missing)
         except TimeoutError as exc:
             raise Unavailable("notifications of due messages take too long") from exc
-        _log.debug("messages_decided", messages=len(messages), notifications=len(events))
+        _log.debug("messages_decided", messages=len(messages), notifications=len(made))

@@ -47,14 +47,22 @@ Told: TypeAlias = Callable[[Sequence[AnyEvent]], Awaitable[Collection[str]]]
 before the rule, and with events only that were published before. Raises Unavailable."""
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Completions that the log of this epoch may not have."""
+
+    completions: Sequence[AnyEvent]
+    epoch: int
+
+
 class Publication(Protocol):
     """Memory of the completions that the log has. A crash before ``done`` costs a repeat, never a completion."""
 
-    async def missing(self, completions: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
+    async def missing(self, completions: Sequence[AnyEvent]) -> Missing:
         """Return the completions that the log may not have. Raises Unavailable."""
 
-    async def done(self, completions: Sequence[AnyEvent]) -> None:
-        """Note that the log has these. Raises Unavailable."""
+    async def done(self, written: Missing) -> None:
+        """Note that the log of that epoch has these. Raises Unavailable."""
 
 
 class Beside(Protocol):

@@ -11,7 +11,7 @@ import msgspec
 
 from adapters.memory.tables import Tables
 from domain.analytics import MinuteCount, Total
-from domain.notifications import Audience, NotificationDraft
+from domain.notifications import Audience, NotificationDraft, Unpublished
 from domain.watermarks import Advances, Marked, Watermark, WatermarkAdvance, merge, of_members, split, step
 from schemas.clock import now
 from schemas.messages import Message, Status
@@ -201,22 +201,24 @@ class MemoryNotifications:
             if draft.notification_id in self.published.get(draft.message_id, (0, frozenset()))[1]
         }
 
-    async def unpublished(self, message_ids: Sequence[str]) -> Collection[str]:
-        nothing = (self.tables.epoch, frozenset[str]())
-        marks = {id_: self.published.get(id_, nothing) for id_ in message_ids}
-        return {
+    async def unpublished(self, message_ids: Sequence[str]) -> Unpublished:
+        now = self.tables.epoch
+        marks = {id_: self.published.get(id_, (now, frozenset[str]())) for id_ in message_ids}
+        missing = {
             draft.notification_id
             for draft in self._of(message_ids)
-            if marks[draft.message_id][0] < self.tables.epoch or draft.notification_id not in marks[draft.message_id][1]
+            if marks[draft.message_id][0] < now or draft.notification_id not in marks[draft.message_id][1]
         }
+        return Unpublished(missing, now)
 
-    async def note_published(self, notification_ids: Sequence[str]) -> None:
+    async def note_published(self, notification_ids: Sequence[str], epoch: int) -> None:
         for id_ in {draft.message_id for draft in self.drafts.values() if draft.notification_id in notification_ids}:
             ids = [draft.notification_id for draft in self._of([id_])]
             last = max(ids.index(one) for one in ids if one in notification_ids)
-            epoch, before = self.published.get(id_, (self.tables.epoch, frozenset[str]()))
-            kept = before if epoch == self.tables.epoch else frozenset[str]()
-            self.published[id_] = (self.tables.epoch, kept | frozenset(ids[: last + 1]))
+            noted, before = self.published.get(id_, (epoch, frozenset[str]()))
+            if noted <= epoch:
+                kept = before if noted == epoch else frozenset[str]()
+                self.published[id_] = (epoch, kept | frozenset(ids[: last + 1]))
 
 
 @dataclass(slots=True)

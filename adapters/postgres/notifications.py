@@ -6,13 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 from adapters.postgres import rows
 from adapters.postgres.pool import Pool, connection
 from adapters.postgres.replica import Replica, read, rows_of
 from adapters.postgres.statements import load
 from domain.errors import NotFound
-from domain.notifications import NO_NOTIFICATION, Audience, Notification, NotificationDraft
+from domain.notifications import NO_NOTIFICATION, Audience, Notification, NotificationDraft, Unpublished
 from schemas.ids import first_id
 
 _SQL = load("notifications")
@@ -59,20 +60,20 @@ class PostgresNotifications:
             return [NotificationDraft(*row) for row in await cursor.fetchall()]
 
     async def told(self, message_ids: Sequence[str]) -> Collection[str]:
-        return await self._ids("told", message_ids)
+        return {id_ for (id_,) in await self._about("told", message_ids)}
 
-    async def unpublished(self, message_ids: Sequence[str]) -> Collection[str]:
-        return await self._ids("unpublished", message_ids)
+    async def unpublished(self, message_ids: Sequence[str]) -> Unpublished:
+        found = await self._about("unpublished", message_ids)
+        return Unpublished({id_ for id_, _ in found}, max((epoch for _, epoch in found), default=0))
 
-    async def _ids(self, name: str, message_ids: Sequence[str]) -> Collection[str]:
+    async def _about(self, name: str, message_ids: Sequence[str]) -> Sequence[tuple[Any, ...]]:
         async with connection(self.pool) as conn:
-            cursor = await conn.execute(_SQL[name], {"messages": list(message_ids)})
-            return {row[0] for row in await cursor.fetchall()}
+            return await (await conn.execute(_SQL[name], {"messages": list(message_ids)})).fetchall()
 
-    async def note_published(self, notification_ids: Sequence[str]) -> None:
+    async def note_published(self, notification_ids: Sequence[str], epoch: int) -> None:
         oldest = first_id(datetime.now(UTC) - _MARKS_KEPT)
         async with connection(self.pool) as conn:
-            await conn.execute(_SQL["note_published"], {"ids": list(notification_ids)})
+            await conn.execute(_SQL["note_published"], {"ids": list(notification_ids), "epoch": epoch})
             await conn.execute(_SQL["forget_published"], {"oldest": oldest})
 
     async def page(self, user_id: str, *, unseen: bool, before: str | None, limit: int) -> Sequence[Notification]:

@@ -22,7 +22,7 @@ from schemas.ids import is_uuid, new_id
 from schemas.messages import Message
 from streams.due_notifications import DueNotifications
 from streams.lanes import THROUGHPUT
-from streams.stage import Stage
+from streams.stage import Missing, Stage
 from streams.stored_messages import WithStoredMessages
 
 EACH_MAX_MEMBERS = 64
@@ -118,20 +118,20 @@ class HandleNotification:
         """Return the ids of notification.sent of these messages that were published before."""
         return await self.notifications.told(message_ids)
 
-    async def missing(self, completions: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
+    async def missing(self, completions: Sequence[AnyEvent]) -> Missing:
         """Return the completions that the log may not have: of new notifications, and after a crash or a loss."""
         unpublished = await self.notifications.unpublished(_messages(completions))
-        return [
+        missing = [
             event
             for event in completions
-            if not isinstance(event, NotificationSent) or event.notification_id in unpublished
+            if not isinstance(event, NotificationSent) or event.notification_id in unpublished.ids
         ]
+        return Missing(missing, unpublished.epoch)
 
-    async def done(self, completions: Sequence[AnyEvent]) -> None:
+    async def done(self, written: Missing) -> None:
         """Note that the log has these completions."""
-        await self.notifications.note_published(
-            [event.notification_id for event in completions if isinstance(event, NotificationSent)]
-        )
+        ids = [event.notification_id for event in written.completions if isinstance(event, NotificationSent)]
+        await self.notifications.note_published(ids, written.epoch)
 
 
 def _messages(completions: Sequence[AnyEvent]) -> list[str]:

@@ -71,9 +71,9 @@ class Site:
         return accepted.message
 
     async def handle(self, messages: Sequence[Message]) -> None:
-        events = await self.rule.missing(await self.rule([make.created_of(message) for message in messages]))
-        await self.log.append([record(event, producer="test") for event in events])
-        await self.rule.done(events)
+        missing = await self.rule.missing(await self.rule([make.created_of(message) for message in messages]))
+        await self.log.append([record(event, producer="test") for event in missing.completions])
+        await self.rule.done(missing)
 
     async def pass_(self, seconds: float) -> None:
         """Let time pass, with a turn of the worker each second."""

@@ -23,7 +23,7 @@ from streams.batch import process
 from streams.dead_letters import ConsumerRecord
 from streams.failures import Failure, failure_of
 from streams.retry import PartitionRevoked, RetriesExhausted, RetryPolicy
-from streams.stage import Refused, Stage, Unfinished
+from streams.stage import Missing, Refused, Stage, Unfinished
 from tests import make
 
 QUICK = RetryPolicy(total_s=0.2, attempt_s=0.1, first_s=0.001, most_s=0.01)
@@ -149,11 +149,11 @@ async def test_completions_that_the_log_has_are_not_written_again():
         def __init__(self) -> None:
             self.ids: set[str] = set()
 
-        async def missing(self, completions: Sequence[AnyEvent]) -> Sequence[AnyEvent]:
-            return [event for event in completions if event.event_id not in self.ids]
+        async def missing(self, completions: Sequence[AnyEvent]) -> Missing:
+            return Missing([event for event in completions if event.event_id not in self.ids], 0)
 
-        async def done(self, completions: Sequence[AnyEvent]) -> None:
-            self.ids |= {event.event_id for event in completions}
+        async def done(self, written: Missing) -> None:
+            self.ids |= {event.event_id for event in written.completions}
 
     log, once = MemoryLog(), Once()
     batch = [taken(make.created(seq=n), n) for n in (1, 2)]

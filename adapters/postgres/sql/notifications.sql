@@ -64,20 +64,25 @@ WHERE n.message_id = ANY(%(messages)s::uuid[])
   AND (n.created_at <= p.published_at OR n.created_at < now() - interval '8 days');
 
 -- name: unpublished
-SELECT n.notification_id::text
-FROM notifications n LEFT JOIN notices_published p
-    ON p.message_id = n.message_id AND p.epoch = coalesce((SELECT epoch FROM log_state), 0)
+WITH log AS MATERIALIZED (
+    SELECT coalesce((SELECT epoch FROM log_state), 0) AS epoch
+)
+SELECT n.notification_id::text, log.epoch
+FROM log CROSS JOIN notifications n
+LEFT JOIN notices_published p ON p.message_id = n.message_id AND p.epoch = log.epoch
 WHERE n.message_id = ANY(%(messages)s::uuid[]) AND (p.message_id IS NULL OR n.created_at > p.published_at);
 
 -- name: note_published
 -- The mark is as old as the last of these notifications: one that the lanes or the worker beside them add meanwhile is
--- younger, and its event is still to be written.
+-- younger, and its event is still to be written. It is of the epoch for which they were missing: a later log may have
+-- these events and lack the earlier ones of the message, which were not missing in that epoch.
 INSERT INTO notices_published AS p (message_id, epoch, published_at)
-SELECT message_id, coalesce((SELECT epoch FROM log_state), 0), max(created_at)
+SELECT message_id, %(epoch)s, max(created_at)
 FROM notifications WHERE notification_id = ANY(%(ids)s::uuid[])
 GROUP BY message_id ORDER BY message_id
 ON CONFLICT (message_id) DO UPDATE SET epoch = excluded.epoch, published_at = CASE
-    WHEN p.epoch = excluded.epoch THEN greatest(p.published_at, excluded.published_at) ELSE excluded.published_at END;
+    WHEN p.epoch = excluded.epoch THEN greatest(p.published_at, excluded.published_at) ELSE excluded.published_at END
+WHERE p.epoch <= excluded.epoch;
 
 -- name: forget_published
 DELETE FROM notices_published WHERE message_id IN (

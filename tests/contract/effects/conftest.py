@@ -44,6 +44,8 @@ class World:
     inbox: Inbox
     status_of: Any
     devices_of: Any
+    lose_the_log: Any
+    """Note that the log has lost records; returns its new epoch."""
 
     async def devices(self, user: str = "bob") -> dict[str, tuple[int, int]]:
         found: dict[str, tuple[int, int]] = await self.devices_of(user)
@@ -72,6 +74,10 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
         async def devices_in_memory(user: str) -> dict[str, tuple[int, int]]:
             return {device: seqs for (_, who, device), seqs in tables.device_receipts.items() if who == user}
 
+        async def lose_in_memory() -> int:
+            tables.epoch += 1
+            return tables.epoch
+
         yield World(
             room,
             MemoryIntake(tables),
@@ -83,6 +89,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
             MemoryInbox(notifications),
             status_in_memory,
             devices_in_memory,
+            lose_in_memory,
         )
         return
     async with open_pool(request.getfixturevalue("pg_dsn")) as pool:
@@ -102,6 +109,15 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
                 )
                 return {device: (delivered, read) for device, delivered, read in await cursor.fetchall()}
 
+        async def lose_in_store() -> int:
+            async with pool.connection() as conn:
+                cursor = await conn.execute(
+                    "INSERT INTO log_state AS s (cluster_id, replication, epoch) VALUES ('c', 1, 1)"
+                    " ON CONFLICT (id) DO UPDATE SET epoch = s.epoch + 1 RETURNING epoch"
+                )
+                [(epoch,)] = await cursor.fetchall()
+                return int(epoch)
+
         yield World(
             room,
             PostgresIntake(pool),
@@ -113,4 +129,5 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
             PostgresNotifications(pool),
             status_in_store,
             devices_in_store,
+            lose_in_store,
         )

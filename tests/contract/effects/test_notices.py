@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from domain.notifications import Audience, NotificationDraft
 from schemas.ids import new_id
 
@@ -58,16 +60,40 @@ async def test_an_event_of_a_notification_is_written_until_the_log_has_it_and_to
     message = await world.send()
     ids, notices = [message.message_id], world.notifications
     first = NotificationDraft(new_id(), message.message_id, world.room, 1, "bob")
+
+    async def missing() -> Collection[str]:
+        return (await notices.unpublished(ids)).ids
+
     await notices.add([first])
+    epoch = (await notices.unpublished(ids)).epoch
     assert await notices.told(ids) == set()
-    assert await notices.unpublished(ids) == {first.notification_id}  # a crash before the mark: it is written again
+    assert await missing() == {first.notification_id}  # a crash before the mark: it is written again
     later = NotificationDraft(new_id(), message.message_id, world.room, 1, "carol")
     await notices.add([later])  # by another, while the first one's event is on its way
-    await notices.note_published([first.notification_id])
-    assert await notices.unpublished(ids) == {later.notification_id}
+    await notices.note_published([first.notification_id], epoch)
+    assert await missing() == {later.notification_id}
     assert await notices.told(ids) == {f"{message.message_id}:bob:in_app"}
-    await notices.note_published([later.notification_id])
-    assert await notices.unpublished(ids) == set()
-    await notices.note_published([first.notification_id])  # late news
-    assert await notices.unpublished(ids) == set()
+    await notices.note_published([later.notification_id], epoch)
+    assert await missing() == set()
+    await notices.note_published([first.notification_id], epoch)  # late news
+    assert await missing() == set()
     assert await notices.told(ids) == {f"{message.message_id}:{user}:in_app" for user in ("bob", "carol")}
+
+
+async def test_a_log_that_is_lost_while_an_event_is_written_leaves_no_earlier_one_noted(world):
+    """The new log has the event, and not those that were in the old one: to it all of the message are missing."""
+    message = await world.send()
+    ids, notices = [message.message_id], world.notifications
+    first, later = (NotificationDraft(new_id(), message.message_id, world.room, 1, user) for user in ("bob", "carol"))
+    await notices.add([first])
+    before = (await notices.unpublished(ids)).epoch
+    await notices.note_published([first.notification_id], before)
+    await notices.add([later])
+    assert (await notices.unpublished(ids)).ids == {later.notification_id}
+    epoch = await world.lose_the_log()
+    await notices.note_published([later.notification_id], before)
+    missing = await notices.unpublished(ids)
+    assert (missing.ids, missing.epoch) == ({first.notification_id, later.notification_id}, epoch)
+    await notices.note_published(sorted(missing.ids), epoch)
+    await notices.note_published([later.notification_id], before)  # late news of the old log
+    assert (await notices.unpublished(ids)).ids == set()
