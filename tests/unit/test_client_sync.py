@@ -69,6 +69,16 @@ def test_a_gap_is_filled_by_a_join_from_the_cursor():
     assert sync.gaps == 1
 
 
+def test_what_comes_after_the_membership_has_ended_is_a_hint_until_the_next_join():
+    sync = joined(5)
+    sync.left()
+    assert [sync.arrive(seq) for seq in (6, 8)] == [Arrival.HINT] * 2
+    assert (sync.cursor, sync.gaps) == (5, 0)
+    sync.join(2)
+    assert [sync.arrive(seq) for seq in (6, 7)] == [Arrival.NEXT] * 2
+    assert sync.joined(7, 2) is JoinAnswer.IN_STEP
+
+
 def test_a_replay_that_lacks_its_end_is_incomplete():
     sync = ConversationSync(make.ROOM, 0)
     sync.join(1)

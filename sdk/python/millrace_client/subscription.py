@@ -163,6 +163,8 @@ class Subscription:
                 self.listener.on_reset(start)
                 if self.commits_itself:
                     self.commit_reset(Cursor(start, epoch))
+            case Left():
+                self.sync.left()
             case ErrorFrame(code=code, ref=ref) if self.sync.is_join(ref) and code in _LATER:
                 self._join_later((frame.retry_after_ms or 0) / 1000)
         self.listener.on_frame(frame, raw)

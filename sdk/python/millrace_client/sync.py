@@ -22,7 +22,7 @@ class Arrival(Enum):
     GAP = auto()
     """Frames before it are missing: drop it, and join again."""
     HINT = auto()
-    """The conversation is not joined yet; its replay brings the frame again: drop it."""
+    """The conversation is not joined, or not yet; the replay of a join brings the frame again: drop it."""
 
 
 class JoinAnswer(Enum):
@@ -53,6 +53,8 @@ class ConversationSync:
     """The highest seq that was acknowledged, on whichever connection."""
     read: int = 0
     """The highest seq that was reported as read, on whichever connection."""
+    has_left: bool = False
+    """The membership has ended, and no join was sent since."""
     _join_ref: Ref = None
     _reported_read: int = 0
     _reported_ack: int = 0
@@ -66,9 +68,14 @@ class ConversationSync:
         """End the connection: nothing is joined any more."""
         self.in_step, self._join_ref = False, None
 
+    def left(self) -> None:
+        """End the membership. For a moment hints may still come, of those who send them to all members."""
+        self.has_left = True
+        self.disconnected()
+
     def join(self, ref: int) -> JoinConversation:
         """Return the join to send. It ends the one before, whose answer says nothing any more."""
-        self.in_step, self._join_ref = False, ref
+        self.in_step, self.has_left, self._join_ref = False, False, ref
         epoch = None if self.cursor is None else self.epoch
         return JoinConversation(id=self.conversation_id, after=self.cursor, epoch=epoch, ref=ref)
 
@@ -92,7 +99,7 @@ class ConversationSync:
 
     def arrive(self, seq: int) -> Arrival:
         """Take in a content frame."""
-        if self.cursor is None:
+        if self.cursor is None or self.has_left:
             return Arrival.HINT
         if seq <= self.cursor:
             self.repeats += 1
