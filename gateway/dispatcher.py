@@ -35,7 +35,7 @@ _log = structlog.get_logger()
 GROUP = "gateway"
 BATCH = 500
 COMMIT_S = 1.0
-MEMBERS_FOR_S = 5.0
+MEMBERS_FOR_S = 2.0
 RETRY_S, RETRY_MAX_S = 0.1, 2.0
 """First and longest pause before the store is asked again."""
 _MOST_KNOWN = 10_000
