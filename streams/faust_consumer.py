@@ -6,8 +6,9 @@ Replaced in ``faust/transport/consumer.py``:
   partition holds the offsets that were delivered, and only those before the oldest unfinished record are committed.
 * ``_drain_messages`` makes four tasks for each record; here a record is awaited directly unless it could block.
 * ``wait_empty`` waits without limit, which blocks SIGTERM and the whole group; here it is bounded.
-* ``perform_seek`` trusts the committed positions, and may overlap with itself; here calls take turns, and positions
-  from before a loss of the log are replaced by the beginning.
+* ``perform_seek`` trusts the committed positions, and may overlap with itself and with deliveries; here calls take
+  turns, nothing is delivered meanwhile, and positions from before a loss of the log are replaced by the beginning. It
+  raises RebalanceAgain when another rebalance has begun: Faust would resume the flow in the middle of that one.
 * ``verify_all_partitions_active`` asserts that each partition has a position, which one that was just rewound may lack:
   then the consumer crashes. It only logs that a partition stands still; the watchdog of the worker ends the process.
 * ``_wait_next_records`` sleeps a second when all buffers are full; here it waits for room.
@@ -23,10 +24,11 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import defaultdict, deque
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import structlog
+from faust.tables.recovery import RebalanceAgain
 from faust.transport.drivers import aiokafka as driver
 
 from adapters.kafka.refusals import refusal_of
@@ -51,7 +53,9 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
         self._ring: defaultdict[Any, deque[int]] = defaultdict(deque)
         """Offsets by partition, as delivered, from the oldest that is not committed."""
         self._room = asyncio.Event()
-        self._seeking = asyncio.Lock()
+        self._turns = asyncio.Lock()
+        """Held while one fetch is delivered, and while positions are moved."""
+        self._deliverer: asyncio.Task[Any] | None = None
         self._n_acked = 0
         self.epoch: int | None = None
         """Epoch of the log that the current positions belong to."""
@@ -76,7 +80,14 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
-                await self._deliver_fetched()
+                if not self.flow_active:
+                    await self.wait(self.can_resume_flow)
+                async with self._turns:
+                    self._deliverer = asyncio.current_task()
+                    try:
+                        await self._deliver_fetched()
+                    finally:
+                        self._deliverer = None
                 await asyncio.sleep(0)
         # Faust stops this task by errors and by cancelling it. Outside a shutdown either one is a failure, which must
         # leave the task: else the consumer would stay in its group and read nothing.
@@ -173,11 +184,15 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
     async def perform_seek(self) -> None:
         """Move the positions back to the committed ones, and forget all deliveries.
 
-        Faust calls this from its recovery and from its fetcher, also at the same time. Turns matter when the log has
+        Faust calls this from its recovery and, between two deliveries, from its fetcher. Turns matter when the log has
         lost records: of two calls that overlap, one would move to the beginning, and the other then to an offset of the
-        earlier log, past records that nobody has read. A commit under way writes such an offset, too.
+        earlier log, past records that nobody has read. A commit under way writes such an offset, too. And what is
+        delivered meanwhile stands in a ring before lower offsets, which then are never committed.
+
+        Raises RebalanceAgain when another rebalance has begun since.
         """
-        async with self._seeking:
+        rebalances = self.app.rebalancing_count
+        async with nullcontext() if self._deliverer is asyncio.current_task() else self._turns:
             await self.maybe_wait_for_commit_to_finish()
             self._ring.clear()
             self._acked.clear()
@@ -187,6 +202,8 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
             _log.debug(
                 "partitions_seeked", stage=self.app.stage, partitions=_names(self.assignment()), epoch=self.epoch
             )
+        if self.app.rebalancing_count != rebalances:
+            raise RebalanceAgain
 
     async def _check_epoch_with_retries(self) -> None:
         """Check the epoch; wait for the store while it is out, at most half a rebalance. Raises Unavailable.
@@ -250,8 +267,10 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
         self._room.set()
 
     async def _wait_next_records(self, timeout: float) -> Any:
+        if not self.flow_active:  # it is waited for between two turns, since it is resumed after a seek
+            return None, None
         # No active partition with an active flow means that all buffers are full.
-        if self.flow_active and not self.app.client_only and not self._get_active_partitions():
+        if not self.app.client_only and not self._get_active_partitions():
             self._room.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
