@@ -8,11 +8,13 @@ from typing import Any
 import faust
 from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
 from faust.tables.manager import TableManager
+from faust.transport.drivers import aiokafka as driver
 
 from adapters.kafka.access import access
+from domain.errors import AccessRefused
 from domain.log_position import Epochs
 from runtime.kafka_settings import OAUTHBEARER, Kafka
-from streams import faust_consumer
+from streams.faust_consumer import StageConsumer
 from streams.stage import Stage
 
 
@@ -22,6 +24,12 @@ class _NoTables(TableManager):  # type: ignore[misc]
     async def on_start(self) -> None:
         await self._update_channels()
         await self.recovery.start()
+
+
+class _Transport(driver.Transport):  # type: ignore[misc]
+    """Transport of aiokafka with StageConsumer."""
+
+    Consumer = StageConsumer
 
 
 def _credentials(kafka: Kafka) -> Any:
@@ -68,5 +76,11 @@ def build_app(stage: Stage, kafka: Kafka, data_dir: Path, epochs: Epochs) -> Any
         producer_request_timeout=20,
         web_enabled=False,
     )
-    faust_consumer.install(app, epochs, stage=stage.name, gather_s=stage.policy.gather_s)
+    # What StageConsumer and its thread need. ``on_refused`` may be replaced before the start.
+    app.epochs, app.stage, app.gather_s, app.on_refused = epochs, stage.name, stage.policy.gather_s, _raise
+    app.transport = _Transport(app.conf.broker_consumer, app)
     return app
+
+
+def _raise(refused: AccessRefused) -> None:
+    raise refused

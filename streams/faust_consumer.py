@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import defaultdict, deque
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from typing import Any
 
@@ -32,9 +33,10 @@ from faust.tables.recovery import RebalanceAgain
 from faust.transport.drivers import aiokafka as driver
 
 from adapters.kafka.refusals import refusal_of
-from domain.errors import AccessRefused, Unavailable
+from domain.errors import Unavailable
 from domain.log_position import Epochs
 from streams.faust_thread import StageThread
+from streams.watchdog import Behind
 
 _log = structlog.get_logger()
 
@@ -249,13 +251,18 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
     async def verify_all_partitions_active(self) -> None:
         """Do nothing: the watchdog of the worker looks after this."""
 
-    async def lag(self) -> int:
-        """Return the number of records in the assigned partitions that are not committed, as the broker sees it."""
+    async def behind(self) -> Mapping[str, Behind]:
+        """Return the assigned partitions with records that are not committed, as the broker sees it."""
         mine = self.assignment()
         if not mine:
-            return 0
+            return {}
         begins, ends = await self.earliest_offsets(*mine), await self.highwaters(*mine)
-        return sum(max(0, ends[tp] - max(begins[tp], self._committed_offset[tp] or 0)) for tp in mine)
+        positions = {tp: max(begins[tp], self._committed_offset[tp] or 0) for tp in mine}
+        return {
+            f"{tp.topic}/{tp.partition}": Behind(position, ends[tp] - position)
+            for tp, position in positions.items()
+            if ends[tp] > position
+        }
 
     def forget(self, message: Any) -> None:
         """Wait no more for a message whose event was dropped un-acked on purpose."""
@@ -277,25 +284,6 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
                     await self._room.wait()
             return None, None
         return await super()._wait_next_records(timeout)
-
-
-class StageTransport(driver.Transport):  # type: ignore[misc]
-    """Transport of aiokafka with StageConsumer."""
-
-    Consumer = StageConsumer
-
-
-def install(app: Any, epochs: Epochs, *, stage: str, gather_s: float) -> None:
-    """Make the app use StageConsumer. Call it before the app starts. ``on_refused`` of the app may then be replaced.
-
-    ``gather_s``: seconds for which the broker gathers records for a fetch; 0 for its default.
-    """
-    app.epochs, app.stage, app.gather_s, app.on_refused = epochs, stage, gather_s, _raise
-    app.transport = StageTransport(app.conf.broker_consumer, app)
-
-
-def _raise(refused: AccessRefused) -> None:
-    raise refused
 
 
 def _names(tps: Any) -> list[str]:

@@ -1,10 +1,19 @@
-"""Detection of a stuck worker: records are pending and none finishes for some time, or it stays outside its group."""
+"""Detection of a stuck worker: records are pending and none finishes for some time, or it stays outside its group; or a
+partition stands still, whatever becomes of the others."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A partition's committed position, and the number of records from there on."""
+
+    position: int
+    records: int
 
 
 @dataclass(slots=True)
@@ -20,6 +29,8 @@ class Watchdog:
     is_assigned: bool = True
     """True while the worker is in its group, and the group at rest."""
     _since: float = field(init=False)
+    _standing: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Partition → its position while records are pending in it, and since when."""
 
     def __post_init__(self) -> None:
         self._since = self.clock()
@@ -47,10 +58,16 @@ class Watchdog:
         """Count records that were left to the worker that has their partitions now: that is no progress."""
         self.unfinished -= count
 
-    def observe_lag(self, records: int | None) -> None:
-        """Note the lag; None when the broker does not answer."""
+    def observe_lag(self, behind: Mapping[str, Behind] | None) -> None:
+        """Note the partitions that lag; None when the broker does not answer."""
         self._start_clock()
-        self.lag = records
+        self.lag = None if behind is None else sum(each.records for each in behind.values())
+        if behind is not None:
+            before, now = self._standing, self.clock()
+            self._standing = {
+                name: before[name] if name in before and before[name][0] == each.position else (each.position, now)
+                for name, each in behind.items()
+            }
 
     def observe_group(self, *, is_assigned: bool) -> None:
         """Note whether the worker is in its group, and the group is not being rebalanced."""
@@ -61,6 +78,11 @@ class Watchdog:
     def _start_clock(self) -> None:
         if not self.is_pending:
             self._since = self.clock()
+
+    def standing(self, seconds: float) -> str | None:
+        """Return a partition whose position has not moved for so long, though records are pending in it."""
+        now = self.clock()
+        return next((name for name, (_, since) in self._standing.items() if now - since > seconds), None)
 
     def is_stuck(self, seconds: float) -> bool:
         """Return whether work is pending and none was finished for so long."""

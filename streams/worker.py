@@ -10,11 +10,11 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -34,12 +34,13 @@ from streams.lanes import FEW_LANES, Lanes
 from streams.retry import PartitionRevoked, RetriesExhausted, RetryPolicy, TurnEnded
 from streams.stage import Stage
 from streams.turns import lane_key
-from streams.watchdog import Watchdog
+from streams.watchdog import Behind, Watchdog
 
 _log = structlog.get_logger()
 
 EX_SOFTWARE = 70
-_STUCK_S = 60.0
+_STUCK_S, _STANDS_S = 60.0, 300.0
+"""Seconds without a finished record, and without a commit in a lagging partition: a receipt may take many turns."""
 _STOP_S = 20.0
 _CHECK_S = 1.0
 _LAG_EVERY = 10
@@ -236,6 +237,8 @@ class Worker:
             if self._watchdog.is_stuck(_STUCK_S):
                 stuck = "stuck: for a minute records were pending and none finished, or the group did not settle"
                 _exit(EX_TEMPFAIL, f"{stuck}; {refused}" if (refused := refusal_of(None)) else stuck)
+            if place := self._watchdog.standing(_STANDS_S):
+                _exit(EX_TEMPFAIL, f"stuck: the position in {place} does not move; its records are read again")
 
     async def _check_epoch(self) -> None:
         """End the process when the log has lost records since the assignment: its positions are not valid any more."""
@@ -244,18 +247,18 @@ class Worker:
             if assigned is not None and await self.epochs.current() != assigned:
                 _exit(EX_TEMPFAIL, "the log has lost records; it is read again from its beginning")
 
-    async def _lag(self) -> int | None:
-        """Return how many records the broker has for this worker; None when it does not answer."""
+    async def _lag(self) -> Mapping[str, Behind] | None:
+        """Return the partitions of this worker that lag; None when the broker does not answer."""
         # In a task of its own: a thread of Faust that ends cancels what it was asked, which would cancel us, too.
-        asking = asyncio.ensure_future(self.app.consumer.lag())
+        asking = asyncio.ensure_future(self.app.consumer.behind())
         try:
             await asyncio.wait({asking}, timeout=_LAG_EVERY * _CHECK_S)
         finally:
             asking.cancel()
         if not asking.done() or asking.cancelled() or asking.exception() is not None:
             return None
-        LAG.labels(self.stage.name).set(asking.result())
-        return int(asking.result())
+        LAG.labels(self.stage.name).set(sum(each.records for each in asking.result().values()))
+        return cast("Mapping[str, Behind]", asking.result())
 
 
 def _span(events: Sequence[Any]) -> dict[str, Any]:
@@ -274,7 +277,9 @@ def _consumed(message: Any) -> ConsumerRecord:
 def _ended(task: asyncio.Task[None]) -> None:
     if task.cancelled() or task.exception() is None:
         return
-    cause = _root(task.exception())
+    cause = task.exception()
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
     code = EX_TEMPFAIL if isinstance(cause, RetriesExhausted) else EX_SOFTWARE
     _exit(code, str(cause) if isinstance(cause, RetriesExhausted) else type(cause).__name__)
 
@@ -283,12 +288,6 @@ def _cancelled(task: asyncio.Task[None]) -> None:
     """End a worker that has lost a part: nobody but the worker itself may cancel one."""
     if task.cancelled():
         _exit(EX_SOFTWARE, "a part of the worker was cancelled")
-
-
-def _root(exc: BaseException | None) -> BaseException | None:
-    while isinstance(exc, BaseExceptionGroup):
-        exc = exc.exceptions[0]
-    return exc
 
 
 def _exit(code: int, reason: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.watchdog import Watchdog
+from streams.watchdog import Behind, Watchdog
 
 
 class Clock:
@@ -13,6 +13,10 @@ class Clock:
 
     def __call__(self) -> float:
         return self.at
+
+
+def lagging(records: int, position: int = 10) -> dict[str, Behind]:
+    return {"message.created/0": Behind(position, records)}
 
 
 @pytest.fixture
@@ -69,23 +73,23 @@ def test_a_broker_that_says_nothing_to_us_counts_as_work(watchdog, clock):
     assert not watchdog.is_stuck(60)
     clock.at += 11
     assert watchdog.is_stuck(60)
-    watchdog.observe_lag(0)
+    watchdog.observe_lag({})
     assert not watchdog.is_stuck(60)
 
 
 def test_records_that_stay_in_kafka_count_though_none_came(watchdog, clock):
     clock.at = 3600
     for _ in range(7):
-        watchdog.observe_lag(5)
+        watchdog.observe_lag(lagging(5))
         assert not watchdog.is_stuck(60)
         clock.at += 10
     assert watchdog.is_stuck(60)
-    watchdog.observe_lag(0)
+    watchdog.observe_lag({})
     assert not watchdog.is_stuck(60)
 
 
 def test_records_that_are_dropped_again_and_again_are_no_progress(watchdog, clock):
-    watchdog.observe_lag(3)
+    watchdog.observe_lag(lagging(3))
     for _ in range(7):
         watchdog.delivered()
         clock.at += 10
@@ -102,3 +106,27 @@ def test_a_worker_outside_of_its_group_is_stuck(watchdog, clock):
     assert watchdog.is_stuck(60)
     watchdog.observe_group(is_assigned=True)
     assert not watchdog.is_stuck(60)
+
+
+def test_a_partition_that_stands_still_is_found_while_others_move(watchdog, clock):
+    for n in range(31):
+        moving = {"message.created/1": Behind(n, 5)}
+        watchdog.observe_lag({**moving, **lagging(5 + n)})
+        watchdog.progressed()
+        assert watchdog.standing(300) is None
+        clock.at += 10
+    assert watchdog.standing(300) == "message.created/0"
+    watchdog.observe_lag(lagging(4, position=11))
+    assert watchdog.standing(300) is None
+
+
+def test_a_partition_stands_from_when_it_lags(watchdog, clock):
+    watchdog.observe_lag({})
+    clock.at += 1000
+    watchdog.observe_lag(lagging(1))
+    watchdog.observe_lag(None)
+    clock.at += 299
+    assert watchdog.standing(300) is None
+    watchdog.observe_lag({})
+    clock.at += 2
+    assert watchdog.standing(300) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -67,11 +68,11 @@ async def test_the_watch_outlives_a_lag_that_is_cancelled_and_sees_the_crash(mon
     monkeypatch.setattr(worker, "_LAG_EVERY", 1)
     asked: list[bool] = []
 
-    async def lag() -> int:
+    async def behind() -> dict[str, Any]:
         asked.append(True)
         raise asyncio.CancelledError
 
-    consumer = SimpleNamespace(lag=lag, epoch=None, crashed=False, crash_reason=None)
+    consumer = SimpleNamespace(behind=behind, epoch=None, crashed=False, crash_reason=None)
     app = SimpleNamespace(
         started=True, rebalancing=False, consumer_generation_id=1, consumer=consumer, crashed=False, crash_reason=None
     )
