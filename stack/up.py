@@ -28,6 +28,9 @@ from stack.supervisor import Running, Supervisor
 from stack.tokens import Signer, signs_its_own
 from stack.topology import Topology, cluster, detours, processes_named, single
 
+SETTLE_S = 15.0
+_LOOK_S = 0.2
+
 
 @dataclass(slots=True)
 class Up:
@@ -258,9 +261,19 @@ async def _watch(parent: int | None, stop_requested: asyncio.Event) -> None:
     stop_requested.set()
 
 
+async def _settled(up: Up) -> dict[str, Any]:
+    """Return the state once all are ready together, or after SETTLE_S: a worker that joins its group keeps the ready
+    ones from their work for a moment."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + SETTLE_S
+    while (state := await inspect(up.plan.folder))["state"] != "ready" and clock() < end:  # noqa: ASYNC110
+        await asyncio.sleep(_LOOK_S)
+    return state
+
+
 async def _announce(up: Up, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(await inspect(up.plan.folder)), flush=True)
+        print(json.dumps(await _settled(up)), flush=True)
         return
     children = [running.child for running in up.supervisor.children]
     show_ready(up.urls, children, up.servers.given, up.progress.seconds)
