@@ -108,6 +108,9 @@ async def _in_subprocess(folder: Path, kind: str) -> _Result:
     finally:
         if process.returncode is None:  # also when we were cancelled
             process.kill()
+            # asyncio sees the end of a process once its output is read to the end, and stops reading what is not taken.
+            while await process.stdout.read(_OUTPUT):
+                pass
             await process.wait()
     return _result(output, code)
 

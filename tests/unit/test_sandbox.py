@@ -71,6 +71,7 @@ async def test_a_decoder_that_the_machine_ends_has_no_verdict(monkeypatch, code)
         """print('{"mediaType": "text/html", "width": 1, "height": 1}')""",
         """print('{"mediaType": "image/png", "width": -1, "height": 1}')""",
         "print('x' * 1_000_000)",
+        "print('x' * 10_000_000, flush=True); import time; time.sleep(60)",
     ],
 )
 async def test_a_decoder_that_its_picture_breaks_is_not_believed(monkeypatch, code):
