@@ -1,4 +1,4 @@
-"""The Faust app of a stage. Only this file and ``faust_consumer.py`` import Faust."""
+"""The Faust app of a stage. Only this file, ``faust_consumer.py`` and ``faust_thread.py`` import Faust."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class ConversationSync:
         self.in_step, self._join_ref = False, None
 
     def left(self) -> None:
-        """End the membership. For a moment hints may still come, of those who send them to all members."""
+        """End the membership. Hints may still come for two seconds: the server reads the members now and then."""
         self.has_left = True
         self.disconnected()
 
