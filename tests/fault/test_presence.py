@@ -155,6 +155,8 @@ async def test_row_38_the_way_out_takes_no_longer_than_it_was_given(stack: Runni
                 assert await socket.closed() == 1012
                 assert await gateway.ended(OVER_S + 5) == 0
                 assert time.monotonic() - began < OVER_S + 5
-            # She does not come back, and the node that knew is no more.
+            # She does not come back, and the node that knew is no more. A broadcast may repeat what a join has shown.
             said = await watching.next("presence", seconds=15)
-            assert (said["userId"], said["online"]) == (alice, False)
+            while said["online"]:
+                said = await watching.next("presence", seconds=15)
+            assert said["userId"] == alice
