@@ -86,10 +86,12 @@ class Notifications(Protocol):
         notification of it that is neither seen nor delivered. Raises Unavailable.
         """
 
-    async def add(self, drafts: Sequence[NotificationDraft]) -> None:
+    async def add(self, drafts: Sequence[NotificationDraft], collapsed: Collection[str] = ()) -> None:
         """Store the drafts that are not stored yet, in the order of each user's inbox: it is that of the commits.
 
-        Members only, and nothing that is read by now. Raises Unavailable.
+        Members only, and nothing that is read by now. In the ``collapsed`` conversations, at most one draft a member,
+        and only for members who have no notification that is neither seen nor delivered, also when two add at the
+        same time. Raises Unavailable.
         """
 
     async def stored(self, message_ids: Sequence[str]) -> Sequence[NotificationDraft]:

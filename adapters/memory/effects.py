@@ -168,22 +168,28 @@ class MemoryNotifications:
         users = sorted(self.tables.members.get(conversation_id, {}))
         collapsed = len(users) > each_max_members
         reached = {user: self.tables.reached(conversation_id, user) for user in users}
-        open_ = {
+        left_out = self._notified(conversation_id) if collapsed else set[str]()
+        delivered = {user: seq for user, seq in reached.items() if seq < newest and user not in left_out}
+        return Audience(delivered, collapsed)
+
+    def _notified(self, conversation_id: str) -> set[str]:
+        """Return the members who have a notification of the conversation that is neither seen nor delivered."""
+        return {
             draft.user_id
             for draft in self.drafts.values()
             if draft.conversation_id == conversation_id
             and self.seen_at(draft) is None
-            and draft.seq > reached.get(draft.user_id, 0)
+            and draft.seq > self.tables.reached(conversation_id, draft.user_id)
         }
-        left_out = open_ if collapsed else set()
-        delivered = {user: seq for user, seq in reached.items() if seq < newest and user not in left_out}
-        return Audience(delivered, collapsed)
 
-    async def add(self, drafts: Sequence[NotificationDraft]) -> None:
+    async def add(self, drafts: Sequence[NotificationDraft], collapsed: Collection[str] = ()) -> None:
         tables = self.tables
         for draft in drafts:
-            is_member = draft.user_id in tables.members.get(draft.conversation_id, {})
-            if not is_member or draft.seq <= tables.read_up_to(draft.conversation_id, draft.user_id):
+            id_, user = draft.conversation_id, draft.user_id
+            is_member = user in tables.members.get(id_, {})
+            if not is_member or draft.seq <= tables.read_up_to(id_, user):
+                continue
+            if id_ in collapsed and user in self._notified(id_):
                 continue
             self.drafts.setdefault((draft.message_id, draft.user_id, draft.channel), draft)
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from adapters.postgres import rows
-from adapters.postgres.pool import Pool, connection
+from adapters.postgres.pool import Pool, connection, transaction
 from adapters.postgres.replica import Replica, read, rows_of
 from adapters.postgres.statements import load
 from domain.errors import NotFound
@@ -42,7 +42,7 @@ class PostgresNotifications:
                 for id_, collapsed, users, seqs in await cursor.fetchall()
             }
 
-    async def add(self, drafts: Sequence[NotificationDraft]) -> None:
+    async def add(self, drafts: Sequence[NotificationDraft], collapsed: Collection[str] = ()) -> None:
         columns = {
             "ids": [n.notification_id for n in drafts],
             "users": [n.user_id for n in drafts],
@@ -50,8 +50,11 @@ class PostgresNotifications:
             "messages": [n.message_id for n in drafts],
             "seqs": [n.seq for n in drafts],
             "channels": [n.channel for n in drafts],
+            "collapsed": list(collapsed),
         }
-        async with connection(self.pool) as conn:
+        async with (transaction if collapsed else connection)(self.pool) as conn:
+            if collapsed:
+                await conn.execute(_SQL["lock_collapsed"], columns)
             await conn.execute(_SQL["add"], columns)
 
     async def stored(self, message_ids: Sequence[str]) -> Sequence[NotificationDraft]:

@@ -73,6 +73,7 @@ class HandleNotification:
             messages[message.conversation_id].append(message)
         newest = {id_: some[-1].seq for id_, some in messages.items()}
         audiences = await self.notifications.audiences(newest, self.each_max_members)
+        collapsed = [id_ for id_, audience in audiences.items() if audience.collapsed]
         ids = [message.message_id for message in all_of_them]
         stored = await self.notifications.stored(ids)
         known = {(notice.message_id, notice.user_id) for notice in stored}
@@ -94,7 +95,7 @@ class HandleNotification:
                 for message in undelivered(messages[id_], user, audiences[id_], known)
             }
             if drafts:
-                await self.notifications.add(drafts)
+                await self.notifications.add(drafts, collapsed)
             added += len(drafts)
         if open_:
             await self.undecided.defer(list(open_.values()), self.after_s)

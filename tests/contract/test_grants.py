@@ -50,7 +50,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         "media": ("share_content", "get", "save_probe", "place", "insert_place", "told"),
         "messages": ("find",),
         "notifications": (
-            *("member_counts", "audiences", "add", "stored", "told", "unpublished"),
+            *("member_counts", "audiences", "lock_collapsed", "add", "stored", "told", "unpublished"),
             *("note_published", "forget_published"),
         ),
         "parking": ("parked", "park", "unpark"),

@@ -48,32 +48,58 @@ async def ids_of(pool: Pool, user: str, *, unseen: bool = False) -> list[str]:
     return [notification.notification_id for notification in found]
 
 
+def columns_of(draft: NotificationDraft, *collapsed: str) -> dict[str, list[Any]]:
+    """The parameters of the statements that add one notification."""
+    return {
+        "ids": [draft.notification_id],
+        "users": [draft.user_id],
+        "conversations": [draft.conversation_id],
+        "messages": [draft.message_id],
+        "seqs": [draft.seq],
+        "channels": ["in_app"],
+        "collapsed": list(collapsed),
+    }
+
+
+async def until_one_waits(pool: Pool) -> None:
+    """Return when a connection waits for a lock that another one holds."""
+    async with pool.connection() as watcher, asyncio.timeout(10):
+        while await (await watcher.execute(WAITING)).fetchone() != (1,):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 async def test_what_commits_late_is_newer_than_all_that_was_shown_before(pool: Pool):
     """Of two workers, one has begun and stands still: the other waits for its commit, and comes behind it."""
     store, room = PostgresNotifications(pool), await room_of(pool, "bob", "carol")
     first, second = draft_for(await say(pool, room), "bob"), draft_for(await say(pool, room), "bob")
-    columns = {
-        "ids": [first.notification_id],
-        "users": ["bob"],
-        "conversations": [room],
-        "messages": [first.message_id],
-        "seqs": [first.seq],
-        "channels": ["in_app"],
-    }
     async with transaction(pool) as slow:
-        await slow.execute(load("notifications")["add"], columns)
+        await slow.execute(load("notifications")["add"], columns_of(first))
         other = asyncio.create_task(store.add([second]))
-        async with pool.connection() as watcher, asyncio.timeout(10):
-            while True:
-                if await (await watcher.execute(WAITING)).fetchone() == (1,):
-                    break
-                await asyncio.sleep(0.01)
+        await until_one_waits(pool)
         assert await ids_of(pool, "bob") == [], "nobody was shown the second before the first"
         await store.add([draft_for(await say(pool, room), "carol")])  # who is not concerned does not wait
     await other
     assert await ids_of(pool, "bob") == [second.notification_id, first.notification_id]
     await store.mark_seen("bob", first.notification_id)
     assert await ids_of(pool, "bob", unseen=True) == [second.notification_id]
+
+
+async def test_of_two_that_notify_a_large_conversation_the_second_sees_what_the_first_has_added(pool: Pool):
+    """The lanes and the worker for deferred messages have both looked before either has added."""
+    store, room = PostgresNotifications(pool), await room_of(pool, "ned", "olga")
+    first, second = await say(pool, room), await say(pool, room)
+    of_ned = draft_for(first, "ned")
+    async with transaction(pool) as slow:
+        for name in ("lock_collapsed", "add"):
+            await slow.execute(load("notifications")[name], columns_of(of_ned, room))
+        other = asyncio.create_task(store.add([draft_for(second, user) for user in ("ned", "olga")], [room]))
+        await until_one_waits(pool)
+    await other
+    assert await ids_of(pool, "ned") == [of_ned.notification_id]
+    assert len(await ids_of(pool, "olga")) == 1
+    await PostgresStatuses(pool).advance([Watermark(room, "ned", 1, 0)], 32)
+    await store.add([draft_for(second, user) for user in ("ned", "olga")], [room])
+    assert (len(await ids_of(pool, "ned")), len(await ids_of(pool, "olga"))) == (2, 1)
 
 
 async def test_a_receipt_and_a_device_that_close_the_same_notifications_do_not_wait_in_a_circle(pool: Pool):

@@ -27,8 +27,16 @@ FROM (
 ) AS audience
 GROUP BY conversation_id, collapsed;
 
+-- name: lock_collapsed
+-- Of two that add to a large conversation, the second waits, and its next statement sees what the first has added. In
+-- the order of keys, so that two never wait for each other in a circle.
+SELECT pg_advisory_xact_lock(key) FROM (
+    SELECT DISTINCT hashtextextended('notifications of ' || id, 0) AS key FROM unnest(%(collapsed)s::text[]) AS id ORDER BY key
+) AS ordered;
+
 -- name: add
--- Members only, and nothing that is read by now. The locks of the inboxes, taken in the order of users and held until
+-- Members only, and nothing that is read by now. In a large conversation, only for members who have no notification
+-- that is neither seen nor delivered. The locks of the inboxes, taken in the order of users and held until
 -- the commit, make the order of numbers that of commits.
 WITH given AS (
     SELECT g.* FROM unnest(%(ids)s::uuid[], %(users)s::text[], %(conversations)s::uuid[], %(messages)s::uuid[],
@@ -39,6 +47,10 @@ WITH given AS (
     WHERE g.seq > greatest(r.read_seq, m.seen_seq)
       AND NOT EXISTS (SELECT 1 FROM notifications n
                       WHERE n.message_id = g.message_id AND n.user_id = g.user_id AND n.channel = g.channel)
+      AND NOT (g.conversation_id = ANY(%(collapsed)s::uuid[]) AND EXISTS (
+          SELECT 1 FROM notifications n
+          WHERE n.conversation_id = g.conversation_id AND n.user_id = g.user_id AND n.seen_at IS NULL
+            AND n.seq > greatest(r.delivered_seq, m.seen_seq)))
 ), raised AS (
     INSERT INTO inboxes AS i (user_id, last_number)
     SELECT user_id, count(*) FROM given GROUP BY user_id ORDER BY user_id

@@ -56,6 +56,24 @@ async def test_in_a_large_conversation_nobody_has_two_open_notifications(world):
     assert await audience() == ["carol"]
 
 
+async def test_who_has_an_open_notification_of_a_large_conversation_gets_no_other(world):
+    messages = [await world.send() for _ in range(3)]
+
+    async def add(nth: int, *users: str) -> None:
+        drafts = [NotificationDraft(new_id(), messages[nth].message_id, world.room, nth + 1, user) for user in users]
+        await world.notifications.add(drafts, [world.room])
+
+    async def notified() -> list[tuple[int, str]]:
+        return [(n.seq, n.user_id) for n in await world.notifications.stored([m.message_id for m in messages])]
+
+    await add(0, "bob")
+    await add(1, "bob", "carol")
+    assert await notified() == [(1, "bob"), (2, "carol")]
+    await world.fold("bob", 1)
+    await add(2, "bob", "carol")
+    assert await notified() == [(1, "bob"), (2, "carol"), (3, "bob")]
+
+
 async def test_an_event_of_a_notification_is_written_until_the_log_has_it_and_told_once(world):
     message = await world.send()
     ids, notices = [message.message_id], world.notifications
