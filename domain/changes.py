@@ -55,10 +55,14 @@ class Entry:
         return self.change.kind != ChangeKind.MEDIA_READY
 
 
+def created_message(message: Message, client_message_id: str | None, body_hash: bytes) -> MessageCreated:
+    """Return the event of a message that was accepted, under this key and with this hash of its request."""
+    return MessageCreated(message=message, client_message_id=client_message_id, body_hash=body_hash.hex())
+
+
 def message_entry(message: Message, client_message_id: str | None, body_hash: bytes) -> Entry:
     """Return the entry of a message that was accepted, under this key and with this hash of its request."""
-    event = MessageCreated(message=message, client_message_id=client_message_id, body_hash=body_hash.hex())
-    return Entry(_message_change(message), event)
+    return Entry(_message_change(message), created_message(message, client_message_id, body_hash))
 
 
 def lost_entry(conversation_id: str, seq: int, at: str) -> Entry:

@@ -70,6 +70,13 @@ class BatchContext:
 class Intake(Protocol):
     """Store that turns drafts into messages."""
 
+    async def accept_plain(self, drafts: Sequence[Draft]) -> Sequence[Accepted | None]:
+        """Store what needs no further look, in one round trip; None for each draft that ``accept`` must decide.
+
+        The drafts are plain, and no two have the same key. They are stored as by ``accept``, and nobody waits for a
+        locked conversation. Raises Unavailable when nothing was stored, OutcomeUnknown when the answer was lost.
+        """
+
     async def accept(self, drafts: Sequence[Draft], *, wait: bool = False) -> Sequence[Outcome]:
         """Store the drafts in one transaction: seq, message, change-log entry and outbox row.
 
@@ -77,6 +84,17 @@ class Intake(Protocol):
         ``wait`` the call waits for locked conversations, about a second, and no draft is contended.
         Raises Unavailable when nothing was stored, OutcomeUnknown when the answer to the commit was lost.
         """
+
+
+def plain(drafts: Sequence[Draft]) -> list[bool]:
+    """Return for each draft whether it names no other message and no file, and is the first with its key."""
+    seen, found = set[Key](), list[bool]()
+    for draft in drafts:
+        key = (draft.sender_id, draft.client_message_id) if draft.client_message_id else None
+        found.append(not draft.reply_to and not draft.attachments and key not in seen)
+        if key is not None:
+            seen.add(key)
+    return found
 
 
 def decide(drafts: Sequence[Draft], context: BatchContext, at: datetime) -> list[Outcome]:
@@ -98,7 +116,7 @@ def decide(drafts: Sequence[Draft], context: BatchContext, at: datetime) -> list
             continue
         heads[draft.conversation_id] += 1
         files = tuple(context.media[media_id].attachment for media_id in draft.attachments)
-        message = _message(draft, heads[draft.conversation_id], files, at)
+        message = new_message(draft, heads[draft.conversation_id], files, at)
         if key is not None:
             known[key] = (message, draft.body_hash)
         outcomes.append(Accepted(message))
@@ -138,7 +156,8 @@ def _refusal(draft: Draft, context: BatchContext) -> Rejected | None:
     return None
 
 
-def _message(draft: Draft, seq: int, attachments: tuple[Attachment, ...], at: datetime) -> Message:
+def new_message(draft: Draft, seq: int, attachments: tuple[Attachment, ...], at: datetime) -> Message:
+    """Return the message that a draft becomes under this seq."""
     return Message(
         message_id=draft.message_id,
         conversation_id=draft.conversation_id,

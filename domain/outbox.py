@@ -67,11 +67,11 @@ class Outbox(Protocol):
         comes last. Raises Unavailable.
         """
 
-    async def mark(self, rows: Sequence[Owed], ends: Mapping[str, int]) -> None:
-        """Mark rows as published, unless a loss was found since this relay's last ``compare``.
+    async def mark(self, rows: Sequence[Owed], ends: Mapping[str, int]) -> bool:
+        """Mark rows as published; return False, and mark none, when a loss was found since our last ``compare``.
 
-        The ends of the log are noted in the same transaction, so that a loss of any marked row is noticed. Raises
-        Unavailable.
+        The ends of the log are noted in the same transaction, so that a loss of any marked row is noticed. False, too,
+        when others are owed in the place of all rows by now. Raises Unavailable.
         """
 
     async def compare(self, found: Position, again: ReadAgain | None = None) -> Loss | None:

@@ -12,13 +12,17 @@ import asyncio
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
 
 import structlog
 
-from domain.drafts import Accepted, Contended, Draft, Intake, Outcome
+from domain.changes import created_message
+from domain.drafts import Accepted, Contended, Draft, Intake, Outcome, plain
 from domain.errors import OutcomeUnknown, Rejected, Unavailable
+from schemas.events import MessageCreated
 
 _log = structlog.get_logger()
 
@@ -28,6 +32,7 @@ QUEUES = 2
 MAX_PATIENT = 3
 """Queues that wait for a held conversation at the same time; each takes a connection."""
 DEADLINE_S = 2.2
+_Store: TypeAlias = Callable[[Sequence[Draft]], Awaitable[Sequence[Outcome | None]]]
 
 
 @dataclass(slots=True, eq=False)
@@ -60,10 +65,10 @@ class _Queue:
 
 @dataclass(slots=True)
 class Accept:
-    """Stores drafts. After a commit that added messages ``on_committed`` gets their drafts, ``count`` their number."""
+    """Stores drafts. After a commit that added messages ``on_committed`` gets their events, ``count`` their number."""
 
     intake: Intake
-    on_committed: Callable[[Sequence[Draft]], None]
+    on_committed: Callable[[Sequence[MessageCreated]], None]
     count: Callable[[int], None] = lambda _: None
     deadline_s: float = DEADLINE_S
     _queues: list[_Queue] = field(default_factory=lambda: [_Queue() for _ in range(QUEUES)])
@@ -135,9 +140,19 @@ class Accept:
             del self._patient[conversation_id]
 
     async def _store(self, batch: Sequence[_Entry], *, wait: bool) -> None:
+        """Store what is plain in one round trip, and all else after it."""
+        drafts = [entry.draft for entry in batch]
+        at_once = [] if wait else [entry for entry, is_plain in zip(batch, plain(drafts), strict=True) if is_plain]
+        left = await self._try(at_once, self.intake.accept_plain, wait=wait) if at_once else []
+        rest = [entry for entry in batch if entry not in at_once] + left
+        if rest:
+            await self._try(rest, partial(self.intake.accept, wait=wait), wait=wait)
+
+    async def _try(self, batch: Sequence[_Entry], accept: _Store, *, wait: bool) -> Sequence[_Entry]:
+        """Store drafts and answer their requests; return those without an outcome."""
         began = time.monotonic()
         try:
-            outcomes = await self.intake.accept([entry.draft for entry in batch], wait=wait)
+            outcomes = await accept([entry.draft for entry in batch])
             new = self._answer(batch, outcomes)
         except OutcomeUnknown as exc:
             _fail(batch, exc)
@@ -150,21 +165,26 @@ class Accept:
             conversations = len({entry.draft.conversation_id for entry in batch})
             ms = round((time.monotonic() - began) * 1000, 1)
             _log.debug("batch_committed", drafts=len(batch), new=len(new), conversations=conversations, ms=ms)
+            return [entry for entry, outcome in zip(batch, outcomes, strict=True) if outcome is None]
+        return ()
 
-    def _answer(self, batch: Sequence[_Entry], outcomes: Sequence[Outcome]) -> list[Draft]:
-        """Answer the requests; return the drafts that were stored now."""
+    def _answer(self, batch: Sequence[_Entry], outcomes: Sequence[Outcome | None]) -> list[MessageCreated]:
+        """Answer the requests; return the events of the messages that were stored now."""
         new = []
         for entry, outcome in zip(batch, outcomes, strict=True):
+            if outcome is None:
+                continue
             if isinstance(outcome, Contended):
                 self._put_aside(entry)
                 continue
             if isinstance(outcome, Accepted) and not outcome.replayed:
-                new.append(entry.draft)
+                draft = entry.draft
+                new.append(created_message(outcome.message, draft.client_message_id, draft.body_hash))
             if not entry.answer.done():
                 entry.answer.set_result(outcome)
         return new
 
-    def _tell(self, new: Sequence[Draft]) -> None:
+    def _tell(self, new: Sequence[MessageCreated]) -> None:
         """Tell the relay. It polls, too, so a failure delays these messages and nothing else."""
         if not new:
             return
@@ -172,7 +192,7 @@ class Accept:
             self.count(len(new))
             self.on_committed(new)
         except Exception as exc:
-            _log.error("relay_not_told", conversations=len(new), reason=type(exc).__name__, exc_info=exc)
+            _log.error("relay_not_told", messages=len(new), reason=type(exc).__name__, exc_info=exc)
 
     async def _store_alone(self, batch: Sequence[_Entry], cause: Unavailable, *, wait: bool) -> None:
         """Store each draft alone, so that one of them (a lost race) does not fail the others.

@@ -30,6 +30,20 @@ class MemoryIntake:
     down: bool = False
     locked: set[str] = field(default_factory=set)
 
+    async def accept_plain(self, drafts: Sequence[Draft]) -> Sequence[Accepted | None]:
+        if self.down:
+            raise Unavailable("the store is down")
+        mine = [draft for draft in drafts if self._is_plain(draft)]
+        stored = dict(zip((draft.message_id for draft in mine), await self.accept(mine), strict=True))
+        found = [stored.get(draft.message_id) for draft in drafts]
+        return [outcome if isinstance(outcome, Accepted) else None for outcome in found]
+
+    def _is_plain(self, draft: Draft) -> bool:
+        """Return True for a draft that is new, of a member, in a conversation that nobody holds."""
+        is_member = draft.sender_id in self.tables.members.get(draft.conversation_id, {})
+        is_known = (draft.sender_id, draft.client_message_id) in self.tables.keys
+        return is_member and not is_known and draft.conversation_id not in self.locked
+
     async def accept(self, drafts: Sequence[Draft], *, wait: bool = False) -> Sequence[Outcome]:
         if self.down or (wait and any(draft.conversation_id in self.locked for draft in drafts)):
             raise Unavailable("the store is down, or a conversation stays locked")
@@ -186,7 +200,7 @@ class MemoryOutbox:
         owed.sort(key=lambda each: (each[0][0] not in waiting, repeats[each[0][0]], each[0]))
         return [_owed(conversation_id, row, part) for (conversation_id, _, part), row in owed[:limit]]
 
-    async def mark(self, rows: Sequence[Owed], ends: Mapping[str, int]) -> None:
+    async def mark(self, rows: Sequence[Owed], ends: Mapping[str, int]) -> bool:
         if self.epoch == self.tables.epoch:
             if (noted := self.tables.noted) is not None:
                 further = {place: max(end, noted.ends.get(place, 0)) for place, end in ends.items()}
@@ -194,6 +208,7 @@ class MemoryOutbox:
             for row in rows:
                 stored = self.tables.outbox[row.conversation_id, row.seq, row.part]
                 stored.published |= stored.event.event_id == row.event_id  # another may be owed in its place by now
+        return self.epoch == self.tables.epoch
 
     async def compare(self, found: Position, again: ReadAgain | None = None) -> Loss | None:
         tables = self.tables

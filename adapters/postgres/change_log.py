@@ -18,6 +18,7 @@ from adapters.postgres.pool import Connection
 from adapters.postgres.statements import load
 from domain.changes import Entry, OutboxEntry
 from schemas.codec import encode, key_of
+from schemas.events import AnyEvent, MessageCreated
 from schemas.ids import outbox_shard
 
 _SQL = load("change_log")
@@ -46,39 +47,23 @@ async def append(conn: Connection, entries: Sequence[Entry], at: datetime) -> No
 
     The seqs of each conversation are dense and ascend from its head.
     """
-    changes = [entry.change for entry in entries]
-    conversations, seqs = [c.conversation_id for c in changes], [c.seq for c in changes]
-    await _raise_heads(conn, entries, at)
+    changes, events = [entry.change for entry in entries], [entry.event for entry in entries]
     await conn.execute(
-        _SQL["insert_changes"],
+        _SQL["append"],
         {
-            "conversations": conversations,
-            "seqs": seqs,
+            "at": at,
+            "conversations": [change.conversation_id for change in changes],
+            "seqs": [change.seq for change in changes],
             "kinds": [change.kind for change in changes],
             "messages": [entry.message_id for entry in entries],
-            "data": [None if entry.data is None else orjson.dumps(entry.data).decode() for entry in entries],
-            "at": at,
+            "details": [None if entry.data is None else orjson.dumps(entry.data).decode() for entry in entries],
+            "activity": [entry.is_activity for entry in entries],
+            "shards": [outbox_shard(change.conversation_id) for change in changes],
+            "topics": [None if event is None else event.TOPIC for event in events],
+            "values": [None if event is None else _value(event) for event in events],
+            "events": [None if event is None else event.event_id for event in events],
         },
     )
-    await owe(conn, [OutboxEntry(e.change.seq, e.event) for e in entries if e.event is not None])
-
-
-async def _raise_heads(conn: Connection, entries: Sequence[Entry], at: datetime) -> None:
-    heads: dict[str, int] = {}
-    messages: dict[str, int] = {}
-    activity: dict[str, bool] = {}
-    for entry in entries:
-        id_ = entry.change.conversation_id
-        heads[id_] = entry.change.seq  # seqs ascend, so the last one stays
-        messages[id_] = messages.get(id_, 0) + (entry.change.message is not None)
-        activity[id_] = activity.get(id_, False) or entry.is_activity
-    fields = {
-        "conversations": list(heads),
-        "seqs": list(heads.values()),
-        "messages": list(messages.values()),
-        "activity": list(activity.values()),
-    }
-    await conn.execute(_SQL["raise_heads"], {**fields, "at": at})
 
 
 async def owe(conn: Connection, entries: Sequence[OutboxEntry]) -> None:
@@ -112,3 +97,8 @@ def _columns(entries: Sequence[OutboxEntry]) -> dict[str, Any]:
         "values": [encode(event) for event in events],
         "ids": [event.event_id for event in events],
     }
+
+
+def _value(event: AnyEvent) -> bytes | None:
+    """Return what the outbox holds of an entry's event: nothing of a message's, which is made from its row."""
+    return None if isinstance(event, MessageCreated) else encode(event)

@@ -1,4 +1,4 @@
-"""Intake of drafts in PostgreSQL: one transaction and two round trips for a batch."""
+"""Intake of drafts in PostgreSQL: one transaction for a batch; one round trip for plain drafts, two for all others."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from adapters.postgres.errors import unavailable_on_outage
 from adapters.postgres.pool import Connection, Pool
 from adapters.postgres.statements import load
 from domain.changes import message_entry
-from domain.drafts import Accepted, BatchContext, Draft, Outcome, decide, last_written
+from domain.drafts import Accepted, BatchContext, Draft, Outcome, decide, last_written, new_message
 from domain.errors import OutcomeUnknown, Unavailable
+from schemas.ids import outbox_shard
 from schemas.messages import Attachment, Message
 
 _SQL = load("intake")
 _TRIES = 3
+_LOST = "the answer to the commit was lost; repeat with the same key"
+_encoder = msgspec.json.Encoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,28 @@ class PostgresIntake:
 
     pool: Pool
 
+    async def accept_plain(self, drafts: Sequence[Draft]) -> Sequence[Accepted | None]:
+        at = _moment()
+        wanted = {
+            "at": at,
+            "drafted": f"{{{','.join({draft.conversation_id for draft in drafts})}}}",
+            "drafts": _encoder.encode([_row(nth, draft) for nth, draft in enumerate(drafts, 1)]).decode(),
+        }
+        with unavailable_on_outage():
+            async with self.pool.connection() as conn:
+                try:
+                    found = await (await conn.execute(_SQL["accept"], wanted)).fetchall()
+                except psycopg.errors.UniqueViolation:
+                    return [None] * len(drafts)  # another process stores the same key: the other way finds it
+                except psycopg.OperationalError as exc:
+                    if _may_have_happened(exc):
+                        raise OutcomeUnknown(_LOST) from exc
+                    raise
+        stored: list[Accepted | None] = [None] * len(drafts)
+        for nth, seq in found:
+            stored[nth - 1] = Accepted(new_message(drafts[nth - 1], seq, (), at))
+        return stored
+
     async def accept(self, drafts: Sequence[Draft], *, wait: bool = False) -> Sequence[Outcome]:
         with unavailable_on_outage():
             async with self.pool.connection() as conn:
@@ -43,9 +68,7 @@ class PostgresIntake:
                 raise Unavailable("a concurrent retry of the same message is being stored")
 
     async def _accept(self, conn: Connection, drafts: Sequence[Draft], *, wait: bool) -> Sequence[Outcome]:
-        at = datetime.now(UTC)
-        at = at.replace(microsecond=at.microsecond // 1000 * 1000)  # as precise as the wire
-        committing = False
+        at, committing = _moment(), False
         try:
             # In a pipeline BEGIN goes out with the reads, and COMMIT with the writes.
             async with conn.pipeline(), conn.transaction():
@@ -61,9 +84,29 @@ class PostgresIntake:
                 committing = True
         except psycopg.OperationalError as exc:
             if committing and _may_have_happened(exc):
-                raise OutcomeUnknown("the answer to the commit was lost; repeat with the same key") from exc
+                raise OutcomeUnknown(_LOST) from exc
             raise
         return outcomes
+
+
+def _moment() -> datetime:
+    """Return the time, as precise as the wire."""
+    at = datetime.now(UTC)
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)
+
+
+def _row(nth: int, draft: Draft) -> dict[str, Any]:
+    return {
+        "nth": nth,
+        "id": draft.message_id,
+        "conversation": draft.conversation_id,
+        "sender": draft.sender_id,
+        "type": draft.type,
+        "content": draft.content,
+        "key": draft.client_message_id,
+        "hash": draft.body_hash.hex(),
+        "shard": outbox_shard(draft.conversation_id),
+    }
 
 
 def _may_have_happened(exc: psycopg.OperationalError) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from adapters.postgres import rows as from_rows
 from adapters.postgres.conninfo import parameters
 from adapters.postgres.errors import unavailable_on_outage
 from adapters.postgres.outbox_floors import Floors
@@ -23,6 +24,7 @@ from adapters.postgres.statements import load
 from domain.errors import Unavailable
 from domain.log_position import Position, loss
 from domain.outbox import TOLD_AFTER_S, Entered, Loss, Owed, ReadAgain
+from schemas.codec import encode
 from schemas.events import MessageCreated
 from schemas.ids import OUTBOX_SHARDS
 
@@ -61,12 +63,23 @@ class PostgresOutbox:
         with unavailable_on_outage():
             await self.floors.rise(self.owned)
             cursor = await self.conn.execute(_SQL["unpublished"], {"shards": list(self.owned), "limit": limit})
-            rows = await cursor.fetchall()
-        for *_, again, position in rows:
-            self.floors.note(position, again=again)
-        return [Owed(*owed) for *owed, _, _ in rows]
+            found = await cursor.fetchall()
+            events = await self._events([(row[0], row[1]) for row in found if row[3] is None])
+        return [
+            Owed(id_, seq, topic, events[id_, seq] if value is None else value, *rest)
+            for id_, seq, topic, value, *rest in found
+        ]
 
-    async def mark(self, rows: Sequence[Owed], ends: Mapping[str, int]) -> None:
+    async def _events(self, places: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], bytes]:
+        """Return (conversation, seq) → the event of the message there."""
+        if not places:
+            return {}
+        wanted = {"conversations": [id_ for id_, _ in places], "seqs": [seq for _, seq in places]}
+        found = await (await self.conn.execute(_SQL["messages"], wanted)).fetchall()
+        events = [from_rows.created(row) for row in found]
+        return {(event.conversation_id, event.seq): encode(event) for event in events}
+
+    async def mark(self, rows: Sequence[Owed], ends: Mapping[str, int]) -> bool:
         with unavailable_on_outage():
             done = {
                 "conversations": [r.conversation_id for r in rows],
@@ -76,7 +89,9 @@ class PostgresOutbox:
                 "epoch": self.epoch,
                 **_columns(ends),
             }
-            await self.conn.execute(_SQL["mark"], done)
+            cursor = await self.conn.execute(_SQL["mark"], done)
+        self.floors.marked(cursor.rowcount)
+        return cursor.rowcount > 0
 
     async def compare(self, found: Position, again: ReadAgain | None = None) -> Loss | None:
         with unavailable_on_outage():

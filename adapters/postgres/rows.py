@@ -10,6 +10,7 @@ import msgspec
 
 from domain.media import Media
 from schemas.clock import wire_time
+from schemas.events import MessageCreated
 from schemas.messages import Attachment, Change, Message, Status
 
 MESSAGE_COLUMNS = (
@@ -45,6 +46,13 @@ def message(row: tuple[Any, ...]) -> Message:
         created_at=wire_time(created_at),
         status=Status(row[9]).wire,
     )
+
+
+def created(row: tuple[Any, ...]) -> MessageCreated:
+    """Return the event of a message: in a row of MESSAGE_COLUMNS, its key and the hash of its request."""
+    *columns, key, body_hash = row
+    accepted = msgspec.structs.replace(message(tuple(columns)), status=Status.PENDING.wire)
+    return MessageCreated(message=accepted, client_message_id=key, body_hash=bytes(body_hash).hex())
 
 
 def change(row: tuple[Any, ...]) -> Change:

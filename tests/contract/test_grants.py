@@ -16,7 +16,7 @@ from adapters.postgres.roles import ROLES, apply_roles, role_name
 ALL = ("*",)
 USES: dict[str, dict[str, tuple[str, ...]]] = {
     "ingest": {
-        "change_log": ("lock_or_wait", "lock_or_pass", "raise_heads", "insert_changes", "insert_outbox", "owe_instead"),
+        "change_log": ("lock_or_wait", "lock_or_pass", "append", "insert_outbox", "owe_instead"),
         "conversations": ALL,
         "counts": ("minutes",),
         "history": (
@@ -33,7 +33,8 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         "messages": ("newest_first", "oldest_first", "one", "receipts"),
         "notifications": ("page", "unseen", "number", "mark_seen", "close_before"),
         "outbox": (
-            *("claim", "unpublished", "writers", "raise_floors", "mark", "state", "ends", "first_note", "note_loss"),
+            *("claim", "unpublished", "messages", "drawn", "writers", "raise_floors", "mark", "state", "ends"),
+            *("first_note", "note_loss"),
             *("note_ends", "replication", "one_at_a_time", "republish", "oldest", "noted", "lacking", "epoch"),
         ),
         "receipts": ALL,
@@ -44,7 +45,7 @@ USES: dict[str, dict[str, tuple[str, ...]]] = {
         "tickets": ("issue",),
     },
     "streams": {
-        "change_log": ("lock_or_wait", "raise_heads", "insert_changes", "insert_outbox"),
+        "change_log": ("lock_or_wait", "append"),
         "counts": ("lock_cursors", "cursors", "add", "correct", "advance", "totals"),
         "epochs": ALL,
         "media": ("share_content", "get", "save_probe", "place", "insert_place", "told"),

@@ -75,7 +75,7 @@ async def test_a_bug_is_a_500_without_its_cause(tmp_path, operation):
 @pytest.mark.parametrize(("exc", "outcome"), [(Unavailable("x"), None), (OutcomeUnknown("x"), "unknown")])
 async def test_a_message_that_may_be_stored_is_told_from_one_that_is_not(tmp_path, exc, outcome):
     class Failing(MemoryIntake):
-        async def accept(self, *_: Any, **__: Any) -> Any:
+        async def accept_plain(self, *_: Any) -> Any:
             raise exc
 
     async with open_api(tmp_path, accept=Accept(Failing(Tables()), lambda _: None)) as api:

@@ -10,9 +10,10 @@ from structlog.testing import capture_logs
 
 from adapters.memory.intake import MemoryConversations, MemoryIntake
 from adapters.memory.tables import Tables
-from domain.drafts import Draft, Outcome
+from domain.drafts import Accepted, Draft, Outcome
 from domain.errors import IdempotencyMismatch, NotFound, OutcomeUnknown, Unavailable
 from ingest.accept import Accept
+from schemas.events import MessageCreated
 from schemas.ids import new_id
 from tests import make
 
@@ -24,7 +25,14 @@ async def tables() -> Tables:
     return tables
 
 
-class Gate:
+class Undecided:
+    """An intake that stores nothing without a further look."""
+
+    async def accept_plain(self, drafts: Sequence[Draft]) -> Sequence[None]:
+        return [None for _ in drafts]
+
+
+class Gate(Undecided):
     """An intake that waits until it is opened, and can refuse one sender's batches."""
 
     def __init__(self, tables: Tables) -> None:
@@ -75,13 +83,39 @@ async def test_a_store_that_does_not_answer_leaves_the_outcome_unknown(tables):
 
 
 async def test_the_relay_is_woken_for_new_messages_only(tables):
-    woken: list[Draft] = []
+    woken: list[MessageCreated] = []
     accept = Accept(MemoryIntake(tables), woken.extend)
     first = await accept(make.draft(key="k"))
     again = await accept(make.draft(key="k"))
     assert again.replayed
     assert again.message == first.message
-    assert len(woken) == 1
+    assert [(event.event_id, event.client_message_id) for event in woken] == [(first.message.message_id, "k")]
+
+
+class Noted:
+    """An intake that notes which drafts it gets, and whether as plain ones."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.inner, self.asked = MemoryIntake(tables), list[tuple[str, list[str]]]()
+
+    async def accept_plain(self, drafts: Sequence[Draft]) -> Sequence[Accepted | None]:
+        self.asked.append(("plain", [draft.content for draft in drafts]))
+        return await self.inner.accept_plain(drafts)
+
+    async def accept(self, drafts: Sequence[Draft], *, wait: bool = False) -> Sequence[Outcome]:
+        self.asked.append(("all", [draft.content for draft in drafts]))
+        return await self.inner.accept(drafts, wait=wait)
+
+
+async def test_plain_drafts_are_stored_at_once_and_what_must_be_decided_after_them(tables):
+    noted = Noted(tables)
+    accept = Accept(noted, lambda _: None)
+    first = await accept(make.draft("first"))
+    reply = make.draft("reply", replyTo=first.message.message_id)
+    posts = [make.draft("a", key="k"), make.draft("b", key="k"), reply, make.draft("d", sender="eve")]
+    results = await asyncio.gather(*map(accept, posts), return_exceptions=True)
+    assert [type(result) for result in results] == [Accepted, IdempotencyMismatch, Accepted, NotFound]
+    assert noted.asked == [("plain", ["first"]), ("plain", ["a", "d"]), ("all", ["b", "reply", "d"])]
 
 
 async def test_rejections_reach_their_own_request(tables):
@@ -99,7 +133,7 @@ async def test_a_held_conversation_waits_apart_and_stops_no_other(tables):
     intake = MemoryIntake(tables, locked={make.ROOM})
     waiting = asyncio.Event()
 
-    class Patient:
+    class Patient(Undecided):
         async def accept(self, drafts: Sequence[Draft], *, wait: bool = False) -> Sequence[Outcome]:
             if wait:
                 waiting.set()
@@ -133,7 +167,7 @@ async def test_a_conversation_that_stays_held_is_unavailable_and_a_known_key_is_
     assert (await accept(make.draft("new"))).message.seq == 2
 
 
-class Faulty(MemoryIntake):
+class Faulty(Undecided, MemoryIntake):
     """An intake that answers with too few outcomes, as a wrong adapter would."""
 
     async def accept(self, drafts: Sequence[Draft], *, wait: bool = False) -> Sequence[Outcome]:

@@ -12,29 +12,10 @@ SELECT conversation_id::text, last_seq, message_count FROM conversations
 WHERE conversation_id = ANY(%(conversations)s::uuid[])
 FOR NO KEY UPDATE SKIP LOCKED;
 
--- name: raise_heads
--- The head of each conversation, once, and its messages; its activity where something happened that people look for. With
--- the first entry of an epoch it is noted where the epoch begins.
-WITH server AS MATERIALIZED (
-    SELECT millrace_epoch() AS epoch
-), head AS MATERIALIZED (
-    SELECT * FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(messages)s::bigint[], %(activity)s::boolean[])
-        AS head (conversation_id, seq, messages, is_activity)
-), started AS (
-    INSERT INTO epoch_starts (conversation_id, epoch, seq)
-    SELECT c.conversation_id, server.epoch, c.last_seq
-    FROM head JOIN conversations c USING (conversation_id) CROSS JOIN server WHERE c.epoch < server.epoch
-)
-UPDATE conversations c SET last_seq = head.seq, message_count = c.message_count + head.messages, epoch = server.epoch,
-    last_at = CASE WHEN head.is_activity THEN %(at)s ELSE c.last_at END
-FROM head CROSS JOIN server
-WHERE c.conversation_id = head.conversation_id;
-
--- name: insert_changes
-INSERT INTO changes (conversation_id, seq, kind, message_id, data, at)
-SELECT conversation_id, seq, kind, message_id, data::jsonb, %(at)s
-FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[], %(kinds)s::text[], %(messages)s::uuid[], %(data)s::text[])
-    AS entry (conversation_id, seq, kind, message_id, data);
+-- name: append
+SELECT millrace_append(
+    %(at)s, %(conversations)s::uuid[], %(seqs)s::bigint[], %(kinds)s::text[], %(messages)s::uuid[], %(details)s::text[],
+    %(activity)s::boolean[], %(shards)s::smallint[], %(topics)s::text[], %(values)s::bytea[], %(events)s::text[]);
 
 -- name: insert_outbox
 -- Positions are drawn in the order of seqs, under the lock of the conversation.

@@ -10,19 +10,19 @@ REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC;
 -- Accepts and stores, answers reads, and is the relay: the outbox and the position of the log are its own.
 GRANT CONNECT ON DATABASE {database} TO {role};
 GRANT USAGE ON SCHEMA {schema} TO {role};
-GRANT SELECT, INSERT, UPDATE (last_seq, last_at, message_count, member_count, epoch) ON conversations TO {role};
+GRANT SELECT, INSERT, UPDATE (member_count) ON conversations TO {role};
 GRANT SELECT (id, number, server) ON store_epochs TO {role};
-GRANT SELECT, INSERT ON epoch_starts TO {role};
-GRANT EXECUTE ON FUNCTION millrace_epoch TO {role};
+GRANT SELECT ON epoch_starts TO {role};
+GRANT EXECUTE ON FUNCTION millrace_epoch, millrace_append, millrace_accept TO {role};
 GRANT SELECT, INSERT, UPDATE (has_written, seen_seq, seen_count), DELETE ON members TO {role};
 GRANT SELECT, INSERT, UPDATE (ended_by, at), DELETE ON former_members TO {role};
 GRANT SELECT, INSERT, DELETE ON invitations TO {role};
 GRANT SELECT, INSERT ON declined_inviters TO {role};
 GRANT SELECT, INSERT ON messages TO {role};
-GRANT SELECT, INSERT ON changes TO {role};
+GRANT SELECT ON changes TO {role};
 GRANT SELECT, INSERT, DELETE,
       UPDATE (topic, value, event_id, created_at, published_at, replay, position, again) ON outbox TO {role};
-GRANT USAGE ON SEQUENCE outbox_position_seq TO {role};
+GRANT SELECT, USAGE ON SEQUENCE outbox_position_seq TO {role};
 GRANT SELECT, INSERT, DELETE ON outbox_floors TO {role};
 GRANT SELECT, INSERT, UPDATE (cluster_id, replication, epoch, noted_at) ON log_state TO {role};
 GRANT SELECT, INSERT, DELETE ON log_ends TO {role};
@@ -44,15 +44,11 @@ GRANT SELECT, INSERT, UPDATE (request_hash, status, ends), DELETE ON idempotency
 -- Reads what is stored and writes what the stages keep. Of the outbox it may only add events of its own.
 GRANT CONNECT ON DATABASE {database} TO {role};
 GRANT USAGE ON SCHEMA {schema} TO {role};
-GRANT SELECT (conversation_id, last_seq, last_at, message_count, member_count, epoch),
-      UPDATE (last_seq, last_at, message_count, epoch) ON conversations TO {role};
-GRANT INSERT ON epoch_starts TO {role};
-GRANT EXECUTE ON FUNCTION millrace_epoch TO {role};
+GRANT SELECT (conversation_id, last_seq, message_count, member_count), UPDATE (last_seq) ON conversations TO {role};
+GRANT EXECUTE ON FUNCTION millrace_append TO {role};
 GRANT SELECT (conversation_id, user_id, joined_seq, seen_seq) ON members TO {role};
 GRANT SELECT (message_id, conversation_id, seq, sender_id, type, content, attachments, reply_to, created_at, status),
       UPDATE (status) ON messages TO {role};
-GRANT INSERT ON changes TO {role};
-GRANT INSERT ON outbox TO {role};
 GRANT SELECT, INSERT, UPDATE (delivered_seq, read_seq, read_count, delivered_at, read_at) ON receipts TO {role};
 GRANT SELECT, INSERT, UPDATE (delivered_seq, read_seq, at), DELETE ON device_receipts TO {role};
 GRANT SELECT, INSERT, UPDATE (seen_at), DELETE ON notifications TO {role};

@@ -1,3 +1,6 @@
+-- name: accept
+SELECT nth, seq FROM millrace_accept(%(at)s, %(drafted)s::uuid[], %(drafts)s::json);
+
 -- name: members
 SELECT conversation_id::text, user_id
 FROM members
@@ -5,10 +8,11 @@ JOIN unnest(%(conversations)s::uuid[], %(users)s::text[]) AS wanted (conversatio
     USING (conversation_id, user_id);
 
 -- name: known
+-- Each by the index of keys: a join may read the whole table until it is analysed for the first time.
 SELECT {message_columns}, m.client_message_id, m.body_hash
-FROM messages m
-JOIN unnest(%(users)s::text[], %(keys)s::text[]) AS wanted (user_id, key)
-    ON m.sender_id = wanted.user_id AND m.client_message_id = wanted.key;
+FROM unnest(%(users)s::text[], %(keys)s::text[]) AS wanted (user_id, key)
+CROSS JOIN LATERAL (
+    SELECT * FROM messages WHERE sender_id = wanted.user_id AND client_message_id = wanted.key OFFSET 0) AS m;
 
 -- name: replied
 SELECT message_id::text, conversation_id::text FROM messages WHERE message_id = ANY(%(ids)s::uuid[]);

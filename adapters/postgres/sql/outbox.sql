@@ -45,10 +45,20 @@ WITH floors AS MATERIALIZED (
     UNION ALL
     SELECT true, * FROM retained WHERE conversation_id NOT IN (SELECT conversation_id FROM fresh)
 )
-SELECT conversation_id::text, seq, topic, value, event_id, part, replay, again, position
+SELECT conversation_id::text, seq, topic, value, event_id, part, replay
 FROM turns
 ORDER BY last, count(*) FILTER (WHERE again) OVER (PARTITION BY turns.conversation_id), turns.conversation_id, seq, part
 LIMIT %(limit)s;
+
+-- name: messages
+-- The event of a message is made from its row.
+SELECT {message_columns}, m.client_message_id, m.body_hash
+FROM unnest(%(conversations)s::uuid[], %(seqs)s::bigint[]) AS owed (conversation_id, seq)
+CROSS JOIN LATERAL (
+    SELECT * FROM messages WHERE conversation_id = owed.conversation_id AND seq = owed.seq OFFSET 0) AS m;
+
+-- name: drawn
+SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM outbox_position_seq;
 
 -- name: writers
 -- Transactions that have written to the outbox and are not over. They hold this lock from before they draw a position
@@ -67,7 +77,7 @@ FROM (
                WHERE shard = s.shard AND again = c.again AND published_at IS NULL AND position >= coalesce(f.position, 0)
                ORDER BY position LIMIT 1)) AS lowest, f.position AS floor
     FROM unnest(%(shards)s::smallint[]) AS s (shard)
-    CROSS JOIN (VALUES (false, %(fresh)s::bigint), (true, %(again)s::bigint)) AS c (again, complete)
+    CROSS JOIN (VALUES (false, %(complete)s::bigint), (true, %(complete)s::bigint)) AS c (again, complete)
     LEFT JOIN LATERAL (
         SELECT max(position) AS position FROM outbox_floors WHERE shard = s.shard AND again = c.again) AS f ON true
 ) AS found
