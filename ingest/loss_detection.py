@@ -76,16 +76,22 @@ class LossDetector:
         """Forget all proofs, since the store or the broker was away."""
         self._proved_at = self._compared_at = -math.inf
 
+    def must_compare(self, within_s: float = RESTART_S) -> bool:
+        """Return True when no proof is younger than ``within_s``: then the log is compared.
+
+        What the log has acknowledged must be marked before, so that the noted position has its ends: else records that
+        were lost since might never be missed.
+        """
+        now = self.clock()
+        return now - self._proved_at > within_s or now - self._compared_at > COMPARE_EVERY_S
+
     async def ensure_intact(self, outbox: Outbox, within_s: float = RESTART_S) -> bool:
         """Return True when the log is intact; False when it was not, and its lost records are owed again.
 
         A proof that is not older than ``within_s`` suffices. Raises Unavailable when the position cannot be read: then
         nothing may be published.
         """
-        now = self.clock()
-        if now - self._proved_at <= within_s and now - self._compared_at <= COMPARE_EVERY_S:
-            return True
-        return await self._compare(outbox)
+        return await self._compare(outbox) if self.must_compare(within_s) else True
 
     async def still_intact(self, outbox: Outbox) -> bool:
         """Return True when the log that has just acknowledged is the known one; False when it has lost records.
@@ -93,7 +99,7 @@ class LossDetector:
         The append may have waited for a broker for longer than ``RESTART_S``. Then its acknowledgement proves nothing:
         it may be that of a broker that came back empty.
         """
-        if self.clock() - self._proved_at > RESTART_S:
+        if self.must_compare():
             return await self._compare(outbox)
         self._proved_at = self.clock()
         return True

@@ -1,4 +1,4 @@
-"""Notification of relays about new outbox rows: of this process, and of the others for shards it does not own."""
+"""Notification of relays about new outbox rows: that of this process, and the others for shards it does not own."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from domain.drafts import Draft
 from domain.errors import Unavailable
+from domain.outbox import Owed
 from ingest.relay import Relay
+from schemas.codec import encode
+from schemas.events import MessageCreated
 from schemas.ids import outbox_shard
 
 _log = structlog.get_logger()
@@ -26,18 +28,20 @@ class RelayNotifier:
     _announcing: asyncio.Task[None] | None = None
     _again: bool = field(default=False)
 
-    def on_committed(self, drafts: Sequence[Draft]) -> None:
-        """Wake the relays of these drafts, which were just committed."""
-        self._wake({draft.conversation_id for draft in drafts})
+    def on_committed(self, events: Sequence[MessageCreated]) -> None:
+        """Have the events of these messages published, which were just committed."""
+        mine = [event for event in events if self.relay.owns(outbox_shard(event.conversation_id))]
+        self.relay.publish_soon([Owed(e.conversation_id, e.seq, e.TOPIC, encode(e), e.event_id) for e in mine])
+        if len(mine) < len(events):
+            self._announce_soon()
 
     def on_change(self, conversation_id: str) -> None:
         """Wake the relay of this conversation, which has a new event."""
-        self._wake({conversation_id})
-
-    def _wake(self, conversation_ids: set[str]) -> None:
         self.relay.wake()
-        if all(self.relay.owns(outbox_shard(id_)) for id_ in conversation_ids):
-            return
+        if not self.relay.owns(outbox_shard(conversation_id)):
+            self._announce_soon()
+
+    def _announce_soon(self) -> None:
         self._again = True
         if self._announcing is None or self._announcing.done():
             self._announcing = asyncio.create_task(self._announce())

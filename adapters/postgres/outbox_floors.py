@@ -6,7 +6,7 @@ could see it: of a dump, a replica, a forgotten session. Without floors each que
 Rows are chosen by state all the same, never by position: a floor only says where nothing can be. It is proved in three
 steps, and nobody waits for any of them.
 
-1. A row at position p is read, so every position up to p has been drawn.
+1. The last position that was drawn is read; let it be p.
 2. Transactions that have written to the outbox and are not over are listed. Whoever drew a position up to p is among
    them, or has ended: PostgreSQL takes the lock that tells of it before the position is drawn, and releases it after
    the commit is visible.
@@ -38,28 +38,22 @@ class Floors:
 
     conn: Connection
     raise_after: int = RAISE_AFTER
-    _fresh: int = 0
-    """Highest position that was read of what is owed for the first time; ``_again``, of the rest."""
-    _again: int = 0
-    _read: int = 0
-    _complete: tuple[int, int] | None = None
-    """Positions that are complete as soon as the ``_writers`` have ended."""
+    _marked: int = 0
+    """Rows that were marked since the floors rose."""
+    _complete: int | None = None
+    """Position up to which all is complete as soon as the ``_writers`` have ended."""
     _writers: frozenset[str] = field(default_factory=frozenset)
     _look_at: float = 0.0
 
-    def note(self, position: int, *, again: bool) -> None:
-        """Note that a row with this position was read."""
-        self._read += 1
-        if again:
-            self._again = max(self._again, position)
-        else:
-            self._fresh = max(self._fresh, position)
+    def marked(self, rows: int) -> None:
+        """Note that so many rows were marked as published."""
+        self._marked += rows
 
     async def rise(self, shards: Collection[int]) -> None:
-        """Raise the floors when enough was read since the last time, and it is proved that they may rise."""
+        """Raise the floors when enough was published since the last time, and it is proved that they may rise."""
         now = asyncio.get_running_loop().time()
-        if self._complete is None and self._read >= self.raise_after:
-            self._complete, self._read = (self._fresh, self._again), 0
+        if self._complete is None and self._marked >= self.raise_after:
+            self._complete, self._marked = await self._drawn(), 0
             self._writers = await self._open()
         elif self._complete is not None and now >= self._look_at:
             self._writers &= await self._open()
@@ -67,9 +61,13 @@ class Floors:
             return
         self._look_at = now + LOOK_EVERY_S
         if not self._writers and self._complete is not None:
-            fresh, again = self._complete
-            self._complete = None
-            await self.conn.execute(_SQL["raise_floors"], {"shards": list(shards), "fresh": fresh, "again": again})
+            complete, self._complete = self._complete, None
+            await self.conn.execute(_SQL["raise_floors"], {"shards": list(shards), "complete": complete})
+
+    async def _drawn(self) -> int:
+        """Return the last position that was drawn, by whomever."""
+        row = await (await self.conn.execute(_SQL["drawn"])).fetchone()
+        return row[0] if row else 0
 
     async def _open(self) -> frozenset[str]:
         """Return the transactions that have written to the outbox and are not over."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from domain.drafts import Draft
 from tests.seeded.base import Patch
+from tests.seeded.in_ingest import instead_of_intake
 
 STUCK: dict[str, Patch] = {}
 """Troubles that the world makes and no fault can, for tests of what notices them."""
@@ -70,11 +71,11 @@ def acknowledge_before_the_effect() -> None:
 
 @hidden("kill-ingest-in-append")
 def mark_before_the_append() -> None:
-    from ingest.relay import BATCH, Relay, _record
+    from ingest.relay import Relay, _record
 
     async def publish(self: Any, outbox: Any) -> int:
         await self.loss_detector.ensure_intact(outbox)
-        rows = await outbox.unpublished(BATCH)
+        rows = await self._next(outbox)
         if rows:
             await outbox.mark(rows, {})
             await self._append([_record(row, self._epoch) for row in rows])
@@ -106,15 +107,12 @@ def answer_before_the_flush() -> None:
 
 @hidden("cut-answer-postgres")
 def call_the_unknown_failed() -> None:
-    from adapters.postgres.intake import PostgresIntake
     from domain.errors import OutcomeUnknown, Unavailable
 
-    accept = PostgresIntake.accept
-
-    async def certain(self: Any, drafts: Sequence[Draft], **more: Any) -> Any:
+    async def certain(accept: Any, drafts: Sequence[Draft]) -> Any:
         try:
-            return await accept(self, drafts, **more)
+            return await accept(drafts)
         except OutcomeUnknown as exc:
             raise Unavailable("PostgreSQL does not answer; try again") from exc
 
-    PostgresIntake.accept = certain
+    instead_of_intake(certain)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from domain.drafts import Accepted, Draft
@@ -11,31 +12,38 @@ from schemas.messages import Message
 from tests.seeded.base import bug, every
 
 
-@bug
-def forget_the_key() -> None:
+def instead_of_intake(wrong: Callable[..., Any]) -> None:
+    """Store drafts by ``wrong``, which gets the right way to store them, and the drafts."""
     from adapters.postgres.intake import PostgresIntake
 
-    accept = PostgresIntake.accept
+    for name in ("accept", "accept_plain"):
+        right = getattr(PostgresIntake, name)
 
-    async def keyless(self: Any, drafts: Sequence[Draft], **more: Any) -> Any:
-        return await accept(self, [replace(draft, client_message_id=None) for draft in drafts], **more)
+        async def accept(self: Any, drafts: Sequence[Draft], *, _right: Any = right, **more: Any) -> Any:
+            return await wrong(partial(_right, self, **more), drafts)
 
-    PostgresIntake.accept = keyless
+        setattr(PostgresIntake, name, accept)
+
+
+@bug
+def forget_the_key() -> None:
+    async def keyless(accept: Any, drafts: Sequence[Draft]) -> Any:
+        return await accept([replace(draft, client_message_id=None) for draft in drafts])
+
+    instead_of_intake(keyless)
 
 
 @bug
 def answer_without_storing() -> None:
-    from adapters.postgres.intake import PostgresIntake
+    now = every(40)
 
-    accept, now = PostgresIntake.accept, every(40)
-
-    async def hasty(self: Any, drafts: Sequence[Draft], **more: Any) -> Any:
+    async def hasty(accept: Any, drafts: Sequence[Draft]) -> Any:
         if not now():
-            return await accept(self, drafts, **more)
+            return await accept(drafts)
         first, *others = drafts
-        return [Accepted(invented(first)), *(await accept(self, others, **more) if others else ())]
+        return [Accepted(invented(first)), *(await accept(others) if others else ())]
 
-    PostgresIntake.accept = hasty
+    instead_of_intake(hasty)
 
 
 def invented(draft: Draft) -> Message:
@@ -53,18 +61,17 @@ def invented(draft: Draft) -> Message:
 @bug
 def commit_and_say_unavailable() -> None:
     """Tell some senders that surely nothing was stored, after it was."""
-    from adapters.postgres.intake import PostgresIntake
     from domain.errors import Unavailable
 
-    accept, now = PostgresIntake.accept, every(8)
+    now = every(8)
 
-    async def lying(self: Any, drafts: Sequence[Draft], **more: Any) -> Any:
-        outcomes = await accept(self, drafts, **more)
+    async def lying(accept: Any, drafts: Sequence[Draft]) -> Any:
+        outcomes = await accept(drafts)
         if now():
             raise Unavailable("try again")
         return outcomes
 
-    PostgresIntake.accept = lying
+    instead_of_intake(lying)
 
 
 @bug
@@ -113,32 +120,32 @@ def replay_other_content() -> None:
 
 @bug
 def skip_an_outbox_row() -> None:
-    from adapters.postgres.outbox import PostgresOutbox
+    from ingest.relay import Relay
 
-    unpublished, now = PostgresOutbox.unpublished, every(40)
+    following, now = Relay._next, every(40)
 
-    async def forgetful(self: Any, limit: int) -> Any:
-        rows = list(await unpublished(self, limit))
+    async def forgetful(self: Any, outbox: Any) -> Any:
+        rows = list(await following(self, outbox))
         skipped = [row for row in rows if row.topic == "message.created" and now()]
-        await self.mark(skipped, {})
+        await outbox.mark(skipped, {})
         return [row for row in rows if row not in skipped]
 
-    PostgresOutbox.unpublished = forgetful
+    Relay._next = forgetful
 
 
 @bug
 def poll_the_outbox_by_cursor() -> None:
     """An id is taken before the commit, so one that commits late lies behind the cursor."""
-    from adapters.postgres.outbox import PostgresOutbox
+    from ingest.relay import Relay
 
-    unpublished, cursor = PostgresOutbox.unpublished, [""]
+    following, cursor = Relay._next, [""]
 
-    async def beyond(self: Any, limit: int) -> Any:
-        rows = list(await unpublished(self, limit))
+    async def beyond(self: Any, outbox: Any) -> Any:
+        rows = list(await following(self, outbox))
         messages = [row for row in rows if row.topic == "message.created"]
         behind = [row for row in messages if row.event_id <= cursor[0]]
-        await self.mark(behind, {})
+        await outbox.mark(behind, {})
         cursor[0] = max([cursor[0], *(row.event_id for row in messages)])
         return [row for row in rows if row not in behind]
 
-    PostgresOutbox.unpublished = beyond
+    Relay._next = beyond

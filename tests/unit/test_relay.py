@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,8 +13,11 @@ from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutb
 from adapters.memory.log import MemoryLog
 from adapters.memory.tables import Tables
 from domain.errors import Unavailable
+from domain.outbox import Owed
 from ingest.loss_detection import LossDetector
-from ingest.relay import GATHER_S, Relay
+from ingest.relay import Relay
+from schemas.codec import encode
+from schemas.events import MessageCreated
 from tests import make
 
 
@@ -61,7 +65,7 @@ async def test_rows_that_come_fast_are_gathered_and_one_alone_is_published_at_on
         await intake.accept([make.draft(str(key))])
         relay.wake()
 
-    relay = Relay(outbox, log, LossDetector(log))
+    relay = Relay(outbox, log, LossDetector(log), gather_s=0.1)
     running = asyncio.create_task(relay.run())
     async with asyncio.timeout(5):
         while log.appended != [6]:  # noqa: ASYNC110
@@ -71,13 +75,60 @@ async def test_rows_that_come_fast_are_gathered_and_one_alone_is_published_at_on
             await asyncio.sleep(0)
         while len(log.appended) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
-        await asyncio.sleep(2 * GATHER_S)
+        await asyncio.sleep(2 * relay.gather_s)
     for key in (30, 31, 32):
         await stored(key)
         for _ in range(50):  # turns of the loop, in which no time passes
             await asyncio.sleep(0)
     running.cancel()
     assert log.appended == [6, 20, 1, 1, 1]
+
+
+def committed(tables: Tables, *seqs: int) -> list[Owed]:
+    """Rows as they are right after their commit."""
+    found = {row.seq: row.event for row in tables.outbox.values() if isinstance(row.event, MessageCreated)}
+    return [Owed(make.ROOM, seq, "message.created", encode(found[seq]), found[seq].event_id) for seq in seqs]
+
+
+class Counted(MemoryOutbox):
+    """An outbox that counts how often it was read."""
+
+    reads = 0
+
+    async def unpublished(self, limit: int) -> Sequence[Owed]:
+        Counted.reads += 1
+        return await super().unpublished(limit)
+
+
+async def test_what_was_committed_here_is_published_without_being_read_and_marked_later(tables):
+    log, outbox, intake = MemoryLog(), Counted(tables), MemoryIntake(tables)
+    relay = Relay(_never, log, LossDetector(log))
+    await outbox.claim()
+    await relay.publish(outbox)
+    reads = Counted.reads
+    await intake.accept([make.draft(), make.draft()])
+    relay.publish_soon(committed(tables, 6, 7))
+    assert await relay.publish(outbox) == 2
+    assert (Counted.reads, len(await outbox.unpublished(100))) == (reads, 8)
+    assert await relay.mark(outbox)
+    assert await outbox.unpublished(100) == []
+    await intake.accept([make.draft(), make.draft()])
+    relay.publish_soon(committed(tables, 9))  # the other was committed by another process
+    assert await relay.publish(outbox) == 2
+    assert [e.message.seq for e in log.events("message.created")] == [*range(1, 10)]
+
+
+async def test_rows_that_a_loss_owes_again_come_before_what_was_committed_here(tables):
+    log, outbox, intake, now = MemoryLog(), MemoryOutbox(tables), MemoryIntake(tables), [0.0]
+    relay = Relay(_never, log, LossDetector(log, clock=lambda: now[0], confirm_s=0))
+    await outbox.claim()
+    await relay.publish(outbox)
+    log.lose()
+    now[0] += 3.0
+    await intake.accept([make.draft()])
+    relay.publish_soon(committed(tables, 6))
+    await relay.publish(outbox)
+    assert [e.message.seq for e in log.events("message.created")] == [1, 2, 3, 4, 5, 6]
 
 
 async def test_a_relay_publishes_only_shards_it_owns(tables):
@@ -92,13 +143,14 @@ async def test_a_log_that_comes_back_empty_is_filled_again_in_order_before_anyth
     now = 0.0
     await outbox.claim()
     await relay.publish(outbox)
-    await relay.publish(outbox)
+    await relay.mark(outbox)
     log.lose()
     await MemoryIntake(tables).accept([make.draft("newer")])
     now += 3.0
     assert await relay.publish(outbox) == 7
     assert [e.message.seq for e in log.events("message.created")] == [1, 2, 3, 4, 5, 6]
     assert [loss.rows for loss in losses] == [6]
+    await relay.mark(outbox)
     now += 3.0
     assert await relay.publish(outbox) == 0
 
@@ -148,6 +200,7 @@ async def test_another_number_of_partitions_is_reported_once_and_publishing_goes
         for _ in range(3):
             now[0] += 10
             await MemoryIntake(tables).accept([make.draft("newer")])
+            relay.wake()
             assert await relay.publish(outbox) == 1
     assert detector.warnings == ["message.created has 18 partitions, 12 are declared"]
     errors = [line for line in lines if line["log_level"] == "error"]

@@ -14,10 +14,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
 from adapters.memory.log import MemoryLog
 from adapters.memory.tables import Tables
+from domain.drafts import Accepted
 from domain.errors import Unavailable
+from domain.outbox import Owed
 from ingest.loss_detection import LossDetector
 from ingest.relay import Relay
-from schemas.codec import Record, decode
+from schemas.codec import Record, decode, encode
 from schemas.events import MessageCreated
 from schemas.ids import new_id
 from tests import make
@@ -78,6 +80,24 @@ class Relays(RuleBasedStateMachine):
         drafts = [make.draft(conversationId=self.rooms[room]) for _ in range(count)]
         asyncio.run(MemoryIntake(self.tables).accept(drafts))
 
+    @rule(who=st.integers(0, 1), room=st.integers(0, 1), count=st.integers(1, 4))
+    def accept_beside_a_relay(self, who: int, room: int, count: int) -> None:
+        drafts = [make.draft(conversationId=self.rooms[room]) for _ in range(count)]
+        outcomes = asyncio.run(MemoryIntake(self.tables).accept(drafts))
+        events = [MessageCreated(message=outcome.message) for outcome in outcomes if isinstance(outcome, Accepted)]
+        rows = [Owed(e.conversation_id, e.seq, e.TOPIC, encode(e), e.event_id) for e in events]
+        self.owners[who].relay.publish_soon(rows)
+
+    @rule(who=st.integers(0, 1))
+    def mark(self, who: int) -> None:
+        owner = self.owners[who]
+        asyncio.run(owner.relay.mark(owner.outbox))
+
+    @rule(who=st.integers(0, 1))
+    def read(self, who: int) -> None:
+        """Half a second is over, or another process has announced rows."""
+        self.owners[who].relay.wake()
+
     @rule(who=st.integers(0, 1))
     def publish(self, who: int) -> None:
         self.owners[who].publish()
@@ -129,6 +149,7 @@ class Relays(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.clock[0] += 10.0
         for _ in range(3):
+            self.owners[0].relay.wake()
             self.owners[0].publish()
         for room in self.rooms:
             assert set(self.published(room)) == set(range(self.tables.conversations[room].last_seq + 1))
