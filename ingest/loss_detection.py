@@ -11,7 +11,7 @@ relies on a proof of the recent past: a broker cannot end, lose its data, start 
 ``RESTART_S``. So an acknowledgement or a comparison proves that the log is the known one for that long; after that it
 is compared again, before anything is published and before anything that was acknowledged is marked.
 
-    publish:  ensure_intact ─ append ─ still_intact ─ mark
+    publish:  ensure_intact ─ append ─ still_intact ─ … ─ mark
                    │                        │
                    └─ proof too old: compare with the noted position; a loss owes all retained rows again
 """

@@ -1,4 +1,5 @@
 DROP FUNCTION millrace_accept, millrace_append;
+ALTER TABLE messages RESET (fillfactor);
 ALTER TABLE outbox DROP CONSTRAINT outbox_value;
 UPDATE outbox o SET value = convert_to(json_build_object(
     'message', json_build_object(

@@ -5,6 +5,9 @@
 ALTER TABLE outbox ALTER COLUMN value DROP NOT NULL;
 ALTER TABLE outbox ADD CONSTRAINT outbox_value CHECK (value IS NOT NULL OR topic = 'message.created');
 
+-- A message moves from status to status soon after it is stored: in the room that is left, no index is written for that.
+ALTER TABLE messages SET (fillfactor = 80);
+
 -- The only writer of seqs, the change log and the outbox's events of entries. Appends entries to conversations that the
 -- caller has locked: raises their heads, logs the changes, owes their events. An entry without a topic owes none. With the
 -- first entry of an epoch it is noted where the epoch begins. Positions of the outbox are drawn in the order of seqs.
