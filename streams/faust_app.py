@@ -14,6 +14,7 @@ from adapters.kafka.access import access
 from domain.errors import AccessRefused
 from domain.log_position import Epochs
 from runtime.kafka_settings import OAUTHBEARER, Kafka
+from streams.deliveries import CHUNK
 from streams.faust_consumer import StageConsumer
 from streams.stage import Stage
 
@@ -69,7 +70,9 @@ def build_app(stage: Stage, kafka: Kafka, data_dir: Path, epochs: Epochs) -> Any
         broker_heartbeat_interval=1.5,
         broker_rebalance_timeout=30,
         broker_commit_interval=1.0,
-        stream_buffer_maxsize=16_384,
+        # Chunks. A fifth of them, which must be more than there are partitions, has room for what was fetched already.
+        stream_buffer_maxsize=96,
+        broker_max_poll_records=4 * CHUNK,  # unpacking a fetch of megabytes at once would hold up all else
         table_standby_replicas=0,
         topic_disable_leader=True,
         topic_allow_declare=False,

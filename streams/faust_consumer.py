@@ -3,8 +3,9 @@
 Replaced in ``faust/transport/consumer.py``:
 
 * ``_new_offset`` commits past a record that is still being worked on (faust-streaming #606); here a ring for each
-  partition holds the offsets that were delivered, and only those before the oldest unfinished record are committed.
-* ``_drain_messages`` makes four tasks for each record; here a record is awaited directly unless it could block.
+  partition holds the chunks that were delivered, and only those before the oldest unfinished one are committed.
+* ``getmany`` hands out a fetch record by record, and ``_drain_messages`` makes four tasks for each; here an event
+  carries a chunk of records (``deliveries.py``), and is awaited directly unless it could block.
 * ``wait_empty`` waits without limit, which blocks SIGTERM and the whole group; here it is bounded.
 * ``perform_seek`` trusts the committed positions, and may overlap with itself and with deliveries; here calls take
   turns, nothing is delivered meanwhile, and positions from before a loss of the log are replaced by the beginning. It
@@ -13,10 +14,11 @@ Replaced in ``faust/transport/consumer.py``:
   then the consumer crashes. It only logs that a partition stands still; the watchdog of the worker ends the process.
 * ``_wait_next_records`` sleeps a second when all buffers are full; here it waits for room.
 
-The ring of a partition, with offsets 5 to 8 delivered and 5, 6 and 8 acked: a commit takes 5 and 6 off and commits
-position 7. Offset 8 stays behind 7, which is still being worked on; after a crash both come again.
+The ring of a partition, with four chunks delivered, which end at the offsets 255, 511, 767 and 900, and all but the
+third done: a commit takes the first two off and commits position 512. The fourth stays behind the third, which is still
+being worked on; after a crash both come again.
 
-    delivered ──► [ 5✓  6✓  7  8✓ ] ──► commit 7
+    delivered ──► [ ..255✓  ..511✓  ..767  ..900✓ ] ──► commit 512
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import defaultdict, deque
-from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -35,6 +37,7 @@ from faust.transport.drivers import aiokafka as driver
 from adapters.kafka.refusals import refusal_of
 from domain.errors import Unavailable
 from domain.log_position import Epochs
+from streams.deliveries import Chunk, chunks, from_floor, position_behind
 from streams.faust_thread import StageThread
 from streams.watchdog import Behind
 
@@ -43,22 +46,23 @@ _log = structlog.get_logger()
 _LOOK_S = 0.02
 _COLLECT_EVERY = 25
 _RETRY_S = 0.5
+_FETCH_S, _FETCH_BESIDE_FULL_S = 1.0, 0.05
+"""Waits for records: for all partitions, and for those with room while others, which may have room soon, have none."""
 
 
 class StageConsumer(driver.Consumer):  # type: ignore[misc]
     """Consumer that commits in the order of delivery.
 
-    Events are acked by hand, or dropped by ``forget`` and read again.
+    The message of an event has its records in ``records``, and in ``chunk`` how many of them are finished. Events are
+    acked by hand, or dropped by ``forget`` and read again.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._ring: defaultdict[Any, deque[int]] = defaultdict(deque)
-        """Offsets by partition, as delivered, from the oldest that is not committed."""
+        self._ring: defaultdict[Any, deque[Chunk]] = defaultdict(deque)
+        """Chunks by partition, as delivered, from the oldest that is not committed."""
         self._room = asyncio.Event()
         self._turns = asyncio.Lock()
         """Held while one fetch is delivered, and while positions are moved."""
-        self._deliverer: asyncio.Task[Any] | None = None
-        self._n_acked = 0
         self.epoch: int | None = None
         """Epoch of the log that the current positions belong to."""
         super().__init__(*args, **kwargs)
@@ -67,17 +71,13 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
         return StageThread(self, loop=self.loop, beacon=self.beacon)
 
     def _new_offset(self, tp: Any) -> int | None:
-        """Return the position to commit: behind the last of the acked offsets at the ring's front; None for none."""
-        ring, acked = self._ring[tp], self._acked_index[tp]
-        last: int | None = None
-        while ring and ring[0] in acked:
-            last = ring.popleft()
-            acked.discard(last)
-        self._acked[tp].clear()  # Faust reads it only as a sign that there are acks to look at
-        return None if last is None else last + 1
+        """Return the position to commit: behind the chunks at the ring's front that are done; None for none."""
+        self._acked[tp].clear()  # Faust reads both only as a sign that there are acks to look at
+        self._acked_index[tp].clear()
+        return position_behind(self._ring[tp])
 
     async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
-        """Do nothing: the ring holds delivered offsets only, so gaps of the log do not matter."""
+        """Do nothing: the ring holds what was delivered only, so gaps of the log do not matter."""
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
@@ -85,11 +85,7 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
                 if not self.flow_active:
                     await self.wait(self.can_resume_flow)
                 async with self._turns:
-                    self._deliverer = asyncio.current_task()
-                    try:
-                        await self._deliver_fetched()
-                    finally:
-                        self._deliverer = None
+                    await self._deliver_fetched()
                 await asyncio.sleep(0)
         # Faust stops this task by errors and by cancelling it. Outside a shutdown either one is a failure, which must
         # leave the task: else the consumer would stay in its group and read nothing.
@@ -105,35 +101,40 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
             raise
 
     async def _deliver_fetched(self) -> None:
-        """Deliver one fetch, or the part of it before the flow was suspended."""
-        count = 0
-        async for tp, message in self.getmany(timeout=1.0):
-            # A fetch from before a seek may still bring records below the committed position.
-            floor = self._read_offset[tp]
-            if floor is not None and message.offset < floor:
-                continue
+        """Deliver one fetch, or the part of it before the flow was suspended.
+
+        What is not delivered is read again: ``perform_seek`` empties the ring and rewinds before the flow is resumed.
+        """
+        waits = _FETCH_BESIDE_FULL_S if self._buffered_partitions else _FETCH_S
+        fetched, active = await self._wait_next_records(waits)
+        if not fetched or self.should_stop:
+            return
+        generation = self.app.consumer_generation_id
+        known = {
+            tp: from_floor(records, self._read_offset[tp])
+            for tp, records in fetched.items()
+            if tp in active or tp in self._buffered_partitions
+        }
+        for tp, records in chunks(known):
+            if not self.flow_active or generation != self.app.consumer_generation_id:
+                return
+            message = self._message(tp, records)
             if self.app.topics.acks_enabled_for(message.topic):
-                self._ring[tp].append(message.offset)
+                self._ring[tp].append(message.chunk)
             if not await self._deliver(tp, message):
-                # The record stays in the ring unacked; perform_seek(), which follows, empties the ring and rewinds.
-                _log.debug(
-                    "flow_suspended",
-                    stage=self.app.stage,
-                    topic=tp.topic,
-                    partition=tp.partition,
-                    offset=message.offset,
-                )
+                _log.debug("flow_suspended", stage=self.app.stage, partitions=_names([tp]), offset=records[0].offset)
                 return
             self._read_offset[tp] = message.offset
-            count += 1
-            if not count % 100:
-                await asyncio.sleep(0)
-            if self._commit_every and self._n_acked >= self._commit_every:
-                self._n_acked = 0
-                await self.commit()
+
+    def _message(self, tp: Any, records: Sequence[Any]) -> Any:
+        """Return the message of a chunk. It stands at the last record, and has no bytes that Faust could decode."""
+        message = self._to_message(tp, records[-1])
+        message.key = message.value = message.headers = None
+        message.records, message.chunk = records, Chunk(message.offset, len(records))
+        return message
 
     async def _deliver(self, tp: Any, message: Any) -> bool:
-        """Put a record into the buffers of its streams; False when the flow was suspended meanwhile.
+        """Put a chunk into the buffers of its streams; False when the flow was suspended meanwhile.
 
         With room in all buffers it cannot block, so it is awaited directly, without a task. A full buffer may block
         during a rebalance, which suspends the flow and waits for this method, so the suspension ends the wait, too.
@@ -186,15 +187,15 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
     async def perform_seek(self) -> None:
         """Move the positions back to the committed ones, and forget all deliveries.
 
-        Faust calls this from its recovery and, between two deliveries, from its fetcher. Turns matter when the log has
-        lost records: of two calls that overlap, one would move to the beginning, and the other then to an offset of the
-        earlier log, past records that nobody has read. A commit under way writes such an offset, too. And what is
-        delivered meanwhile stands in a ring before lower offsets, which then are never committed.
+        Faust calls this from its recovery. Turns matter when the log has lost records: of two calls that overlap, one
+        would move to the beginning, and the other then to an offset of the earlier log, past records that nobody has
+        read. A commit under way writes such an offset, too. And what is delivered meanwhile stands in a ring before
+        lower offsets, which then are never committed.
 
         Raises RebalanceAgain when another rebalance has begun since.
         """
         rebalances = self.app.rebalancing_count
-        async with nullcontext() if self._deliverer is asyncio.current_task() else self._turns:
+        async with self._turns:
             await self.maybe_wait_for_commit_to_finish()
             self._ring.clear()
             self._acked.clear()
@@ -259,10 +260,15 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
         begins, ends = await self.earliest_offsets(*mine), await self.highwaters(*mine)
         positions = {tp: max(begins[tp], self._committed_offset[tp] or 0) for tp in mine}
         return {
-            f"{tp.topic}/{tp.partition}": Behind(position, ends[tp] - position)
+            f"{tp.topic}/{tp.partition}": Behind(position, ends[tp] - position, self._begun(tp))
             for tp, position in positions.items()
             if ends[tp] > position
         }
+
+    def _begun(self, tp: Any) -> int:
+        """Return how many records of a partition's oldest chunk are finished."""
+        ring = self._ring.get(tp)
+        return ring[0].finished if ring else 0
 
     def forget(self, message: Any) -> None:
         """Wait no more for a message whose event was dropped un-acked on purpose."""

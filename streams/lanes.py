@@ -55,10 +55,15 @@ class Lanes(Generic[T]):
     _queued: int = 0
 
     async def put(self, key: bytes | None, item: T) -> None:
-        """Queue an item behind all others with its key."""
-        while self._queued >= (self.policy.most or 2 * self.policy.lanes * self.policy.batch):
+        """Queue an item behind all others with its key, once there is room."""
+        while not self.put_now(key, item):
             self._room.clear()
             await self._room.wait()
+
+    def put_now(self, key: bytes | None, item: T) -> bool:
+        """Queue an item behind all others with its key; return False when there is no room."""
+        if self._queued >= (self.policy.most or 2 * self.policy.lanes * self.policy.batch):
+            return False
         self._queued += 1
         key = key or b""
         if key in self._queues:
@@ -66,6 +71,7 @@ class Lanes(Generic[T]):
         else:
             self._queues[key] = deque((item,))
             self._ready.put_nowait(key)
+        return True
 
     async def run(self) -> None:
         """Work for ever. Raises what ``work`` raises: then all lanes have stopped."""
@@ -81,7 +87,7 @@ class Lanes(Generic[T]):
             self._give_back(keys, [batch[position] for position in sorted(left)])
 
     async def _fill(self, keys: list[bytes]) -> list[tuple[bytes, T]]:
-        """Return a batch, and add its further keys. Faust hands out a fetch record by record, in a turn or two each."""
+        """Return a batch, and add its further keys. Faust hands out a fetch chunk by chunk, in a turn or two each."""
         batch: list[tuple[bytes, T]] = []
         empty = 0
         while len(batch) < self.policy.batch and empty < _EMPTY_TURNS:

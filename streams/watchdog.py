@@ -14,6 +14,8 @@ class Behind:
 
     position: int
     records: int
+    begun: int = 0
+    """Records of the chunk there that are finished: it may take long, and is committed as a whole."""
 
 
 @dataclass(slots=True)
@@ -29,8 +31,8 @@ class Watchdog:
     is_assigned: bool = True
     """True while the worker is in its group, and the group at rest."""
     _since: float = field(init=False)
-    _standing: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """Partition → its position while records are pending in it, and since when."""
+    _standing: dict[str, tuple[tuple[int, int], float]] = field(default_factory=dict)
+    """Partition → how far it is while records are pending in it, and since when."""
 
     def __post_init__(self) -> None:
         self._since = self.clock()
@@ -40,10 +42,10 @@ class Watchdog:
         """True while there is work, or partitions to get."""
         return self.unfinished > 0 or self.lag != 0 or not self.is_assigned
 
-    def delivered(self) -> None:
-        """Count a record that came."""
+    def delivered(self, count: int) -> None:
+        """Count records that came."""
         self._start_clock()
-        self.unfinished += 1
+        self.unfinished += count
 
     def finished(self, count: int) -> None:
         """Count records that were acknowledged."""
@@ -64,9 +66,10 @@ class Watchdog:
         self.lag = None if behind is None else sum(each.records for each in behind.values())
         if behind is not None:
             before, now = self._standing, self.clock()
+            reached = {name: (each.position, each.begun) for name, each in behind.items()}
             self._standing = {
-                name: before[name] if name in before and before[name][0] == each.position else (each.position, now)
-                for name, each in behind.items()
+                name: before[name] if name in before and before[name][0] == far else (far, now)
+                for name, far in reached.items()
             }
 
     def observe_group(self, *, is_assigned: bool) -> None:
@@ -80,7 +83,7 @@ class Watchdog:
             self._since = self.clock()
 
     def standing(self, seconds: float) -> str | None:
-        """Return a partition whose position has not moved for so long, though records are pending in it."""
+        """Return a partition that has got no further for so long, though records are pending in it."""
         now = self.clock()
         return next((name for name, (_, since) in self._standing.items() if now - since > seconds), None)
 

@@ -1,6 +1,6 @@
 """The worker of a stage, in a Faust app.
 
-Faust acknowledges a record whose handler raised. So the agent only hands events to lanes, never raises, and acks by
+Faust acknowledges a record whose handler raised. So the agent only hands records to lanes, never raises, and acks by
 hand; the way out without a commit is the end of the process, which the supervisor starts again.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import structlog
 
@@ -47,6 +47,9 @@ _LAG_EVERY = 10
 """Checks from one reading of the lag to the next."""
 _EPOCH_EVERY = 3
 
+Item: TypeAlias = tuple[Any, ConsumerRecord]
+"""A record, with the event of Faust that has brought its chunk."""
+
 
 @dataclass(slots=True)
 class Worker:
@@ -60,25 +63,22 @@ class Worker:
     retry_s: float = 40.0
     skips: SkipList | None = None
     app: Any = None
-    _lanes: dict[str, Lanes[Any]] = field(init=False)
+    _lanes: dict[str, Lanes[Item]] = field(init=False)
     """By topic."""
     _watchdog: Watchdog = field(default_factory=Watchdog)
 
     def __post_init__(self) -> None:
         stage, policy = self.stage, self.stage.policy
-        together = Lanes[Any](self._work, policy)
-        apart = Lanes[Any](self._work, replace(policy, lanes=min(FEW_LANES, policy.lanes)))
+        together = Lanes[Item](self._work, policy)
+        apart = Lanes[Item](self._work, replace(policy, lanes=min(FEW_LANES, policy.lanes)))
         of_their_own = {kind.TOPIC for kind in stage.apart}
         self._lanes = {topic: apart if topic in of_their_own else together for topic in stage.topics}
 
     @property
     def ready(self) -> bool:
         """True once the group has given this worker partitions, or has none left to give."""
-        return self.app is not None and bool(self.app.started) and not self.app.rebalancing and self._joined
-
-    @property
-    def _joined(self) -> bool:
-        return int(self.app.consumer_generation_id) > 0
+        app = self.app
+        return app is not None and bool(app.started) and not app.rebalancing and int(app.consumer_generation_id) > 0
 
     async def run(self, stop: Callable[[], Awaitable[None]]) -> None:
         """Work until ``stop`` returns; then finish what is under way, commit, and leave the group."""
@@ -131,14 +131,8 @@ class Worker:
         for names in topics.values():
             self._declare_agent(names, self._lanes[names[0]])
 
-    def _declare_agent(self, topics: Sequence[str], lanes: Lanes[Any]) -> None:
-        topic = self.app.topic(
-            *topics,
-            key_type=bytes,
-            value_type=bytes,
-            key_serializer="raw",
-            value_serializer="raw",
-        )
+    def _declare_agent(self, topics: Sequence[str], lanes: Lanes[Item]) -> None:
+        topic = self.app.topic(*topics, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
         async def consume(stream: Any) -> None:
             async for event in stream.noack().events():
@@ -148,10 +142,15 @@ class Worker:
         if agent.concurrency != 1:
             raise RuntimeError("an agent must have a concurrency of 1: more would break the order of a conversation")
 
-    async def _enqueue(self, lanes: Lanes[Any], event: Any) -> None:
-        self._watchdog.delivered()
-        consumed = at_origin(self.stage.name, _consumed(event.message))
-        await lanes.put(lane_key(consumed, self.stage.owner_of), event)
+    async def _enqueue(self, lanes: Lanes[Item], event: Any) -> None:
+        """Put the records of a chunk into the queues of their keys."""
+        self._watchdog.delivered(len(event.message.records))
+        for fetched in event.message.records:
+            place = fetched.topic, fetched.partition, fetched.offset
+            record = ConsumerRecord(*place, fetched.key, fetched.value, headers_of(fetched.headers))
+            key = lane_key(at_origin(self.stage.name, record), self.stage.owner_of)
+            if not lanes.put_now(key, (event, record)):
+                await lanes.put(key, (event, record))
 
     def _stale(self, event: Any) -> bool:
         return bool(self.app.should_stop or self.app.rebalancing or self._is_late(event))
@@ -159,20 +158,20 @@ class Worker:
     def _is_late(self, event: Any) -> bool:
         return bool(event.message.generation_id != self.app.consumer_generation_id)
 
-    async def _work(self, events: Sequence[Any]) -> Sequence[int]:
-        """Handle what has its turn; return the positions of the events that are left for a later one."""
+    async def _work(self, items: Sequence[Item]) -> Sequence[int]:
+        """Handle what has its turn; return the positions of the items that are left for a later one."""
         began = time.perf_counter()
-        stale = {position for position, event in enumerate(events) if self._stale(event)}
+        stale = {position for position, (event, _) in enumerate(items) if self._stale(event)}
         if stale:
-            self._drop([events[position] for position in stale], "its partition went elsewhere")
-        fresh = [position for position in range(len(events)) if position not in stale]
+            self._drop([items[position] for position in stale], "its partition went elsewhere")
+        fresh = [position for position in range(len(items)) if position not in stale]
         if not fresh:
             return ()
-        records = [_consumed(events[position].message) for position in fresh]
-        pending = {id(record): events[position] for record, position in zip(records, fresh, strict=True)}
+        records = [items[position][1] for position in fresh]
+        pending = {id(record): items[position] for record, position in zip(records, fresh, strict=True)}
         retry = RetryPolicy(
             total_s=self.retry_s,
-            still_assigned=lambda: not self._stale(events[fresh[0]]),
+            still_assigned=lambda: not self._stale(items[fresh[0]][0]),
             retried=RETRIES.labels(self.stage.name).inc,
             progressed=self._watchdog.progressed,
         )
@@ -194,29 +193,37 @@ class Worker:
             return [position for position, record in zip(fresh, records, strict=True) if id(record) in pending]
         return [fresh[position] for position in turn.left]
 
-    def _acknowledge(self, events: Sequence[Any], result: Result, seconds: float) -> None:
-        """Acknowledge events whose effects are in. Raises PartitionRevoked when others may have them by now."""
-        if self._is_late(events[0]):  # all are of one generation; offsets of an earlier one may be of an earlier log
+    def _acknowledge(self, items: Sequence[Item], result: Result, seconds: float) -> None:
+        """Count records whose effects are in. Raises PartitionRevoked when others may have them by now."""
+        if self._is_late(items[0][0]):  # all are of one generation; offsets of an earlier one may be of an earlier log
             raise PartitionRevoked("the group was rebalanced meanwhile")
-        for event in events:
-            event.ack()
+        self._settle(items, is_done=True)
         name = self.stage.name
-        self._watchdog.finished(len(events))
-        RECORDS.labels(name).inc(len(events))
+        self._watchdog.finished(len(items))
+        RECORDS.labels(name).inc(len(items))
         BATCH_SECONDS.labels(name).observe(seconds)
-        _log.debug("batch_done", stage=name, ms=round(seconds * 1000, 1), **_span(events))
+        _log.debug("batch_done", stage=name, ms=round(seconds * 1000, 1), **_span(items))
         DEAD_LETTERS.labels(name).inc(len(result.letters))
         DROPPED.labels(name).inc(result.dropped)
+
+    def _settle(self, items: Sequence[Item], *, is_done: bool) -> None:
+        """Acknowledge the chunks whose last record this is, unless one of their records was dropped."""
+        for event, _ in items:
+            chunk = event.message.chunk
+            chunk.settle(is_done=is_done)
+            if chunk.is_done:
+                event.ack()
+            elif chunk.is_settled:
+                self.app.consumer.forget(event.message)
 
     def _skips(self, consumed: ConsumerRecord) -> bool:
         return self.skips is not None and self.skips.covers(consumed)
 
-    def _drop(self, events: Sequence[Any], reason: str) -> None:
-        """Leave events unacknowledged: the worker that has their partition then reads them again."""
-        _log.debug("batch_dropped", stage=self.stage.name, reason=reason, **_span(events))
-        for event in events:
-            self.app.consumer.forget(event.message)
-        self._watchdog.dropped(len(events))
+    def _drop(self, items: Sequence[Item], reason: str) -> None:
+        """Leave records unfinished, and so their chunks: the worker that has their partition then reads them again."""
+        _log.debug("batch_dropped", stage=self.stage.name, reason=reason, **_span(items))
+        self._settle(items, is_done=False)
+        self._watchdog.dropped(len(items))
 
     async def _watch(self) -> None:
         """End the process of a worker that is alive and stuck: it would help nobody."""
@@ -261,17 +268,10 @@ class Worker:
         return cast("Mapping[str, Behind]", asking.result())
 
 
-def _span(events: Sequence[Any]) -> dict[str, Any]:
+def _span(items: Sequence[Item]) -> dict[str, Any]:
     """Return the place of the first record, and how many there are, for the log."""
-    first = events[0].message
-    return {"records": len(events), "topic": first.topic, "partition": first.partition, "offset": first.offset}
-
-
-def _consumed(message: Any) -> ConsumerRecord:
-    headers = message.headers or ()
-    pairs = headers.items() if isinstance(headers, dict) else headers
-    place = message.topic, message.partition, message.offset
-    return ConsumerRecord(*place, message.key, message.value, headers_of(pairs))
+    first = items[0][1]
+    return {"records": len(items), "topic": first.topic, "partition": first.partition, "offset": first.offset}
 
 
 def _ended(task: asyncio.Task[None]) -> None:

@@ -186,7 +186,8 @@ async def test_too_much_that_waits_holds_back_whoever_brings_more():
         await lanes.put(b"k%d" % number, number)
     for _ in range(10):
         await asyncio.sleep(0)  # one is in the batch
-    await lanes.put(b"k", 4)
+    assert lanes.put_now(b"k", 4)
+    assert not lanes.put_now(b"k", 5)
     more = asyncio.create_task(lanes.put(b"k", 5))
     await asyncio.sleep(0)
     assert not more.done()

@@ -25,6 +25,7 @@ from schemas.events import MediaProcessed, MediaUploaded, MessageCreated
 from schemas.ids import new_id
 from streams.batch import process, turn_of
 from streams.dead_letters import ConsumerRecord
+from streams.deliveries import Chunk
 from streams.retry import RetryPolicy, TurnEnded
 from streams.stage import Refused, Stage
 from streams.stages.media import HandleMedia, create, owner
@@ -211,15 +212,10 @@ class Served:
     async def deliver(self, *events: MessageCreated) -> None:
         for event in events:
             made, offset = record(event, producer="test"), self.offset
-            message = SimpleNamespace(
-                generation_id=3,
-                topic=made.topic,
-                partition=0,
-                offset=offset,
-                key=made.key,
-                value=made.value,
-                headers=(),
+            consumed = SimpleNamespace(
+                topic=made.topic, partition=0, offset=offset, key=made.key, value=made.value, headers=()
             )
+            message = SimpleNamespace(generation_id=3, records=[consumed], chunk=Chunk(offset, 1))
             delivered = SimpleNamespace(message=message, ack=partial(self.acknowledged.append, offset))
             await self.worker._enqueue(self.worker._lanes[made.topic], delivered)
             self.offset += 1

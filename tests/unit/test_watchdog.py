@@ -36,15 +36,14 @@ def test_who_is_idle_is_not_stuck(watchdog, clock):
 
 def test_the_first_record_after_a_long_rest_gets_its_whole_time(watchdog, clock):
     clock.at = 3600
-    watchdog.delivered()
+    watchdog.delivered(1)
     assert not watchdog.is_stuck(60)
     clock.at += 61
     assert watchdog.is_stuck(60)
 
 
 def test_whoever_finishes_something_is_not_stuck(watchdog, clock):
-    for _ in range(3):
-        watchdog.delivered()
+    watchdog.delivered(3)
     clock.at = 59
     watchdog.finished(1)
     clock.at = 118
@@ -56,7 +55,7 @@ def test_whoever_finishes_something_is_not_stuck(watchdog, clock):
 
 
 def test_a_batch_that_takes_minutes_is_not_stuck_while_its_parts_are_done(watchdog, clock):
-    watchdog.delivered()
+    watchdog.delivered(1)
     for _ in range(5):
         clock.at += 59
         assert not watchdog.is_stuck(60)
@@ -91,7 +90,7 @@ def test_records_that_stay_in_kafka_count_though_none_came(watchdog, clock):
 def test_records_that_are_dropped_again_and_again_are_no_progress(watchdog, clock):
     watchdog.observe_lag(lagging(3))
     for _ in range(7):
-        watchdog.delivered()
+        watchdog.delivered(1)
         clock.at += 10
         watchdog.dropped(1)
     assert watchdog.is_stuck(60)
@@ -129,4 +128,16 @@ def test_a_partition_stands_from_when_it_lags(watchdog, clock):
     assert watchdog.standing(300) is None
     watchdog.observe_lag({})
     clock.at += 2
+    assert watchdog.standing(300) is None
+
+
+def test_a_partition_moves_while_records_of_its_oldest_chunk_finish(watchdog, clock):
+    for begun in range(40):
+        watchdog.observe_lag({"message.created/0": Behind(10, 500, begun)})
+        assert watchdog.standing(300) is None
+        clock.at += 10
+    clock.at += 300
+    watchdog.observe_lag({"message.created/0": Behind(10, 500, 39)})
+    assert watchdog.standing(300) == "message.created/0"
+    watchdog.observe_lag({"message.created/0": Behind(50, 460)})
     assert watchdog.standing(300) is None
