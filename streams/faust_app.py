@@ -1,4 +1,4 @@
-"""The Faust app of a stage. Only this file, ``faust_consumer.py`` and ``faust_thread.py`` import Faust."""
+"""The Faust app of a stage. Only this file, ``faust_consumer.py`` and ``faust_client.py`` import Faust."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Transport(driver.Transport):  # type: ignore[misc]
 
 
 def _credentials(kafka: Kafka) -> Any:
-    """Return the access of all other clients in the form that Faust takes, which it passes on to aiokafka."""
+    """Return the access of all other clients in the form that Faust takes, for the producer that it opens."""
     options = access(kafka)
     tls = options.get("ssl_context")
     if not kafka.uses_sasl:
@@ -79,8 +79,9 @@ def build_app(stage: Stage, kafka: Kafka, data_dir: Path, epochs: Epochs) -> Any
         producer_request_timeout=20,
         web_enabled=False,
     )
-    # What StageConsumer and its thread need. ``on_refused`` may be replaced before the start.
+    # What StageConsumer and its client need. ``on_refused`` may be replaced before the start.
     app.epochs, app.stage, app.gather_s, app.on_refused = epochs, stage.name, stage.policy.gather_s, _raise
+    app.access = access(kafka)
     app.transport = _Transport(app.conf.broker_consumer, app)
     return app
 

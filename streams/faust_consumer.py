@@ -38,7 +38,7 @@ from adapters.kafka.refusals import refusal_of
 from domain.errors import Unavailable
 from domain.log_position import Epochs
 from streams.deliveries import Chunk, chunks, from_floor, position_behind
-from streams.faust_thread import StageThread
+from streams.faust_client import StageClient
 from streams.watchdog import Behind
 
 _log = structlog.get_logger()
@@ -67,8 +67,8 @@ class StageConsumer(driver.Consumer):  # type: ignore[misc]
         """Epoch of the log that the current positions belong to."""
         super().__init__(*args, **kwargs)
 
-    def _new_consumer_thread(self) -> StageThread:
-        return StageThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> StageClient:
+        return StageClient(self, loop=self.loop, beacon=self.beacon)
 
     def _new_offset(self, tp: Any) -> int | None:
         """Return the position to commit: behind the chunks at the ring's front that are done; None for none."""

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import structlog
 
@@ -256,16 +256,13 @@ class Worker:
 
     async def _lag(self) -> Mapping[str, Behind] | None:
         """Return the partitions of this worker that lag; None when the broker does not answer."""
-        # In a task of its own: a thread of Faust that ends cancels what it was asked, which would cancel us, too.
-        asking = asyncio.ensure_future(self.app.consumer.behind())
         try:
-            await asyncio.wait({asking}, timeout=_LAG_EVERY * _CHECK_S)
-        finally:
-            asking.cancel()
-        if not asking.done() or asking.cancelled() or asking.exception() is not None:
+            async with asyncio.timeout(_LAG_EVERY * _CHECK_S):
+                behind: Mapping[str, Behind] = await self.app.consumer.behind()
+        except Exception:
             return None
-        LAG.labels(self.stage.name).set(sum(each.records for each in asking.result().values()))
-        return cast("Mapping[str, Behind]", asking.result())
+        LAG.labels(self.stage.name).set(sum(each.records for each in behind.values()))
+        return behind
 
 
 def _span(items: Sequence[Item]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from runtime.kafka_settings import Kafka
 from schemas.ids import new_id
-from streams.faust_thread import rewind
+from streams.faust_client import rewind
 
 
 async def values(client: AIOKafkaConsumer, count: int) -> list[bytes]:

@@ -33,7 +33,7 @@ STUCK["fetch-nothing"] = fetch_nothing
 
 
 def crash_the_consumer() -> None:
-    """A task of Faust fails, seconds after the start: its thread ends, and cancels what it was asked."""
+    """A task of Faust fails, seconds after the start."""
     from streams.faust_consumer import StageConsumer
 
     async def fails(self: Any) -> None:

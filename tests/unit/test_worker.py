@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 
 from runtime.kafka_settings import Kafka
 from runtime.lifecycle import EX_TEMPFAIL
@@ -63,8 +64,7 @@ async def test_a_part_that_somebody_else_cancels_ends_the_process(monkeypatch):
 
 
 @pytest.mark.parametrize("crash", [True, False])
-async def test_the_watch_outlives_a_lag_that_is_cancelled_and_sees_the_crash(monkeypatch, tmp_path, crash):
-    """The thread of a consumer that crashes cancels what it was asked."""
+async def test_the_watch_outlives_a_lag_that_cannot_be_read_and_sees_the_crash(monkeypatch, tmp_path, crash):
     exits: list[int] = []
     monkeypatch.setattr(worker, "_exit", lambda code, _: exits.append(code))
     monkeypatch.setattr(worker, "_CHECK_S", 0.01)
@@ -73,7 +73,10 @@ async def test_the_watch_outlives_a_lag_that_is_cancelled_and_sees_the_crash(mon
 
     async def behind() -> dict[str, Any]:
         asked.append(True)
-        raise asyncio.CancelledError
+        if len(asked) % 2:
+            raise KafkaTimeoutError
+        await asyncio.Event().wait()
+        return {}
 
     consumer = SimpleNamespace(behind=behind, epoch=None, crashed=False, crash_reason=None)
     app = SimpleNamespace(
@@ -81,9 +84,10 @@ async def test_the_watch_outlives_a_lag_that_is_cancelled_and_sees_the_crash(mon
     )
     made = worker.Worker(Stage("s", (), (), _nothing), None, Kafka(), tmp_path, None, app=app)
     watch = asyncio.create_task(made._watch())
-    while len(asked) < 3:  # noqa: ASYNC110
+    while len(asked) < 4:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     assert not watch.done() and exits == []
+    assert made._watchdog.lag is None
     consumer.crashed = crash
     while crash and not exits:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
@@ -95,8 +99,7 @@ async def test_the_watch_outlives_a_lag_that_is_cancelled_and_sees_the_crash(mon
 async def test_the_broker_gathers_for_a_stage_in_the_background_and_answers_others_at_once(tmp_path):
     def asks(policy: BatchPolicy) -> tuple[int, int]:
         app = build_app(Stage("s", (), (), _nothing, policy=policy), Kafka(bootstrap="127.0.0.1:9"), tmp_path, object())
-        thread = app.consumer._new_consumer_thread()
-        client = thread._create_worker_consumer(app.transport)
+        client = app.consumer._thread.new_client()
         return client._fetch_min_bytes, client._fetch_max_wait_ms
 
     least, wait_ms = asks(THROUGHPUT)
