@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import ConsumerRecord
 from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 
@@ -89,3 +90,30 @@ async def test_a_client_leaves_its_group_when_another_part_of_the_app_crashes(ap
                 await asyncio.sleep(0)
     await client.stop()
     assert left == ([True, True] if crash else [True])
+
+
+async def test_a_chunk_passes_the_conductor_and_the_stream_of_faust_as_it_is(app: Any):
+    """With the real parts of Faust: no byte of it is decoded, it is waited for until it is acked, and acked once."""
+    place, consumer = TP("t", 0), app.consumer
+    raw = app.topic("t", key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    stream = app.stream(raw).noack()
+    app.topics.acking_topics.add("t")
+    app.flow_control.resume()
+    records = [ConsumerRecord(*place, offset, 0, 0, b"\xff", None, None, 1, -1, ()) for offset in (5, 7)]
+    message = consumer._message(place, records)
+    consumer._ring[place].append(message.chunk)
+    await app.topics._build_handler(place, {stream.channel})(message)
+    events = aiter(stream.events())
+    async with asyncio.timeout(5):
+        event = await anext(events)
+    assert event.message is message
+    assert (message.records, message.refcount, message.offset) == (records, 1, 7)
+    assert list(consumer._unacked_messages) == [message]
+    for _ in records:
+        message.chunk.settle(is_done=True)
+    assert event.ack()
+    assert not event.ack()
+    assert list(consumer._unacked_messages) == []
+    assert list(consumer._filter_tps_with_pending_acks()) == [place]
+    assert consumer._new_offset(place) == 8
+    await events.aclose()
