@@ -145,7 +145,7 @@ class StageClient(Service):  # type: ignore[misc]
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Tells the app what the group takes and gives. aiokafka waits for it, while heartbeats go on."""
+    """Listener that tells the app what the group takes and gives. aiokafka waits for it, while heartbeats go on."""
 
     def __init__(self, client: StageClient) -> None:
         self._client = client

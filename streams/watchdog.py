@@ -32,7 +32,7 @@ class Watchdog:
     """True while the worker is in its group, and the group at rest."""
     _since: float = field(init=False)
     _standing: dict[str, tuple[tuple[int, int], float]] = field(default_factory=dict)
-    """Partition → how far it is while records are pending in it, and since when."""
+    """Partition → its progress while records are pending in it, and since when."""
 
     def __post_init__(self) -> None:
         self._since = self.clock()
@@ -66,10 +66,10 @@ class Watchdog:
         self.lag = None if behind is None else sum(each.records for each in behind.values())
         if behind is not None:
             before, now = self._standing, self.clock()
-            reached = {name: (each.position, each.begun) for name, each in behind.items()}
+            progress = {name: (each.position, each.begun) for name, each in behind.items()}
             self._standing = {
-                name: before[name] if name in before and before[name][0] == far else (far, now)
-                for name, far in reached.items()
+                name: before[name] if name in before and before[name][0] == reached else (reached, now)
+                for name, reached in progress.items()
             }
 
     def observe_group(self, *, is_assigned: bool) -> None:

@@ -58,7 +58,9 @@ async def test_the_app_knows_of_a_rebalance_before_anything_else_runs(app: Any):
             order.append((assigned, generation, app.consumer_generation_id))
 
     class Client(StageClient):
-        generation = 7
+        @property
+        def generation(self) -> int:
+            return 7
 
     told = Client(app.consumer)
     told.consumer = Consumer()
