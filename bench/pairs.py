@@ -6,8 +6,9 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median, median_low
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
+T = TypeVar("T")
 Measure: TypeAlias = Callable[[], Awaitable[float]]
 
 UNSTEADY = 0.25
@@ -27,11 +28,24 @@ class Pair:
         return self.ours / self.reference
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Measurement of both at one of several points, such as a window or a size."""
+
+    at: str
+    ours: float
+    reference: float
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.reference
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """Published result: a ratio with its range, and the measurements that it comes from.
 
-    ``target`` is a ratio: at least, or at most, as ``wanted`` says.
+    ``target`` is a ratio: at least, or at most, as ``wanted`` says. ``points``: the same comparison elsewhere.
     """
 
     name: str
@@ -42,6 +56,7 @@ class Result:
     target: float
     wanted: Literal["at least", "at most"]
     pairs: Sequence[Pair]
+    points: Sequence[Point] = ()
     more: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -62,7 +77,7 @@ class Result:
     def as_json(self) -> dict[str, Any]:
         """Return the result as a JSON object."""
         ratios = [pair.ratio for pair in self.kept]
-        fields = {key: value for key, value in asdict(self).items() if key != "pairs"}
+        fields = {key: value for key, value in asdict(self).items() if key not in ("pairs", "points")}
         return {
             **fields,
             "ratio": round(self.ratio, 3),
@@ -72,6 +87,7 @@ class Result:
             "pairs": [
                 {**asdict(pair), "ratio": round(pair.ratio, 3), "kept": pair in self.kept} for pair in self.pairs
             ],
+            "points": [{**asdict(point), "ratio": round(point.ratio, 3)} for point in self.points],
         }
 
 
@@ -81,15 +97,26 @@ def steady(pairs: Sequence[Pair]) -> list[Pair]:
     return [pair for pair in pairs if abs(pair.reference / middle - 1) <= UNSTEADY]
 
 
+def beside_bar(measured: Sequence[float], bar: float) -> list[Pair]:
+    """Return pairs whose reference is a bar: an absolute figure that holds for one machine."""
+    return [Pair(value, bar, _load()) for value in measured]
+
+
 async def in_turns(count: int, ours: Measure, reference: Measure) -> list[Pair]:
     """Measure in the order ABBAABBA…, so that a drift favours neither side."""
-    pairs = []
+    return [Pair(a, b, load) for (a, b), load in await in_rotation(count, [ours, reference])]
+
+
+async def in_rotation(count: int, measures: Sequence[Callable[[], Awaitable[T]]]) -> list[tuple[Sequence[T], float]]:
+    """Measure in the order ABCCBA…; return for each round what each has measured, and the load average at its end."""
+    rounds = []
     for n in range(count):
-        if n % 2 == 0:
-            a = await ours()
-            b = await reference()
-        else:
-            b = await reference()
-            a = await ours()
-        pairs.append(Pair(a, b, round(os.getloadavg()[0], 2)))
-    return pairs
+        places = list(range(len(measures)))
+        order = places if n % 2 == 0 else places[::-1]
+        found = {place: await measures[place]() for place in order}
+        rounds.append(([found[place] for place in places], _load()))
+    return rounds
+
+
+def _load() -> float:
+    return round(os.getloadavg()[0], 2)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from html import escape
 
-from bench.pairs import Result
+from bench.pairs import Point, Result
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _LINE = 720, 150, 24, 24, 96
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _LINE, _ROW = 720, 150, 24, 24, 96, 22
 _GOOD, _BAD, _PALE, _INK = "#1a7f5a", "#c2410c", "#9ca3af", "#1f2937"
 
 
 def drawn(result: Result) -> str:
     """Return the plot as an SVG document."""
     ratios = [pair.ratio for pair in result.pairs]
-    most = max([*ratios, result.target, 1.0]) * 1.12
+    most = max([*ratios, *(point.ratio for point in result.points), result.target, 1.0]) * 1.12
 
     def x(ratio: float) -> float:
         return _LEFT + ratio / most * (_WIDTH - _LEFT - _RIGHT)
@@ -25,10 +25,11 @@ def drawn(result: Result) -> str:
         f'fill-opacity="0.55" stroke="{colour if pair in kept else _PALE}"/>'
         for pair in result.pairs
     ]
-    box = f"0 0 {_WIDTH} {_HEIGHT}"
+    height = _HEIGHT + _ROW * len(result.points)
+    box = f"0 0 {_WIDTH} {height}"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" font-family="system-ui, sans-serif">',
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#ffffff"/>',
+        f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
         _text(_LEFT, 26, result.title, size=16, weight=600),
         _text(_LEFT, 46, f"{result.unit}, as a ratio to: {result.reference}", size=12, fill="#6b7280"),
         f'<line x1="{_LEFT}" y1="{_LINE}" x2="{_WIDTH - _RIGHT}" y2="{_LINE}" stroke="#e5e7eb" stroke-width="2"/>',
@@ -38,9 +39,21 @@ def drawn(result: Result) -> str:
         *dots,
         f'<path d="M{x(result.ratio):.1f} {_LINE - 11} l6 -9 h-12 z" fill="{colour}"/>',
         _text(x(result.ratio), _LINE - 24, f"{result.ratio:.2f}", size=14, weight=700, fill=colour, anchor="middle"),
+        *(
+            line
+            for n, point in enumerate(result.points)
+            for line in _point(point, _HEIGHT + 4 + _ROW * n, x(point.ratio))
+        ),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _point(point: Point, y: float, x: float) -> list[str]:
+    return [
+        f'<line x1="{_LEFT}" y1="{y}" x2="{x:.1f}" y2="{y}" stroke="#d1d5db" stroke-width="12"/>',
+        _text(_LEFT + 4, y + 4, f"{point.ratio:.2f}  {point.at}", size=11),
+    ]
 
 
 def _scale(most: float, left: float, right: float) -> list[str]:

@@ -43,14 +43,26 @@ def _row(result: dict[str, Any]) -> str:
         result["at"][:16],
     )
     more = "; ".join(f"{key}: {value}" for key, value in result["more"].items())
-    return f"| {' | '.join(cells)} |\n" + (f"| | {more} | | | | | | | |\n" if more else "")
+    lines = [*map(_point, result.get("points", ())), *([more] if more else [])]
+    return f"| {' | '.join(cells)} |\n" + "".join(f"| | {line} | | | | | | | |\n" for line in lines)
+
+
+def _point(point: dict[str, Any]) -> str:
+    return f"{point['at']}: **{point['ratio']:.2f}** ({_short(point['ours'])} and {_short(point['reference'])})"
 
 
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.3f}"
 
 
 def _on(results: list[dict[str, Any]]) -> str:
-    machines = {(r["machine"]["cpu"], r["machine"]["cores"], r["machine"]["python"]) for r in results}
-    lines = [f"{cpu}, {cores} cores, Python {python}" for cpu, cores, python in sorted(machines)]
-    return f"\nMeasured on: {'; '.join(lines)}.\n"
+    machines = {_described(r["machine"]) for r in results}
+    return f"\nMeasured on: {'; '.join(sorted(machines))}.\n"
+
+
+def _described(machine: dict[str, Any]) -> str:
+    build = f" ({machine['build']} build)" if "build" in machine else ""
+    others = [
+        f"{name} {machine[name]}" for name in ("postgresql", "valkey", "kafka", "java", "node") if name in machine
+    ]
+    return ", ".join([f"{machine['cpu']}", f"{machine['cores']} cores", f"Python {machine['python']}{build}", *others])

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.machine import cpu_s
-from bench.pairs import Pair, Result, in_turns, steady
+from bench.pairs import Pair, Point, Result, beside_bar, in_rotation, in_turns, steady
 from bench.plot import drawn
 from bench.summary import table
 from gateway.channels import NOBODY, Envelope, Kind, opened
@@ -53,6 +53,38 @@ async def test_whoever_comes_first_changes():
     pairs = await in_turns(4, measure("a", 1.0), measure("b", 2.0))
     assert "".join(order) == "abbaabba"
     assert [(pair.ours, pair.reference) for pair in pairs] == [(1.0, 2.0)] * 4
+
+
+async def test_of_three_the_order_is_turned_each_round():
+    order = []
+
+    def measure(name: str):
+        async def one() -> str:
+            order.append(name)
+            return name
+
+        return one
+
+    rounds = await in_rotation(2, [measure("a"), measure("b"), measure("c")])
+    assert "".join(order) == "abccba"
+    assert [found for found, _ in rounds] == [["a", "b", "c"]] * 2
+
+
+def test_beside_a_bar_the_ratio_is_the_part_of_it_that_was_taken():
+    measured = result(*beside_bar([3.0, 5.0, 4.0], 4.0), wanted="at most", target=1.0)
+    assert (measured.ratio, measured.reached) == (1.0, True)
+
+
+def test_points_stand_in_the_json_the_table_and_the_picture():
+    measured = result(Pair(8, 10), points=[Point("1 on its <way>", 1, 10), Point("16 on their way", 30, 10)])
+    record = {**measured.as_json(), "machine": {**MACHINE, "build": "plain", "java": "17"}, "at": "2026-11-25T04:00:00"}
+    assert [point["ratio"] for point in record["points"]] == [0.1, 3.0]
+    page = table([record])
+    assert "| | 16 on their way: **3.00** (30.0 and 10.0) |" in page
+    assert "Python 3.11 (plain build), java 17" in page
+    root = ElementTree.fromstring(drawn(measured))
+    texts = [text.text for text in root.findall(".//{*}text")]
+    assert "0.10  1 on its <way>" in texts
 
 
 def test_a_picture_is_well_formed_whatever_the_title():
