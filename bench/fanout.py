@@ -56,7 +56,7 @@ def _per_core_second(clients: Load, server: Process, seconds: float, delays: lis
         before = cpu_s([server.pid])
         sent = await clients.do(f"closed {seconds} 1")
         if delays is not None:
-            delays.append(sent["p50_ms"])
+            delays.append(sent["last_p50_ms"])
         return float(sent["deliveries"] / (cpu_s([server.pid]) - before))
 
     return measure

@@ -121,7 +121,7 @@ async def built(name: str) -> Path:
         return made
     made.parent.mkdir(exist_ok=True)
     try:
-        compiler = await asyncio.create_subprocess_exec("cc", "-O2", "-o", made, source)
+        compiler = await asyncio.create_subprocess_exec("cc", "-O2", "-Wall", "-Wextra", "-o", made, source)
     except FileNotFoundError as exc:
         raise BenchError("a C compiler is needed (cc); on Debian: apt-get install gcc libc6-dev") from exc
     if await compiler.wait():

@@ -1,17 +1,20 @@
 // Many WebSocket clients in one thread (epoll, 127.0.0.1). It reads commands from stdin and answers each by one line of
 // JSON, so that whoever steers it can read the CPU of the servers exactly between two commands.
 //
-//   open N OUTSTANDING PORT AFTER   connect N more, so many at a time; with AFTER >= 0 each joins the room after that seq
+//   open N OUTSTANDING PORT AFTER   connect N more, so many at a time; with AFTER >= 0 each joins its room after that seq
 //   closed SECONDS WINDOW           publish whenever fewer than WINDOW messages are not everywhere yet
 //   paced SECONDS RATE              publish at a rate; delays count from the time at which a message was due
 //   stall N                         the last N sockets are read no more
 //   shut                            reset all connections
-//   seq N                           the last seq that the room has
 //
-// environment: WS_PATH, WS_TOKENS (a file, one a line), WS_GREETED (1: the server speaks first), WS_ROOM, WS_MARKER (what
-// a counted frame contains), WS_SIO (1: engine.io), WS_SIZE (bytes of content), WS_RCVBUF (bytes that the kernel takes for a
-// client), PUBLISH (go, redis, http), PUBLISH_PORT,
-// REDIS_PASSWORD, HTTP_TOKEN
+// environment: WS_PATH, WS_TOKENS (a file, one a line), WS_GREETED (1: the server speaks first), WS_ROOM (one id, or
+// several with commas: sockets and messages go to them in turns), WS_MARKER (what a counted frame contains), WS_ACK (1:
+// each message is acknowledged), WS_SIO (1: engine.io), WS_XMPP (1: XMPP over WebSocket; the first socket joins and sends,
+// the others receive), WS_SIZE (bytes of content), WS_RCVBUF (bytes that the kernel takes for a client), PUBLISH (go,
+// redis, http, xmpp), PUBLISH_PORT, REDIS_PASSWORD, HTTP_TOKEN
+//
+// The content of a message begins with its number. last_…: until the last socket has a message; post_…: until the sender
+// is answered.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -24,14 +27,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PREFIX 192
+#define PREFIX 1024
 #define MOST 20000
-#define POSTS 64
+#define POSTS 256
+#define ROOMS 256
+#define RING 8192       // messages whose arrivals are counted at a time
 #define FEW 64      // With so few events it naps, so that it is not woken for each frame.
 #define NAP_US 100
 
 typedef struct {
-  int fd, stage, header_len, prefix_len;
+  int fd, stage, step, header_len, prefix_len;
   unsigned char header[14];
   char prefix[PREFIX + 1];
   unsigned long left, length;
@@ -40,17 +45,23 @@ typedef struct {
   long seq, frames;
 } Client;
 enum { CLOSED, UPGRADING, GREETING, JOINING, OPEN, STALLED };
+typedef struct {
+  float *ms;
+  long count, most;
+} Series;
 
 static Client clients[MOST];
-static char *tokens[MOST], *room, *path, *marker, *how;
-static int count, epoll, greeted, sio, publish_port, content_size = 200;
+static char *tokens[MOST], *rooms[ROOMS], *path, *marker, *how;
+static int count, room_count, epoll, greeted, sio, xmpp, acks, publish_port, content_size = 200;
 static long total, gaps, refused, lost, settled, after, last_seq;
 static double started, settled_at[MOST];
-static double *due;      // when each seq was due, from first_due on
-static long first_due, most_due;
-static float *delays;
-static long delay_count, most_delays;
-static int redis_fd = -1, post_fd[POSTS], post_busy[POSTS];
+static long first, sent, done;  // numbers: the first of this run, and the next; how many are everywhere
+static double due_at[RING];
+static int have[RING], readers;  // sockets that have a message; how many are to have it
+static Series deliveries, lasts, posts;
+static int each;  // every delivery is noted, not the last of each message alone
+static int redis_fd = -1, post_fd[POSTS];
+static long post_number[POSTS];  // -1: idle
 static char room_for[1 << 18];
 
 static double now(void) {
@@ -84,8 +95,9 @@ static void write_all(int fd, const char *bytes, long length) {
 }
 
 static void say(Client *c, int opcode, const char *payload, int length) {  // masked with zeros: the same bytes
-  char frame[1024] = {(char)(0x80 | opcode)};
+  char frame[4096];
   int at = 2;
+  frame[0] = (char)(0x80 | opcode);
   if (length < 126) frame[1] = (char)(0x80 | length);
   else frame[1] = (char)(0x80 | 126), frame[2] = (char)(length >> 8), frame[3] = (char)length, at = 4;
   memset(frame + at, 0, 4);
@@ -98,22 +110,76 @@ static void settle(Client *c) {
   settled_at[settled++] = now() - started;
 }
 
+static const char *room_of(const Client *c) { return rooms[(c - clients) % room_count]; }
+
+static void note(Series *s, double seconds) {
+  if (s->count == s->most) {
+    s->most = s->most ? 2 * s->most : 4096;
+    if (!(s->ms = realloc(s->ms, s->most * sizeof *s->ms))) fail("no memory");
+  }
+  s->ms[s->count++] = (float)(seconds * 1e3);
+}
+
+#define XMPP_OPEN "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='localhost' version='1.0'/>"
+
+static void say_text(Client *c, const char *text) { say(c, 1, text, (int)strlen(text)); }
+
+static void join_by_xmpp(Client *c) {  // RFC 7395, RFC 6120; XEP-0175 for the login, XEP-0045 for the room
+  static const char *until[] = {"features", "<success", "features", "<jid>", "code='110'"};
+  char text[512];
+  if (strstr(c->prefix, "<failure") || strstr(c->prefix, "type='error'")) {
+    refused++, fprintf(stderr, "%s\n", c->prefix);
+    return;
+  }
+  if (!strstr(c->prefix, until[c->step])) return;
+  switch (c->step++) {
+    case 0: say_text(c, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='ANONYMOUS'/>"); break;
+    case 1: say_text(c, XMPP_OPEN); break;
+    case 2:
+      say_text(c, "<iq type='set' id='b' xmlns='jabber:client'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>");
+      break;
+    case 3:
+      snprintf(text, sizeof text, "<presence xmlns='jabber:client' to='%s@conference.localhost/n%d'>"
+               "<x xmlns='http://jabber.org/protocol/muc'><history maxstanzas='0'/></x></presence>",
+               room_of(c), (int)(c - clients));
+      say_text(c, text);
+      break;
+    default: settle(c);
+  }
+}
+
 static void ready(Client *c) {  // it may speak now
-  if (after < 0) { settle(c); return; }
+  if (!xmpp && after < 0) { settle(c); return; }
   char join[256];
-  c->stage = JOINING, c->seq = after;
-  say(c, 1, join, sprintf(join, "{\"type\":\"join_conversation\",\"id\":\"%s\",\"after\":%ld}", room, after));
+  c->stage = JOINING, c->seq = after, c->step = 0;
+  if (xmpp) { say_text(c, XMPP_OPEN); return; }
+  snprintf(join, sizeof join, "{\"type\":\"join_conversation\",\"id\":\"%s\",\"after\":%ld}", room_of(c), after);
+  say_text(c, join);
+}
+
+static void arrived(Client *c) {
+  char *tag = strstr(c->prefix, "~~");
+  long number = tag ? atol(tag + 2) : first + c->frames - 1;
+  if (number < first || number >= sent) return;
+  double delay = now() - due_at[number % RING];
+  if (xmpp && c == clients) { note(&posts, delay); return; }  // its own message comes back: it is accepted
+  if (each) note(&deliveries, delay);
+  if (++have[number % RING] == readers) note(&lasts, delay), done++;
 }
 
 static void counted(Client *c) {
-  total++, c->frames++;
+  c->frames++;
+  if (!xmpp || c != clients) total++;
+  arrived(c);
   char *at = strstr(c->prefix, "\"seq\":");
   if (!at) return;
   long seq = atol(at + 6);
   if (seq != c->seq + 1) gaps++;
   c->seq = seq;
-  long n = seq - first_due;
-  if (due && n >= 0 && n < most_due && delay_count < most_delays) delays[delay_count++] = (float)(now() - due[n]);
+  if (!acks || c->stage != OPEN) return;
+  char ack[160];
+  snprintf(ack, sizeof ack, "{\"type\":\"ack\",\"conversationId\":\"%s\",\"seq\":%ld}", room_of(c), seq);
+  say_text(c, ack);
 }
 
 static void on_frame(Client *c) {
@@ -124,9 +190,10 @@ static void on_frame(Client *c) {
   if (sio && c->prefix[0] == '0') { say(c, 1, "40", 2); return; }
   if (sio && c->prefix[0] == '2') { say(c, 1, "3", 1); return; }
   if (c->stage == GREETING) { ready(c); return; }
+  if (xmpp && c->stage == JOINING) { join_by_xmpp(c); return; }
   if (!marker || strstr(c->prefix, marker)) { counted(c); return; }
   if (c->stage == JOINING && strstr(c->prefix, "\"type\":\"joined\"")) { settle(c); return; }
-  if (strstr(c->prefix, "\"type\":\"error\"")) { refused++; fprintf(stderr, "%s\n", c->prefix); }
+  if (strstr(c->prefix, xmpp ? "type='error'" : "\"type\":\"error\"")) { refused++; fprintf(stderr, "%s\n", c->prefix); }
 }
 
 static void feed(Client *c, unsigned char *bytes, long n) {
@@ -177,8 +244,8 @@ static void connect_one(int port) {
   char *token = tokens[count];
   int length = sprintf(request,
       "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s%s%s\r\n",
-      path, port, token ? "Authorization: Bearer " : "", token ? token : "", token ? "\r\n" : "");
+      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s%s%s%s\r\n",
+      path, port, xmpp ? "Sec-WebSocket-Protocol: xmpp\r\n" : "", token ? "Authorization: Bearer " : "", token ? token : "", token ? "\r\n" : "");
   write_all(c->fd, request, length);
   watch(c->fd, count++);
 }
@@ -188,7 +255,7 @@ static void post_answered(int n) {
   long got = read(post_fd[n], answer, sizeof answer - 1);
   if (got < 0 && errno == EAGAIN) return;
   if (got <= 0) {  // a server ends a connection that was idle for long
-    if (post_busy[n]) fail("the HTTP connection was closed under a request");
+    if (post_number[n] >= 0) fail("the HTTP connection was closed under a request");
     close(post_fd[n]), post_fd[n] = -1;
     return;
   }
@@ -196,7 +263,8 @@ static void post_answered(int n) {
   char *status = strstr(answer, "HTTP/1.1 ");  // behind the rest of the answer before, perhaps
   if (!status) return;
   if (status[9] != '2') { fprintf(stderr, "%.400s\n", status); refused++; }
-  post_busy[n] = 0;
+  if (post_number[n] >= first) note(&posts, now() - due_at[post_number[n] % RING]);
+  post_number[n] = -1;
 }
 
 static int turn(int wait_ms) {
@@ -219,15 +287,22 @@ static int turn(int wait_ms) {
   return n;
 }
 
+static int content(char *into) {  // as long as WS_SIZE says, and at least its number
+  int n = sprintf(into, "~~%09ld ", sent);
+  if (n < content_size) memset(into + n, 'x', content_size - n), n = content_size;
+  return n;
+}
+
 static void publish_redis(void) {
   static char frame[70000], envelope[70100], command[70400];
+  const char *room = rooms[sent % room_count];
   long seq = ++last_seq;
   int length = sprintf(frame, "{\"type\":\"new_message\",\"conversationId\":\"%s\",\"seq\":%ld,\"message\":{\"content\":\"", room, seq);
-  memset(frame + length, 'x', content_size);
-  length += content_size + sprintf(frame + length + content_size, "\"}}");
+  length += content(frame + length);
+  length += sprintf(frame + length, "\"}}");
   int whole = sprintf(envelope, "message %ld - %.*s", seq, length, frame);
   char channel[200];
-  int named = sprintf(channel, "conversation:%s:messages", room);
+  int named = snprintf(channel, sizeof channel, "conversation:%s:messages", room);
   int n = sprintf(command, "*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%s\r\n$%d\r\n", named, channel, whole);
   memcpy(command + n, envelope, whole);
   memcpy(command + n + whole, "\r\n", 2);
@@ -236,32 +311,42 @@ static void publish_redis(void) {
 
 static int publish_http(void) {
   static char body[70000], request[72000];
-  static unsigned long key;
   int n = 0;
-  while (n < POSTS && post_busy[n]) n++;
+  while (n < POSTS && post_number[n] >= 0) n++;
   if (n == POSTS) return 0;
   if (post_fd[n] <= 0) watch(post_fd[n] = dial(publish_port), MOST + n);
-  int length = sprintf(body, "{\"conversationId\":\"%s\",\"type\":\"text\",\"clientMessageId\":\"%d-%lu\",\"content\":\"", room, getpid(), key++);
-  memset(body + length, 'x', content_size);
-  length += content_size + sprintf(body + length + content_size, "\"}");
+  int length = sprintf(body, "{\"conversationId\":\"%s\",\"type\":\"text\",\"clientMessageId\":\"%d-%ld\",\"content\":\"",
+                       rooms[sent % room_count], getpid(), sent);
+  length += content(body + length);
+  length += sprintf(body + length, "\"}");
   int head = sprintf(request, "POST /messages HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
       "Authorization: Bearer %s\r\nContent-Length: %d\r\n\r\n", getenv("HTTP_TOKEN") ? getenv("HTTP_TOKEN") : "-", length);
   memcpy(request + head, body, length);
-  post_busy[n] = 1;
+  post_number[n] = sent;
   write_all(post_fd[n], request, head + length);
   return 1;
 }
 
-static int publish(void) {
+static void publish_xmpp(void) {
+  char text[3500];
+  int n = sprintf(text, "<message xmlns='jabber:client' type='groupchat' id='m%ld' to='%.100s@conference.localhost'><body>", sent, rooms[0]);
+  n += content(text + n);
+  n += sprintf(text + n, "</body></message>");
+  say(&clients[0], 1, text, n);
+}
+
+static int publish(double due) {  // 0: no connection is free
+  due_at[sent % RING] = due, have[sent % RING] = 0;
   if (!strcmp(how, "go")) say(&clients[0], 1, "go", 2);
   else if (!strcmp(how, "redis")) publish_redis();
-  else return publish_http();
+  else if (!strcmp(how, "xmpp")) publish_xmpp();
+  else if (!publish_http()) return 0;
+  sent++;
   return 1;
 }
 
 static int by_float(const void *a, const void *b) { return (*(float *)a > *(float *)b) - (*(float *)a < *(float *)b); }
 static int by_double(const void *a, const void *b) { return (*(double *)a > *(double *)b) - (*(double *)a < *(double *)b); }
-static double of_floats(float *sorted, long n, double q) { return n ? sorted[(long)((n - 1) * q)] * 1e3 : 0; }
 static double of_doubles(double *sorted, long n, double q) { return n ? sorted[(long)((n - 1) * q)] * 1e3 : 0; }
 
 static void open_many(int n, int outstanding, int port, long from) {
@@ -279,52 +364,54 @@ static void open_many(int n, int outstanding, int port, long from) {
          of_doubles(settled_at, settled, .5), of_doubles(settled_at, settled, .99), total, gaps);
 }
 
-static int readers(void) {
-  int n = 0;
-  for (int i = 0; i < count; i++) n += clients[i].stage != STALLED;
-  return n;
+static void begin(int all_of_them) {
+  int n = -xmpp;
+  for (int i = 0; i < count; i++) n += clients[i].stage != STALLED, clients[i].frames = 0;
+  if (n % room_count) fail("the rooms must have the same number of sockets");
+  readers = n / room_count, each = all_of_them, first = sent, done = 0;
+  deliveries.count = lasts.count = posts.count = 0;
+  total = gaps = refused = 0, started = now();
+}
+
+static double at_share(Series *s, double q) { return s->count ? s->ms[(long)((s->count - 1) * q)] : 0; }
+
+static void report(void) {
+  double took = now() - started;
+  Series *all[] = {&lasts, &posts, &deliveries};
+  for (int i = 0; i < 3; i++) qsort(all[i]->ms, all[i]->count, sizeof(float), by_float);
+  printf("{\"seconds\":%.4f,\"messages\":%ld,\"deliveries\":%ld,\"lost\":%ld,\"gaps\":%ld,\"last_p50_ms\":%.3f,"
+         "\"last_p99_ms\":%.3f,\"longest_ms\":%.3f,\"post_p50_ms\":%.3f,\"post_p99_ms\":%.3f", took, sent - first, total,
+         (sent - first) * readers - total, gaps, at_share(&lasts, .5), at_share(&lasts, .99), at_share(&lasts, 1),
+         at_share(&posts, .5), at_share(&posts, .99));
+  if (each) printf(",\"p50_ms\":%.3f,\"p99_ms\":%.3f", at_share(&deliveries, .5), at_share(&deliveries, .99));
+  printf("}\n");
 }
 
 static void closed_loop(double seconds, int window) {
-  int n = readers();
-  static float rounds[4000000];
-  static double sent_at[4000000];
-  long sent = 0, done = 0;
-  total = gaps = refused = 0, started = now();
+  begin(0);
   double end = started + seconds, patience = started;
-  while (now() < end || done < sent) {
-    while (now() < end && sent - done < window && sent < 4000000) {
-      sent_at[sent] = now();
-      if (!publish()) break;
-      sent++;
-    }
+  long before = 0;
+  while (now() < end || done < sent - first) {
+    while (now() < end && sent - first - done < window && publish(now())) {}
     if (turn(100) < FEW) usleep(NAP_US);
     if (refused || lost) fail("a message was refused, or a connection was closed");
-    while (done < sent && total >= (done + 1) * n) rounds[done] = (float)(now() - sent_at[done]), done++, patience = now();
+    if (done > before) before = done, patience = now();
     if (now() - patience > 15) fail("a message did not arrive");
   }
-  double took = now() - started;
-  qsort(rounds, done, sizeof *rounds, by_float);
-  printf("{\"seconds\":%.4f,\"messages\":%ld,\"deliveries\":%ld,\"gaps\":%ld,\"p50_ms\":%.3f,\"p99_ms\":%.3f}\n", took, done,
-         total, gaps, of_floats(rounds, done, .5), of_floats(rounds, done, .99));
+  report();
 }
 
 static void paced(double seconds, double rate) {
-  long want = (long)(seconds * rate), sent = 0;
-  int n = readers();
-  most_due = want, first_due = last_seq + 1, due = calloc(want, sizeof *due);
-  most_delays = want * n, delay_count = 0, delays = calloc(most_delays, sizeof *delays);
-  total = gaps = 0, started = now();
-  while (total < want * n) {
-    for (; sent < want && now() >= started + sent / rate; sent++) due[sent] = started + sent / rate, publish();
-    turn(1);
+  begin(1);
+  long want = (long)(seconds * rate);
+  while (done < want) {
+    double left = started + (sent - first) / rate - now();
+    if (sent - first < want && left <= 0 && publish(now() + left)) continue;
+    turn(sent - first < want && left < .001 ? 0 : 1);  // a timeout is whole milliseconds: the last one is waited for awake
+    if (refused) fail("a message was refused");
     if (now() - started > seconds + 30) break;
   }
-  double took = now() - started;
-  qsort(delays, delay_count, sizeof *delays, by_float);
-  printf("{\"seconds\":%.4f,\"messages\":%ld,\"deliveries\":%ld,\"lost\":%ld,\"p50_ms\":%.3f,\"p99_ms\":%.3f}\n", took, sent, total,
-         want * n - total, of_floats(delays, delay_count, .5), of_floats(delays, delay_count, .99));
-  free(due), free(delays), due = NULL, delays = NULL;
+  report();
 }
 
 static void stall(int n) {
@@ -332,7 +419,7 @@ static void stall(int n) {
     epoll_ctl(epoll, EPOLL_CTL_DEL, clients[i].fd, NULL);
     clients[i].stage = STALLED;
   }
-  printf("{\"readers\":%d}\n", readers());
+  printf("{\"stalled\":%d}\n", n);
 }
 
 static void shut(void) {
@@ -343,9 +430,14 @@ static void shut(void) {
 
 static void set_up(void) {
   char *file = getenv("WS_TOKENS"), *port = getenv("PUBLISH_PORT"), *password = getenv("REDIS_PASSWORD");
-  path = getenv("WS_PATH") ? getenv("WS_PATH") : "/", room = getenv("WS_ROOM"), marker = getenv("WS_MARKER");
+  path = getenv("WS_PATH") ? getenv("WS_PATH") : "/", marker = getenv("WS_MARKER");
+  char *ids = getenv("WS_ROOM");
+  for (char *id = ids ? strtok(ids, ",") : NULL; id && room_count < ROOMS; id = strtok(NULL, ",")) rooms[room_count++] = id;
+  if (!room_count) rooms[room_count++] = "";
+  for (int i = 0; i < POSTS; i++) post_number[i] = -1;
   how = getenv("PUBLISH") ? getenv("PUBLISH") : "go";
   greeted = getenv("WS_GREETED") != NULL, sio = getenv("WS_SIO") != NULL;
+  xmpp = getenv("WS_XMPP") != NULL, acks = getenv("WS_ACK") != NULL;
   content_size = getenv("WS_SIZE") ? atoi(getenv("WS_SIZE")) : 200;
   publish_port = port ? atoi(port) : 0;
   if (file) {
@@ -377,7 +469,6 @@ int main(void) {
     else if (sscanf(line, "closed %lf %d", &seconds, &window) == 2) closed_loop(seconds, window);
     else if (sscanf(line, "paced %lf %lf", &seconds, &rate) == 2) paced(seconds, rate);
     else if (sscanf(line, "stall %d", &n) == 1) stall(n);
-    else if (sscanf(line, "seq %ld", &last_seq) == 1) printf("{}\n");
     else if (!strncmp(line, "shut", 4)) shut();
     else fail("no such command");
   }
