@@ -1,194 +1,180 @@
-"""Fan-out under backlog: POST to all sockets of a room, 16 messages on their way at any time."""
+"""Fan-out under backlog: POST to all sockets of a room, with a number of messages on their way at any time."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 
-import httpx2
-
-from adapters.auth import issue
-from adapters.postgres.pool import open_pool
-from bench.machine import cpu_s
-from bench.pairs import Measure, Result, in_turns
-from bench.peers import installed, peer
-from bench.process import BenchError, Load, load
-from bench.stack import open_stack
+from bench.clients import Shape, members, site_of
+from bench.costs import Cost, cost, idle_cores, in_the_middle
+from bench.pairs import Pair, Point, Result, in_rotation
+from bench.peers import installed
+from bench.process import Load
+from bench.rivals import rivals
+from bench.stack import UNLIMITED, cpu_by_process, open_stack, until_idle
 from bench.world import World
-from schemas.ids import new_id
-from stack.ports import allot
-from stack.processes import family
-from stack.running import RunningStack
 
-SIZE, WINDOW = 100, 16
-_SERVERS = ("postgres", "valkey")
-_ANY = "01900000-0000-7000-8000-000000000001"
-_IDLE = 0.35
-"""Share of a core that an idle stack uses, with a margin."""
-_TABLE = """
-CREATE SCHEMA IF NOT EXISTS bench_peers;
-CREATE TABLE IF NOT EXISTS bench_peers.messages (
-  id uuid PRIMARY KEY, conversation_id text, client_message_id text, content text, created_at timestamptz DEFAULT now())
-"""
+MAIN = Shape(100)
+WINDOWS: Mapping[Shape, Sequence[int]] = {
+    MAIN: (1, 16, 64, 256),
+    Shape(1): (16, 64),
+    Shape(10): (16, 64),
+    Shape(1000): (16, 64),
+    Shape(1, rooms=100): (16, 64),
+    Shape(10, rooms=100): (64,),
+}
+"""Messages on their way, by the rooms that they go to."""
+_FEW = 2
+"""Rounds where no target is set."""
+_REST_S = 10.0
+_EDGES = ("ingest", "gateway")
 
 
-async def measure(_: World, pairs: int, seconds: float) -> list[Result]:
-    """Measure deliveries for each second of CPU, beside two peers."""
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Processes of ours beside a peer; None stands for all but the stores. ``targets``: by messages on their way."""
+
+    name: str
+    processes: Sequence[str] | None
+    peer: str
+    reference: str
+    targets: Mapping[int, float]
+
+    def ours(self, cost: Cost, *, stores: bool = False) -> float:
+        """Return deliveries for a CPU second of ours."""
+        return cost.per_core_second(self.processes, stores=stores)
+
+
+COMPARISONS = (
+    Comparison("all", None, "socketio", "socket.io + Redis + pg", {16: 1.0, 64: 1.5}),
+    Comparison("fair", _EDGES, "fair", "uWebSockets.js + pg that checks and keeps what ours does", {64: 1.0}),
+    Comparison("edges", _EDGES, "uws", "uWebSockets.js + pg, one node", {64: 0.35}),
+)
+
+
+@dataclass(slots=True)
+class Measured:
+    """Rounds at one point: for each the costs by side, and the load average."""
+
+    shape: Shape
+    window: int
+    rounds: list[tuple[Mapping[str, Cost], float]] = field(default_factory=list)
+
+    def pairs(self, comparison: Comparison, *, stores: bool = False) -> list[Pair]:
+        """Return ours beside the peer; none where the peer has no such rooms."""
+        return [
+            Pair(
+                comparison.ours(costs["ours"], stores=stores),
+                costs[comparison.peer].per_core_second(stores=stores),
+                load,
+            )
+            for costs, load in self.rounds
+            if comparison.peer in costs
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.window} on their way, {self.shape}"
+
+
+async def measure(world: World, pairs: int, seconds: float) -> list[Result]:
+    """Measure deliveries for each second of CPU, beside three peers."""
     await installed()
-    async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
-        ours = await enter(open_stack(MILLRACE_LIMITS__FACTORS="*=0", MILLRACE_AUDIT__INTERVAL_S="0"))
-        await _make_table(ours)
-        ports = list(allot(["uws", "socketio"], {}, {}).values())
-        env = {"PGDSN": ours.pg_dsn, "REDIS_URL": ours.redis_url}
-        uws = await enter(peer("uws", ports[0], env))
-        socketio = await enter(peer("socketio", ports[1], env))
-        edges = [node.pid for what in ("ingest", "gateway") for node in ours.nodes(what) if node.pid]
-        everything = _all_but_stores(ours)
-        us = await enter(_our_clients(ours))
-        their = {
-            "uws": await enter(load(WS_MARKER="new_message", WS_ROOM=_ANY, **_posts(ports[0]))),
-            "socketio": await enter(
-                load(
-                    WS_PATH="/socket.io/?EIO=4&transport=websocket",
-                    WS_SIO="1",
-                    WS_GREETED="1",
-                    WS_MARKER="new_message",
-                    WS_ROOM=_ANY,
-                    **_posts(ports[1]),
-                )
-            ),
-        }
-        for port, clients in zip(ports, their.values(), strict=True):
-            await clients.do(f"open {SIZE} 16 {port} -1")
-        await _per_core_second(us, ours, everything, 1.0)()  # warm
-        costs: list[dict[str, float]] = []
-        one = await in_turns(
-            pairs,
-            _per_core_second(us, ours, lambda: edges, seconds),
-            _per_core_second(their["uws"], ours, lambda: [uws.pid], seconds),
-        )
-        all_of_it = await in_turns(
-            pairs,
-            _per_core_second(us, ours, everything, seconds, costs),
-            _per_core_second(their["socketio"], ours, lambda: [socketio.pid], seconds),
-        )
-    common = (
-        f"{SIZE} sockets, {WINDOW} messages on their way. Both answer a POST after its row is committed in the same "
-    )
-    common += "PostgreSQL, whose CPU is not counted"
+    async with open_stack(**UNLIMITED) as stack, rivals(world) as peers:
+        site, read = site_of(stack), partial(cpu_by_process, stack)
+        measured: list[Measured] = []
+        idle: dict[str, float] = {}
+        for shape, windows in WINDOWS.items():
+            async with AsyncExitStack() as opened:
+                ours = await opened.enter_async_context(members(site, shape))
+                if not idle:
+                    await ours.do(f"closed {world.warm_s} 64")
+                    await until_idle(stack)
+                    idle = await idle_cores(read, _REST_S)
+                sides = {"ours": _side(ours, read, partial(until_idle, stack))}
+                for name, rival in peers.items():
+                    if shape.rooms == 1 or rival.site is not None:
+                        clients = await opened.enter_async_context(rival.clients(shape))
+                        await clients.do("closed 1 16")  # its just-in-time compiler, too, has begun
+                        sides[name] = _side(clients, rival.read, _no_rest)
+                measured += [await _at(shape, window, sides, pairs, seconds) for window in windows]
     return [
-        Result(
-            name="backlog-edges",
-            title=f"POST to {SIZE} sockets: ingest and gateway",
-            unit="deliveries per core-second",
-            reference="uWebSockets.js + pg, one node",
-            included=(
-                f"{common}. Ours: ingest with its relay, and the gateway with its dispatcher; the stages and Kafka, "
-                "which the message also passes, are not counted here. Theirs: its one process."
-            ),
-            target=0.8,
-            wanted="at least",
-            pairs=one,
-        ),
-        Result(
-            name="backlog-all",
-            title=f"POST to {SIZE} sockets: everything, with the broker",
-            unit="deliveries per core-second",
-            reference="socket.io + Redis + pg",
-            included=(
-                f"{common}, nor is Redis's. Ours: ingest, five stages, gateway and Kafka, until the stages have worked "
-                "off all of it (search, notifications, analytics). Theirs: its one process."
-            ),
-            target=1.0,
-            wanted="at least",
-            pairs=all_of_it,
-            more={name: round(median(cost[name] for cost in costs), 1) for name in sorted(costs[0])},
-        ),
+        _result(comparison, window, target, measured, idle)
+        for comparison in COMPARISONS
+        for window, target in comparison.targets.items()
     ]
 
 
-async def _make_table(stack: RunningStack) -> None:
-    async with open_pool(stack.pg_dsn, size=1, wait_s=30) as pool, pool.connection() as conn:
-        for statement in _TABLE.split(";"):
-            await conn.execute(statement.encode())
+async def _no_rest() -> None:
+    """Return at once: a peer has no work left when everybody has the message."""
 
 
-def _all_but_stores(stack: RunningStack) -> Callable[[], Sequence[int]]:
-    return lambda: [p["pid"] for p in stack.processes if p["name"] not in _SERVERS and p["pid"]]
+def _side(
+    clients: Load, read: Callable[[], Mapping[str, float]], rest: Callable[[], Awaitable[None]]
+) -> Callable[[str], Awaitable[Cost]]:
+    return lambda command: cost(clients, command, read, rest)
 
 
-@asynccontextmanager
-async def _our_clients(stack: RunningStack) -> AsyncIterator[Load]:
-    users = [f"u{n}" for n in range(SIZE)]
-    tokens = [issue(stack.jwt_secret, user, ttl_s=3600) for user in users]
-    room = new_id()
-    async with httpx2.AsyncClient(base_url=stack.http_url, trust_env=False) as client:
-        answer = await client.post(
-            "/conversations",
-            headers={"Authorization": f"Bearer {tokens[0]}"},
-            json={"conversationId": room, "members": users[1:]},
-        )
-        answer.raise_for_status()
-    file = stack.data / "bench-tokens"
-    file.touch(0o600)
-    file.write_text("".join(f"{token}\n" for token in tokens))
-    port = int(stack.http_url.rsplit(":", 1)[1])
-    env = {
-        "WS_PATH": "/ws",
-        "WS_GREETED": "1",
-        "WS_TOKENS": str(file),
-        "WS_ROOM": room,
-        "WS_MARKER": '"type":"new_message"',
-        "HTTP_TOKEN": tokens[0],
-    }
-    async with load(**env, **_posts(port)) as clients:
-        gateway = stack.nodes("gateway")[0]
-        await clients.do(f"open {SIZE} 16 {gateway.port} 0")
-        yield clients
+async def _at(
+    shape: Shape, window: int, sides: Mapping[str, Callable[[str], Awaitable[Cost]]], pairs: int, seconds: float
+) -> Measured:
+    has_target = shape == MAIN and any(window in comparison.targets for comparison in COMPARISONS)
+    command = f"closed {seconds} {window}"
+    measures = [partial(side, command) for side in sides.values()]
+    rounds = await in_rotation(pairs if has_target else min(pairs, _FEW), measures)
+    return Measured(shape, window, [(dict(zip(sides, costs, strict=True)), load) for costs, load in rounds])
 
 
-def _posts(port: int) -> dict[str, str]:
-    return {"PUBLISH": "http", "PUBLISH_PORT": str(port), "WS_SIZE": "230"}
+def _result(
+    comparison: Comparison, window: int, target: float, measured: Iterable[Measured], idle: Mapping[str, float]
+) -> Result:
+    every = list(measured)
+    main = next(each for each in every if (each.shape, each.window) == (MAIN, window))
+    with_stores = median(pair.ratio for pair in main.pairs(comparison, stores=True))
+    who = "ingest and gateway" if comparison.processes else "everything, with the broker"
+    reached = with_stores >= target
+    return Result(
+        name=f"backlog-{comparison.name}-{window}",
+        title=f"POST to {MAIN}, {window} on their way: {who}",
+        unit="deliveries per core-second",
+        reference=comparison.reference,
+        included=_included(comparison),
+        target=target,
+        wanted="at least",
+        pairs=main.pairs(comparison),
+        points=[point for each in every for point in _points(each, comparison)],
+        more={
+            "with_stores": round(with_stores, 3),
+            "with_stores_reached": reached,
+            "idle_cores": round(sum(idle.values()), 4),
+            **in_the_middle((costs["ours"] for costs, _ in main.rounds), idle),
+            "peer_us": round(median(costs[comparison.peer].us([comparison.peer]) for costs, _ in main.rounds), 1),
+            "peer_us_with_stores": round(median(costs[comparison.peer].us() for costs, _ in main.rounds), 1),
+        },
+    )
 
 
-def _per_core_second(
-    clients: Load,
-    stack: RunningStack,
-    pids: Callable[[], Sequence[int]],
-    seconds: float,
-    costs: list[dict[str, float]] | None = None,
-) -> Measure:
-    """Return a measurement; it appends the CPU of each process for a message, and the delay, to ``costs``."""
-
-    async def measure() -> float:
-        await _until_idle(stack)
-        before, each = cpu_s(pids()), _each(stack)
-        sent = await clients.do(f"closed {seconds} {WINDOW}")
-        await _until_idle(stack)
-        if costs is not None:
-            took = {f"us_{name}": (s - each[name]) / sent["messages"] * 1e6 for name, s in _each(stack).items()}
-            costs.append({**took, "p50_ms": sent["p50_ms"], "messages_per_s": sent["messages"] / sent["seconds"]})
-        return float(sent["deliveries"] / (cpu_s(pids()) - before))
-
-    return measure
+def _points(measured: Measured, comparison: Comparison) -> list[Point]:
+    found = []
+    for stores in (False, True):
+        if pairs := measured.pairs(comparison, stores=stores):
+            ours, reference = median(pair.ours for pair in pairs), median(pair.reference for pair in pairs)
+            found.append(Point(f"{measured}{', with stores' * stores}", ours, reference))
+    return found
 
 
-def _each(stack: RunningStack) -> dict[str, float]:
-    """Return the CPU seconds so far of each process that is counted."""
-    return {p["name"]: cpu_s([p["pid"]]) for p in stack.processes if p["name"] not in _SERVERS and p["pid"]}
-
-
-async def _until_idle(stack: RunningStack, within_s: float = 60.0) -> None:
-    """Wait until the stack has worked off its load. Raises BenchError."""
-    clock = asyncio.get_running_loop().time
-    end = clock() + within_s
-    while clock() < end:
-        pids, at = family(stack.supervisor), clock()
-        before = cpu_s(pids)
-        await asyncio.sleep(0.25)
-        if (cpu_s(pids) - before) / (clock() - at) < _IDLE:
-            return
-    raise BenchError("the stack did not come to rest")
+def _included(comparison: Comparison) -> str:
+    ours = (
+        "ingest with its relay, and the gateway with its dispatcher; the stages and Kafka, which the message also "
+        "passes, are not counted here"
+        if comparison.processes
+        else "ingest, five stages, gateway and Kafka, until the stages have worked off all (search, notifications "
+        "and so on)"
+    )
+    return (
+        "Both answer a POST after its row is committed. The ratio counts no PostgreSQL and no Redis on either side; "
+        f"with_stores counts both on both sides. Ours: {ours}; what it uses at rest is part of it. Theirs: its one "
+        "process. Their PostgreSQL and Redis are of the same versions and settings as ours, and serve nobody else."
+    )

@@ -32,12 +32,22 @@ _TTL_S = 3600
 
 @dataclass(slots=True)
 class World:
-    """Running servers. Tokens and passwords are not in its repr."""
+    """Running servers. Tokens and passwords are not in its repr.
+
+    ``warm_s``: seconds for which a stack works before it is measured, so that the JVM has compiled what it needs.
+    """
 
     folder: DataDir
     valkey: Valkey
     postgres: Postgres
+    supervisor: Supervisor
     pool: Pool = field(repr=False)
+    warm_s: float = 60.0
+
+    @property
+    def stores(self) -> Mapping[str, int]:
+        """Return the process ids of both servers, by name."""
+        return {each.child.name: each.pid for each in self.supervisor.children if each.pid}
 
     def port(self) -> int:
         """Return a free port."""
@@ -106,7 +116,7 @@ def open_folder() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def open_world() -> AsyncIterator[World]:
+async def open_world(warm_s: float = 60.0) -> AsyncIterator[World]:
     """Run the servers while the block runs."""
     with open_folder() as path:
         folder = DataDir(path)
@@ -119,6 +129,6 @@ async def open_world() -> AsyncIterator[World]:
             ensure_database(postgres.dsn)
             migrate(postgres.dsn)
             async with open_pool(postgres.dsn, size=4, wait_s=30) as pool:
-                yield World(folder, valkey, postgres, pool)
+                yield World(folder, valkey, postgres, supervisor, pool, warm_s)
         finally:
             await supervisor.stop()
