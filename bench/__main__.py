@@ -12,7 +12,25 @@ from typing import TypeAlias
 
 import orjson
 
-from bench import backlog, fanout, hostile, intake, machine, memory, outbox, plot, search, storm, summary, tail
+from bench import (
+    backlog,
+    ejabberd,
+    fanout,
+    growth,
+    hostile,
+    idle,
+    intake,
+    latency,
+    machine,
+    memory,
+    outbox,
+    plot,
+    receipts,
+    search,
+    storm,
+    summary,
+    tail,
+)
 from bench.pairs import Result
 from bench.process import BenchError
 from bench.world import World, open_world
@@ -25,6 +43,11 @@ Metric: TypeAlias = Callable[[World, int, float], Awaitable[list[Result]]]
 METRICS: dict[str, Metric] = {
     "fanout": fanout.measure,
     "backlog": backlog.measure,
+    "receipts": receipts.measure,
+    "latency": latency.measure,
+    "ejabberd": ejabberd.measure,
+    "idle": idle.measure,
+    "growth": growth.measure,
     "memory": memory.measure,
     "storm": storm.measure,
     "tail": tail.measure,
@@ -36,11 +59,11 @@ _HOSTILE = {f"hostile-{name}": partial(hostile.measure, name=name) for name in A
 """Attacks, each on a stack of its own; ``hostile`` stands for all of them."""
 
 
-async def run(names: Sequence[str], pairs: int, seconds: float, into: Path) -> bool:
+async def run(names: Sequence[str], pairs: int, seconds: float, warm_s: float, into: Path) -> bool:
     """Measure these metrics; return True when all of them could be measured."""
     machine.allow_files()
     complete = True
-    async with open_world() as world:
+    async with open_world(warm_s) as world:
         for name in names:
             try:
                 for result in await (METRICS | _HOSTILE)[name](world, pairs, seconds):
@@ -75,6 +98,9 @@ def main() -> None:
     )
     parser.add_argument("--pairs", type=int, default=5, help="of measurements, ours and the reference")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument(
+        "--warm", type=float, default=60.0, help="seconds of work before a stack is measured, for the JVM"
+    )
     parser.add_argument("--into", type=Path, default=Path("bench/results"), help="where results are kept")
     options = parser.parse_args()
     configure_command()
@@ -82,7 +108,7 @@ def main() -> None:
     names = [name for each in given for name in (_HOSTILE if each == "hostile" else (each,))]
     if unknown := set(names) - (METRICS | _HOSTILE).keys():
         parser.error(f"no metric is called {', '.join(sorted(unknown))}; there are {', '.join(METRICS)}")
-    sys.exit(0 if asyncio.run(run(names, options.pairs, options.seconds, options.into)) else 1)
+    sys.exit(0 if asyncio.run(run(names, options.pairs, options.seconds, options.warm, options.into)) else 1)
 
 
 if __name__ == "__main__":
