@@ -102,7 +102,7 @@ def _installed() -> bytes:
 async def _ejabberd(world: World, schema: bytes) -> AsyncIterator[int]:
     """Run ejabberd while the block runs; yield its port."""
     await _make_database(world, schema)
-    ports, user = allot(["ws", "epmd"], {}, {}), pwd.getpwnam(_USER)
+    ports, user = allot(["ws", "epmd", "nodes"], {}, {}), pwd.getpwnam(_USER)
     with open_folder() as folder:
         text = Template((HERE / "peers" / "ejabberd" / "ejabberd.yml").read_text()).substitute(
             port=ports["ws"], pg_port=world.postgres.port, database=_DATABASE, login=_LOGIN
@@ -117,6 +117,7 @@ async def _ejabberd(world: World, schema: bytes) -> AsyncIterator[int]:
             "EJABBERD_CONFIG_PATH": str(folder / "ejabberd.yml"),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(ports["epmd"]),
+            "ERL_ZFLAGS": _only_here(ports["nodes"]),
             "HOME": str(folder),
         }
         guarded: list[str | Path] = [sys.executable, "-m", "bench.guard", _USER, *argv]
@@ -129,6 +130,12 @@ async def _ejabberd(world: World, schema: bytes) -> AsyncIterator[int]:
                     process.process.terminate()  # not killed: it has to end what it guards
                 async with asyncio.timeout(_READY_S):
                     await process.process.wait()
+
+
+def _only_here(port: int) -> str:
+    """Return what makes a node of Erlang listen for others on this machine alone."""
+    options = {"use_interface": "{127,0,0,1}", "listen_min": port, "listen_max": port}
+    return " ".join(f"-kernel inet_dist_{name} {value}" for name, value in options.items())
 
 
 async def _until_ready(port: int, folder: Path) -> None:

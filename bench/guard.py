@@ -29,7 +29,7 @@ def run(user: str, argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, _stop)
     end_with_parent(os.getppid(), signal.SIGTERM)
     try:
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **_as(user)).wait()
+        return subprocess.Popen(argv, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **_as(user)).wait()
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _end_descendants()

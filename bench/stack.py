@@ -17,13 +17,18 @@ from stack.running import RunningStack, running_stack
 UNLIMITED = {
     "MILLRACE_LIMITS__FACTORS": "*=0",
     "MILLRACE_AUDIT__INTERVAL_S": "0",
+    "MILLRACE_HTTP__MESSAGES_PER_USER": "0",
+    "MILLRACE_HTTP__CONNECTIONS_PER_ADDRESS": "0",
     "MILLRACE_GATEWAY__CONNECTIONS_PER_ADDRESS": "0",
     "MILLRACE_GATEWAY__CONNECTS_PER_S_ADDRESS": "0",
     "MILLRACE_GATEWAY__FRAMES_PER_S": "0",
     "MILLRACE_NOTIFICATIONS__AFTER_S": "3600",
 }
-"""Settings for a load whose clients share one address. The audit, which looks at everything now and then, is off, and
-nobody is notified of what a load client does not acknowledge: a real one would have, and the work comes later."""
+"""Settings for a load whose clients share one address, and whose messages are one user's.
+
+The audit, which looks at everything now and then, is off. Nobody is notified of what a load client does not acknowledge:
+a real one would have acknowledged it, and the work comes later than the measurement.
+"""
 _IDLE = 0.35
 """Share of a core that an idle stack uses, with a margin."""
 _LOOK_S = 0.25
@@ -49,7 +54,7 @@ def cpu_by_process(stack: RunningStack) -> dict[str, float]:
     return {process["name"]: family_cpu_s(process["pid"]) for process in stack.processes if process["pid"]}
 
 
-async def until_idle(stack: RunningStack, quiet_s: float = _LOOK_S, within_s: float = 60.0) -> None:
+async def until_idle(stack: RunningStack, quiet_s: float = 2 * _LOOK_S, within_s: float = 60.0) -> None:
     """Wait until the stack has worked off its load, and rests for so long. Raises BenchError."""
     clock = asyncio.get_running_loop().time
     end, quiet = clock() + within_s, 0.0
