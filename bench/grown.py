@@ -25,7 +25,6 @@ from adapters.postgres.pool import Pool, connection, open_pool
 from adapters.postgres.search import PostgresSearch
 from adapters.postgres.statuses import PostgresStatuses
 from bench.process import HERE
-from bench.world import World
 from domain.audit import Span
 from domain.drafts import Accepted, Draft
 from domain.log_position import Position
@@ -173,9 +172,9 @@ class Grown:
 
 
 @asynccontextmanager
-async def grown(world: World, size: int) -> AsyncIterator[Grown]:
-    """Fill a database with so many messages, and yield it."""
-    dsn = urlsplit(world.postgres.dsn)._replace(path=f"/grown_{size}").geturl()
+async def grown(server: str, size: int) -> AsyncIterator[Grown]:
+    """Fill a new database of this server with so many messages, and yield it."""
+    dsn = urlsplit(server)._replace(path=f"/grown_{size}").geturl()
     ensure_database(dsn)
     migrate(dsn)
     async with open_pool(dsn, size=2, wait_s=30, statement_s=_FILL_S) as pool:

@@ -47,7 +47,7 @@ async def measure(world: World, pairs: int, _: float) -> list[Result]:
     if pairs > _MOST_PAIRS:
         raise BenchError(f"growth takes at most {_MOST_PAIRS} pairs")
     async with AsyncExitStack() as stack:
-        databases = [await stack.enter_async_context(grown(world, size)) for size in SIZES]
+        databases = [await stack.enter_async_context(grown(world.postgres.dsn, size)) for size in SIZES]
         results = [await _result(name, databases, pairs) for name in OPERATIONS]
         return [*results, await _wal(databases, pairs)]
 

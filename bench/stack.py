@@ -26,8 +26,8 @@ UNLIMITED = {
 }
 """Settings for a load whose clients share one address, and whose messages are one user's.
 
-The audit, which looks at everything now and then, is off. Nobody is notified of what a load client does not acknowledge:
-a real one would have acknowledged it, and the work comes later than the measurement.
+The audit, which looks at everything now and then, is off. Nobody is notified of what a load client does not
+acknowledge: a real one would have acknowledged it, and the work comes later than the measurement.
 """
 _IDLE = 0.35
 """Share of a core that an idle stack uses, with a margin."""
