@@ -53,7 +53,7 @@ def _records(topic: str) -> Ids:
 
 def _event(args: tuple[Any, ...], _: Any) -> list[str]:
     message = args[2].message
-    return [_event_id(message.headers)] if message.topic == "message.created" else []
+    return [_event_id(record.headers) for record in message.records if record.topic == "message.created"]
 
 
 def _created(args: tuple[Any, ...], _: Any) -> list[str]:
@@ -78,7 +78,7 @@ def _event_id(headers: Any) -> str:
 
 TRACES = (
     Trace("ingest", "ingest.http.messages:MessageEndpoints.send", _answered, begins="handler", ends="answered"),
-    Trace("ingest", "adapters.postgres.intake:PostgresIntake.accept", _drafts, begins="batch", ends="stored"),
+    Trace("ingest", "adapters.postgres.intake:PostgresIntake.accept_plain", _drafts, begins="batch", ends="stored"),
     Trace("ingest", "adapters.kafka.producer:KafkaLog.append", _records("message.created"), ends="produced"),
     Trace("streams", "streams.worker:Worker._enqueue", _event, begins="event"),
     Trace("streams", "streams.stages.status:HandleStatus.__call__", _created, begins="handled"),
