@@ -5,8 +5,8 @@ a thread and hands every call, answer and fetch over from one to the other. It h
 app without tables, transactions and topics of Faust's making. Heartbeats share the loop, so nothing may hold it up for
 seconds.
 
-Added are a setting for how long the broker gathers records for a fetch, and a seek to the beginning where nothing is
-committed yet.
+Added are a seek to the beginning where nothing is committed yet, and fetches for which the broker gathers records for
+as long as the policy of the stage allows.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class StageClient(Service):  # type: ignore[misc]
 
     def new_client(self) -> AIOKafkaConsumer:
         """Return a client that is not connected yet."""
-        conf, gather_s = self.app.conf, self.app.gather_s
+        conf = self.app.conf
         return AIOKafkaConsumer(
             **self.app.access,
             client_id=conf.broker_client_id,
@@ -76,9 +76,7 @@ class StageClient(Service):  # type: ignore[misc]
             max_poll_records=conf.broker_max_poll_records,
             max_poll_interval_ms=int(1000 * conf.broker_max_poll_interval),
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
-            # The broker gathers records for as long as the policy of the stage allows.
-            fetch_max_wait_ms=int(1000 * (gather_s or _FETCH_MAX_WAIT_S)),
-            fetch_min_bytes=_FULL_FETCH if gather_s else 1,
+            fetch_max_wait_ms=int(1000 * _FETCH_MAX_WAIT_S),
             request_timeout_ms=int(1000 * conf.broker_request_timeout),
             session_timeout_ms=int(1000 * conf.broker_session_timeout),
             rebalance_timeout_ms=int(1000 * conf.broker_rebalance_timeout),
@@ -107,7 +105,18 @@ class StageClient(Service):  # type: ignore[misc]
     async def getmany(self, active_partitions: Iterable[Any], timeout: float) -> Mapping[Any, Sequence[Any]]:
         """Return records by partition; none after so many seconds. Raises KafkaError, also for trouble of the group."""
         partitions = [TopicPartition(*tp) for tp in active_partitions]
-        return dict(await self._started_client().getmany(*partitions, timeout_ms=int(1000 * timeout)))
+        found = dict(await self._started_client().getmany(*partitions, timeout_ms=int(1000 * timeout)))
+        self._gather(is_busy=bool(found))
+        return found
+
+    def _gather(self, *, is_busy: bool) -> None:
+        """Have the broker gather records for a fetch while there are some; at rest a fetch waits for the first one.
+
+        A stage at rest would else ask five times a second. aiokafka takes both values once, for all fetches.
+        """
+        fetcher, gathers = self._started_client()._fetcher, is_busy and self.app.gather_s > 0
+        fetcher._fetch_max_wait_ms = int(1000 * (self.app.gather_s if gathers else _FETCH_MAX_WAIT_S))
+        fetcher._fetch_min_bytes = _FULL_FETCH if gathers else 1
 
     async def commit(self, offsets: Mapping[Any, int]) -> bool:
         """Commit positions; return False when the group was rebalanced meanwhile. Any other failure crashes the app."""

@@ -16,7 +16,8 @@ _EMPTY_TURNS = 3
 class BatchPolicy:
     """At most ``lanes`` batches at the same time, each of at most ``batch`` items with at most ``keys`` keys.
 
-    The broker gathers records for up to ``gather_s`` before it answers, so that few fetches bring many.
+    While there are records, the broker gathers them for up to ``gather_s`` before it answers, so that few fetches bring
+    many.
     """
 
     lanes: int = 16

@@ -135,3 +135,19 @@ async def test_nothing_to_read_is_an_empty_answer_after_the_time(open_consumer: 
         assert await consumer.client.getmany(both, 0.1) == {}
     consumer.client.seek(TP(next(iter(both)).topic, 0), COUNT - 2)
     assert await some_of(consumer, both) == [(0, COUNT - 2), (0, COUNT - 1)]
+
+
+async def test_the_broker_gathers_while_there_are_records_and_at_rest_waits_for_the_first(open_consumer: Open):
+    consumer = await open_consumer()
+    consumer.app.gather_s = 0.2
+    both, _ = await consumer.given(2)
+
+    def waits() -> tuple[int, bool]:
+        fetcher = consumer.client._started_client()._fetcher
+        return fetcher._fetch_max_wait_ms, fetcher._fetch_min_bytes > 1
+
+    assert waits() == (1500, False)
+    await fetched(consumer, both)
+    assert waits() == (200, True)
+    assert await consumer.client.getmany(both, 0.5) == {}
+    assert waits() == (1500, False)
