@@ -4,7 +4,8 @@
 
 Only the standard library: nothing is installed yet. pip installs what the lock files name (stack.lock), version by
 version and hash by hash, and the project itself without asking for anything more. The environment is made anew when
-the checkout was moved, since its programs name its folder, or when another interpreter is asked for.
+the checkout was moved, since its programs name its folder, or when another interpreter is asked for. Where a C compiler
+is, it gets the compiled helpers, too (runtime.native); without one it works all the same.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from runtime.native import build
 from stack.lock import BUILD, DEV, SERVER
 from stack.progress import Progress, Task
 from stack.servers.data_dir import DataDir
 
 LOCKS = (BUILD, SERVER, DEV)
 _STAMP = ".installed"
+_HELPERS = (Path("gateway", "fan.c"),)
 
 
 def wanted(folder: Path, project: Path) -> dict[str, str]:
@@ -39,6 +42,12 @@ def wanted(folder: Path, project: Path) -> dict[str, str]:
 
 def install(folder: Path, progress: Progress) -> None:
     """Make the environment, and install the project into it with what is locked. Raises SystemExit with what to do."""
+    _install(folder, progress)
+    for source in filter(Path.is_file, _HELPERS):
+        build(source, folder)
+
+
+def _install(folder: Path, progress: Progress) -> None:
     project, stamp = Path("pyproject.toml"), folder / _STAMP
     need = wanted(folder, project)
     if _read(stamp) == need:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime import native
 from stack import install as module
 from stack.install import LOCKS, install
 from stack.progress import Progress, Task, silent
@@ -105,6 +107,30 @@ def test_after_a_failure_the_packages_are_installed_again_into_the_same_one(
     Path("pyproject.toml").write_text(text)
     install(venv, silent())
     assert commands == INSTALLED
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is here")
+def test_a_compiled_helper_is_built_once_and_again_when_its_source_has_changed(venv: Path):
+    source = Path("gateway", "fan.c")
+    source.parent.mkdir()
+    source.write_text("int millrace_fan(void) { return 1; }\n")
+    install(venv, silent())
+    first = native.built(source, venv)
+    assert first is not None
+    made_at = first.stat().st_mtime_ns
+    install(venv, silent())
+    assert first.stat().st_mtime_ns == made_at
+    source.write_text("int millrace_fan(void) { return 2; }\n")
+    install(venv, silent())
+    assert native.built(source, venv) not in (None, first)
+
+
+def test_a_helper_that_does_not_compile_keeps_nobody_from_working(venv: Path, commands: list[str]):
+    source = Path("gateway", "fan.c")
+    source.parent.mkdir()
+    source.write_text("no C")
+    install(venv, silent())
+    assert (native.built(source, venv), commands) == (None, [])
 
 
 def test_the_environment_of_a_stack_that_runs_is_not_removed(venv: Path, commands: list[str]):
