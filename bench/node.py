@@ -66,7 +66,8 @@ async def run(settings: Settings) -> None:
             answers=RedisAnswers(fanout.client),
             log=MemoryLog(),
         )
-        node = assemble(world, GatewayConfig(limits=FROM_ONE_MACHINE))
+        config = GatewayConfig(limits=FROM_ONE_MACHINE, compiled_send=settings.gateway.compiled_send)
+        node = assemble(world, config)
         tasks = [asyncio.create_task(work()) for work in node.services]
         await start_server(node.gateway, settings.ws.host, settings.ws.port)
         freeze_gc()

@@ -131,6 +131,7 @@ def _config(settings: Settings) -> GatewayConfig:
         limits=Limits(**{limit.name: getattr(given, limit.name) for limit in fields(Limits)}),
         proxies=Proxies.of(given.trusted_proxies),
         revocation_poll_interval_s=settings.auth.revocation_poll_interval_s,
+        compiled_send=given.compiled_send,
     )
 
 

@@ -10,9 +10,10 @@ from domain.errors import Invalid, MillraceError, NotFound, RateLimited, Unauthe
 from domain.identity import TokenFault, Verify
 from gateway.connection import Connection
 from gateway.framing import encode
-from gateway.hub import Hub, Subscription
+from gateway.hub import Hub
 from gateway.presence import PresenceTracker
 from gateway.receipts import Receipts
+from gateway.room import Subscription
 from gateway.room_sync import RoomSync
 from gateway.session import NO_MESSAGE, Close, Effect, Reply, error
 from gateway.typing import TypingTracker

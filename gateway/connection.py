@@ -15,7 +15,7 @@ from websockets.asyncio.server import ServerConnection
 from domain.identity import LEEWAY_S, Identity
 from domain.presence import Entry
 from gateway.framing import encode
-from gateway.hub import Socket
+from gateway.room import Socket
 from gateway.send_queue import CLOSE_S, REPLY_MAX, SendQueue
 from gateway.session import RESTART, TOKEN_ENDED, Close, Session
 from runtime.tasks import Tasks

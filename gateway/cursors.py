@@ -13,8 +13,8 @@ from domain.conversations import NO_CONVERSATION
 from domain.errors import NotFound
 from domain.history import Heads, History, reset_point
 from gateway.framing import encode
-from gateway.hub import Room, Subscription
 from gateway.replay import Replay
+from gateway.room import Room, Subscription
 from schemas.frames import history_hidden
 
 

@@ -48,13 +48,14 @@ def write_each(peer: ServerConnection, frames: Sequence[bytes]) -> bool:
 
 async def probe_writer(fast: Writer = write_joined) -> Writer:
     """Return ``fast`` if all its frames arrive whole between those of websockets, else ``write_each``."""
-    if await _arrives(fast):
+    if await arrives(fast):
         return fast
     _log.warning("joined_writes_off", reason="this version of websockets does not keep joined frames whole")
     return write_each
 
 
-async def _arrives(writer: Writer) -> bool:
+async def arrives(writer: Writer) -> bool:
+    """Return whether frames arrive whole, and in order, between those that websockets writes itself."""
     first, *others = [encode(payload) for payload in _PROBE]
 
     async def speak(peer: ServerConnection) -> None:

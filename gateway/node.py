@@ -31,6 +31,7 @@ from gateway.receipts import Receipts
 from gateway.replay_budget import ReplayBudget
 from gateway.revocations import RevocationEnforcer
 from gateway.room_sync import RoomSync
+from gateway.send_queue import WriteBatcher
 from gateway.server import Gateway
 from gateway.typing import RemoteTyping, TypingTracker
 from runtime.revocation_watch import Watch
@@ -65,6 +66,7 @@ class GatewayConfig:
     limits: Limits = field(default_factory=Limits)
     proxies: Proxies = field(default_factory=Proxies)
     revocation_poll_interval_s: float = 5.0
+    compiled_send: bool = True
 
 
 @dataclass(slots=True)
@@ -83,7 +85,8 @@ def assemble(deps: Dependencies, config: GatewayConfig) -> Node:
     """Return a node that does nothing yet."""
     connections: Connections = {}
     typing = TypingTracker(deps.fanout, deps.throttle)
-    hub = Hub(on_unsubscribe=typing.on_unsubscribe)
+    batcher = WriteBatcher()
+    hub = Hub(on_unsubscribe=typing.on_unsubscribe, batcher=batcher)
     budget = ReplayBudget(config.limits.replay_bytes_per_s, config.limits.replay_burst_bytes)
     rooms = RoomSync(hub, deps.history, deps.pubsub, config.gap_check_interval_s, budget)
     receipts = Receipts(deps.log)
@@ -110,9 +113,11 @@ def assemble(deps: Dependencies, config: GatewayConfig) -> Node:
         clock=time.time,
         connections=connections,
         admission=Admission(config.limits, config.proxies),
+        batcher=batcher,
+        compiled_send=config.compiled_send,
     )
     services = [
-        PubSubRouter(hub, rooms, RemoteTyping(hub), control, deps.pubsub, revocations, gateway.batcher).run,
+        PubSubRouter(hub, rooms, RemoteTyping(hub), control, deps.pubsub, revocations, batcher).run,
         leases.run,
         rooms.run,
         receipts.run,

@@ -13,8 +13,8 @@ import structlog
 from domain.errors import Unavailable
 from domain.history import History
 from gateway.framing import encode
-from gateway.hub import Room, Socket, Subscription
 from gateway.replay_budget import ReplayBudget
+from gateway.room import Room, Socket, Subscription
 from runtime.metrics import REPLAYED, REPLAYED_BYTES, RESETS
 from runtime.tasks import Tasks
 from schemas.frames import Reset, encoded, of_change

@@ -15,11 +15,12 @@ from gateway import channels
 from gateway.channels import Envelope, Kind
 from gateway.cursors import Cursors
 from gateway.framing import encode
-from gateway.hub import Hub, Room, Subscription
+from gateway.hub import Hub
 from gateway.publications import room_envelope
 from gateway.reorder_buffer import ReorderBuffer
 from gateway.replay import PAGE, Replay
 from gateway.replay_budget import ReplayBudget
+from gateway.room import Room, Subscription
 from runtime.metrics import CLAIMS_DENIED, DELIVERIES, GAPS, LAGGING
 from runtime.tasks import Tasks
 from schemas.frames import Left, encoded
@@ -49,6 +50,7 @@ class RoomSync:
     _compare: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
+        self.hub.on_lagging = self._catch_up
         self.replay = Replay(self.history, self._bound, self.budget, self.gap_check_interval_s)
         self.cursors = Cursors(self.history, self.replay, self._compare_room)
 
@@ -119,7 +121,7 @@ class RoomSync:
     def _release(self, room: Room, released: Sequence[tuple[int, Envelope]]) -> None:
         for seq, envelope in released:
             DELIVERIES.inc(len(room.live))
-            self._catch_up(room.release(seq, encode(envelope.frame)))
+            room.release(seq, encode(envelope.frame))
             if envelope.kind == Kind.MEMBER_REMOVED:
                 self._remove(room, seq, envelope.about)
 
@@ -159,7 +161,7 @@ class RoomSync:
             while room.buffer.disputed:
                 seq = min(room.buffer.disputed)
                 for change in await self.history.changes(room.conversation_id, seq - 1, seq, 1):
-                    self._catch_up(room.send_again(seq, encode(room_envelope(change).frame)))
+                    room.send_again(seq, encode(room_envelope(change).frame))
                 room.buffer.disputed.discard(seq)
         except Unavailable:
             await asyncio.sleep(self.gap_check_interval_s)

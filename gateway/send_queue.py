@@ -1,8 +1,9 @@
 """Send queues of clients: bounded, with back-pressure; a frame is encoded once and joined with its neighbours.
 
 Per delivery, one send() is what a server pays most for. So all frames of one turn of the event loop go out in one
-write (``frame_writer``). The first is handed over at once: uvloop itself writes only when the turn ends, and most turns
-have no second. The others are joined; all of them, where it is known that many come together.
+write (``frame_writer``). The first is handed over at once, since most turns have no second. The others are joined; all
+of them, where it is known that many come together. Frames of a room are joined once for all its sockets (``fan_out``):
+the room owes them until the turn ends, or until something else is written to one of its sockets, which comes behind.
 
 The bytes that may wait for a socket that reads slowly depend on the worth of the frame:
 
@@ -16,8 +17,10 @@ The bytes that may wait for a socket that reads slowly depend on the worth of th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -41,18 +44,50 @@ CLOSE_S = 5.0
 """So long a close may take; then the connection is aborted."""
 _CHECK_MAX_S = 2.0
 """Time between two checks counts for at most so much: a node that was frozen blames nobody."""
-_ITEMS = 256
+ITEMS = 256
 """Frames of one turn that are joined; more go out earlier."""
+_NONE: Mapping[str, Any] = {}
+
+
+class Owing(Protocol):
+    """A room that owes its sockets frames of this turn."""
+
+    conversation_id: str
+
+    def flush(self) -> None:
+        """Send them."""
+
+    def owes(self, subscription: Any) -> bool:
+        """Return whether it owes them to the socket of this subscription."""
+
+    def spread(self) -> None:
+        """Leave them to the queues of the sockets, in front of what is written to these next."""
+
+
+class FlatList(Protocol):
+    """Send queues in a flat list (``fan_out``)."""
+
+    @property
+    def idle(self) -> bool:
+        """True while no frame is pending in any of them."""
+
+    def send(self, data: bytes) -> Sequence[object]:
+        """Send whole frames to all; return the queues that were not sent them."""
 
 
 @dataclass(slots=True)
 class WriteBatcher:
-    """The send queues with something to write in this turn of the loop, and how it is written."""
+    """The send queues and rooms with something to write in this turn of the loop, and how it is written.
+
+    ``flatten`` makes a flat list of queues; without it each frame of a room goes to each queue.
+    """
 
     writer: Writer = write_joined
+    flatten: Callable[[Sequence[Any]], FlatList] | None = None
     turn: object | None = None
     joining: bool = False
-    _dirty: list[SendQueue] = field(default_factory=list)
+    owing: list[Owing] = field(default_factory=list)
+    dirty: list[SendQueue] = field(default_factory=list)
 
     def begin(self) -> object:
         """Start a turn in which something is written."""
@@ -66,22 +101,32 @@ class WriteBatcher:
             self.begin()
         self.joining = True
 
-    def note(self, queue: SendQueue) -> None:
-        """Note a queue that has more to write in this turn."""
-        self._dirty.append(queue)
+    def settle(self, subscriptions: Mapping[str, Any]) -> None:
+        """Leave to the queues what rooms owe a socket with these: something else is to be written to it."""
+        for room in tuple(self.owing):
+            subscription = subscriptions.get(room.conversation_id)
+            if subscription is not None and room.owes(subscription):
+                self.owing.remove(room)
+                room.spread()
 
     def _end(self) -> None:
-        self.turn, self.joining = None, False
-        dirty, self._dirty = self._dirty, []
-        for queue in dirty:
-            queue.flush()
+        owing, self.owing = self.owing, []
+        try:
+            for room in owing:
+                room.flush()
+        finally:
+            self.turn, self.joining = None, False
+            dirty, self.dirty = self.dirty, []
+            for queue in dirty:
+                queue.hand_over()
 
 
 class SendQueue:
     """The send queue of one client, written to without ever waiting.
 
     ``slow_client_timeout_s``: how long more than RESUME_BELOW may wait; 0 is for ever. ``log`` is bound to the ids of
-    the connection.
+    the connection. ``subscriptions``: those of the socket, by conversation id. ``handed``: bytes that its transport was
+    handed. ``pending``: frames of this turn that it was not.
     """
 
     __slots__ = (
@@ -89,16 +134,17 @@ class SendQueue:
         "_behind",
         "_buffered",
         "_checked_at",
-        "_handed",
         "_held",
         "_idle",
-        "_pending",
         "_size",
         "_taken",
         "_turn",
+        "handed",
         "log",
+        "pending",
         "slow_client_timeout_s",
         "socket",
+        "subscriptions",
     )
 
     def __init__(
@@ -113,11 +159,12 @@ class SendQueue:
         self.slow_client_timeout_s = slow_client_timeout_s
         self.log: FilteringBoundLogger = log or structlog.get_logger()
         self._batcher = batcher
-        self._pending: list[bytes] = []
+        self.subscriptions: Mapping[str, Any] = _NONE
+        self.pending: list[bytes] = []
         self._size = 0
         self._held = ConflatingBuffer()
         self._turn: object | None = None
-        self._handed = 0
+        self.handed = 0
         self._taken = -1
         self._checked_at: float | None = None
         self._idle = 0.0
@@ -135,6 +182,8 @@ class SendQueue:
 
     def write(self, frame: bytes, limit: int = CONTENT_MAX) -> bool:
         """Take an encoded frame; False when too much waits already, and the frame was not taken."""
+        if self._batcher.owing:
+            self._batcher.settle(self.subscriptions)
         if self._size + self._buffered() > limit:
             return False
         turn = self._batcher.turn or self._batcher.begin()
@@ -142,14 +191,14 @@ class SendQueue:
             self._turn = turn
             if not self._batcher.joining:
                 if self._batcher.writer(self.socket, (frame,)):
-                    self._handed += len(frame)
+                    self.handed += len(frame)
                 return True
-        if not self._pending:
-            self._batcher.note(self)
-        self._pending.append(frame)
+        if not self.pending:
+            self._batcher.dirty.append(self)
+        self.pending.append(frame)
         self._size += len(frame)
-        if len(self._pending) >= _ITEMS:
-            self.flush()
+        if len(self.pending) >= ITEMS:
+            self.hand_over()
         return True
 
     def send_ephemeral(self, frame: bytes) -> None:
@@ -174,15 +223,21 @@ class SendQueue:
         self.socket.transport.abort()
 
     def flush(self) -> None:
-        """Hand over the frames that were taken."""
-        pending, size = self._pending, self._size
-        self._pending, self._size = [], 0
+        """Hand over everything that was sent to this socket, also by its rooms."""
+        if self._batcher.owing:
+            self._batcher.settle(self.subscriptions)
+        self.hand_over()
+
+    def hand_over(self) -> None:
+        """Hand over the frames that are pending."""
+        pending, size = self.pending, self._size
+        self.pending, self._size = [], 0
         if pending and self._batcher.writer(self.socket, pending):
-            self._handed += size
+            self.handed += size
 
     async def drained(self) -> None:
         """Return once little waits; of a connection that is closing, once it has ended."""
-        self.flush()
+        self.hand_over()
         with suppress(OSError):  # ended
             await self.socket.drain()
         if not self.open:
@@ -204,7 +259,7 @@ class SendQueue:
     def _stalled(self, passed: float) -> bool:
         """Return whether the peer has taken nothing for STALLED_S while something waited."""
         buffered = self._buffered()
-        taken = self._handed - buffered
+        taken = self.handed - buffered
         moved = buffered == 0 or taken > self._taken
         self._idle = 0.0 if moved else self._idle + passed
         if moved:

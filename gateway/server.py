@@ -20,10 +20,11 @@ from gateway import channels, handshake, session
 from gateway.admission import Admission
 from gateway.commands import Commands
 from gateway.connection import Connection, Connections
-from gateway.frame_writer import probe_writer
+from gateway.fan_out import choose
 from gateway.handshake import Identification
-from gateway.hub import Hub, Socket
+from gateway.hub import Hub
 from gateway.leases import Leases
+from gateway.room import Socket
 from gateway.room_sync import RoomSync
 from gateway.send_queue import SendQueue, WriteBatcher
 from gateway.session import Close, Session
@@ -55,6 +56,7 @@ class Gateway:
     admission: Admission = field(default_factory=Admission)
     draining: bool = False
     batcher: WriteBatcher = field(default_factory=WriteBatcher)
+    compiled_send: bool = True
     _tasks: Tasks = field(default_factory=Tasks)
     """Subscriptions to user channels: a user's other sockets need them too, so they do not end with a connection."""
 
@@ -118,6 +120,7 @@ class Gateway:
         transport.log = log
         queue = SendQueue(transport, self.batcher, limits.slow_client_timeout_s, log)
         socket = Socket(id_, user, queue)
+        queue.subscriptions = socket.subscriptions
         protocol = Session(user, socket.joined, socket.subscriptions.keys(), limits)
         connection = Connection(transport, socket, queue, protocol, device, identity, log)
         self.connections[id_] = connection
@@ -167,7 +170,7 @@ class Gateway:
 
 async def start_server(gateway: Gateway, host: str, port: int) -> Server:
     """Start to listen."""
-    gateway.batcher.writer = await probe_writer()
+    await choose(gateway.batcher, compiled=gateway.compiled_send)
     return await listen(host, port, gateway.admission, gateway.handle, gateway.check, handshake.subprotocol)
 
 

@@ -18,7 +18,8 @@ from domain.pubsub import Fanout
 from gateway import channels
 from gateway.channels import Envelope, Kind
 from gateway.framing import encode
-from gateway.hub import Hub, Subscription
+from gateway.hub import Hub
+from gateway.room import Subscription
 from schemas.frames import TypingUpdated, encoded
 
 _log = structlog.get_logger()

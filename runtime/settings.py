@@ -200,6 +200,9 @@ class Gateway(BaseModel):
     )
     replay_burst_bytes: Rate = setting(64.0 * 1024 * 1024, "Bytes of these that may come at once.", "bytes")
     handshake_timeout_s: Rate = setting(5.0, "Time for the WebSocket handshake; 0 waits without end.", "s")
+    compiled_send: bool = setting(
+        True, "Whether frames of a room are sent by the compiled loop, where `make setup` could build it."
+    )
 
 
 class Notifications(BaseModel):

@@ -20,7 +20,8 @@ from gateway import channels
 from gateway.channels import Envelope
 from gateway.channels import opened as envelope_of
 from gateway.confirmation import fact_of, wanted_by
-from gateway.hub import Hub, Socket
+from gateway.hub import Hub
+from gateway.room import Socket
 from gateway.publications import READS, publications_of
 from ingest.accept import Accept
 from ingest.loss_detection import LossDetector

@@ -11,10 +11,18 @@ from tests.seeded.base import bug, changed, every
 _CONTENT = b'"type":"new_message"'
 
 
+def give_each_frame_to_each_queue() -> None:
+    """So every frame passes ``SendQueue.write``."""
+    from gateway import fan_out
+
+    fan_out.flattener = lambda _: None
+
+
 @bug
 def drop_a_frame() -> None:
     from gateway.send_queue import SendQueue
 
+    give_each_frame_to_each_queue()
     write, now = SendQueue.write, every(40)
     SendQueue.write = lambda self, frame, *limit: True if _CONTENT in frame and now() else write(self, frame, *limit)
 
@@ -23,6 +31,7 @@ def drop_a_frame() -> None:
 def swap_two_frames() -> None:
     from gateway.send_queue import SendQueue
 
+    give_each_frame_to_each_queue()
     write, now, held = SendQueue.write, every(40), {}
 
     def late(self: Any, frame: bytes, *limit: int) -> bool:
