@@ -69,7 +69,8 @@ class Dispatcher:
     _lists: ListBudget = field(default_factory=ListBudget)
     _members: dict[str, tuple[float, Sequence[str]]] = field(default_factory=dict)
     _publishing: bool = False
-    _uncommitted: bool = False
+    _uncommitted: asyncio.Event = field(default_factory=asyncio.Event)
+    _held: asyncio.Event = field(default_factory=asyncio.Event)
     _commit_at: float = 0.0
 
     async def run(self) -> None:
@@ -85,13 +86,15 @@ class Dispatcher:
     async def _consume(self) -> None:
         while True:
             records = await self.consumer.batch(BATCH)
-            self._publishing = self._uncommitted = True
+            self._publishing = True
+            self._uncommitted.set()
             await self._publish(await self._publications(await self._confirmed(records)))
             self._publishing = False
             await self._commit_if_due()
 
     async def _commit_when_idle(self) -> None:
         while True:
+            await self._uncommitted.wait()
             await asyncio.sleep(COMMIT_S)
             if not self._publishing:
                 await self._commit_if_due()
@@ -99,8 +102,9 @@ class Dispatcher:
     async def _commit_if_due(self) -> None:
         """Commit at most once in COMMIT_S: a commit costs more than the few records it covers, a repeat is harmless."""
         now = asyncio.get_running_loop().time()
-        if self._uncommitted and now >= self._commit_at:
-            self._uncommitted, self._commit_at = False, now + COMMIT_S
+        if self._uncommitted.is_set() and now >= self._commit_at:
+            self._uncommitted.clear()
+            self._commit_at = now + COMMIT_S
             await self.consumer.commit()
 
     # from records to facts
@@ -170,6 +174,8 @@ class Dispatcher:
                 hints = [(channel, hint.envelope) for channel in members]
                 now = asyncio.get_running_loop().time()
                 publications += self._budget.spend(hint.conversation_id, hints, now)
+        if self._holding:
+            self._held.set()
         return publications
 
     def _note_memberships(self, facts: Sequence[Fact]) -> None:
@@ -193,13 +199,21 @@ class Dispatcher:
         for id_, members in zip(stale, found, strict=True):
             self._members[id_] = (now + MEMBERS_FOR_S, [channels.user_messages(user) for user in members])
 
+    @property
+    def _holding(self) -> bool:
+        return self._budget.holds or self._lists.holds
+
     async def _release(self) -> None:
+        """Publish what was held back, once it may go; rest while nothing is."""
         while True:
+            await self._held.wait()
             await asyncio.sleep(_RELEASE_S)
             now = asyncio.get_running_loop().time()
             for budget in (self._budget, self._lists):
                 if budget.holds:
                     await self._publish(budget.due(now))
+            if not self._holding:
+                self._held.clear()
 
     async def _publish(self, messages: Sequence[Publication]) -> None:
         try:

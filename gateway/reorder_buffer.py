@@ -88,9 +88,14 @@ class ReorderBuffer(Generic[F]):
         self._note_gap(now)
         return rewound
 
+    @property
+    def gap_due(self) -> float | None:
+        """The time from which ``gap`` names a gap, should it not close until then; None without one."""
+        return None if self.cursor is None or self._gap_since is None else self._gap_since + REORDER_S
+
     def gap(self, now: float) -> tuple[int, int] | None:
         """Return ``(after, up_to)`` of a gap that has not closed by itself, else None."""
-        if self.cursor is None or self._gap_since is None or now - self._gap_since < REORDER_S:
+        if self.cursor is None or self._gap_since is None or now < self._gap_since + REORDER_S:
             return None
         before_next = min(self._pending, default=self.head + 1) - 1
         return self.cursor, before_next

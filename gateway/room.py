@@ -120,6 +120,7 @@ class Room:
     ahead: dict[Socket, Subscription] = field(default_factory=dict)
     behind: dict[Socket, Subscription] = field(default_factory=dict)
     fetching: bool = False
+    watched: bool = False
     settling: bool = False
     _owed: list[tuple[int, bytes]] = field(default_factory=list)
     _owed_size: int = 0

@@ -15,19 +15,19 @@ from gateway import channels
 from gateway.channels import Envelope, Kind
 from gateway.cursors import Cursors
 from gateway.framing import encode
+from gateway.gap_filler import GapFiller
 from gateway.hub import Hub
 from gateway.publications import room_envelope
 from gateway.reorder_buffer import ReorderBuffer
-from gateway.replay import PAGE, Replay
+from gateway.replay import Replay
 from gateway.replay_budget import ReplayBudget
 from gateway.room import Room, Subscription
-from runtime.metrics import CLAIMS_DENIED, DELIVERIES, GAPS, LAGGING
+from runtime.metrics import CLAIMS_DENIED, DELIVERIES, LAGGING
 from runtime.tasks import Tasks
 from schemas.frames import Left, encoded
+from schemas.messages import Change
 
 _log = structlog.get_logger()
-
-TICK_S = 0.05
 
 
 @dataclass(slots=True)
@@ -41,6 +41,7 @@ class RoomSync:
     budget: ReplayBudget = field(default_factory=ReplayBudget)
     replay: Replay = field(init=False)
     cursors: Cursors = field(init=False)
+    gaps: GapFiller = field(init=False)
     epoch: str | None = None
     """The epoch of the store, as far as this node knows it."""
     _readings: int = 0
@@ -52,6 +53,7 @@ class RoomSync:
     def __post_init__(self) -> None:
         self.hub.on_lagging = self._catch_up
         self.replay = Replay(self.history, self._bound, self.budget, self.gap_check_interval_s)
+        self.gaps = GapFiller(self.hub, self.history, self._bound, self._fill, self.gap_check_interval_s)
         self.cursors = Cursors(self.history, self.replay, self._compare_room)
 
     # joining and leaving
@@ -124,6 +126,7 @@ class RoomSync:
             room.release(seq, encode(envelope.frame))
             if envelope.kind == Kind.MEMBER_REMOVED:
                 self._remove(room, seq, envelope.about)
+        self.gaps.watch(room)
 
     def _catch_up(self, lagging: Sequence[Subscription]) -> None:
         for subscription in lagging:
@@ -171,38 +174,13 @@ class RoomSync:
     # gaps and heads
 
     async def run(self) -> None:
-        """Fill gaps as they are found, and compare heads every few seconds, for ever."""
+        """Compare heads every few seconds, for ever; gaps are filled as they are found."""
         self.compare_soon()  # so that `connected` names the epoch
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._fill_gaps())
-            group.create_task(self._compare_heads())
+        await self._compare_heads()
 
-    async def _fill_gaps(self) -> None:
-        while True:
-            await asyncio.sleep(TICK_S)
-            now = _now()
-            for room in list(self.hub.rooms.values()):
-                if not room.fetching and (gap := room.buffer.gap(now)) is not None:
-                    room.fetching = True
-                    self._tasks.spawn(self._fetch(room, *gap))
-
-    async def _fetch(self, room: Room, after: int, up_to: int) -> None:
-        """Fill a gap, as far as the store's head: what is claimed beyond it is none."""
-        GAPS.inc()
-        _log.debug("gap_found", conversation_id=room.conversation_id, after=after, up_to=up_to)
-        try:
-            up_to = min(up_to, await self._bound(room))
-            if up_to <= after:
-                return
-            changes = await self.history.changes(room.conversation_id, after, up_to, PAGE)
-            for change in changes:
-                self._release(room, room.buffer.fill(change.seq, room_envelope(change), _now()))
-            if not changes:
-                await asyncio.sleep(self.gap_check_interval_s)
-        except Unavailable:
-            await asyncio.sleep(self.gap_check_interval_s)
-        finally:
-            room.fetching = False
+    def _fill(self, room: Room, changes: Sequence[Change]) -> None:
+        for change in changes:
+            self._release(room, room.buffer.fill(change.seq, room_envelope(change), _now()))
 
     async def _compare_heads(self) -> None:
         while True:
@@ -244,6 +222,7 @@ class RoomSync:
     def _compare_head(self, room: Room, head: int, claimed: int, now: float) -> None:
         ahead = [each for each in room.subscriptions() if each.has > head] if claimed > head else []
         rewound = room.buffer.observe_head(head, now, claimed)
+        self.gaps.watch(room)
         if claimed <= head:
             return
         CLAIMS_DENIED.inc()

@@ -250,6 +250,9 @@ class SendQueue:
         """
         passed = 0.0 if self._checked_at is None else min(now - self._checked_at, _CHECK_MAX_S)
         self._checked_at = now
+        if not (self._held or self._size or self._buffered()):
+            self._idle, self._behind, self._taken = 0.0, 0.0, self.handed
+            return True
         if self.waiting <= RESUME_BELOW:
             for payload in self._held.take():
                 self.write(encode(payload), HARD_MAX)

@@ -98,6 +98,7 @@ class Stand:
     notifications: MemoryNotifications
     records: Records
     bus: Bus
+    dispatcher: Dispatcher
     task: asyncio.Task[None]
     log: list[str]
 
@@ -126,9 +127,10 @@ async def standing(facts: type[MemoryFacts] = MemoryFacts) -> AsyncIterator[Stan
     known = facts(tables, notifications)
     records, bus = Records(log), Bus(log)
     bus.go.set()
-    task = asyncio.create_task(Dispatcher(records, bus, known, MemoryHistory(tables)).run())
+    made = Dispatcher(records, bus, known, MemoryHistory(tables))
+    task = asyncio.create_task(made.run())
     try:
-        yield Stand(tables, known, notifications, records, bus, task, log)
+        yield Stand(tables, known, notifications, records, bus, made, task, log)
         assert not task.done()
     finally:
         task.cancel()
@@ -364,6 +366,19 @@ async def test_an_entry_of_a_kind_of_a_later_release_passes_through_in_its_place
             "title": "new",
             "by": "alice",
         }
+
+
+async def test_hints_that_are_held_back_follow_and_then_nothing_wakes_the_dispatcher():
+    async with standing() as stand:
+        stand.dispatcher._budget = HintBudget(per_s=30.0, burst_s=0.0)
+        for text in ("one", "two", "three"):
+            await stand.dispatch(received(await stand.send(text)))
+        async with asyncio.timeout(5):
+            while [frame["seq"] for frame in stand.bus.frames("user:bob:messages")][-1] != 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            while stand.dispatcher._held.is_set():  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert not stand.dispatcher._uncommitted.is_set()
 
 
 def test_hints_that_are_held_back_are_not_for_who_was_removed_meanwhile():
