@@ -60,7 +60,7 @@ def test_the_variable_on_the_page_is_the_one_that_is_read(setting: Documented, m
     values = {"ALGORITHM": "ES256", "REVOCATION_POLL_INTERVAL_S": "7", "FACTORS": "importer=20"}
     values |= {"SECURITY_PROTOCOL": "SSL", "SASL_MECHANISM": "PLAIN", "OAUTH_TOKEN_URL": "https://issuer.example/token"}
     values |= {"OAUTH_EXTENSIONS": "logicalCluster=lkc-1"}
-    values |= {"OLDER_HISTORY": "false", "TIMEOUT_S": "0.5"}
+    values |= {"OLDER_HISTORY": "false", "COMPILED_SEND": "false", "TIMEOUT_S": "0.5"}
     value = values.get(setting.variable.rpartition("__")[2], "77")
     before = Settings().model_dump()
     for name, needed in NEEDED.get(setting.variable.removeprefix("MILLRACE_KAFKA__"), {}).items():
