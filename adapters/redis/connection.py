@@ -20,8 +20,8 @@ from adapters.redis.target import Address
 _log = structlog.get_logger()
 
 CONNECT_S = 2.0
-_CHECK_INTERVAL_S = 1.0
 _PING_AFTER_S = 4.0
+_PING_AGAIN_S = 1.0
 _SILENT_S = 6.5
 """Seconds without a reply, also to a ping, after which the server counts as gone."""
 
@@ -95,19 +95,26 @@ class RedisConnection(asyncio.Protocol):
 
     async def until_lost(self) -> None:
         """Raise ConnectionError once the connection has ended, TimeoutError once its server is silent for too long."""
+        wait = _PING_AFTER_S
         while not self._lost.done():
-            await asyncio.wait({self._lost}, timeout=_CHECK_INTERVAL_S)
+            await asyncio.wait({self._lost}, timeout=wait)
             # While reading is paused the silence is ours, not the server's.
             silent = 0.0 if self._paused else self._now() - self._received_at
-            if silent > _SILENT_S:
+            if silent >= _SILENT_S:
                 raise TimeoutError("the server is silent")
-            if silent > _PING_AFTER_S:
+            if silent >= _PING_AFTER_S:
                 self.send(["PING"])
+            wait = wait_s(silent)
         raise ConnectionError("the connection has ended")
 
     def close(self) -> None:
         """End the connection at once."""
         self._transport.abort()
+
+
+def wait_s(silent: float) -> float:
+    """Return the seconds until a server that has been silent for so long must be looked at again."""
+    return _PING_AFTER_S - silent if silent < _PING_AFTER_S else max(0.001, min(_PING_AGAIN_S, _SILENT_S - silent))
 
 
 async def open_connection(

@@ -61,7 +61,7 @@ class SlotClient:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        if self.target.kind is Kind.ALONE:
+        if self.is_alone:
             [self._primary] = self.target.nodes
         elif self.target.kind is Kind.SENTINEL:
             self._sentinels = Sentinels(self.target)
@@ -70,6 +70,11 @@ class SlotClient:
     def is_cluster(self) -> bool:
         """Return True when keys are shared out by slot."""
         return self.target.is_cluster
+
+    @property
+    def is_alone(self) -> bool:
+        """Return True when all keys are on one server that is always the same."""
+        return self.target.kind is Kind.ALONE
 
     def name(self, name: str) -> str:
         """Return a key or channel as it is called on the servers."""
@@ -101,7 +106,7 @@ class SlotClient:
 
     async def refresh(self) -> None:
         """Read again which servers own the keys, unless just read. Raises Unavailable when nobody tells."""
-        if self.target.kind is Kind.ALONE:
+        if self.is_alone:
             return
         async with self._lock:
             if time.monotonic() - self._read_at < _FRESH_S:

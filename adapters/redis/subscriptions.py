@@ -116,10 +116,12 @@ class RedisSubscriptions:
         return [server.connection for server in self._servers.values() if server.connection is not None]
 
     async def _keep_in_place(self) -> None:
-        """Read the owners of the slots at every event that may have changed them, and now and then; move channels."""
+        """Read the owners of the slots at every event that may have changed them, and now and then if they may change
+        at all; move channels."""
+        look_s = None if self.client.is_alone else _LOOK_S
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_S):  # wait_for may swallow a cancellation (Python before 3.12)
+                async with asyncio.timeout(look_s):  # wait_for may swallow a cancellation (Python before 3.12)
                     await self._look.wait()
             self._look.clear()
             try:
