@@ -29,8 +29,8 @@ class Fanout(Protocol):
 class PubSub(Protocol):
     """Subscriptions of one node to channels."""
 
-    async def subscribe(self, channel: str) -> None:
-        """Subscribe, and return once the server has confirmed it: what is published after that arrives.
+    async def subscribe(self, *channels: str) -> None:
+        """Subscribe, and return once the server has confirmed all: what is published after that arrives.
 
         Raises Unavailable.
         """

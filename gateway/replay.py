@@ -23,6 +23,8 @@ from schemas.messages import Change
 _log = structlog.get_logger()
 
 PAGE = 200
+_SHARED_S = 0.05
+"""Time for which the frames of a page are kept: those who join together get theirs at the same time."""
 _YIELD_EVERY = 25
 """Frames that are written in one turn of the event loop: live frames of others go in between."""
 
@@ -39,6 +41,7 @@ class Replay:
     bound: Callable[[Room], Awaitable[int]]
     budget: ReplayBudget = field(default_factory=ReplayBudget)
     retry_s: float = 2.0
+    _pages: dict[int, tuple[Sequence[Change], list[bytes]]] = field(default_factory=dict)
     _lagging: dict[Socket, deque[Subscription]] = field(default_factory=dict)
     _tasks: Tasks = field(default_factory=Tasks)
 
@@ -97,12 +100,22 @@ class Replay:
                 return room.go_live(subscription)
             after = max(subscription.cursor, subscription.hidden_up_to)
             changes = await self.history.changes(room.conversation_id, after, target, PAGE)
-            account.spend(await _write(subscription, changes))
+            account.spend(await _write(subscription, changes, self._frames_of(changes)))
         if not changes:  # the store lacks what the buffer has released
             await self.bound(room)
             if not room.go_live(subscription):
                 await asyncio.sleep(self.retry_s)
         return room.go_live(subscription)
+
+    def _frames_of(self, changes: Sequence[Change]) -> list[bytes]:
+        """Return the list of the page's encoded frames, which those fill who write it.
+
+        Concurrent queries for the same page get the same object (runtime.dataloader), and so the same frames. A page
+        that was read again has its own, since what the store says of an entry may have changed.
+        """
+        if not self._pages:
+            asyncio.get_running_loop().call_later(_SHARED_S, self._pages.clear)
+        return self._pages.setdefault(id(changes), (changes, []))[1]
 
     async def _catch_up_later(self, socket: Socket) -> None:
         """Page by page in turn, so that no busy room keeps the others waiting."""
@@ -123,11 +136,13 @@ class Replay:
             del self._lagging[socket]
 
 
-async def _write(subscription: Subscription, changes: Sequence[Change]) -> int:
+async def _write(subscription: Subscription, changes: Sequence[Change], frames: list[bytes]) -> int:
     """Write the frames of a page until the socket is full, or the subscription gone or reset; return their bytes."""
     size = 0
     for number, change in enumerate(changes, 1):
-        frame = encode(of_change(change))
+        if number > len(frames):
+            frames.append(encode(of_change(change)))
+        frame = frames[number - 1]
         if subscription.gone or subscription.reset_from is not None:
             break
         if not subscription.socket.outbound.write(frame):

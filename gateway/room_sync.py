@@ -81,10 +81,8 @@ class RoomSync:
         if room.buffer.cursor is not None:
             return
         try:
-            await asyncio.gather(
-                self.pubsub.subscribe(channels.messages(room.conversation_id)),
-                self.pubsub.subscribe(channels.events(room.conversation_id)),
-            )
+            id_ = room.conversation_id
+            await self.pubsub.subscribe(channels.messages(id_), channels.events(id_))
         except Unavailable:
             _log.warning(
                 "room_opened_without_redis",

@@ -143,14 +143,13 @@ class Gateway:
             )
         )
         if self.hub.enter(socket):
-            for channel in _channels_of(user):
-                self._tasks.spawn(self._follow(user, channel))
+            self._tasks.spawn(self._follow(user))
         await self.leases.opened(connection.entry)
 
-    async def _follow(self, user_id: str, channel: str) -> None:
+    async def _follow(self, user_id: str) -> None:
         with suppress(Unavailable):
             if user_id in self.hub.users:
-                await self.pubsub.subscribe(channel)
+                await self.pubsub.subscribe(*_channels_of(user_id))
 
     async def _closed(self, connection: Connection) -> None:
         socket = connection.socket

@@ -49,10 +49,10 @@ class MemorySubscriptions:
     channels: set[str] = field(default_factory=set)
     queue: asyncio.Queue[Hint] = field(default_factory=asyncio.Queue)
 
-    async def subscribe(self, channel: str) -> None:
+    async def subscribe(self, *channels: str) -> None:
         if self.bus.down:
             raise Unavailable("Redis did not confirm the subscription")
-        self.channels.add(channel)
+        self.channels.update(channels)
         await asyncio.sleep(self.bus.slow_s)
 
     async def unsubscribe(self, channel: str) -> None:

@@ -141,10 +141,11 @@ class RedisRegistry:
 
     async def register(self, entry: Entry) -> bool:
         now, key = now_ms(), self._user(entry.user_id)
-        await self.client.run([*self._alive(now), *self._lease([entry], now)])
+        notes = [*self._alive(now), *self._lease([entry], now)]
         clear: Command = ("ZREMRANGEBYSCORE", key, "-inf", now)
-        answers = await self.client.atomic([clear, *self._place(entry, now), ("ZCARD", key)])
-        return bool(answers[-1] == 1)
+        count = await self._note_and_count(notes, [clear, *self._place(entry, now), ("ZCARD", key)])
+        self._life_of[entry.connection_id.encode()] = self.life.encode()  # presence looks it up next
+        return count == 1
 
     async def renew(self, entries: Iterable[Entry], *, draining: bool = False) -> bool:
         now, key, marks = now_ms(), node_key(self.node), await self._marks()
@@ -173,17 +174,24 @@ class RedisRegistry:
 
     async def unregister(self, connection_id: str, user_id: str, ended_ms: int) -> bool:
         key, now = self._user(user_id), now_ms()
-        await self.client.run(
-            [
-                ("SET", self._seen(user_id), ended_ms, "PX", _SEEN_MS),
-                ("DEL", connection_key(connection_id)),
-                ("HDEL", held_key(self.client, self.life), connection_id),
-            ]
-        )
-        answers = await self.client.atomic(
-            [("ZREM", key, connection_id), ("ZREMRANGEBYSCORE", key, "-inf", now), ("ZCARD", key)]
-        )
-        return bool(answers[-1] == 0)
+        self._life_of.pop(connection_id.encode(), None)
+        notes: list[Command] = [
+            ("SET", self._seen(user_id), ended_ms, "PX", _SEEN_MS),
+            ("DEL", connection_key(connection_id)),
+            ("HDEL", held_key(self.client, self.life), connection_id),
+        ]
+        count: list[Command] = [("ZREM", key, connection_id), ("ZREMRANGEBYSCORE", key, "-inf", now), ("ZCARD", key)]
+        return await self._note_and_count(notes, count) == 0
+
+    async def _note_and_count(self, notes: list[Command], count: list[Command]) -> int:
+        """Run the notes, then the commands about one user as a transaction; return its last reply.
+
+        One round trip does both where one server has all keys.
+        """
+        if self.client.is_alone:
+            return int((await self.client.atomic([*notes, *count]))[-1])
+        await self.client.run(notes)
+        return int((await self.client.atomic(count))[-1])
 
     async def clear(self) -> Sequence[str]:
         lives, live = await self.client.run([("ZRANGE", LIVES, 0, -1), ("ZRANGEBYSCORE", LIVES, now_ms(), "+inf")])

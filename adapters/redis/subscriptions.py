@@ -52,6 +52,11 @@ class _Channel:
     before: bool = False
     confirmation: asyncio.Event | None = None
 
+    def awaited(self) -> asyncio.Event:
+        """Return the event of its confirmation, which is to come."""
+        self.confirmation = self.confirmation or asyncio.Event()
+        return self.confirmation
+
 
 @dataclass(slots=True)
 class RedisSubscriptions:
@@ -66,23 +71,29 @@ class RedisSubscriptions:
     _look: asyncio.Event = field(default_factory=asyncio.Event)
     _moved: defaultdict[SubscribedServer, set[int]] = field(default_factory=lambda: defaultdict(set))
 
-    async def subscribe(self, channel: str) -> None:
-        """Return once it is confirmed. Raises Unavailable; the channel stays wanted and follows when Redis is back."""
+    async def subscribe(self, *channels: str) -> None:
+        """Return once all are confirmed. Raises Unavailable; they stay wanted and follow when Redis is back."""
+        waiting = [(wanted, wanted.awaited()) for wanted in map(self._want, channels) if not wanted.confirmed]
+        if not waiting:
+            return
+        try:
+            async with asyncio.timeout(CONFIRM_S):
+                for _, confirmation in waiting:
+                    await confirmation.wait()
+        except TimeoutError as exc:
+            for wanted, _ in waiting:
+                wanted.before = True  # the caller goes on without it, so all before the late confirmation is a gap
+            raise Unavailable("Redis did not confirm the subscription") from exc
+        for channel in channels:
+            _log.debug("redis_subscribed", channel_kind=channel.partition(":")[0])
+
+    def _want(self, channel: str) -> _Channel:
         name = self.client.name(channel)
         wanted = self._channels.get(name.encode())
         if wanted is None:
             wanted = self._channels[name.encode()] = _Channel(channel)
             self._place(name, wanted)
-        if wanted.confirmed:
-            return
-        wanted.confirmation = wanted.confirmation or asyncio.Event()
-        try:
-            async with asyncio.timeout(CONFIRM_S):
-                await wanted.confirmation.wait()
-        except TimeoutError as exc:
-            wanted.before = True  # the caller goes on without it, so all before the late confirmation is a gap
-            raise Unavailable("Redis did not confirm the subscription") from exc
-        _log.debug("redis_subscribed", channel_kind=channel.partition(":")[0])
+        return wanted
 
     async def unsubscribe(self, channel: str) -> None:
         name = self.client.name(channel)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 import uvloop
 
 from adapters.memory.redis import MemoryBus
 from adapters.redis.client import connect
+from adapters.redis.pipeline import Arguments, PipelinedConnection
 from adapters.redis.publisher import open_fanout
 from adapters.redis.registry import open_registry
 from adapters.redis.subscriptions import open_subscriptions
@@ -52,6 +54,16 @@ async def test_what_is_published_after_the_confirmation_arrives_at_every_node(wo
     await fanout.publish([(channel, b"1"), ("elsewhere", b"x"), (channel, b"2")])
     for node in (one, two):
         assert [await node.next(), await node.next()] == [Hint(channel, b"1"), Hint(channel, b"2")]
+
+
+async def test_several_channels_are_confirmed_together(world):
+    fanout, one, _ = world
+    first, second = new_id(), new_id()
+    await one.pubsub.subscribe(second)
+    await one.pubsub.subscribe(first, second)
+    await fanout.publish([(first, b"1"), (second, b"2")])
+    assert {await one.next(), await one.next()} == {Hint(first, b"1"), Hint(second, b"2")}
+    assert one.rest() == []
 
 
 async def test_nothing_arrives_that_is_not_subscribed_any_more(world):
@@ -159,6 +171,28 @@ async def test_a_server_that_takes_connections_and_says_nothing_holds_nobody_up_
                     await registry.connected(["later"])
     finally:
         silent.close()
+
+
+async def test_a_connection_is_registered_in_one_round_trip_on_a_server_alone(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    sent: list[int] = []
+    execute = PipelinedConnection.execute
+
+    async def counted(self: PipelinedConnection, commands: Sequence[Arguments]) -> list[Any]:
+        sent.append(len(commands))
+        return await execute(self, commands)
+
+    async with open_registry(redis_url, node=new_id(), lease_s=30) as registry:
+        user = new_id()
+        one, two = Entry(new_id(), user, "-", 0), Entry(new_id(), user, "-", 0)
+        await registry.connected([user])
+        monkeypatch.setattr(PipelinedConnection, "execute", counted)
+        assert [await registry.register(one), await registry.register(two)] == [True, False]
+        assert await registry.connected([user]) == {user}
+        assert len(sent) == 3, "its own connections it knows"
+        assert [await registry.unregister(each.connection_id, user, 1) for each in (one, two)] == [False, True]
+        assert len(sent) == 5
 
 
 def test_a_connection_that_dies_under_a_question_is_an_outage_under_uvloop_too(redis_url: str):
