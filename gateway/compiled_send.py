@@ -11,7 +11,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import structlog
 
@@ -24,14 +24,18 @@ _SHORT, _LONG = b"\x81\x02{}", bytes(range(256)) * 8192
 """Bytes that every socket takes, and more than any takes at once."""
 
 
+Sockets: TypeAlias = Sequence[int] | ctypes.Array[ctypes.c_int]
+"""Numbers of sockets. An array is passed on as it is."""
+
+
 class CompiledSend(Protocol):
     """Sends the bytes to these sockets; returns those that did not take all, by position, and how many they took."""
 
-    def __call__(self, sockets: Sequence[int], data: bytes) -> list[tuple[int, int]]: ...
+    def __call__(self, sockets: Sockets, data: bytes) -> list[tuple[int, int]]: ...
 
 
 class LibrarySend:
-    """CompiledSend of a library. ``sockets`` is best an array of ctypes, which is passed as it is."""
+    """CompiledSend of a library."""
 
     def __init__(self, library: Path) -> None:
         self._send: Any = ctypes.CDLL(str(library)).millrace_fan
@@ -40,7 +44,7 @@ class LibrarySend:
         self._send.restype = ctypes.c_int
         self._resize(64)
 
-    def __call__(self, sockets: Sequence[int], data: bytes) -> list[tuple[int, int]]:
+    def __call__(self, sockets: Sockets, data: bytes) -> list[tuple[int, int]]:
         count = len(sockets)
         if count > self._room:
             self._resize(2 * count)
