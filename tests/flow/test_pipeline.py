@@ -21,8 +21,8 @@ from gateway.channels import Envelope
 from gateway.channels import opened as envelope_of
 from gateway.confirmation import fact_of, wanted_by
 from gateway.hub import Hub
-from gateway.room import Socket
 from gateway.publications import READS, publications_of
+from gateway.room import Socket
 from ingest.accept import Accept
 from ingest.loss_detection import LossDetector
 from ingest.relay import Relay
