@@ -109,7 +109,7 @@ async def in_turns(count: int, ours: Measure, reference: Measure) -> list[Pair]:
 
 async def in_rotation(count: int, measures: Sequence[Callable[[], Awaitable[T]]]) -> list[tuple[Sequence[T], float]]:
     """Measure in the order ABCCBA…; return for each round what each has measured, and the load average at its end."""
-    rounds = []
+    rounds: list[tuple[Sequence[T], float]] = []
     for n in range(count):
         places = list(range(len(measures)))
         order = places if n % 2 == 0 else places[::-1]

@@ -141,10 +141,11 @@ class Accept:
 
     async def _store(self, batch: Sequence[_Entry], *, wait: bool) -> None:
         """Store what is plain in one round trip, and all else after it."""
-        drafts = [entry.draft for entry in batch]
-        at_once = [] if wait else [entry for entry, is_plain in zip(batch, plain(drafts), strict=True) if is_plain]
-        left = await self._try(at_once, self.intake.accept_plain, wait=wait) if at_once else []
-        rest = [entry for entry in batch if entry not in at_once] + left
+        are_plain = plain([entry.draft for entry in batch])
+        at_once = [] if wait else [entry for entry, is_plain in zip(batch, are_plain, strict=True) if is_plain]
+        rest = [entry for entry, is_plain in zip(batch, are_plain, strict=True) if wait or not is_plain]
+        if at_once:
+            rest += await self._try(at_once, self.intake.accept_plain, wait=wait)
         if rest:
             await self._try(rest, partial(self.intake.accept, wait=wait), wait=wait)
 

@@ -81,7 +81,7 @@ async def run(options: argparse.Namespace) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, released.set)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
     patch_header_names()
-    worker.process = handling(options.hold, options.pause_s, released)
+    setattr(worker, "process", handling(options.hold, options.pause_s, released))  # noqa: B010
     made = worker.Worker(stage(options.name), log, Kafka(bootstrap=options.bootstrap), options.folder, OneEpoch())
     telling = asyncio.create_task(tell_when_full(made))
     try:

@@ -44,7 +44,8 @@ class Chat:
             await peer.send('{"type":"joined"}')
 
     async def xmpp(self, peer: ServerConnection) -> None:
-        async for text in peer:
+        async for raw in peer:
+            text = str(raw)
             if text.startswith("<message"):
                 for other in self.rooms["room"]:
                     await other.send(f"<message from='x'>{text[text.index('<body>') :]}")

@@ -416,16 +416,22 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     uvloop.run(work)
 
 
+def compiled_of(batcher: WriteBatcher, queues: list[SendQueue]) -> Any:
+    """The compiled loop of the list that the batcher makes of these queues."""
+    made: Any = batcher.flatten(queues) if batcher.flatten is not None else None
+    return made._compiled
+
+
 def test_the_quickest_way_that_works_is_chosen(found):
     batcher = WriteBatcher()
     run(choose(batcher, compiled=True))
     assert batcher.writer is write_joined
     assert batcher.flatten is not None
-    assert batcher.flatten([])._compiled is None, "nobody is there to send to"
+    assert compiled_of(batcher, []) is None, "nobody is there to send to"
     queues = [SendQueue(Taking(), batcher) for _ in range(8)]
-    assert batcher.flatten(queues)._compiled is found
+    assert compiled_of(batcher, queues) is found
     run(choose(batcher, compiled=False))
-    assert batcher.flatten(queues)._compiled is None
+    assert compiled_of(batcher, queues) is None
 
 
 def test_a_compiled_loop_that_breaks_frames_is_not_used(found, monkeypatch: pytest.MonkeyPatch):
@@ -433,7 +439,7 @@ def test_a_compiled_loop_that_breaks_frames_is_not_used(found, monkeypatch: pyte
     batcher = WriteBatcher()
     run(choose(batcher, compiled=True))
     assert batcher.flatten is not None
-    assert batcher.flatten([SendQueue(Taking(), batcher) for _ in range(8)])._compiled is None
+    assert compiled_of(batcher, [SendQueue(Taking(), batcher) for _ in range(8)]) is None
 
 
 def test_where_websockets_has_changed_no_flat_list_is_used(monkeypatch: pytest.MonkeyPatch):

@@ -23,8 +23,8 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.written: list[tuple[float, bytes]] = []
 
-    def write(self, data: bytes) -> None:
-        self.written.append((asyncio.get_running_loop().time(), data))
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append((asyncio.get_running_loop().time(), bytes(data)))
 
     def is_closing(self) -> bool:
         return False

@@ -208,7 +208,7 @@ async def test_an_event_carries_a_chunk_and_nothing_that_faust_would_decode(cons
 
 
 async def test_records_below_the_floor_are_left_out_in_the_middle_of_a_chunk(consumer: Consumer):
-    consumer._read_offset[PLACE] = 70
+    consumer._read_offset |= {PLACE: 70}
     assert await delivered(consumer, 68, 69, 70, 72) == [[70, 72]]
     assert await delivered(consumer, 60, 61) == []
     assert [chunk.last for chunk in consumer._ring[PLACE]] == [72]
