@@ -22,6 +22,7 @@ import structlog
 from domain.changes import created_message
 from domain.drafts import Accepted, Contended, Draft, Intake, Outcome, plain
 from domain.errors import OutcomeUnknown, Rejected, Unavailable
+from ingest.deadlines import Deadlines
 from schemas.events import MessageCreated
 
 _log = structlog.get_logger()
@@ -43,6 +44,20 @@ class _Entry:
     answer: asyncio.Future[Outcome]
     in_flight: bool = False
 
+    @property
+    def is_answered(self) -> bool:
+        """Return whether the request was answered. A cancelled one was not, and its draft is stored all the same."""
+        return self.answer.done() and not self.answer.cancelled()
+
+    def give_up(self) -> None:
+        """Answer that the time is up."""
+        if self.answer.done():
+            return
+        if self.in_flight:
+            self.answer.set_exception(OutcomeUnknown("PostgreSQL does not answer in time; repeat with the same key"))
+        else:
+            self.answer.set_exception(Unavailable("PostgreSQL does not answer in time; try again"))
+
 
 @dataclass(slots=True)
 class _Queue:
@@ -57,7 +72,7 @@ class _Queue:
         batch: list[_Entry] = []
         while self.entries and len(batch) < MAX_BATCH:
             entry = self.entries.popleft()
-            if not entry.answer.done():
+            if not entry.is_answered:
                 entry.in_flight = True
                 batch.append(entry)
         return batch
@@ -74,7 +89,10 @@ class Accept:
     _queues: list[_Queue] = field(default_factory=lambda: [_Queue() for _ in range(QUEUES)])
     _patient: dict[str, _Queue] = field(default_factory=dict)
     _may_wait: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_PATIENT))
-    _waiting: int = 0
+    _deadlines: Deadlines[_Entry] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._deadlines = Deadlines(self.deadline_s, _Entry.give_up)
 
     async def __call__(self, draft: Draft) -> Accepted:
         """Return once the message is committed.
@@ -82,22 +100,16 @@ class Accept:
         Raises a Rejected when the rules refuse the draft, Unavailable when it is surely not stored, and
         OutcomeUnknown when it may be: after ``deadline_s`` without an answer of the store.
         """
-        if self._waiting >= MAX_WAITING:
+        if len(self._deadlines) >= MAX_WAITING:
             raise Unavailable("too many messages are waiting to be stored; try again")
         entry = _Entry(draft, asyncio.get_running_loop().create_future())
-        self._waiting += 1
+        self._deadlines.begin(entry)
         try:
             self._put(entry)
-            # Not wait_for: it would wait for a statement that a frozen server never ends.
-            await asyncio.wait({entry.answer}, timeout=self.deadline_s)
+            # Not for the batch: a frozen server never ends its statement.
+            outcome = await entry.answer
         finally:
-            self._waiting -= 1
-        if not entry.answer.done():
-            entry.answer.cancel()
-            if not entry.in_flight:
-                raise Unavailable("PostgreSQL does not answer in time; try again")
-            raise OutcomeUnknown("PostgreSQL does not answer in time; repeat with the same key")
-        outcome = entry.answer.result()
+            self._deadlines.end(entry)
         if isinstance(outcome, Rejected):
             raise outcome
         assert isinstance(outcome, Accepted)
@@ -203,7 +215,7 @@ class Accept:
         if len(batch) == 1 or wait:
             _fail(batch, cause)
             return
-        await asyncio.gather(*(self._store([entry], wait=wait) for entry in batch if not entry.answer.done()))
+        await asyncio.gather(*(self._store([entry], wait=wait) for entry in batch if not entry.is_answered))
 
 
 def _fail(batch: Sequence[_Entry], exc: Exception) -> None:

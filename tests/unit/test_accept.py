@@ -12,6 +12,7 @@ from adapters.memory.intake import MemoryConversations, MemoryIntake
 from adapters.memory.tables import Tables
 from domain.drafts import Accepted, Draft, Outcome
 from domain.errors import IdempotencyMismatch, NotFound, OutcomeUnknown, Unavailable
+from ingest import accept as module
 from ingest.accept import Accept
 from schemas.events import MessageCreated
 from schemas.ids import new_id
@@ -80,6 +81,62 @@ async def test_a_store_that_does_not_answer_leaves_the_outcome_unknown(tables):
     gate.open.set()
     await accept.drain()
     assert {m.content for m in tables.messages.values()} == {"a", "b"}  # c was surely not stored
+
+
+async def test_a_frozen_store_answers_each_request_at_its_own_deadline_and_leaves_no_timer(tables):
+    gate, deadline_s = Gate(tables), 0.2
+    accept = Accept(gate, lambda _: None, deadline_s=deadline_s)
+    clock = asyncio.get_running_loop().time
+
+    async def waited(text: str) -> float:
+        began = clock()
+        with pytest.raises((OutcomeUnknown, Unavailable)):
+            await accept(make.draft(text))
+        return clock() - began
+
+    posts = []
+    for turn in range(5):
+        posts += [asyncio.create_task(waited(f"{turn}-{n}")) for n in range(20)]
+        await asyncio.sleep(deadline_s / 10)
+    times = await asyncio.gather(*posts)
+    assert min(times) > deadline_s - 0.05
+    assert max(times) < deadline_s + 0.5, "far below the sum of two deadlines and the time that the last began"
+    assert not accept._deadlines
+    assert accept._deadlines._timer is None
+    gate.open.set()
+    await accept.drain()
+
+
+async def test_a_request_that_is_cancelled_leaves_its_draft_to_be_stored(tables):
+    gate = Gate(tables)
+    accept = Accept(gate, lambda _: None)
+    in_flight = asyncio.create_task(accept(make.draft("a")))
+    for _ in range(2):
+        await asyncio.sleep(0)
+    queued = asyncio.create_task(accept(make.draft("b")))
+    await asyncio.sleep(0)
+    for task in (in_flight, queued):
+        task.cancel()
+    await asyncio.wait({in_flight, queued})
+    assert in_flight.cancelled() and queued.cancelled()
+    assert not accept._deadlines
+    assert accept._deadlines._timer is None
+    gate.open.set()
+    await accept.drain()
+    assert {m.content for m in tables.messages.values()} == {"a", "b"}
+
+
+async def test_no_more_than_so_many_requests_wait(tables, monkeypatch):
+    monkeypatch.setattr(module, "MAX_WAITING", 3)
+    gate = Gate(tables)
+    accept = Accept(gate, lambda _: None)
+    posts = [asyncio.create_task(accept(make.draft(str(n)))) for n in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable, match="too many"):
+        await accept(make.draft("one too many"))
+    gate.open.set()
+    await asyncio.gather(*posts)
+    assert (await accept(make.draft("again"))).message.seq == 4
 
 
 async def test_the_relay_is_woken_for_new_messages_only(tables):
