@@ -1,19 +1,14 @@
-"""The application: its endpoints, its middleware, and the one mapping of errors to answers."""
+"""The application: its endpoints, and what stands around them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from domain.analytics import MinuteCounts
 from domain.conversations import Conversations
-from domain.errors import MillraceError
 from domain.history import History
 from domain.idempotency import IdempotencyKeys
 from domain.invitations import Invitations
@@ -36,12 +31,10 @@ from ingest.http.invitations import InvitationEndpoints
 from ingest.http.limits import LimitEndpoints
 from ingest.http.media import MediaEndpoints
 from ingest.http.messages import MessageEndpoints
-from ingest.http.middleware import Deadline, DeclaredLength
+from ingest.http.middleware import CallMiddleware
 from ingest.http.notifications import NotificationEndpoints
-from ingest.http.problems import on_bug, on_error, on_gone, on_http_exception
-from ingest.http.rate_fields import RateFields
 from ingest.http.receipts import ReceiptEndpoints
-from ingest.http.routing import Endpoints, routes
+from ingest.http.routing import CallRouter, Endpoints, routes
 from ingest.http.search import SearchEndpoints
 from ingest.http.tickets import TicketEndpoints
 from ingest.memberships import Memberships
@@ -96,15 +89,5 @@ def create_app(
     auth: CallerAuth, slots: CallSlots, endpoints: Endpoints, origins: frozenset[Origin] = frozenset()
 ) -> ASGIApp:
     """Return the public HTTP application with these endpoints, for pages of these origins too."""
-    app = Starlette(
-        routes=routes(auth, slots, endpoints),
-        middleware=[Middleware(RateFields), Middleware(Deadline), Middleware(DeclaredLength, unlimited=_UPLOADS)],
-        exception_handlers={
-            MillraceError: on_error,
-            HTTPException: on_http_exception,
-            ClientDisconnect: on_gone,
-            Exception: on_bug,
-        },
-    )
-    app.router.redirect_slashes = False  # a redirect would send the token to whatever the request calls this host
-    return Cors(app, origins)  # outside of all, so that a page can read every answer
+    calls = CallMiddleware(CallRouter(routes(auth, slots, endpoints)), _UPLOADS)
+    return Cors(calls, origins)  # outside of all, so that a page can read every answer

@@ -1,111 +1,129 @@
-"""Bounds of every call: a deadline for its answer, and a length for its body."""
+"""Middleware of every call: a deadline for its answer, a length for its body, and answers to its errors.
+
+The server calls it directly, so a call passes one pair of ``receive`` and ``send`` between the server and its endpoint.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from domain.errors import OutcomeUnknown, TooLarge, Unavailable
+from domain.errors import MillraceError, OutcomeUnknown, TooLarge, Unavailable
+from ingest.deadlines import Deadlines
 from ingest.http.params import BODY_TOO_LARGE
-from ingest.http.problems import problem_of
+from ingest.http.problems import answer_to, answer_to_bug, problem_of
+from ingest.http.rate_fields import rate_fields
 from schemas.fields import MAX_BODY
 
 ANSWER_S = 2.5
 _SAFE = ("GET", "HEAD", "OPTIONS")
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """Answers 503 when a call has not begun its answer in time; the time that the client takes for its body is its own.
-
-    The work is neither awaited nor cancelled: against a frozen server either would take longer still, and a cancelled
-    statement costs its connection. It ends by the bounds of the store, at the latest when that is back, and what it
-    says then goes nowhere.
-    """
-
-    app: ASGIApp
-    seconds: float = ANSWER_S
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        call = _Call(scope, receive, send, self.seconds)
-        call.start_clock()
-        try:
-            await self.app(scope, call.receive, call.send)
-        finally:
-            call.stop_clock()
-            if call.late is not None:  # else the server would take the call for unanswered
-                await asyncio.wait({call.late})
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """A call, which is answered by the application or by the clock, whichever is first."""
+    """A call, which is answered by the application or at its deadline, whichever is first."""
 
     scope: Scope
     receive_: Receive
     send_: Send
-    seconds: float
-    clock: asyncio.TimerHandle | None = None
+    deadlines: Deadlines[_Call]
+    reads: bool = False
     begun: bool = False
     late: asyncio.Task[None] | None = None
 
-    def start_clock(self) -> None:
-        if not self.begun:
-            self.clock = asyncio.get_running_loop().call_later(self.seconds, self._too_late)
-
-    def stop_clock(self) -> None:
-        if self.clock is not None:
-            self.clock.cancel()
-
     async def receive(self) -> Message:
-        self.stop_clock()
+        """Return the next message of the client, which takes its own time."""
+        self.reads = True
         try:
             return await self.receive_()
         finally:
-            self.start_clock()
+            self.reads = False
+            if not self.begun and self.late is None:
+                self.deadlines.begin(self)
 
     async def send(self, message: Message) -> None:
+        """Send a message of the application, with the fields that all answers have."""
         if self.late is not None:
             return
-        self.begun = True
-        self.stop_clock()
+        if message["type"] == "http.response.start":
+            self.begun = True
+            self.deadlines.end(self)
+            headers = [*message["headers"], *rate_fields(self.scope)]
+            if _NO_SNIFFING not in headers:
+                headers.append(_NO_SNIFFING)
+            message = {**message, "headers": headers}
         await self.send_(message)
 
-    def _too_late(self) -> None:
-        self.late = asyncio.create_task(self._answer())
+    def time_is_up(self) -> None:
+        """Answer in place of the application, unless the client is awaited: then its next message begins a new time."""
+        if not self.reads:
+            self.late = asyncio.create_task(self._answer())
 
     async def _answer(self) -> None:
         kind = Unavailable if self.scope["method"] in _SAFE else OutcomeUnknown
         answer = problem_of(kind("the store does not answer; try again"))
+        answer.raw_headers.extend(rate_fields(self.scope))
         await answer(self.scope, self.receive_, self.send_)
 
 
-@dataclass(frozen=True, slots=True)
-class DeclaredLength:
-    """Refuses a body whose declared length is too long before any of it is read. Uploads have their own limit."""
+@dataclass(slots=True)
+class CallMiddleware:
+    """Answers every call of the application within, with a problem if need be.
+
+    A body whose declared length is too long is refused before any of it is read; uploads, under the path ``unlimited``,
+    have their own limit.
+
+    A call that has not begun its answer in time is answered 503; the time that the client takes for its body is its
+    own. The work is neither awaited nor cancelled: against a frozen server either would take longer still, and a
+    cancelled statement costs its connection. It ends by the bounds of the store, at the latest when that is back, and
+    what it says then goes nowhere.
+    """
 
     app: ASGIApp
     unlimited: str
+    seconds: float = ANSWER_S
+    _deadlines: Deadlines[_Call] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._deadlines = Deadlines(self.seconds, _Call.time_is_up)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not scope["path"].startswith(self.unlimited):
-            length = dict(scope["headers"]).get(b"content-length", b"0")
-            if not length.isdigit() or int(length) > MAX_BODY:
-                await problem_of(TooLarge(BODY_TOO_LARGE))(scope, receive, send)
-                return
-        await self.app(scope, receive, _without_sniffing(send))
+        """Answer a call. Raises what is a fault of ours, also once it is answered, for the server to end the call."""
+        call = _Call(scope, receive, send, self._deadlines)
+        self._deadlines.begin(call)
+        try:
+            await self._answer(call)
+        except Exception as exc:
+            answer = answer_to_bug(scope, exc)
+            if not call.begun:
+                await answer(scope, call.receive, call.send)
+            raise
+        finally:
+            self._deadlines.end(call)
+            if call.late is not None:  # else the server would take the call for unanswered
+                await asyncio.wait({call.late})
+
+    async def _answer(self, call: _Call) -> None:
+        scope = call.scope
+        try:
+            if not scope["path"].startswith(self.unlimited):
+                _check_length(scope)
+            await self.app(scope, call.receive, call.send)
+        except (MillraceError, HTTPException, ClientDisconnect) as exc:
+            if call.begun:
+                raise RuntimeError("the answer has begun, and cannot tell of an error") from exc
+            answer = await answer_to(scope, exc)
+            await answer(scope, call.receive, call.send)
+            exc.__traceback__ = None  # an error that many calls share would gather the traceback of each
 
 
-def _without_sniffing(send: Send) -> Send:
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).setdefault("x-content-type-options", "nosniff")
-        await send(message)
-
-    return sending
+def _check_length(scope: Scope) -> None:
+    """Check the declared length of a body. Raises TooLarge."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and (not value.isdigit() or int(value) > MAX_BODY):
+            raise TooLarge(BODY_TOO_LARGE)

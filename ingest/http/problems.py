@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 import structlog
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import Scope
 
 from domain.errors import (
     InsufficientStorage,
@@ -24,7 +25,6 @@ from domain.errors import (
     Unavailable,
 )
 from domain.identity import Identity, TokenFault
-from ingest.http.rate_fields import fields
 from runtime.metrics import REFUSED_REQUESTS
 from runtime.problems import HEADERS, problem_body
 from runtime.security_log import security_log
@@ -97,36 +97,33 @@ def _answer(
     return Response(body, status, {**HEADERS, **headers}, media_type=PROBLEM)
 
 
-async def on_error(request: Request, exc: Exception) -> Response:
-    """Answer one of our errors; refusals of a token, a right or a budget are security events."""
-    assert isinstance(exc, MillraceError)
+async def answer_to(scope: Scope, exc: MillraceError | HTTPException | ClientDisconnect) -> Response:
+    """Return the answer to a call that ended by this error."""
+    if isinstance(exc, MillraceError):
+        return await _refusal(scope, exc)
+    if isinstance(exc, HTTPException):  # of the router: no such path, no such method
+        return problem(exc.status_code, code_of(exc.status_code), exc.detail, exc.headers)
+    return Response(status_code=400)  # the caller hung up in the middle of the request, and nobody reads this
+
+
+async def _refusal(scope: Scope, exc: MillraceError) -> Response:
+    """Return the answer to one of our errors; refusals of a token, a right or a budget are security events."""
     if isinstance(exc, RateLimited):
         await asyncio.sleep(REFUSAL_S)  # no slot of the caller is held here
-    identity: Identity | None = request.scope.get(CALLER)
+    identity: Identity | None = scope.get(CALLER)
+    client = scope.get("client")
     security_log.refusal(
         exc,
-        address=request.client.host if request.client else None,
+        address=client[0] if client else None,
         user_id=identity.user_id if identity else None,
         jti=identity.jti if identity else None,
-        method=request.method,
-        operation=getattr(request.scope.get("endpoint"), "name", None),
+        method=scope["method"],
+        operation=getattr(scope.get("endpoint"), "name", None),
     )
     return problem_of(exc)
 
 
-async def on_http_exception(_: Request, exc: Exception) -> Response:
-    """Answer an error of the router: no such path, no such method."""
-    assert isinstance(exc, HTTPException)
-    return problem(exc.status_code, code_of(exc.status_code), exc.detail, exc.headers)
-
-
-async def on_gone(_: Request, __: Exception) -> Response:
-    """Answer a caller who hung up in the middle of a request: nobody reads this, and nothing is wrong here."""
-    return Response(status_code=400)
-
-
-async def on_bug(request: Request, exc: Exception) -> Response:
-    """Answer anything else, which is our fault, without its cause; the log has its type and place."""
-    _log.error("request_failed", path=request.scope["path"], reason=type(exc).__name__, exc_info=exc)
-    # Answered outside all middleware, so the fields are added here.
-    return problem(500, "internal", "an unexpected error; it has been logged", fields(request.scope))
+def answer_to_bug(scope: Scope, exc: Exception) -> Response:
+    """Return the answer to any other error, which is our fault, without its cause; the log has its type and place."""
+    _log.error("request_failed", path=scope["path"], reason=type(exc).__name__, exc_info=exc)
+    return problem(500, "internal", "an unexpected error; it has been logged")

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from domain.rates import Standing
 
@@ -24,31 +22,13 @@ def note(scope: Scope, standing: Standing) -> None:
         scope.setdefault(_NOTED, []).append(standing)
 
 
-def fields(scope: Scope) -> dict[str, str]:
+def rate_fields(scope: Scope) -> list[tuple[bytes, bytes]]:
     """Return the fields for the budgets that the call has taken from; none when it has taken from none."""
     standings: Sequence[Standing] = scope.get(_NOTED, ())
     if not standings:
-        return {}
-    return {
-        "ratelimit-policy": ", ".join(
-            f'"{one.action}";q={int(one.limit.burst)};w={math.ceil(one.limit.window_s)}' for one in standings
-        ),
-        "ratelimit": ", ".join(
-            f'"{one.action}";r={int(one.remaining)};t={math.ceil(one.reset_s)}' for one in standings
-        ),
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class RateFields:
-    """Adds the fields to every answer of the application within."""
-
-    app: ASGIApp
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(fields(scope))
-            await send(message)
-
-        await self.app(scope, receive, sending)
+        return []
+    policy = ", ".join(
+        f'"{one.action}";q={int(one.limit.burst)};w={math.ceil(one.limit.window_s)}' for one in standings
+    )
+    left = ", ".join(f'"{one.action}";r={int(one.remaining)};t={math.ceil(one.reset_s)}' for one in standings)
+    return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", left.encode())]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -11,7 +11,7 @@ import msgspec
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from domain.identity import NOBODY, Identity
@@ -133,3 +133,15 @@ class _Handler:
             parse_query(None, scope["query_string"])
         async with self.slots.slot(kind_of(operation), identity.user_id):
             await self.endpoint(identity, scope, receive, send)
+
+
+class CallRouter:
+    """Calls the application of the operation that a request is for. Raises HTTPException when there is none."""
+
+    def __init__(self, given: Sequence[Route]) -> None:
+        # A redirect would send the token to whatever the request calls this host.
+        self._router = Router(given, redirect_slashes=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self  # else the router itself would answer that there is none
+        await self._router(scope, receive, send)

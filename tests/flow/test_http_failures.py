@@ -16,7 +16,7 @@ from adapters.memory.tables import Tables
 from domain.errors import OutcomeUnknown, Unavailable
 from domain.identity import Identity
 from ingest.accept import Accept
-from ingest.http.middleware import Deadline
+from ingest.http.middleware import CallMiddleware
 from schemas.operations import Operation
 from schemas.routes import OPERATIONS
 from tests import make
@@ -109,7 +109,7 @@ async def test_a_store_that_hangs_is_a_503_in_time(tmp_path, operation, more, ou
             store.ends.set()  # the late answer goes nowhere
             await send(message)
 
-        await Deadline(served.app, seconds=0.05)(scope, receive, sending)
+        await CallMiddleware(served.app, "/media", seconds=0.05)(scope, receive, sending)
 
     async with open_api(tmp_path, history=store, receipts=store) as served:
         served.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://api")
