@@ -136,12 +136,22 @@ class _Handler:
 
 
 class CallRouter:
-    """Calls the application of the operation that a request is for. Raises HTTPException when there is none."""
+    """Calls the application of the operation that a request is for. Raises HTTPException when there is none.
+
+    Paths without parameters are looked up, all others matched one after the other.
+    """
 
     def __init__(self, given: Sequence[Route]) -> None:
         # A redirect would send the token to whatever the request calls this host.
         self._router = Router(given, redirect_slashes=False)
+        fixed = [route for route in given if not route.param_convertors]
+        self._fixed = {(method, route.path): route.app for route in fixed for method in route.methods or ()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["app"] = self  # else the router itself would answer that there is none
-        await self._router(scope, receive, send)
+        app = self._fixed.get((scope["method"], scope["path"]))
+        if app is None:
+            scope["app"] = self  # else the router itself would answer that there is none
+            await self._router(scope, receive, send)
+        else:
+            scope["endpoint"], scope["path_params"] = app, {}
+            await app(scope, receive, send)
