@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from domain.origins import Origin, may_connect
 from ingest.http.problems import problem
+from ingest.http.raw_headers import values
 from schemas.routes import OPERATIONS, RATE_FIELDS
 
 _MAX_AGE_S = 7200
@@ -38,24 +38,34 @@ _EXPOSED = ", ".join(
         | {header.name for header in RATE_FIELDS}
         | {header.name for call in OPERATIONS for reply in call.replies.values() for header in reply.headers}
     )
-)
+).encode()
+_VARY = (b"vary", b"Origin")
+"""A cache must not give the answer for one page to others, which may not read theirs."""
 
 
 def cors_fields(headers: Iterable[tuple[bytes, bytes]], origins: frozenset[Origin]) -> Mapping[str, str]:
     """Return the fields that let a page read the answer to a request with these headers."""
-    return _fields(_only(headers, b"origin"), origins)
+    found = [*_fields(_only(headers, b"origin"), origins), _VARY]
+    return {name.decode(): value.decode("latin-1") for name, value in found}
 
 
-def _fields(origin: str | None, origins: frozenset[Origin]) -> dict[str, str]:
+def _fields(origin: str | None, origins: frozenset[Origin]) -> list[tuple[bytes, bytes]]:
     if origin is None or not may_connect(origin, origins):
-        return {"vary": "Origin"}  # a cache must not give this answer to pages that may read theirs
-    return {"vary": "Origin", "access-control-allow-origin": origin, "access-control-expose-headers": _EXPOSED}
+        return []
+    return [(b"access-control-allow-origin", origin.encode("latin-1")), (b"access-control-expose-headers", _EXPOSED)]
+
+
+def _varying(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return the headers with ``Vary: Origin``, beside what the answer itself depends on."""
+    if not any(name == b"vary" for name, _ in headers):
+        return [*headers, _VARY]
+    return [(name, value + b", Origin" if name == b"vary" else value) for name, value in headers]
 
 
 def _only(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
     """Return the value of a header that is there once, else None."""
-    values = [value.decode("latin-1") for key, value in headers if key == name]
-    return values[0] if len(values) == 1 else None
+    found = values(headers, name)
+    return found[0] if len(found) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +81,12 @@ class Cors:
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update({name: value for name, value in fields.items() if name != "vary"})
-                headers.add_vary_header(fields["vary"])  # beside what the answer itself depends on
+                message = {**message, "headers": _varying([*message["headers"], *fields])}
             await send(message)
 
         is_preflight = scope["method"] == "OPTIONS" and _only(scope["headers"], b"access-control-request-method")
         if origin is not None and is_preflight:
-            await _preflight("access-control-allow-origin" in fields)(scope, receive, sending)
+            await _preflight(bool(fields))(scope, receive, sending)
         else:
             await self.app(scope, receive, sending)
 

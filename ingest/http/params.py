@@ -13,10 +13,12 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Struct
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
 
 from domain.errors import Invalid, TooLarge, UnsupportedType
 from domain.text import clean_text
+from ingest.http.raw_headers import values
 from schemas.fields import MAX_BODY, PATTERN_TEXTS
 from schemas.ids import is_uuid
 from schemas.operations import JSON
@@ -45,15 +47,19 @@ _WORDS = {
 _PATTERNS = {f"`str` matching regex {pattern!r}": text for pattern, text in PATTERN_TEXTS.items()}
 
 
-async def read_body(request: Request) -> bytes:
-    """Return the body of a JSON call. Raises UnsupportedType, TooLarge."""
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type != JSON:
+async def read_body(scope: Scope, receive: Receive) -> bytes:
+    """Return the body of a JSON call. Raises UnsupportedType, TooLarge, ClientDisconnect."""
+    content_type, encoding = (values(scope["headers"], name) for name in (b"content-type", b"content-encoding"))
+    if not content_type or content_type[0].partition(";")[0].strip().lower() != JSON:
         raise UnsupportedType(f"Content-Type must be {JSON}")
-    if request.headers.get("content-encoding", "identity") != "identity":
+    if encoding and encoding[0] != "identity":
         raise UnsupportedType("Content-Encoding must be left out")
-    parts, size = [], 0
-    async for part in request.stream():
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part, more = message.get("body", b""), message.get("more_body", False)
         size += len(part)
         if size > MAX_BODY:
             raise TooLarge(BODY_TOO_LARGE)

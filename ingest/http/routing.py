@@ -9,7 +9,6 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 from starlette.datastructures import Headers
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
@@ -57,6 +56,7 @@ class Answer(Generic[A]):
 
 
 DONE: Answer[None] = Answer(None, 204)
+_JSON_FIELDS = ((b"content-type", JSON.encode()), (b"cache-control", b"no-store"))
 
 Endpoint: TypeAlias = Callable[[Call[Any, Any]], Awaitable[Answer[Any] | Response]]
 RawEndpoint: TypeAlias = Callable[[Identity, Scope, Receive, Send], Awaitable[None]]
@@ -87,28 +87,32 @@ def _answering(auth: CallerAuth, operation: Operation, endpoint: Endpoint) -> Ra
     query, body = operation.query, operation.body
 
     async def handle(identity: Identity, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
         call: Call[Any, Any] = Call(
             identity=identity,
-            method=request.method,
-            path=parse_path(request.path_params),
-            headers=request.headers,
+            method=scope["method"],
+            path=parse_path(scope["path_params"]),
+            headers=Headers(raw=scope["headers"]),
             query=parse_query(query, scope["query_string"]),
-            body=None if body is None else parse(body, await read_body(request)),
-            charge=partial(auth.charge, request.scope, identity.user_id),
+            body=None if body is None else parse(body, await read_body(scope, receive)),
+            charge=partial(auth.charge, scope, identity.user_id),
         )
         answer = await endpoint(call)
-        response = answer if isinstance(answer, Response) else _response(answer)
-        await response(scope, receive, send)
+        if isinstance(answer, Answer) and answer.body is not None:
+            await _write(answer, send)
+        else:
+            response = answer if isinstance(answer, Response) else Response(None, answer.status, answer.headers)
+            await response(scope, receive, send)
 
     return handle
 
 
-def _response(answer: Answer[Any]) -> Response:
-    if answer.body is None:
-        return Response(status_code=answer.status, headers=answer.headers)
-    headers = {"cache-control": "no-store", **answer.headers}
-    return Response(msgspec.json.encode(answer.body), answer.status, headers, media_type=JSON)
+async def _write(answer: Answer[Any], send: Send) -> None:
+    """Send an answer with a body."""
+    body = msgspec.json.encode(answer.body)
+    headers = [(name.encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
+    headers += (*_JSON_FIELDS, (b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +125,13 @@ class _Handler:
     endpoint: RawEndpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request, operation = Request(scope, receive), self.operation
+        operation = self.operation
         if operation.access == "none":
             parse_query(operation.query, scope["query_string"])
             await self.endpoint(NOBODY, scope, receive, send)
             return
         identify = self.auth.caller if operation.access == "token" else self.auth.url_owner
-        identity = await identify(request, operation.rate)
+        identity = await identify(scope, operation.rate)
         scope[CALLER] = identity
         if operation.raw and operation.query is None:
             parse_query(None, scope["query_string"])
