@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -46,25 +44,27 @@ class CallSlots:
     messages_per_user: int = 0
     _running: dict[tuple[Kind, str], _Running] = field(default_factory=dict)
 
-    @asynccontextmanager
-    async def slot(self, kind: Kind, user_id: str) -> AsyncIterator[None]:
-        """Hold a slot of the user while the block runs. Raises RateLimited."""
+    async def take(self, kind: Kind, user_id: str) -> None:
+        """Take a slot of the user, which ``leave`` frees. Raises RateLimited."""
         limit = self.messages_per_user if kind == "messages" else self.calls_per_user
         if not limit:
-            yield
             return
-        key = (kind, user_id)
-        running = self._running.setdefault(key, _Running())
+        running = self._running.get((kind, user_id))
+        if running is None:
+            running = self._running[kind, user_id] = _Running()
         if running.count < limit:
             running.count += 1
         else:
             await _wait(running, limit, _refusal(kind, limit))
-        try:
-            yield
-        finally:
-            _release(running)
-            if not running.count:
-                del self._running[key]
+
+    def leave(self, kind: Kind, user_id: str) -> None:
+        """Free a slot that was taken."""
+        running = self._running.get((kind, user_id))
+        if running is None:  # there is no limit
+            return
+        _release(running)
+        if not running.count:
+            del self._running[kind, user_id]
 
 
 def _refusal(kind: Kind, limit: int) -> RateLimited:

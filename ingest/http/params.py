@@ -102,6 +102,8 @@ def parse_query(kind: type[S] | None, raw: bytes) -> S | None:
 
 def _parameters(raw: bytes, known: Collection[str]) -> Mapping[str, str]:
     """Return each parameter as text that may be stored and searched for. Raises Invalid."""
+    if not raw:
+        return {}
     try:
         pairs = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS)
     except ValueError as exc:

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from domain.identity import NOBODY, Identity
 from ingest.http.auth import CallerAuth
-from ingest.http.concurrency import CallSlots, kind_of
+from ingest.http.concurrency import CallSlots, Kind, kind_of
 from ingest.http.params import parse, parse_path, parse_query, read_body
 from ingest.http.problems import CALLER
 from schemas.fields import Action
@@ -79,7 +79,8 @@ def routes(auth: CallerAuth, slots: CallSlots, endpoints: Endpoints) -> list[Rou
 def _route(auth: CallerAuth, slots: CallSlots, operation: Operation, endpoint: Any) -> Route:
     raw: RawEndpoint = endpoint if operation.raw else _answering(auth, operation, endpoint)
     path = operation.path.replace("{userId}", "{userId:path}")  # a user id may have slashes
-    return Route(path, _Handler(auth, slots, operation, raw), methods=[operation.method], name=operation.id)
+    handler = _Handler(auth, slots, operation, raw, kind_of(operation))
+    return Route(path, handler, methods=[operation.method], name=operation.id)
 
 
 def _answering(auth: CallerAuth, operation: Operation, endpoint: Endpoint) -> RawEndpoint:
@@ -123,6 +124,7 @@ class _Handler:
     slots: CallSlots
     operation: Operation
     endpoint: RawEndpoint
+    kind: Kind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         operation = self.operation
@@ -135,8 +137,11 @@ class _Handler:
         scope[CALLER] = identity
         if operation.raw and operation.query is None:
             parse_query(None, scope["query_string"])
-        async with self.slots.slot(kind_of(operation), identity.user_id):
+        await self.slots.take(self.kind, identity.user_id)
+        try:
             await self.endpoint(identity, scope, receive, send)
+        finally:
+            self.slots.leave(self.kind, identity.user_id)
 
 
 class CallRouter:

@@ -22,11 +22,14 @@ class Calls:
         self.go = asyncio.Event()
 
     async def call(self, user: str = "alice", kind: Kind = "calls") -> None:
-        async with self.slots.slot(kind, user):
+        await self.slots.take(kind, user)
+        try:
             self.running += 1
             self.most = max(self.most, self.running)
             await self.go.wait()
             self.running -= 1
+        finally:
+            self.slots.leave(kind, user)
 
     def start(self, count: int, user: str = "alice", kind: Kind = "calls") -> list[asyncio.Task[None]]:
         return [asyncio.create_task(self.call(user, kind)) for _ in range(count)]
