@@ -126,6 +126,11 @@ class _Handler:
     endpoint: RawEndpoint
     kind: Kind
 
+    @property
+    def name(self) -> str:
+        """The id of the operation, for the security log."""
+        return self.operation.id
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         operation = self.operation
         if operation.access == "none":

@@ -45,6 +45,8 @@ async def test_a_refused_token_a_refused_right_and_a_spent_budget_are_noted(tmp_
     assert "user_id" not in token
     assert token["reason"] == "signature_invalid"
     assert (right["kind"], right["user_id"], right["method"]) == ("permission_refused", "bob", "POST")
+    operations = ["listConversations", "addMember", "listConversations"]
+    assert [line["operation"] for line in (token, right, budget)] == operations
     assert right["jti"] and right["stream"] == "security"
     assert (budget["kind"], budget["code"]) == ("limit_reached", "rate_limited")
     assert WRONG not in str(lines)
