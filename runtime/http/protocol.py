@@ -24,6 +24,7 @@ from domain.addresses import parsed
 from runtime.http.body_parser import body_parser, has_body
 from runtime.http.deadline import Deadline
 from runtime.http.flow import Flow
+from runtime.http.joined_writes import JoinedWrites
 from runtime.http.limits import Connections, Slot
 from runtime.http.refusals import LATE, LONG_HEAD, LONG_TARGET, MALFORMED, MAX_HEAD, Refusal, Refused, check_head
 from runtime.metrics import REFUSED_REQUESTS
@@ -70,6 +71,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a slot. Without one, answer why, or abort."""
+        transport = JoinedWrites(transport)
         super().connection_made(transport)
         self.flow = Flow(transport, self._parse, self._stalled, self.limits.slow_client_timeout_s)
         address = parsed(self.client[0]) if self.client is not None else None
