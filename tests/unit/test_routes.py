@@ -77,7 +77,8 @@ async def test_each_call_reaches_the_operation_that_starlette_finds():
                 assert bool((refused.value.headers or {}).get("Allow")) == known
             else:
                 await router(scope, None, None)
-                assert wanted.endpoint.scope is scope, (method, path)
+                reached: Any = wanted.endpoint
+                assert reached.scope is scope, (method, path)
                 _, found = wanted.matches({"type": "http", "method": method, "path": path})
                 assert (scope["endpoint"], scope["path_params"]) == (wanted.endpoint, found["path_params"])
 
