@@ -215,10 +215,10 @@ class _Reader:
         return part
 
     def blocks(self) -> list[bytes]:
-        """Return the data sub-blocks up to the empty one that ends them."""
+        """Return the data sub-blocks up to the empty one that ends them, or to the end of the file."""
         found = list[bytes]()
-        while (size := self.take(1)) not in (b"", b"\0"):
-            found.append(self.take(size[0]))
+        while (size := self.take(1)) not in (b"", b"\0") and (block := self.take(size[0])):
+            found.append(block)
         return found
 
 

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
@@ -181,6 +181,7 @@ HEADS = {
 }
 
 
+@example(rest=b"\0\0\0,\0\0\0\0\0\0\0\0\0\0\x01")
 @given(rest=st.binary(max_size=300))
 @pytest.mark.parametrize("strip", HEADS, ids=lambda strip: strip.__name__)
 def test_any_bytes_are_a_picture_or_a_value_error(strip, rest: bytes):
