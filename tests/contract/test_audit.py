@@ -71,8 +71,10 @@ class World:
         log = MemoryLog()
         async with open_outbox(dsn) as outbox:
             await outbox.claim()
-            while await Relay(lambda: open_outbox(dsn), log, LossDetector(log)).publish(outbox):
+            relay = Relay(lambda: open_outbox(dsn), log, LossDetector(log))
+            while await relay.publish(outbox):
                 pass
+            await relay.mark(outbox)
         return log
 
 

@@ -90,7 +90,9 @@ class Mill:
     async def relay(self) -> None:
         outbox = MemoryOutbox(self.tables)
         await outbox.claim()
-        await Relay(lambda: None, self.log, LossDetector(self.log)).publish(outbox)
+        relay = Relay(lambda: None, self.log, LossDetector(self.log))
+        await relay.publish(outbox)
+        await relay.mark(outbox)
 
     async def read_by(self, user: str, seq: int) -> None:
         """A receipt by POST, which goes through the outbox, and all that follows from it."""

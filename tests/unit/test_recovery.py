@@ -32,6 +32,7 @@ async def publish(tables: Tables, log: MemoryLog) -> None:
     relay._epoch = await outbox.begin_epoch()
     while await relay.publish(outbox):
         pass
+    await relay.mark(outbox)
 
 
 async def recovered(tables: Tables, log: MemoryLog, *, dry_run: bool = False) -> tuple[dict[str, Any], MemoryRecovery]:

@@ -29,8 +29,10 @@ async def store_with(messages: int) -> Tables:
 async def published(log: MemoryLog, tables: Tables) -> MemoryOutbox:
     outbox = MemoryOutbox(tables)
     await outbox.claim()
-    while await Relay(lambda: None, log, LossDetector(log)).publish(outbox):
+    relay = Relay(lambda: None, log, LossDetector(log))
+    while await relay.publish(outbox):
         pass
+    await relay.mark(outbox)
     return outbox
 
 

@@ -17,7 +17,7 @@ from streams.batch import Result
 from streams.dead_letters import ConsumerRecord
 from streams.deliveries import Chunk
 from streams.faust_app import build_app
-from streams.lanes import LOW_LATENCY, THROUGHPUT, BatchPolicy, Lanes
+from streams.lanes import BatchPolicy, Lanes
 from streams.retry import PartitionRevoked, RetriesExhausted
 from streams.stage import Stage
 from streams.stages import status
@@ -94,17 +94,6 @@ async def test_the_watch_outlives_a_lag_that_cannot_be_read_and_sees_the_crash(m
     assert set(exits) == ({worker.EX_SOFTWARE} if crash else set())
     watch.cancel()
     await asyncio.wait({watch})
-
-
-async def test_the_broker_gathers_for_a_stage_in_the_background_and_answers_others_at_once(tmp_path):
-    def asks(policy: BatchPolicy) -> tuple[int, int]:
-        app = build_app(Stage("s", (), (), _nothing, policy=policy), Kafka(bootstrap="127.0.0.1:9"), tmp_path, object())
-        client = app.consumer._thread.new_client()
-        return client._fetch_min_bytes, client._fetch_max_wait_ms
-
-    least, wait_ms = asks(THROUGHPUT)
-    assert (least > 100_000, wait_ms) == (True, 200)
-    assert asks(LOW_LATENCY)[0] == 1
 
 
 async def _nothing(_):
