@@ -180,7 +180,7 @@ async def grown(server: str, size: int) -> AsyncIterator[Grown]:
     async with open_pool(dsn, size=2, wait_s=30, statement_s=_FILL_S) as pool:
         async with connection(pool) as conn:
             await conn.execute("SELECT set_config('bench.messages', %s, false)", (str(size),))
-            await conn.execute((HERE / "grown.sql").read_bytes())
+            await conn.execute((HERE / "grown.sql").read_bytes(), prepare=False)  # many statements
             words = await conn.execute("SELECT word FROM search_vocabulary ORDER BY md5(word) LIMIT 1000")
             found = [row[0] for row in await words.fetchall()]
         room = new_id()

@@ -43,7 +43,7 @@ class Rival:
 async def rivals(world: World) -> AsyncIterator[dict[str, Rival]]:
     """Run the peers while the block runs. Raises BenchError."""
     async with connection(world.pool) as conn:
-        await conn.execute((HERE / "peers" / "schema.sql").read_bytes())
+        await conn.execute((HERE / "peers" / "schema.sql").read_bytes(), prepare=False)  # many statements
     ports = allot(["uws", "socketio", "fair"], {}, {})
     secret = world.folder.secret("jwt")
     env = {"PGDSN": world.postgres.dsn, "REDIS_URL": world.valkey.url, "JWT_SECRET": secret}

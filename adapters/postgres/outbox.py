@@ -65,10 +65,14 @@ class PostgresOutbox:
             cursor = await self.conn.execute(_SQL["unpublished"], {"shards": list(self.owned), "limit": limit})
             found = await cursor.fetchall()
             events = await self._events([(row[0], row[1]) for row in found if row[3] is None])
-        return [
-            Owed(id_, seq, topic, events[id_, seq] if value is None else value, *rest)
+        owed = [
+            Owed(id_, seq, topic, events.get((id_, seq), b"") if value is None else value, *rest)
             for id_, seq, topic, value, *rest in found
         ]
+        if gone := [row for row in owed if not row.value]:
+            _log.error("events_given_up", count=len(gone), reason="somebody has deleted the rows of their messages")
+            await self.mark(gone, {})
+        return [row for row in owed if row.value]
 
     async def _events(self, places: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], bytes]:
         """Return (conversation, seq) → the event of the message there."""

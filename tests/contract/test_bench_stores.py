@@ -53,7 +53,7 @@ async def test_the_fair_peer_gives_members_dense_seqs_and_a_repeat_the_first_ans
     ensure_database(dsn)
     async with open_pool(dsn, size=1, wait_s=30) as pool:
         async with connection(pool) as conn:
-            await conn.execute((HERE / "peers" / "schema.sql").read_bytes())
+            await conn.execute((HERE / "peers" / "schema.sql").read_bytes(), prepare=False)
         room, first = new_id(), new_id()
         await create_at_peer(pool, room, ["u1"])
 

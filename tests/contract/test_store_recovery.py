@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -14,6 +14,7 @@ from adapters.memory.history import MemoryHistory
 from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutbox
 from adapters.memory.recovery import MemoryRecovery
 from adapters.memory.tables import Tables
+from adapters.postgres import rows
 from adapters.postgres.conversations import PostgresConversations
 from adapters.postgres.history import PostgresHistory
 from adapters.postgres.intake import PostgresIntake
@@ -85,6 +86,10 @@ def in_memory() -> Store:
     return Store(MemoryIntake(tables), conversations, history, MemoryRecovery(tables), read, save, go_back)
 
 
+MESSAGES: LiteralString = (
+    f"SELECT {rows.MESSAGE_COLUMNS}, m.client_message_id, m.body_hash FROM messages m"
+    " WHERE m.conversation_id = %(room)s"
+)
 TABLES = ("messages", "changes", "outbox", "members", "former_members", "invitations", "epoch_starts")
 
 
@@ -123,10 +128,15 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
 
     async def read() -> list[Any]:
         async with await psycopg.AsyncConnection.connect(dsn) as conn:
+            made = await conn.execute(MESSAGES, {"room": room})
+            messages = {event.seq: event for event in map(rows.created, await made.fetchall())}
             found = await conn.execute(
-                "SELECT topic, value FROM outbox WHERE conversation_id = %s ORDER BY seq, part", [room]
+                "SELECT topic, value, seq FROM outbox WHERE conversation_id = %s ORDER BY seq, part", [room]
             )
-            return [decode(topic, room.encode(), value) for topic, value in await found.fetchall()]
+            owed = await found.fetchall()
+            return [
+                messages[seq] if value is None else decode(topic, room.encode(), value) for topic, value, seq in owed
+            ]
 
     async with open_pool(dsn) as pool, open_recovery(dsn) as recovery:
         conversations, history = PostgresConversations(pool), PostgresHistory(pool)
