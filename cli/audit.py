@@ -86,7 +86,8 @@ async def _run(
         todo = plan(report)
         scope = {"since": wire_time(since), "conversations": sorted(only) if only else None}
         async with recorded(target.pg_dsn, "audit --heal", scope) as healed:
-            healed["republished"] = await store.republish(todo[Remedy.REPUBLISH], grace_s)
-            healed["refreshed"] = await store.refresh(todo[Remedy.REFRESH], grace_s)
+            # First what a stage may do, too, when an event comes again.
             healed["recounted"] = await store.recount(todo[Remedy.RECOUNT])
+            healed["refreshed"] = await store.refresh(todo[Remedy.REFRESH], grace_s)
+            healed["republished"] = await store.republish(todo[Remedy.REPUBLISH], grace_s)
         return report, healed

@@ -64,6 +64,7 @@ def test_damage_in_the_store_is_named_and_healed(stack: RunningStack, person):
     sent = [alice.send(room, SECRET) for _ in range(3)]
     media_id = upload(alice, b"just text", "notes.txt")
     alice.send(room, SECRET, attachments=[media_id])  # seq 4; what the media stage says of it is seq 5
+    until(lambda: audit(stack, room)["by"]["notification.sent"]["checked"] == 4)
     said = settled(stack, room)
     checked = {name: line["checked"] for name, line in said["by"].items()}
     assert checked["changes"] == 5

@@ -44,10 +44,19 @@ class Chat:
 
     # what clients do
 
-    async def attempt(self, room: str, content: str, *, sender: str = "", key: str = "", door: str = "") -> Attempt:
+    async def attempt(
+        self,
+        room: str,
+        content: str,
+        *,
+        sender: str = "",
+        key: str = "",
+        door: str = "",
+        reply_to: str | None = None,
+    ) -> Attempt:
         """Post once."""
         sender, key = sender or self.rooms[room][0], key or new_id()
-        body = {"conversationId": room, "type": "text", "content": content, "clientMessageId": key}
+        body = {"conversationId": room, "type": "text", "content": content, "clientMessageId": key, "replyTo": reply_to}
         headers = {"authorization": f"Bearer {self.token(sender)}"}
         began, status, said, replayed, error = time.monotonic(), None, {}, False, ""
         try:

@@ -215,6 +215,13 @@ def evict_relays(stack: RunningStack) -> None:
             conn.execute("SELECT pg_terminate_backend(%s)", (pid,))
 
 
+async def nothing_owed(stack: RunningStack) -> None:
+    """Wait until everything in the outbox is marked as published."""
+    async with await psycopg.AsyncConnection.connect(stack.pg_dsn, autocommit=True) as conn, asyncio.timeout(15):
+        while await (await conn.execute("SELECT 1 FROM outbox WHERE published_at IS NULL LIMIT 1")).fetchone():
+            await asyncio.sleep(0.05)
+
+
 async def all_shards_owned(stack: RunningStack, *, but_not_by: frozenset[int] = frozenset()) -> frozenset[int]:
     """Wait until each shard has an owner; by which server processes."""
     from schemas.ids import OUTBOX_SHARDS

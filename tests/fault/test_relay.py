@@ -13,10 +13,10 @@ from adapters.postgres.statements import load
 from stack.running import RunningStack
 from tests.fault.chat import Chat, open_chat
 from tests.fault.conftest import Beside
-from tests.fault.processes import all_shards_owned, evict_relays, stopped
+from tests.fault.processes import all_shards_owned, evict_relays, nothing_owed, stopped
 from tests.fault.topics import seq_of
 from verify.fault_proxy import Trap, TrapAction, open_proxy
-from verify.faults.network import ACCEPTING
+from verify.faults.network import DECIDING
 
 MARK = load("outbox")["mark"].split("%")[0].encode()
 
@@ -33,6 +33,7 @@ async def until_published(chat: Chat, what: Callable[[Counter[tuple[str, int]]],
 
 async def test_row_14_a_relay_killed_between_sending_and_marking_sends_again(stack: RunningStack, beside: Beside):
     async with open_proxy() as proxy, open_chat(stack) as chat:
+        await nothing_owed(stack)
         with stopped(stack, "ingest"):
             evict_relays(stack)
             ingest = await beside("ingest", pg=proxy)
@@ -67,7 +68,7 @@ async def test_row_15_what_a_relay_sends_after_losing_its_shards_changes_nothing
             chat.doors = [heir.http_url]
             # The zombie has asked for what is owed, and is stopped before the answer reaches it.
             said = "said to the zombie"
-            trap = proxy.down.trap = Trap(TrapAction.HOLD, pattern=said.encode().hex().encode())
+            trap = proxy.down.trap = Trap(TrapAction.HOLD, pattern=said.encode())
             await chat.post(room, said)
             await asyncio.wait_for(trap.sprung.wait(), 10)
             zombie.signal(signal.SIGSTOP)
@@ -91,12 +92,16 @@ async def test_row_16_a_commit_that_comes_late_is_not_overlooked(stack: RunningS
         late, *others = chat.rooms
         await all_shards_owned(stack)  # by the relay that is not held below
         ingest = await beside("ingest", pg=proxy)
-        trap = proxy.up.trap = Trap(TrapAction.HOLD, pattern=ACCEPTING)
-        held = asyncio.create_task(chat.attempt(late, "begun first, committed last", door=ingest.http_url))
+        first = await chat.post(late, "first", sender=chat.rooms[late][1])
+        trap = proxy.up.trap = Trap(TrapAction.HOLD, pattern=DECIDING)
+        reply = chat.attempt(
+            late, "begun first, committed last", door=ingest.http_url, reply_to=first.said["messageId"]
+        )
+        held = asyncio.create_task(reply)
         await asyncio.wait_for(trap.sprung.wait(), 5)
         for n in range(10):
             await chat.post(others[n % 2], f"meanwhile {n}")
-        await until_published(chat, lambda times: len(times) == 10)
+        await until_published(chat, lambda times: len(times) == 11)
         assert not held.done()
         await proxy.heal()
         assert (await held).status == 201

@@ -10,12 +10,14 @@ from verify.fault_proxy import FaultProxy, Trap
 from verify.faults.fault import Fault
 from verify.faults.target import NotPossible, Target
 
+# The drafts that ingest stores by a function, and the first column of its answer, which comes after the commit.
+ACCEPTING = b'[{"nth":1,'
+ACCEPTED = b"nth\x00"
 # A COMMIT, and its answer (CommandComplete, its length, its tag), in a simple query as in a pipeline.
 COMMIT = b"COMMIT\x00"
 COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"
-# Only in a pipeline, where a Parse carries it and NoData comes before the answer: so ingest accepts messages.
-ACCEPTING = b"\x00" + COMMIT
-ACCEPTED = b"n\x00\x00\x00\x04" + COMMITTED
+# Only in a pipeline, where a Parse carries it: of drafts that are not plain.
+DECIDING = b"\x00" + COMMIT
 
 
 EDGE = "edge:"
