@@ -218,7 +218,7 @@ def evict_relays(stack: RunningStack) -> None:
 async def nothing_owed(stack: RunningStack) -> None:
     """Wait until everything in the outbox is marked as published."""
     async with await psycopg.AsyncConnection.connect(stack.pg_dsn, autocommit=True) as conn, asyncio.timeout(15):
-        while await (await conn.execute("SELECT 1 FROM outbox WHERE published_at IS NULL LIMIT 1")).fetchone():
+        while await (await conn.execute("SELECT 1 FROM outbox WHERE published_at IS NULL LIMIT 1")).fetchone():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
