@@ -62,7 +62,7 @@ verify: setup jars ## run the slow tests: what a stack and a cluster must surviv
 	failed=0; \
 	$(BIN)/pytest -m slow -n 2 $(BUGS) || failed=1; \
 	$(BIN)/pytest -m slow tests/verify $(BUGS:%=--ignore=%) || failed=1; \
-	$(BIN)/pytest -m slow --ignore=tests/verify || failed=1; \
+	$(BIN)/pytest -m slow -n 2 --dist loadfile tests --ignore=tests/verify || failed=1; \
 	exit $$failed)
 
 # Each figure beside a reference of the same run; wants the machine for itself.
