@@ -31,16 +31,23 @@ _EFFECTS: Mapping[str, tuple[str, str]] = {
 """Stage → the statement of its effect, by file and name."""
 STAGES = tuple(_EFFECTS)
 _SPRINGS_S = 10.0
+_AGAIN_S = 2.0
+"""Until a relay whose connection was cut has published again what it had not marked; a group expels nobody so soon."""
 _HELD_S = 8.0
 """A worker commits its offsets every second: what was acknowledged before the effect is committed by then, also on a
 busy machine."""
 
 
-async def _hold(proxies: Sequence[FaultProxy], pattern: bytes) -> None:
-    """Return once the pattern is held by one of the proxies, for a while. Raises NotPossible when it never passes."""
+def _set(proxies: Sequence[FaultProxy], pattern: bytes) -> list[Trap]:
+    """Have each proxy hold the pattern; return the traps."""
     traps = [Trap(TrapAction.HOLD, pattern=pattern) for _ in proxies]
     for proxy, trap in zip(proxies, traps, strict=True):
         proxy.up.trap = trap
+    return traps
+
+
+async def _hold(traps: Sequence[Trap]) -> None:
+    """Return once one of the traps holds its pattern, for a while. Raises NotPossible when it never passes."""
     waiting = [asyncio.create_task(trap.sprung.wait()) for trap in traps]
     done, _ = await asyncio.wait(waiting, timeout=_SPRINGS_S, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
@@ -79,10 +86,18 @@ class KillInEffect(Fault):
     async def inject(self, target: Target) -> None:
         self._proxies = target.edges("postgres")
         file, name = _EFFECTS[self.role]
-        # The text of a statement passes when a connection prepares it: all have to prepare anew.
-        for proxy in self._proxies:
-            proxy.reset()
-        await _hold(self._proxies, load(file)[name].split("%")[0].encode())
+        workers = [pid for _, first in target.living(self.role) for pid in family(first)]
+        send(workers, signal.SIGSTOP)
+        try:
+            # The text of a statement passes when a connection prepares it: all have to prepare anew. The relay does,
+            # too, and publishes again what it had not marked: of that the stage would lose nothing.
+            for proxy in self._proxies:
+                proxy.reset()
+            await asyncio.sleep(_AGAIN_S)
+            traps = _set(self._proxies, load(file)[name].split("%")[0].encode())
+        finally:
+            send(workers, signal.SIGCONT)
+        await _hold(traps)
         self.evidence = await _kill(target, self.role)
 
     async def heal(self, target: Target) -> None:
@@ -105,7 +120,7 @@ class KillInAppend(Fault):
 
     async def inject(self, target: Target) -> None:
         self._proxies = target.edges("kafka")
-        await _hold(self._proxies, PRODUCER.encode())
+        await _hold(_set(self._proxies, PRODUCER.encode()))
         self.evidence = await _kill(target, "ingest")
 
     async def heal(self, target: Target) -> None:
