@@ -1,4 +1,4 @@
-"""What the benchmarks put into PostgreSQL: a database of many messages, and the tables of the fair peer."""
+"""Tables of the benchmarks in PostgreSQL: a database of many messages, and those of the fair peer."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ async def topic(kafka: Kafka) -> str:
 
 @pytest.fixture
 async def open_consumer(kafka: Kafka, topic: str, tmp_path: Path) -> AsyncIterator[Open]:
-    """One more member of the group of the same name."""
+    """Open one more member of the group of the same name."""
     made: list[Consumer] = []
 
     async def opened() -> Consumer:

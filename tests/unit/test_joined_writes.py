@@ -1,4 +1,4 @@
-"""What is written in one turn of the event loop is sent together, and nothing is lost or overtaken."""
+"""Writes of one turn of the event loop are sent together, and none is lost or overtaken."""
 
 from __future__ import annotations
 

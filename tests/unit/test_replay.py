@@ -1,4 +1,4 @@
-"""Those who join together get the frames of a page that were encoded once; a page that was read again has its own."""
+"""Sockets that join together get the frames of a page as encoded once; a page that was read again has its own."""
 
 from __future__ import annotations
 
