@@ -30,9 +30,6 @@ class Committed:
     _reached: dict[str, int] = field(default_factory=dict)
     """Conversation → seq of the last row that is in the log; those that moved last come last."""
 
-    def __bool__(self) -> bool:
-        return bool(self._rows)
-
     def add(self, rows: Sequence[Owed]) -> None:
         """Add rows that were just committed, in the order of their seqs."""
         if len(self._rows) + len(rows) > self.most_rows:

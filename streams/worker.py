@@ -259,7 +259,7 @@ class Worker:
         try:
             async with asyncio.timeout(_LAG_EVERY * _CHECK_S):
                 behind: Mapping[str, Behind] = await self.app.consumer.behind()
-        except Exception:
+        except Exception:  # whatever the broker or its client has: the next look tells more
             return None
         LAG.labels(self.stage.name).set(sum(each.records for each in behind.values()))
         return behind
