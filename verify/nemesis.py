@@ -51,8 +51,10 @@ class Nemesis:
         self.faults.append(injected)
         self.on_change(injected, False)
         self._active.append(wanted)
+        struck = began
         try:
-            await wanted.inject(self.target)
+            await wanted.inject(self.target)  # which may wait for its moment
+            struck = time.monotonic()
             await asyncio.sleep(planned.lasts_s)
         except NotPossible as exc:
             injected.impossible = str(exc)
@@ -60,7 +62,7 @@ class Nemesis:
             self._active.remove(wanted)
             await wanted.heal(self.target)
             injected.evidence = wanted.evidence
-            injected.healed = time.monotonic() if planned.lasts_s else began
+            injected.healed = time.monotonic() if planned.lasts_s else struck
             self.on_change(injected, True)
 
     async def heal(self) -> None:

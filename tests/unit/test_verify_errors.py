@@ -21,13 +21,15 @@ from stack.errors import OperatorError
 from tests import make
 from verify import run as runs
 from verify import testbed as stands
+from verify.edges import Edge, Measurement
 from verify.errors import cause, explained, raise_if_dead, reason
 from verify.faults import FAULTS, Fault, Target
-from verify.history import History, Room, Screen
+from verify.history import History, InjectedFault, Room, Screen
 from verify.nemesis import Nemesis
 from verify.planning import Faults
 from verify.quiescence import Quiescence, no_lags
 from verify.receivers import Device
+from verify.recovery import set_recoveries
 from verify.run import Run
 from verify.schedule import Planned
 from verify.trial import Trial
@@ -82,6 +84,28 @@ async def test_a_fault_that_fails_is_named(monkeypatch, tmp_path: Path):
         await Nemesis(target, [Planned(0.0, "broken", 0.0)], []).run()
     assert reason(raised.value) == "the fault broken could not be injected: RuntimeError: no such thing"
     assert isinstance(cause(raised.value), OperatorError)
+
+
+class Patient(Fault):
+    """A fault that strikes a while after its injection began."""
+
+    async def inject(self, _: Target) -> None:
+        await asyncio.sleep(0.2)
+        self.evidence = "ended"
+
+
+async def test_a_fault_without_a_length_is_over_when_it_has_struck(monkeypatch, tmp_path: Path):
+    monkeypatch.setitem(FAULTS, "patient", Patient)
+    target = Target(data=tmp_path, kafka="", pg_dsn="", redis_url="", rng=random.Random(1))
+    faults = list[InjectedFault]()
+    await Nemesis(target, [Planned(0.0, "patient", 0.0)], faults).run()
+    [injected] = faults
+    assert 0.2 <= injected.healed - injected.began < 5.0
+    late = Measurement(injected.healed + 0.5, injected.healed + 9.0)  # sent after the blow, beyond any calm after began
+    injected.began -= 60.0
+    injected.targets = ("postgres",)
+    set_recoveries(faults, {Edge.ACCEPTED: [late]}, injected.healed + 100)
+    assert injected.recoveries[Edge.ACCEPTED].after_end_s == pytest.approx(9.0)
 
 
 def client() -> Device:
