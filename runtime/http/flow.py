@@ -14,26 +14,29 @@ MIN_ANSWER_PART = 16 * 1024
 class Flow(FlowControl):
     """Flow control that holds back received bytes that are not parsed yet, and watches that answers are taken.
 
-    ``resumed`` parses what was held back; ``stalled`` is called when the client takes less than ``MIN_ANSWER_PART`` of
-    a waiting answer within ``patience_s``.
+    ``resumed`` parses what was held back, unless ``is_queued`` says that parsed requests wait for their turn: the one
+    under way has its whole body then, and each look for more of it would let others in. ``stalled`` is called when the
+    client takes less than ``MIN_ANSWER_PART`` of a waiting answer within ``patience_s``.
     """
 
     def __init__(
         self,
         transport: asyncio.Transport,
         resumed: Callable[[], None],
+        is_queued: Callable[[], bool],
         stalled: Callable[[], None],
         patience_s: float,
     ) -> None:
         super().__init__(transport)
         self._resumed = resumed
+        self._is_queued = is_queued
         self._stalled = stalled
         self._patience_s = patience_s
         self._check: asyncio.TimerHandle | None = None
 
     def resume_reading(self) -> None:
         """Parse what was held back, and read on when all of it is taken."""
-        if self.read_paused:
+        if self.read_paused and not self._is_queued():
             self.read_paused = False
             self._resumed()
             if not self.read_paused and not self._transport.is_closing():

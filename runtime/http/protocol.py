@@ -73,7 +73,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take a slot. Without one, answer why, or abort."""
         transport = JoinedWrites(transport)
         super().connection_made(transport)
-        self.flow = Flow(transport, self._parse, self._stalled, self.limits.slow_client_timeout_s)
+        self.flow = Flow(
+            transport, self._parse, lambda: bool(self.pipeline), self._stalled, self.limits.slow_client_timeout_s
+        )
         address = parsed(self.client[0]) if self.client is not None else None
         self._peer_is_proxy = address is not None and self.bounds.proxies.trusts(address)
         self.slot = self.bounds.accept(self, self.client[0] if self.client is not None else None)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.http.protocol import BoundedProtocol
 from runtime.http.refusals import MAX_HEAD, MAX_HEADERS
 from tests.checkout import ROOT
 from tests.flow.http_server import Server, answer_of, answers, chunked, get, open_server, post, request
@@ -256,6 +257,21 @@ async def pour(port: int, begin: bytes, more: bytes, size: int) -> None:
                 for _ in range(size // len(more)):
                     raw.send(more)
                     await raw.writer.drain()
+
+
+async def test_calls_that_are_sent_ahead_wait_unparsed(server: Server, monkeypatch: pytest.MonkeyPatch):
+    """Each call looks for its body, which must not let others in."""
+    waiting, parse = list[int](), BoundedProtocol._parse
+
+    def watched(self: BoundedProtocol) -> None:
+        parse(self)
+        waiting.append(len(self.pipeline))
+
+    monkeypatch.setattr(BoundedProtocol, "_parse", watched)
+    async with open_tcp(server.port) as raw:
+        raw.send(get() * 3_000 + get("/last", "Connection: close"))
+        assert len(answers(await raw.ended(30))) == 3_001
+    assert max(waiting) < 64
 
 
 FLOODS = {
