@@ -177,6 +177,9 @@ class PostgresRecovery:
 
 @asynccontextmanager
 async def open_recovery(dsn: str) -> AsyncIterator[PostgresRecovery]:
-    """Yield a recovery by the owner of the database. Raises Unavailable."""
-    async with open_session(dsn) as conn, open_pool(dsn, size=1) as pool:
+    """Yield a recovery by the owner of the database. Raises Unavailable.
+
+    A server that was just restored may still be starting: the pool, which comes first, waits for it.
+    """
+    async with open_pool(dsn, size=1) as pool, open_session(dsn) as conn:
         yield PostgresRecovery(conn, pool)
