@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from adapters.kafka.access import access
 from adapters.kafka.closing import close
+from adapters.kafka.group_offsets import group_offsets
 from adapters.kafka.metadata import partitions_of
 from adapters.kafka.refusals import unavailable
 from domain.errors import AccessRefused, Unavailable
@@ -133,11 +134,11 @@ async def _group(
     [answer] = await client.describe_consumer_groups([group])
     _, _, state, _, _, members, *_ = answer.groups[0]
     mine = [tp for tp in ends if tp.topic in topics]
-    committed = await client.list_consumer_group_offsets(group, partitions=mine) if mine else {}
+    committed = await group_offsets(client, group, mine)
     lag = dict.fromkeys(topics, 0)
     for tp in mine:
         begin, end = ends[tp]
-        at = committed[tp].offset if tp in committed else -1
+        at = committed[tp]
         lag[tp.topic] += max(0, end - (at if at >= 0 else begin))  # the group may have committed more since
     return GroupState(group, state or "Unknown", len(members), lag)
 
@@ -145,9 +146,11 @@ async def _group(
 async def committed(kafka: Kafka, groups: Sequence[str], topic: str) -> dict[str, dict[int, int]]:
     """Return the committed offsets of a topic: group → partition → offset, where there is one. Raises Unavailable."""
     async with admin(kafka) as client:
-        answers = [await client.list_consumer_group_offsets(group) for group in groups]
+        [described] = await client.describe_topics([topic])
+        places = [TopicPartition(topic, each["partition"]) for each in described["partitions"]]
+        answers = [await group_offsets(client, group, places) for group in groups]
     return {
-        group: {tp.partition: at.offset for tp, at in answer.items() if tp.topic == topic and at.offset >= 0}
+        group: {tp.partition: at for tp, at in answer.items() if at >= 0}
         for group, answer in zip(groups, answers, strict=True)
     }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aiokafka import TopicPartition
 
+from adapters.kafka.group_offsets import group_offsets
 from adapters.kafka.held_clients import HeldClients
 from adapters.kafka.metadata import partitions_of
 from domain.errors import Unavailable
@@ -32,9 +33,9 @@ class KafkaReceiptProgress:
                 raise Unavailable(f"Kafka has no topic {self.topic}; run `millrace topics apply`")
             places = [TopicPartition(self.topic, number) for number in sorted(numbers)]
             ends = await consumer.end_offsets(places)
-            committed = await admin.list_consumer_group_offsets(self.group, partitions=places)
-            begins = await consumer.beginning_offsets([p for p in places if committed[p].offset < 0])
-        return {p.partition: Progress(ends[p], max(committed[p].offset, begins.get(p, 0))) for p in places}
+            committed = await group_offsets(admin, self.group, places)
+            begins = await consumer.beginning_offsets([p for p in places if committed[p] < 0])
+        return {p.partition: Progress(ends[p], max(committed[p], begins.get(p, 0))) for p in places}
 
 
 @asynccontextmanager

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from adapters.kafka.producer import open_log
 from adapters.kafka.receipt_progress import open_receipt_progress
@@ -60,4 +62,19 @@ async def test_a_broker_that_does_not_answer_is_unavailable_and_is_found_again(s
         with pytest.raises(Unavailable):
             await progress.read()
         await link.heal()
+        assert await progress.read()
+
+
+async def test_a_coordinator_that_loads_the_group_is_unavailable(stack: RunningStack, monkeypatch: pytest.MonkeyPatch):
+    """Its answer has an error of the group and no partition; aiokafka says nothing of the error."""
+    ask = AIOKafkaAdminClient.list_consumer_group_offsets
+
+    async def of_no_partition(self: AIOKafkaAdminClient, group: str, **_: Any) -> Any:
+        return await ask(self, group, partitions=[])
+
+    async with open_receipt_progress(stack.kafka, receipt().TOPIC, new_id()) as progress:
+        with monkeypatch.context() as patch:
+            patch.setattr(AIOKafkaAdminClient, "list_consumer_group_offsets", of_no_partition)
+            with pytest.raises(Unavailable, match="it is unknown which receipts are in the store"):
+                await progress.read()
         assert await progress.read()
