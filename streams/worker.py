@@ -277,8 +277,10 @@ def _ended(task: asyncio.Task[None]) -> None:
     cause = task.exception()
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
-    code = EX_TEMPFAIL if isinstance(cause, RetriesExhausted) else EX_SOFTWARE
-    _exit(code, str(cause) if isinstance(cause, RetriesExhausted) else type(cause).__name__)
+    if isinstance(cause, RetriesExhausted):
+        _exit(EX_TEMPFAIL, str(cause))
+    else:
+        _exit(EX_SOFTWARE, type(cause).__name__, cause)
 
 
 def _cancelled(task: asyncio.Task[None]) -> None:
@@ -287,9 +289,9 @@ def _cancelled(task: asyncio.Task[None]) -> None:
         _exit(EX_SOFTWARE, "a part of the worker was cancelled")
 
 
-def _exit(code: int, reason: str) -> None:
-    """End the process without a commit: records that are not acknowledged come again."""
-    _log.critical("worker_exit", reason=reason, code=code)
+def _exit(code: int, reason: str, bug: BaseException | None = None) -> None:
+    """End the process without a commit: what is not acknowledged comes again. The log has the place of a bug."""
+    _log.critical("worker_exit", reason=reason, code=code, exc_info=bug)
     with suppress(Exception):
         sys.stdout.flush()
     os._exit(code)
