@@ -68,7 +68,6 @@ async def test_options_that_a_pooler_does_not_take_are_named(pg_dsn: str):
 async def test_a_busy_pooler_is_noticed_too(pg_dsn: str):
     """Others use its sessions meanwhile, and take now one and now another."""
     async with through(pg_dsn, "transaction", IGNORES) as led, open_pool(led, size=6, is_pooled=True) as pool:
-
         is_over = asyncio.Event()
 
         async def work() -> None:
