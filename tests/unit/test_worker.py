@@ -29,7 +29,7 @@ from streams.stages import status
 )
 async def test_a_watch_or_lane_that_fails_ends_the_process(monkeypatch, cause, code):
     exits: list[int] = []
-    monkeypatch.setattr(worker, "_exit", lambda code, _: exits.append(code))
+    monkeypatch.setattr(worker, "_exit", lambda code, *_: exits.append(code))
 
     async def fails() -> None:
         raise cause
@@ -50,7 +50,7 @@ async def test_a_watch_or_lane_that_fails_ends_the_process(monkeypatch, cause, c
 
 async def test_a_part_that_somebody_else_cancels_ends_the_process(monkeypatch):
     exits: list[int] = []
-    monkeypatch.setattr(worker, "_exit", lambda code, _: exits.append(code))
+    monkeypatch.setattr(worker, "_exit", lambda code, *_: exits.append(code))
     part, other = (asyncio.create_task(asyncio.Event().wait()) for _ in range(2))
     for each in (part, other):
         each.add_done_callback(worker._cancelled)
@@ -66,7 +66,7 @@ async def test_a_part_that_somebody_else_cancels_ends_the_process(monkeypatch):
 @pytest.mark.parametrize("crash", [True, False])
 async def test_the_watch_outlives_a_lag_that_cannot_be_read_and_sees_the_crash(monkeypatch, tmp_path, crash):
     exits: list[int] = []
-    monkeypatch.setattr(worker, "_exit", lambda code, _: exits.append(code))
+    monkeypatch.setattr(worker, "_exit", lambda code, *_: exits.append(code))
     monkeypatch.setattr(worker, "_CHECK_S", 0.01)
     monkeypatch.setattr(worker, "_LAG_EVERY", 1)
     asked: list[bool] = []
