@@ -66,7 +66,7 @@ async def test_a_broker_that_does_not_answer_is_unavailable_and_is_found_again(s
 
 
 async def test_a_coordinator_that_loads_the_group_is_unavailable(stack: RunningStack, monkeypatch: pytest.MonkeyPatch):
-    """Its answer has an error of the group and no partition; aiokafka says nothing of the error."""
+    """A loading coordinator answers with an error of the group and no partition; aiokafka hides the error."""
     ask = AIOKafkaAdminClient.list_consumer_group_offsets
 
     async def of_no_partition(self: AIOKafkaAdminClient, group: str, **_: Any) -> Any:
