@@ -32,10 +32,13 @@ class Owed:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A loss of the log. All retained rows, ``rows`` of them, are owed again."""
+    """A loss of the log since the last comparison. All retained rows are owed again."""
 
     what: str
     rows: int
+    """Number of rows that this comparison owes again."""
+    known: bool = False
+    """True when another relay has found the loss and owed the rows again."""
 
 
 Entered: TypeAlias = MessageCreated | ConversationChanged
@@ -78,8 +81,10 @@ class Outbox(Protocol):
         """Note the position of the log; return the loss if it has lost records.
 
         After a loss all retained rows of all shards are owed again before any relay publishes more; when several
-        relays find the same loss, this is done once. ``found`` may be older than the position that another
-        relay has noted since, so a loss counts only when ``again`` confirms it while no other relay can note one.
+        relays find the same loss, this is done once, and the others return a loss that is ``known``: what they
+        published before they compared may be lost, and rows of theirs are owed again. ``found`` may be older than the
+        position that another relay has noted since, so a loss counts only when ``again`` confirms it while no other
+        relay can note one.
         Raises Unavailable.
         """
 

@@ -50,8 +50,8 @@ def _now() -> float:
 class LossDetector:
     """Compares the log with its noted position, as seldom as is safe.
 
-    ``on_loss`` is called with each loss; ``on_partitions`` with the topics that have another number of partitions than
-    ``partitions`` declares, and that number, whenever these change.
+    ``on_loss`` is called with each loss that this relay finds; ``on_partitions`` with the topics that have another
+    number of partitions than ``partitions`` declares, and that number, whenever these change.
     """
 
     positions: Positions
@@ -88,13 +88,17 @@ class LossDetector:
     async def ensure_intact(self, outbox: Outbox, within_s: float = RESTART_S) -> bool:
         """Return True when the log is intact; False when it was not, and its lost records are owed again.
 
+        False, too, at the first comparison after another relay has found the loss: what was published here before
+        may be lost with it.
+
         A proof that is not older than ``within_s`` suffices. Raises Unavailable when the position cannot be read: then
         nothing may be published.
         """
         return await self._compare(outbox) if self.must_compare(within_s) else True
 
     async def still_intact(self, outbox: Outbox) -> bool:
-        """Return True when the log that has just acknowledged is the known one; False when it has lost records.
+        """Return True when the log that has just acknowledged is the known one; False when it has lost records,
+        whichever relay has found that.
 
         The append may have waited for a broker for longer than ``RESTART_S``. Then its acknowledgement proves nothing:
         it may be that of a broker that came back empty.
@@ -110,7 +114,9 @@ class LossDetector:
         lost = await outbox.compare(current, self._read_again)
         _log.debug("log_compared", cluster_id=current.cluster_id, partitions=len(current.ends), intact=lost is None)
         self._compare_partitions(current)
-        if lost is not None:
+        if lost is not None and lost.known:
+            _log.info("log_loss_known", cluster_id=current.cluster_id, reason=lost.what)
+        elif lost is not None:
             _log.error("log_lost_records", cluster_id=current.cluster_id, reason=lost.what, rows_owed_again=lost.rows)
             self.on_loss(lost)
         if current.missing:

@@ -181,6 +181,7 @@ class MemoryOutbox:
     tables: Tables
     owned: frozenset[int] = field(default_factory=frozenset)
     epoch: int = 0
+    compared: int | None = None
 
     @property
     def shards(self) -> frozenset[int]:
@@ -226,7 +227,10 @@ class MemoryOutbox:
             found = replace(found, replication=noted.replication if noted else found.replication)
         if what is not None or not found.missing:
             tables.noted = found
-        self.epoch = tables.epoch
+        known = what is None and self.compared not in (None, tables.epoch)
+        self.epoch = self.compared = tables.epoch
+        if known:
+            return Loss("another relay has found a loss", 0, known=True)
         return None if what is None else Loss(what, rows)
 
     async def begin_epoch(self) -> str:

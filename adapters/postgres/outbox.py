@@ -42,6 +42,8 @@ class PostgresOutbox:
     conn: Connection
     owned: set[int] = field(default_factory=set)
     epoch: int = 0
+    compared: int | None = None
+    """Epoch of the latest comparison."""
     floors: Floors = field(init=False)
 
     def __post_init__(self) -> None:
@@ -105,7 +107,11 @@ class PostgresOutbox:
                     return None
                 if again is not None and loss(noted, found) is not None:
                     found = await again(noted)
-                return await self._compare(noted, found)
+                lost = await self._compare(noted, found)
+            if lost is None and self.compared not in (None, self.epoch):
+                lost = Loss("another relay has found a loss", 0, known=True)
+            self.compared = self.epoch
+            return lost
 
     async def _noted(self, found: Position) -> Position | None:
         """Return the noted position of the log; no other relay notes one until our transaction ends."""

@@ -13,7 +13,7 @@ from adapters.memory.intake import MemoryConversations, MemoryIntake, MemoryOutb
 from adapters.memory.log import MemoryLog
 from adapters.memory.tables import Tables
 from domain.errors import Unavailable
-from domain.outbox import Owed
+from domain.outbox import Loss, Owed
 from ingest.loss_detection import LossDetector
 from ingest.relay import Relay
 from schemas.codec import encode
@@ -131,6 +131,21 @@ async def test_rows_that_a_loss_owes_again_come_before_what_was_committed_here(t
     assert [e.message.seq for e in log.events("message.created")] == [1, 2, 3, 4, 5, 6]
 
 
+async def test_rows_that_another_relay_owes_again_come_before_what_was_committed_here(tables):
+    log, intake, now, outboxes = MemoryLog(), MemoryIntake(tables), [0.0], [MemoryOutbox(tables), MemoryOutbox(tables)]
+    relay, other = (Relay(_never, log, LossDetector(log, clock=lambda: now[0], confirm_s=0)) for _ in outboxes)
+    await outboxes[0].claim()
+    await relay.publish(outboxes[0])
+    await relay.mark(outboxes[0])
+    log.lose()
+    now[0] += 3.0
+    await other.publish(outboxes[1])  # finds the loss, and owns no shard
+    await intake.accept([make.draft()])
+    relay.publish_soon(committed(tables, 6))
+    await relay.publish(outboxes[0])
+    assert [e.message.seq for e in log.events("message.created")] == [1, 2, 3, 4, 5, 6]
+
+
 async def test_a_relay_publishes_only_shards_it_owns(tables):
     log = MemoryLog()
     assert await Relay(_never, log, LossDetector(log)).publish(MemoryOutbox(tables)) == 0
@@ -170,6 +185,28 @@ async def test_what_a_lost_log_acknowledged_is_not_marked(tables):
     await outbox.compare(await log.read())
     await relay.publish(outbox)
     assert len(await outbox.unpublished(100)) == 6
+
+
+async def test_what_a_log_acknowledged_before_another_relay_found_its_loss_is_not_marked(tables):
+    log, outbox, other = MemoryLog(), MemoryOutbox(tables), MemoryOutbox(tables)
+    now, losses = [0.0], list[Loss]()
+
+    class Slow(MemoryLog):
+        async def append(self, records):
+            ends = await log.append(records)
+            log.lose()
+            now[0] += 3.0
+            await finder.ensure_intact(other)
+            return ends
+
+    finder, detector = (LossDetector(log, losses.append, lambda: now[0], confirm_s=0) for _ in range(2))
+    relay = Relay(_never, Slow(), detector)
+    await outbox.claim()
+    await outbox.compare(await log.read())
+    await relay.publish(outbox)
+    await relay.mark(outbox)
+    assert len(await outbox.unpublished(100)) == 6
+    assert len(losses) == 1  # counted by the relay that found it
 
 
 async def test_a_broker_without_topics_that_was_never_whole_is_waited_for(tables):

@@ -156,4 +156,4 @@ class Relays(RuleBasedStateMachine):
 
 
 TestRelays = Relays.TestCase
-TestRelays.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestRelays.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
