@@ -16,7 +16,7 @@ async def nothing(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def test_it_looks_once_a_second_and_has_a_date(monkeypatch):
-    server, ticks = _Server(uvicorn.Config(nothing)), []
+    server, ticks = _Server(uvicorn.Config(nothing, log_config=None)), []
     tick = server.on_tick
 
     async def counted(counter: int) -> bool:
