@@ -15,11 +15,11 @@ from schemas.fields import (
     MAX_QUERY,
     MAX_SEARCH_PAGE,
     CheckedDevice,
+    CheckedEpoch,
     CheckedSeq,
     CheckedTitle,
     CheckedUserId,
     CheckedUuid,
-    Epoch,
     Feature,
     FilePart,
     IdempotencyKey,
@@ -103,7 +103,7 @@ class MessagesQuery(Struct, frozen=True, rename="camel"):
     after: CheckedSeq | None = None
     before: CheckedSeq | None = None
     limit: PageSize = 50
-    epoch: Epoch | None = None
+    epoch: CheckedEpoch | None = None
 
 
 class SearchQuery(Struct, frozen=True, rename="camel"):

@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
-from schemas.fields import MAX_SEQ, CheckedSeq, Epoch, Uuid
+from schemas.fields import MAX_SEQ, CheckedEpoch, CheckedSeq, Uuid
 
 MAX_FRAME = 64 * 1024
 """Bytes of one frame."""
@@ -27,7 +27,7 @@ class JoinConversation(Struct, frozen=True, rename="camel", forbid_unknown_field
     id: Uuid
     after: CheckedSeq | None = None
     ref: Ref = None
-    epoch: Epoch | None = None
+    epoch: CheckedEpoch | None = None
 
 
 class LeaveConversation(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag="leave_conversation"):

@@ -102,7 +102,9 @@ Time: TypeAlias = Annotated[
 Seq: TypeAlias = Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": MAX_SEQ})]
 ChangeSeq: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_SEQ)]
 """The place of an entry of a change log; a ``Seq`` may also be 0, before the first entry."""
+_EPOCH_PATTERN = r"^[\x21-\x7e]{1,64}\Z"
 Epoch: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64, description="opaque; compare it, nothing else")]
+CheckedEpoch: TypeAlias = Annotated[str, Meta(pattern=_EPOCH_PATTERN, description="opaque; compare it, nothing else")]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 TypeText: TypeAlias = Annotated[str, _kind(*get_args(MessageType))]
 StatusText: TypeAlias = Annotated[str, _kind(*get_args(StatusName))]
@@ -130,6 +132,7 @@ PATTERN_TEXTS = {
     USER_ID_PATTERN: "1-255 visible ASCII characters",
     DEVICE_PATTERN: "1-64 characters of A-Z a-z 0-9 _ . : -",
     r"^[\x21-\x7e]+\Z": "1-128 visible ASCII characters",
+    _EPOCH_PATTERN: "1-64 visible ASCII characters",
     KIND_PATTERN: "a name in lower case",
     _TIME_PATTERN: "a time in UTC with milliseconds",
 }
